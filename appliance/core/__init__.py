@@ -1,0 +1,1 @@
+"""What the appliance does: no user interface, no device library, no globals."""

@@ -1,0 +1,147 @@
+"""The registry of actions: everything that the operator can do, once.
+
+Palette, keys, headless shortcuts, CLI verbs and REST are projections of this registry; `core.dispatch` carries actions out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+
+from appliance.core.model import Actor, Role
+from appliance.errors import UnknownActionError
+
+Precondition = Callable[[], str | None]
+"""Returns why the action cannot run now, or None where it can."""
+
+
+class Params(BaseModel):
+    """Base of an action's parameters: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoParams(Params):
+    """An action that takes nothing."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One call of an action, handed to its handler."""
+
+    actor: Actor
+    action: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that can be done.
+
+    Attributes:
+        name: "noun.verb", lower case, dashes inside words.
+        summary: One line, imperative, without a full stop.
+        handler: `async (invocation, params) -> JSON-able result`.
+        params: Frozen pydantic model of the arguments.
+        role: The lowest role that may do it.
+        dangerous: Needs a confirmation that says what will happen.
+        query: Reads only; not audited.
+        confirm_text: What the confirmation says; `{name}` fields are filled from the arguments.
+        preconditions: All must return None.
+        timeout: Seconds until the handler is cancelled.
+        shortcut: Key in headless mode, or "".
+        hidden: Not offered in palettes (still callable).
+    """
+
+    name: str
+    summary: str
+    handler: Callable[[Invocation, Any], Awaitable[Any]]
+    params: type[Params] = NoParams
+    role: Role = Role.operator
+    dangerous: bool = False
+    query: bool = False
+    confirm_text: str = ""
+    preconditions: tuple[Precondition, ...] = ()
+    timeout: float = 30.0
+    shortcut: str = ""
+    hidden: bool = False
+    positional: tuple[str, ...] = field(default=())
+    """Parameters that the CLI takes by position, in order."""
+
+    def describe(self) -> ActionInfo:
+        """What fronts need to know of the action."""
+        return ActionInfo(
+            name=self.name,
+            summary=self.summary,
+            role=self.role.name,
+            dangerous=self.dangerous,
+            query=self.query,
+            confirm_text=self.confirm_text,
+            timeout=self.timeout,
+            shortcut=self.shortcut,
+            hidden=self.hidden,
+            positional=self.positional,
+            parameters=self.params.model_json_schema(),
+        )
+
+
+class ActionInfo(msgspec.Struct, frozen=True):
+    """An action as data; `parameters` is a JSON Schema object."""
+
+    name: str
+    summary: str
+    role: str
+    dangerous: bool
+    query: bool
+    confirm_text: str
+    timeout: float
+    shortcut: str
+    hidden: bool
+    positional: tuple[str, ...]
+    parameters: dict[str, Any]
+
+
+class ActionRegistry:
+    """All actions by name. Filled at start-up, then only read."""
+
+    def __init__(self) -> None:
+        self._actions: dict[str, Action] = {}
+
+    def add(self, *actions: Action) -> None:
+        """Register actions.
+
+        Raises:
+            ValueError: A name or a shortcut is taken, or the name is not "noun.verb".
+        """
+        taken = {action.shortcut for action in self._actions.values() if action.shortcut}
+        for action in actions:
+            noun, _, verb = action.name.partition(".")
+            if not noun or not verb or action.name in self._actions:
+                raise ValueError(f"action name {action.name!r} is malformed or taken")
+            if action.shortcut and action.shortcut in taken:
+                raise ValueError(f"shortcut {action.shortcut!r} of {action.name} is taken")
+            taken.add(action.shortcut)
+            self._actions[action.name] = action
+
+    def get(self, name: str) -> Action:
+        """The action of that name.
+
+        Raises:
+            UnknownActionError: There is none; the message names the nearest one.
+        """
+        if name in self._actions:
+            return self._actions[name]
+        near = difflib.get_close_matches(name, self._actions, n=1)
+        hint = f"did you mean {near[0]}?" if near else "list them with `prime-spark actions`."
+        raise UnknownActionError(f"No action is called {name!r}.", hint)
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(sorted(self._actions.values(), key=lambda action: action.name))
+
+    def __len__(self) -> int:
+        return len(self._actions)

@@ -1,0 +1,17 @@
+"""The clocks of the machine, and a watch that notices when the wall clock is stepped."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """The machine's own clocks (implements ports.Clock)."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, UTC."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since boot, suspend included where the kernel offers it; never goes back."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

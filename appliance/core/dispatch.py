@@ -1,0 +1,152 @@
+"""The dispatcher: the one place where an action is authorised, checked, confirmed, audited and timed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from appliance.core.actions import Action, ActionRegistry, Invocation, Params
+from appliance.core.events import new_id
+from appliance.core.model import Actor
+from appliance.errors import (
+    ActionError,
+    ActionTimeoutError,
+    ApplianceError,
+    ConfirmationRequiredError,
+    InvalidArgumentsError,
+    NotAuthorizedError,
+    PreconditionError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class AuditSink(Protocol):
+    """Where the dispatcher writes what was done."""
+
+    async def record(self, actor: Actor, action: str, args: dict[str, Any], outcome: str, detail: str) -> None:
+        """Make one row durable before returning."""
+
+
+class Dispatcher:
+    """Carries actions out for every front."""
+
+    def __init__(self, registry: ActionRegistry, audit: AuditSink) -> None:
+        self.registry = registry
+        self._audit = audit
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def invoke(self, name: str, args: dict[str, Any], actor: Actor, *, confirm: bool = False) -> Any:
+        """Carry one action out.
+
+        Args:
+            name: The action's name.
+            args: Its arguments, as JSON has them.
+            actor: Who asks.
+            confirm: The actor has seen and confirmed what a dangerous action will do.
+
+        Returns:
+            What the handler returned. For an audited action its row is durable by then.
+
+        Raises:
+            ActionError: It was refused, failed or took too long; nothing is left half-audited.
+        """
+        action = self.registry.get(name)
+        try:
+            params = self._admit(action, args, actor, confirm)
+        except ConfirmationRequiredError:
+            raise
+        except ActionError as error:
+            await self._audit.record(actor, name, {}, "refused", error.message)
+            raise
+        if action.query:
+            return await self._handle(action, params, actor)
+        task = asyncio.create_task(self._audited(action, params, actor), name=f"action {name}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self, deadline: float) -> None:
+        """Wait up to `deadline` seconds for running actions, then cancel what is left."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=deadline)
+            for task in late:
+                task.cancel()
+
+    def _admit(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Params:
+        if actor.role < action.role:
+            raise NotAuthorizedError(
+                f"{action.name} needs the role {action.role.name}; {actor.name} is {actor.role.name}.",
+                f"log in as a user with the role {action.role.name}.",
+            )
+        params = validate(action, args)
+        for condition in action.preconditions:
+            if reason := condition():
+                raise PreconditionError(f"{action.name} cannot run now: {reason}")
+        if action.dangerous and not confirm:
+            raise ConfirmationRequiredError(describe_danger(action, params), "confirm it (CLI: --yes).")
+        return params
+
+    async def _audited(self, action: Action, params: Params, actor: Actor) -> Any:
+        args = params.model_dump(mode="json")
+        await self._audit.record(actor, action.name, args, "started", "")
+        try:
+            result = await self._handle(action, params, actor)
+        except asyncio.CancelledError:
+            await self._audit.record(actor, action.name, args, "failed", "the appliance stopped")
+            raise
+        except ActionTimeoutError as error:
+            await self._audit.record(actor, action.name, args, "timeout", error.message)
+            raise
+        except ApplianceError as error:
+            await self._audit.record(actor, action.name, args, "failed", error.message)
+            raise
+        await self._audit.record(actor, action.name, args, "ok", "")
+        return result
+
+    async def _handle(self, action: Action, params: Params, actor: Actor) -> Any:
+        invocation = Invocation(actor, action.name, new_id())
+        try:
+            async with asyncio.timeout(action.timeout) as limit:
+                return await action.handler(invocation, params)
+        except TimeoutError as error:
+            if limit.expired():
+                raise ActionTimeoutError(
+                    f"{action.name} took longer than {action.timeout:g} s and was cancelled.",
+                    "look at Services and Logs for what is slow, then try again.",
+                ) from error
+            raise self._unexpected(action, error) from error
+        except ApplianceError:
+            raise
+        except Exception as error:
+            raise self._unexpected(action, error) from error
+
+    def _unexpected(self, action: Action, error: Exception) -> ActionError:
+        log.exception("action %s failed", action.name)
+        return ActionError(f"{action.name} failed: {type(error).__name__}: {error}", "see the log for where.")
+
+
+def describe_danger(action: Action, params: Params) -> str:
+    """What the confirmation of a dangerous action says."""
+    text = action.confirm_text or f"{action.summary}?"
+    return text.format_map({name: getattr(params, name) for name in type(params).model_fields})
+
+
+def validate(action: Action, args: dict[str, Any]) -> Params:
+    """The arguments as the action's parameters.
+
+    Raises:
+        InvalidArgumentsError: Names every argument that does not fit.
+    """
+    try:
+        return action.params.model_validate(args)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'arguments'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        )
+        known = ", ".join(action.params.model_fields) or "none"
+        raise InvalidArgumentsError(f"{action.name}: {faults}.", f"its parameters are: {known}.") from None

@@ -1,0 +1,174 @@
+"""Typed events: what happened, once. Each type names its topic and its table here and nowhere else.
+
+The envelope is the one of contracts.md, section 2; the event's id (UUID version 7, RFC 9562) is the
+idempotency key from the bus to the last table.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+import uuid_utils
+
+from appliance.core.model import Box, InferenceResult
+
+
+def new_id() -> str:
+    """A fresh UUID version 7: unique, and ordered by time."""
+    return str(uuid_utils.uuid7())
+
+
+def rfc3339(timestamp: float) -> str:
+    """Format seconds since the epoch as RFC 3339 in UTC with a Z."""
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all events.
+
+    Attributes:
+        time: Wall clock, seconds since the epoch.
+        id: UUID version 7.
+    """
+
+    topic: ClassVar[str] = ""
+    table: ClassVar[str | None] = None
+    type: ClassVar[str] = ""
+    durable: ClassVar[bool] = False
+
+    time: float
+    id: str = msgspec.field(default_factory=new_id)
+
+    def data(self) -> dict[str, Any]:
+        """The payload as the topic's contract has it."""
+        fields = msgspec.structs.asdict(self)
+        return {name: value for name, value in fields.items() if name not in {"time", "id"}}
+
+
+class HostMetrics(Event, frozen=True, kw_only=True):
+    """One reading of the host's numbers."""
+
+    topic = "edge.telemetry"
+    table = "device_metrics"
+    type = "host.metrics"
+
+    metrics: dict[str, float]
+    tags: dict[str, str] = {}
+
+
+class InferenceCompleted(Event, frozen=True, kw_only=True):
+    """A model gave a result for one input."""
+
+    topic = "edge.ai.inference"
+    table = "ai_inference_results"
+    type = "inference.completed"
+    durable = True
+
+    model: str
+    model_version: str
+    task: str
+    backend: str
+    inference_time_ms: float
+    total_time_ms: float
+    cached: bool
+    result: dict[str, Any]
+
+    @classmethod
+    def of(cls, done: InferenceResult) -> InferenceCompleted:
+        """The event that carries this result; it takes the result's id."""
+        return cls(
+            time=done.time,
+            id=done.result_id,
+            model=done.model,
+            model_version=done.model_version,
+            task=done.task,
+            backend=done.backend,
+            inference_time_ms=done.inference_time_ms,
+            total_time_ms=done.total_time_ms,
+            cached=done.cached,
+            result={
+                "source": done.source,
+                "width": done.width,
+                "height": done.height,
+                "boxes": [msgspec.structs.asdict(box) for box in done.boxes],
+            },
+        )
+
+    def to_result(self) -> InferenceResult:
+        """The result that this event carries."""
+        boxes = tuple(msgspec.convert(box, Box) for box in self.result["boxes"])
+        return InferenceResult(
+            result_id=self.id,
+            time=self.time,
+            source=self.result["source"],
+            model=self.model,
+            model_version=self.model_version,
+            task=self.task,
+            backend=self.backend,
+            width=self.result["width"],
+            height=self.result["height"],
+            boxes=boxes,
+            inference_time_ms=self.inference_time_ms,
+            total_time_ms=self.total_time_ms,
+            cached=self.cached,
+        )
+
+
+class HealthChanged(Event, frozen=True, kw_only=True):
+    """A component's health is another one than before."""
+
+    topic = "system.health"
+    table = "analytics_events"
+    type = "health.changed"
+    durable = True
+
+    component: str
+    status: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+class Noted(Event, frozen=True, kw_only=True):
+    """Something worth keeping: an alert's life, a clock step, a start or stop."""
+
+    topic = "analytics.events"
+    table = "analytics_events"
+    type = "event.noted"
+    durable = True
+
+    event: str
+    severity: str
+    attributes: dict[str, Any] = {}
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    cls.type: cls for cls in (HostMetrics, InferenceCompleted, HealthChanged, Noted)
+}
+"""Every event type by its type name."""
+
+
+def envelope(event: Event, device_id: str) -> dict[str, Any]:
+    """The event in the envelope of contracts.md, section 2 (version 1)."""
+    return {
+        "v": 1,
+        "id": event.id,
+        "timestamp": rfc3339(event.time),
+        "source": "edge",
+        "device_id": device_id,
+        "type": event.type,
+        "data": event.data(),
+    }
+
+
+def from_envelope(document: dict[str, Any]) -> Event:
+    """The event that an envelope of ours carries.
+
+    Raises:
+        KeyError: The type is not one of `EVENT_TYPES`.
+        msgspec.ValidationError: The data does not fit the type.
+    """
+    cls = EVENT_TYPES[document["type"]]
+    moment = datetime.fromisoformat(document["timestamp"]).timestamp()
+    return msgspec.convert({**document["data"], "time": moment, "id": document["id"]}, cls)

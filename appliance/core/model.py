@@ -1,0 +1,318 @@
+"""The values that cross between services, screens and fronts. All are frozen; all encode to JSON by msgspec."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Role(IntEnum):
+    """What an actor may do; a higher role includes the lower ones."""
+
+    viewer = 1
+    operator = 2
+    admin = 3
+
+
+class Health(StrEnum):
+    """The four states of anything that can be asked how it is (contracts, section 2)."""
+
+    healthy = "healthy"
+    degraded = "degraded"
+    unhealthy = "unhealthy"
+    absent = "absent"
+
+
+class Phase(StrEnum):
+    """Where a service stands in its life."""
+
+    waiting = "waiting"
+    starting = "starting"
+    running = "running"
+    backoff = "backoff"
+    broken = "broken"
+    stopping = "stopping"
+    stopped = "stopped"
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who asks: a name, a role, and the front that the request came through."""
+
+    name: str
+    role: Role
+    via: str
+    """"console", "ssh", "socket", "headless", "kafka", "voice", "internal"."""
+    origin: str = ""
+    """Address or device, for the audit."""
+
+
+class HealthReport(msgspec.Struct, frozen=True):
+    """What a service says of itself."""
+
+    health: Health
+    reason: str
+    next_step: str = ""
+    details: dict[str, Any] = {}
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """One supervised service as the supervisor sees it."""
+
+    name: str
+    summary: str
+    phase: Phase
+    health: Health
+    reason: str
+    next_step: str = ""
+    since: float = 0.0
+    """Wall clock (seconds since the epoch) of the last change of phase or health."""
+    checked: float = 0.0
+    """Wall clock of the last health probe."""
+    restarts: int = 0
+    simulated: bool = False
+    depends: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+
+
+class NetworkCounters(msgspec.Struct, frozen=True):
+    """Bytes through one interface, since boot and per second over the last interval."""
+
+    name: str
+    tx_bytes: int
+    rx_bytes: int
+    tx_rate: float | None
+    rx_rate: float | None
+    is_up: bool
+
+
+class HostSample(msgspec.Struct, frozen=True):
+    """One reading of the host. None means that this machine does not tell."""
+
+    time: float
+    hostname: str
+    cpu_usage: float | None
+    """Percent of all cores over the last interval; None in the very first reading."""
+    cpu_per_core: tuple[float, ...]
+    memory_usage: float
+    memory_total: int
+    memory_used: int
+    swap_usage: float | None
+    disk_usage: float
+    disk_total: int
+    disk_free: int
+    temperature_c: float | None
+    throttled: tuple[str, ...] | None
+    """Raspberry Pi firmware flags now set ("under-voltage", …); None where there is no such firmware."""
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    uptime_s: float
+    network: tuple[NetworkCounters, ...]
+    process_cpu: float | None
+    """Percent of one core that the appliance itself took over the last interval."""
+    process_rss: int
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A piece of hardware, found or missed."""
+
+    kind: str
+    """"accelerator", "microphone", "ups", "i2c", "gpio", "camera", "keyboard", "led"."""
+    name: str
+    health: Health
+    reason: str
+    next_step: str = ""
+    simulated: bool = False
+
+
+class AlertState(StrEnum):
+    """Life of one alert."""
+
+    no_data = "no data"
+    ok = "ok"
+    pending = "pending"
+    firing = "firing"
+    acknowledged = "acknowledged"
+    silenced = "silenced"
+    resolved = "resolved"
+
+
+class Severity(StrEnum):
+    """How much an alert matters."""
+
+    info = "info"
+    warning = "warning"
+    critical = "critical"
+
+
+class AlertStatus(msgspec.Struct, frozen=True):
+    """One alert: a rule that holds for one subject."""
+
+    alert_id: str
+    rule: str
+    subject: str
+    severity: Severity
+    state: AlertState
+    message: str
+    value: float | None = None
+    threshold: float | None = None
+    since: float = 0.0
+    acknowledged_by: str = ""
+    silenced_until: float = 0.0
+    resolved_at: float = 0.0
+
+
+class RuleStatus(msgspec.Struct, frozen=True):
+    """One alert rule and what it last saw."""
+
+    rule: str
+    summary: str
+    severity: Severity
+    state: AlertState
+    reason: str
+    enabled: bool = True
+
+
+class JobState(StrEnum):
+    """Life of a job; interrupted means that the appliance ended while it ran."""
+
+    pending = "pending"
+    running = "running"
+    completed = "completed"
+    failed = "failed"
+    cancelled = "cancelled"
+    interrupted = "interrupted"
+
+
+class JobStatus(msgspec.Struct, frozen=True):
+    """A long-running piece of work."""
+
+    job_id: str
+    name: str
+    owner: str
+    state: JobState
+    created: float
+    started: float = 0.0
+    ended: float = 0.0
+    progress: float | None = None
+    """0…1, or None where the job cannot know."""
+    message: str = ""
+    result: Any = None
+    error: str = ""
+
+
+class SessionInfo(msgspec.Struct, frozen=True):
+    """One open console."""
+
+    session_id: str
+    user: str
+    role: Role
+    via: str
+    origin: str
+    since: float
+    columns: int
+    rows: int
+    screen: str = ""
+
+
+class QueueStatus(msgspec.Struct, frozen=True):
+    """One bounded queue on the spine."""
+
+    name: str
+    depth: int
+    capacity: int
+    delivered: int
+    dropped: int
+    policy: str
+
+
+class Box(msgspec.Struct, frozen=True):
+    """One detected object, in pixels of the original picture."""
+
+    label: str
+    score: float
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+class InferenceResult(msgspec.Struct, frozen=True):
+    """What a model said of one input, and what that took."""
+
+    result_id: str
+    time: float
+    source: str
+    model: str
+    model_version: str
+    task: str
+    backend: str
+    """"hailo" or "cpu"."""
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+    inference_time_ms: float
+    total_time_ms: float
+    cached: bool = False
+
+
+class InferenceStats(msgspec.Struct, frozen=True):
+    """Counters of the inference service since its start."""
+
+    model: str
+    backend: str
+    total: int
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One row of the audit log."""
+
+    seq: int
+    time: float
+    actor: str
+    role: str
+    via: str
+    origin: str
+    action: str
+    args: dict[str, Any]
+    outcome: str
+    """"started", "ok", "refused", "failed", "timeout", or "event"."""
+    detail: str
+    hash: str
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of the appliance's own log."""
+
+    seq: int
+    time: float
+    level: str
+    logger: str
+    message: str
+
+
+class UserInfo(msgspec.Struct, frozen=True):
+    """An account; never its password."""
+
+    name: str
+    role: Role
+    created: float
+    has_password: bool
+    keys: tuple[str, ...] = ()
+    """SHA-256 fingerprints of the public keys that may log in."""
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """What one doctor check found."""
+
+    check: str
+    title: str
+    status: str
+    """"ok", "warning", "failed", "absent"."""
+    reason: str
+    fix: str = ""

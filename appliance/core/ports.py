@@ -1,0 +1,105 @@
+"""What the core asks of the world outside it. Drivers in hw/ implement these; the core never names a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from appliance.core.model import Device, HealthReport, HostSample
+
+
+class Clock(Protocol):
+    """Two clocks: one that people read and that may jump, one that only goes forward."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back."""
+
+
+class Service(Protocol):
+    """Something with a life of its own, supervised (see core.services)."""
+
+    name: str
+    summary: str
+    depends: tuple[str, ...]
+
+    async def start(self) -> None:
+        """Become ready. Raise to be retried with backoff; raise AbsentError where hardware or configuration lacks."""
+
+    async def run(self) -> None:
+        """Work until cancelled. Returning early counts as a failure."""
+
+    async def stop(self) -> None:
+        """Release everything; called after run was cancelled, also after a failed start."""
+
+    async def health(self) -> HealthReport:
+        """Say how it is now, from evidence."""
+
+
+class HostProbe(Protocol):
+    """Reads the machine that the appliance runs on."""
+
+    def read(self) -> HostSample:
+        """One reading; blocks for some milliseconds."""
+
+
+class AcceleratorModel(Protocol):
+    """A model loaded into one accelerator."""
+
+    input_shape: tuple[int, ...]
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Sequence[npt.NDArray[Any]]:
+        """Run one batch; blocks.
+
+        Args:
+            inputs: Arrays by input name, in the model's layout.
+
+        Returns:
+            The model's outputs in its own order.
+        """
+
+    def close(self) -> None:
+        """Free the device's memory."""
+
+
+class Accelerator(Protocol):
+    """Runs models."""
+
+    name: str
+    backend: str
+
+    def detect(self) -> Device:
+        """Say cheaply whether the device is there, and why not."""
+
+    def load(self, path: str) -> AcceleratorModel:
+        """Load a model file; blocks. Raises ModelError."""
+
+
+class Keyboard(Protocol):
+    """A bare keyboard, read without a terminal."""
+
+    async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
+        """Call `on_key` with the name of each key pressed ("s", "?", "F5", "esc") until cancelled."""
+
+
+class StatusLed(Protocol):
+    """One light."""
+
+    def show(self, pattern: str) -> None:
+        """Show "healthy" (on), "degraded" (slow blink), "unhealthy" (fast blink) or "off"."""
+
+    def close(self) -> None:
+        """Give the pin back."""
+
+
+class Picture(Protocol):
+    """A decoded picture: height × width × 3, uint8, RGB."""
+
+    rgb: npt.NDArray[np.uint8]
+    source: str

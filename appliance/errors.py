@@ -1,0 +1,165 @@
+"""The tree of errors. Every message says what happened; `next_step` says what to do now.
+
+ApplianceError
+├── ConfigError                 a setting is wrong (exit code 2)
+├── StoreError                  the disk, the database, or what lies in it
+│   ├── DiskFullError
+│   └── AuditChainError         the audit log was altered
+├── ActionError                 an action was not carried out
+│   ├── UnknownActionError
+│   ├── InvalidArgumentsError
+│   ├── NotAuthorizedError
+│   ├── ConfirmationRequiredError
+│   ├── PreconditionError
+│   ├── ActionTimeoutError
+│   └── ConflictError           what it asks for contradicts what is there
+├── NotFoundError               no such job, service, user, alert
+├── AuthError                   who you are could not be shown
+├── AbsentError                 hardware or configuration that is not there
+├── InferenceError
+│   ├── ImageError              not an image, truncated, too large
+│   └── ModelError              missing, wrong hash, wrong shape
+└── NotRunningError             no appliance answers (exit code 3)
+"""
+
+from __future__ import annotations
+
+
+class ApplianceError(Exception):
+    """Base of all errors that people see.
+
+    Args:
+        message: What happened, in one sentence.
+        next_step: What the reader can do about it.
+    """
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} Next: {self.next_step}" if self.next_step else self.message
+
+
+class ConfigError(ApplianceError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+    code = "config"
+    exit_code = 2
+
+
+class StoreError(ApplianceError):
+    """The store on disk could not be read or written."""
+
+    code = "store"
+
+
+class DiskFullError(StoreError):
+    """The file system has no room for a write."""
+
+    code = "disk_full"
+
+
+class AuditChainError(StoreError):
+    """A row of the audit log does not carry the hash that its content demands."""
+
+    code = "audit_chain"
+
+
+class ActionError(ApplianceError):
+    """An action was not carried out."""
+
+    code = "action"
+
+
+class UnknownActionError(ActionError):
+    """No action of that name is registered."""
+
+    code = "unknown_action"
+
+
+class InvalidArgumentsError(ActionError):
+    """The arguments do not fit the action's parameters."""
+
+    code = "invalid_arguments"
+    exit_code = 2
+
+
+class NotAuthorizedError(ActionError):
+    """The actor's role is below the one that the action asks for."""
+
+    code = "not_authorized"
+    exit_code = 4
+
+
+class ConfirmationRequiredError(ActionError):
+    """The action is dangerous and was not confirmed."""
+
+    code = "confirmation_required"
+    exit_code = 5
+
+
+class PreconditionError(ActionError):
+    """Something must hold before this action, and does not."""
+
+    code = "precondition"
+
+
+class ActionTimeoutError(ActionError):
+    """The handler took longer than the action allows and was cancelled."""
+
+    code = "timeout"
+
+
+class ConflictError(ActionError):
+    """What the action asks for contradicts what is there."""
+
+    code = "conflict"
+
+
+class NotFoundError(ApplianceError):
+    """No such job, service, user or alert."""
+
+    code = "not_found"
+
+
+class AuthError(ApplianceError):
+    """The credentials do not prove who is asking."""
+
+    code = "auth"
+    exit_code = 4
+
+
+class AbsentError(ApplianceError):
+    """Hardware or configuration that the call needs is not there."""
+
+    code = "absent"
+
+
+class InferenceError(ApplianceError):
+    """An inference produced no result."""
+
+    code = "inference"
+
+
+class ImageError(InferenceError):
+    """The bytes are not a picture that can be taken."""
+
+    code = "image"
+
+
+class ModelError(InferenceError):
+    """The model is missing, altered, or does not fit its manifest."""
+
+    code = "model"
+
+
+class NotRunningError(ApplianceError):
+    """No appliance answers on the control socket."""
+
+    code = "not_running"
+    exit_code = 3

@@ -1,0 +1,156 @@
+"""The audit log: who did what, when, and what came of it; each row bound to the one before it.
+
+Every row's hash is HMAC-SHA-256 (RFC 2104) over the row and the hash before it, under a key of the appliance's own,
+and the chain's end is sealed too: rows cannot be altered, inserted, removed or cut off unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from appliance.core.model import Actor, AuditEntry
+from appliance.core.ports import Clock
+from appliance.core.store import Store
+from appliance.errors import AuditChainError
+
+GENESIS = "0" * 64
+COLUMNS = "seq, time, actor, role, via, origin, action, args, outcome, detail, hash"
+KEEP = 200_000
+"""Rows kept; older ones are pruned a hundredth at a time, and the chain is anchored where they ended."""
+
+
+class AuditVerdict(msgspec.Struct, frozen=True):
+    """What `verify` found."""
+
+    intact: bool
+    rows: int
+    first_seq: int
+    last_seq: int
+    problem: str = ""
+
+
+class AuditLog:
+    """Appends to and reads the audit log.
+
+    Args:
+        store: An open store.
+        key: Secret bytes of the appliance.
+        clock: For the rows' times.
+        keep: Rows kept.
+    """
+
+    def __init__(self, store: Store, key: bytes, clock: Clock, keep: int = KEEP) -> None:
+        self._store = store
+        self._key = key
+        self._clock = clock
+        self._keep = keep
+
+    async def record(self, actor: Actor, action: str, args: dict[str, Any], outcome: str, detail: str) -> None:
+        """Append one row; on disk when this returns.
+
+        Raises:
+            StoreError: The row is not stored; the caller must not go on.
+        """
+        values = (
+            self._clock.wall(), actor.name, actor.role.name, actor.via, actor.origin,
+            action, canonical(args), outcome, detail,
+        )  # fmt: skip
+        await self._store.write(lambda connection: self._append(connection, values))
+
+    def _append(self, connection: sqlite3.Connection, values: tuple[Any, ...]) -> None:
+        seq, before = self._tail(connection)
+        digest = row_hash(self._key, before, (seq + 1, *values))
+        connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq + 1, *values, digest))
+        connection.execute(
+            "INSERT INTO audit_chain VALUES (1, 0, ?, ?, ?) ON CONFLICT (one) DO UPDATE "
+            "SET head_seq = excluded.head_seq, head_mac = excluded.head_mac",
+            (GENESIS, seq + 1, head_mac(self._key, seq + 1, digest)),
+        )
+        if (seq + 1) % max(1, self._keep // 100) == 0:
+            self._prune(connection, seq + 1 - self._keep)
+
+    def _tail(self, connection: sqlite3.Connection) -> tuple[int, str]:
+        row = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        return (row[0], row[1]) if row else (0, GENESIS)
+
+    def _prune(self, connection: sqlite3.Connection, last: int) -> None:
+        row = connection.execute("SELECT hash FROM audit WHERE seq = ?", (last,)).fetchone()
+        if row is None:
+            return
+        connection.execute("DELETE FROM audit WHERE seq <= ?", (last,))
+        connection.execute("UPDATE audit_chain SET anchor_seq = ?, anchor_hash = ?", (last, row[0]))
+
+    async def entries(self, limit: int = 200, before: int | None = None) -> list[AuditEntry]:
+        """Rows, newest first, from below the sequence number `before`."""
+
+        def select(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            top = before if before is not None else 1 << 62
+            return connection.execute(
+                f"SELECT {COLUMNS} FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?",  # noqa: S608
+                (top, limit),
+            ).fetchall()
+
+        return [entry_of(row) for row in await self._store.read(select)]
+
+    async def verify(self) -> AuditVerdict:
+        """Check every row and the end of the chain."""
+        return await self._store.read(lambda connection: verify(connection, self._key))
+
+
+def verify(connection: sqlite3.Connection, key: bytes) -> AuditVerdict:
+    """Check the chain in an open database; works without a running appliance."""
+    chain = connection.execute("SELECT anchor_seq, anchor_hash, head_seq, head_mac FROM audit_chain").fetchone()
+    count = connection.execute("SELECT count(*) FROM audit").fetchone()[0]
+    if chain is None:
+        problem = "the rows have no chain record" if count else ""
+        return AuditVerdict(not problem, count, 0, 0, problem)
+    anchor_seq, anchor_hash, head_seq, mac = chain
+    try:
+        seq, digest = _walk(connection, key, anchor_seq, anchor_hash)
+        if seq != head_seq or not hmac.compare_digest(mac, head_mac(key, seq, digest)):
+            raise AuditChainError(f"the log ends at row {seq}, but its seal says {head_seq}")
+    except AuditChainError as error:
+        return AuditVerdict(False, count, anchor_seq + 1, head_seq, error.message)
+    return AuditVerdict(True, count, anchor_seq + 1, seq)
+
+
+def _walk(connection: sqlite3.Connection, key: bytes, seq: int, digest: str) -> tuple[int, str]:
+    for row in _rows(connection):
+        if row[0] != seq + 1:
+            raise AuditChainError(f"row {seq + 1} is missing; the next one is {row[0]}")
+        if not hmac.compare_digest(row[-1], row_hash(key, digest, row[:-1])):
+            raise AuditChainError(f"row {row[0]} ({row[6]} by {row[2]}) was altered")
+        seq, digest = row[0], row[-1]
+    return seq, digest
+
+
+def _rows(connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    yield from connection.execute(f"SELECT {COLUMNS} FROM audit ORDER BY seq")  # noqa: S608
+
+
+def canonical(args: dict[str, Any]) -> str:
+    """JSON with sorted keys and no spaces: the same bytes for the same arguments."""
+    return json.dumps(args, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def row_hash(key: bytes, before: str, values: tuple[Any, ...]) -> str:
+    """The hash of a row (seq … detail) after the row whose hash is `before`."""
+    message = json.dumps([before, *values], separators=(",", ":")).encode()
+    return hmac.new(key, message, hashlib.sha256).hexdigest()
+
+
+def head_mac(key: bytes, seq: int, digest: str) -> str:
+    """The seal of a chain that ends with row `seq`."""
+    return hmac.new(key, f"head {seq} {digest}".encode(), hashlib.sha256).hexdigest()
+
+
+def entry_of(row: tuple[Any, ...]) -> AuditEntry:
+    """A database row as a value."""
+    return AuditEntry(*row[:7], json.loads(row[7]), *row[8:])

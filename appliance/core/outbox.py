@@ -1,0 +1,98 @@
+"""The durable journal of events, and the readers that follow it by cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import msgspec
+
+from appliance.core.events import Event, envelope, from_envelope
+from appliance.core.model import QueueStatus
+from appliance.core.store import Store
+
+
+class Outbox:
+    """Durable events in SQLite, bounded; the oldest go first and are counted.
+
+    Args:
+        store: An open store.
+        device_id: What the envelopes carry as device.
+        capacity: Most events kept.
+    """
+
+    def __init__(self, store: Store, device_id: str, capacity: int = 100_000) -> None:
+        self._store = store
+        self._device_id = device_id
+        self._capacity = capacity
+        self._appended = asyncio.Event()
+        self._head = 0
+        self._floor = 0
+        self._encoder = msgspec.json.Encoder()
+        self.dropped = 0
+
+    async def load(self) -> None:
+        """Learn where the journal ends; once, after the store is open."""
+
+        def read(connection: sqlite3.Connection) -> tuple[int, int, int]:
+            head, floor = connection.execute("SELECT coalesce(max(seq), 0), coalesce(min(seq), 1) FROM outbox").fetchone()
+            row = connection.execute("SELECT value FROM outbox_counts WHERE name = 'dropped'").fetchone()
+            return head, floor - 1, row[0] if row else 0
+
+        self._head, self._floor, self.dropped = await self._store.read(read)
+
+    async def append(self, event: Event) -> int:
+        """Store one event; on disk when this returns. The same id twice is stored once.
+
+        Raises:
+            StoreError: It is not stored.
+        """
+        body = self._encoder.encode(envelope(event, self._device_id))
+
+        def insert(connection: sqlite3.Connection) -> tuple[int, int]:
+            connection.execute(
+                "INSERT INTO outbox (id, type, envelope) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (event.id, event.type, body),
+            )
+            seq = connection.execute("SELECT seq FROM outbox WHERE id = ?", (event.id,)).fetchone()[0]
+            return seq, self._trim(connection, seq)
+
+        seq, dropped = await self._store.write(insert)
+        self._head = max(self._head, seq)
+        self.dropped += dropped
+        self._appended.set()
+        return seq
+
+    def _trim(self, connection: sqlite3.Connection, seq: int) -> int:
+        """Delete what is over capacity, in steps of a hundredth of it; returns how many."""
+        excess = seq - self._floor - self._capacity
+        if excess < max(1, self._capacity // 100):
+            return 0
+        deleted = connection.execute("DELETE FROM outbox WHERE seq <= ?", (seq - self._capacity,)).rowcount
+        connection.execute(
+            "INSERT INTO outbox_counts VALUES ('dropped', ?) ON CONFLICT (name) DO UPDATE SET value = value + ?",
+            (deleted, deleted),
+        )
+        self._floor = seq - self._capacity
+        return deleted
+
+    async def read(self, after: int, limit: int = 500) -> list[tuple[int, Event]]:
+        """Up to `limit` events with a sequence number above `after`, oldest first."""
+
+        def select(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
+            return connection.execute(
+                "SELECT seq, envelope FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+            ).fetchall()
+
+        rows = await self._store.read(select)
+        return [(seq, from_envelope(msgspec.json.decode(body))) for seq, body in rows]
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Return when an event with a number above `seq` is stored."""
+        while self._head <= seq:
+            self._appended.clear()
+            await self._appended.wait()
+
+    def status(self, cursor: int) -> QueueStatus:
+        """The queue as one reader sees it."""
+        return QueueStatus("outbox", max(0, self._head - cursor), self._capacity, cursor, self.dropped, "drop oldest")

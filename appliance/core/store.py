@@ -1,0 +1,200 @@
+"""The SQLite store: one writer thread that commits in groups, one reader thread, WAL, synchronous=FULL.
+
+A write is acknowledged after its commit reached the disk. Writes that arrive while a commit is under way share the
+next one (group commit), each in a savepoint, so a failing one spoils no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from appliance.core.migrations import migrate
+from appliance.errors import DiskFullError, StoreError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+GROUP = 500
+"""Most writes in one transaction."""
+
+
+class _Job:
+    __slots__ = ("error", "future", "loop", "result", "work")
+
+    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def settle(self) -> None:
+        """Hand the outcome over; on the caller's loop."""
+        if self.future.cancelled():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Store:
+    """The appliance's durable state."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last_error: StoreError | None = None
+        """The newest write's error; None again after a write that succeeded."""
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._reader: ThreadPoolExecutor | None = None
+        self._reading: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open and migrate; blocks.
+
+        Raises:
+            StoreError: The file is not a database, is damaged, is newer than the program, or cannot be written.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            connection = connect(self.path)
+            migrate(connection)
+            self._reading = connect(self.path)
+            self._reading.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+        self.path.chmod(0o600)
+        self._reader = ThreadPoolExecutor(1, "store-read")
+        self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="store-write", daemon=True)
+        self._writer.start()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the writer's transaction; returns when it is on disk.
+
+        Raises:
+            DiskFullError: No room; nothing of `work` is kept.
+            StoreError: Any other failure of the database.
+        """
+        if self._writer is None:
+            raise StoreError("The store is not open.", "start the appliance.")
+        job = _Job(work, asyncio.get_running_loop())
+        self._jobs.put(job)
+        return await job.future  # type: ignore[no-any-return]
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the reader's connection.
+
+        Raises:
+            StoreError: The database could not be read.
+        """
+        if self._reader is None or self._reading is None:
+            raise StoreError("The store is not open.", "start the appliance.")
+        reading = self._reading
+
+        def guarded() -> T:
+            try:
+                return work(reading)
+            except sqlite3.Error as error:
+                raise explain(error, self.path) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, guarded)
+
+    def close(self) -> None:
+        """Write what is queued, then close; blocks."""
+        if self._writer is not None:
+            self._jobs.put(None)
+            self._writer.join()
+            self._writer = None
+        if self._reader is not None:
+            self._reader.shutdown()
+            self._reader = None
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def _write_loop(self, connection: sqlite3.Connection) -> None:
+        open_ = True
+        while open_:
+            group = [self._jobs.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(group) < GROUP and group[-1] is not None:
+                    group.append(self._jobs.get_nowait())
+            if group[-1] is None:
+                open_ = False
+            jobs = [job for job in group if job is not None]
+            if jobs:
+                self._commit(connection, jobs)
+        connection.close()
+
+    def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                _run_in_savepoint(connection, job, self.path)
+            connection.execute("COMMIT")
+            self.last_error = next((job.error for job in jobs if isinstance(job.error, StoreError)), None)
+        except sqlite3.Error as error:
+            self._fail(connection, jobs, explain(error, self.path))
+        for loop in {job.loop for job in jobs}:
+            mine = [job for job in jobs if job.loop is loop]
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+                loop.call_soon_threadsafe(_settle_all, mine)
+
+    def _fail(self, connection: sqlite3.Connection, jobs: list[_Job], error: StoreError) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        self.last_error = error
+        log.error("a transaction of %d writes was rolled back: %s", len(jobs), error.message)
+        for job in jobs:
+            job.error = error
+
+
+def _settle_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.settle()
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, job: _Job, path: Path) -> None:
+    connection.execute("SAVEPOINT work")
+    try:
+        job.result = job.work(connection)
+        connection.execute("RELEASE work")
+    except Exception as error:
+        job.error = explain(error, path) if isinstance(error, sqlite3.Error) else error
+        if not connection.in_transaction:  # SQLite rolled the whole transaction back (disk full, I/O error)
+            raise
+        connection.execute("ROLLBACK TO work")
+        connection.execute("RELEASE work")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the database in WAL mode with full durability; transactions are explicit."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA journal_size_limit=4194304")
+    return connection
+
+
+def explain(error: sqlite3.Error, path: Path) -> StoreError:
+    """The error as one of ours, with the next step."""
+    text = str(error)
+    if "full" in text:
+        return DiskFullError(f"No room to write {path.name}: {text}.", f"free space on the file system of {path.parent}.")
+    if "malformed" in text or "not a database" in text:
+        return StoreError(f"{path} is damaged: {text}.", "move it away and restore a backup; the appliance makes a new one.")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(f"{path} cannot be written: {text}.", f"make {path.parent} writable for this user.")
+    return StoreError(f"The database {path.name} failed: {text}.", "see the log.")

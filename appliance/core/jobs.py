@@ -1,0 +1,171 @@
+"""Jobs: work that takes longer than a request, with progress, cancellation and a result that is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from appliance.core.events import new_id
+from appliance.core.model import JobState, JobStatus
+from appliance.core.ports import Clock
+from appliance.core.state import LiveState, Section
+from appliance.core.store import Store
+from appliance.errors import ApplianceError, ConflictError, NotFoundError
+
+log = logging.getLogger(__name__)
+
+ENDED = {JobState.completed, JobState.failed, JobState.cancelled, JobState.interrupted}
+PARALLEL = 2
+KEEP = 500
+"""Ended jobs kept."""
+
+
+class JobHandle:
+    """What a job's function gets, to tell how far it is."""
+
+    def __init__(self, jobs: Jobs, job_id: str) -> None:
+        self.job_id = job_id
+        self._jobs = jobs
+
+    def report(self, progress: float | None, message: str = "") -> None:
+        """Say how far it is (0…1) and what it does now."""
+        self._jobs.change(self.job_id, progress=progress, message=message)
+
+
+class Jobs:
+    """Runs jobs and keeps their outcome.
+
+    Args:
+        store: An open store.
+        state: Where they are shown (Section.jobs).
+        clock: For times.
+    """
+
+    def __init__(self, store: Store, state: LiveState, clock: Clock) -> None:
+        self._store = store
+        self._state = state
+        self._clock = clock
+        self._jobs: dict[str, JobStatus] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(PARALLEL)
+
+    async def load(self) -> None:
+        """Bring back the jobs of earlier runs; what had not ended then is interrupted now."""
+        rows = await self._store.read(
+            lambda connection: connection.execute("SELECT body FROM jobs ORDER BY created DESC LIMIT ?", (KEEP,)).fetchall()
+        )
+        for (body,) in reversed(rows):
+            job = msgspec.json.decode(body, type=JobStatus)
+            self._jobs[job.job_id] = job
+            if job.state not in ENDED:
+                note = "the appliance ended while it ran"
+                await self._finish(job.job_id, state=JobState.interrupted, error=note)
+        self._show()
+
+    async def submit(self, name: str, owner: str, work: Callable[[JobHandle], Awaitable[Any]]) -> JobStatus:
+        """Queue a job; it is on disk when this returns. Its result must be JSON-able."""
+        job = JobStatus(new_id(), name, owner, JobState.pending, self._clock.wall())
+        self._jobs[job.job_id] = job
+        try:
+            await self._save(job)
+        except ApplianceError:
+            del self._jobs[job.job_id]
+            raise
+        self._show()
+        self._tasks[job.job_id] = asyncio.create_task(self._run(job.job_id, work), name=f"job {name}")
+        return job
+
+    def get(self, job_id: str) -> JobStatus:
+        """A job by its id or an unambiguous ending of it. Raises NotFoundError."""
+        found = [job for key, job in self._jobs.items() if key == job_id or (len(job_id) >= 4 and key.endswith(job_id))]
+        if len(found) != 1:
+            what = "No job has" if not found else f"{len(found)} jobs have"
+            raise NotFoundError(f"{what} the id {job_id!r}.", "list them with `prime-spark job list`.")
+        return found[0]
+
+    def all(self) -> tuple[JobStatus, ...]:
+        """All jobs, newest first."""
+        return tuple(reversed(self._jobs.values()))
+
+    async def wait(self, job_id: str) -> JobStatus:
+        """Return when the job has ended."""
+        job = self.get(job_id)
+        if task := self._tasks.get(job.job_id):
+            await asyncio.wait({task})
+        return self.get(job.job_id)
+
+    async def cancel(self, job_id: str) -> JobStatus:
+        """Cancel a job and wait until it has ended. Raises NotFoundError, ConflictError where it had ended."""
+        job = self.get(job_id)
+        task = self._tasks.get(job.job_id)
+        if task is None or job.state in ENDED:
+            raise ConflictError(f"The job {job.name} has ended ({job.state.value}).", "there is nothing to cancel.")
+        task.cancel()
+        return await self.wait(job.job_id)
+
+    async def stop(self, deadline: float) -> None:
+        """Cancel all jobs and wait up to `deadline` seconds."""
+        tasks = set(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=deadline)
+
+    def change(self, job_id: str, **changes: Any) -> None:
+        """Change a running job's status on the screen only."""
+        self._jobs[job_id] = msgspec.structs.replace(self._jobs[job_id], **changes)
+        self._show()
+
+    async def _run(self, job_id: str, work: Callable[[JobHandle], Awaitable[Any]]) -> None:
+        try:
+            async with self._slots:
+                self.change(job_id, state=JobState.running, started=self._clock.wall())
+                result = await work(JobHandle(self, job_id))
+            await self._finish(job_id, state=JobState.completed, result=msgspec.to_builtins(result), progress=1.0)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._finish(job_id, state=JobState.cancelled, error="cancelled"))
+        except ApplianceError as error:
+            await self._finish(job_id, state=JobState.failed, error=str(error))
+        except Exception as error:
+            log.exception("job %s failed", self._jobs[job_id].name)
+            await self._finish(job_id, state=JobState.failed, error=f"{type(error).__name__}: {error}")
+        finally:
+            self._tasks.pop(job_id, None)
+
+    async def _finish(self, job_id: str, **changes: Any) -> None:
+        job = msgspec.structs.replace(self._jobs[job_id], ended=self._clock.wall(), **changes)
+        try:
+            await self._save(job)
+        except ApplianceError as error:
+            log.error("the outcome of job %s is not on disk: %s", job.name, error.message)
+            job = msgspec.structs.replace(job, error=f"{job.error} (not kept: {error.message})".strip())
+        self._jobs[job_id] = job
+        self._forget_oldest()
+        self._show()
+
+    async def _save(self, job: JobStatus) -> None:
+        body = msgspec.json.encode(job)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO jobs VALUES (?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, body = excluded.body",
+                (job.job_id, job.state.value, job.created, body),
+            )
+            connection.execute(
+                "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs ORDER BY created DESC LIMIT -1 OFFSET ?)", (KEEP,)
+            )
+
+        await self._store.write(write)
+
+    def _forget_oldest(self) -> None:
+        ended = [key for key, job in self._jobs.items() if job.state in ENDED]
+        for key in ended[: max(0, len(ended) - KEEP)]:
+            del self._jobs[key]
+
+    def _show(self) -> None:
+        self._state.put(Section.jobs, self.all())

@@ -1,0 +1,86 @@
+"""The appliance's own log: lines in a bounded ring for the console, and on disk or standard error for later."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import logging.handlers
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from pythonjsonlogger.json import JsonFormatter
+
+from appliance.core.model import LogLine
+
+TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+RING = 2000
+"""Lines kept in memory."""
+
+
+class LogRing(logging.Handler):
+    """Keeps the newest lines; readers in any thread ask for what is new."""
+
+    def __init__(self, capacity: int = RING) -> None:
+        super().__init__()
+        self._lines: deque[LogLine] = deque(maxlen=capacity)
+        self._count = itertools.count(1)
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        self.last_seq = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record (called by logging, in any thread, under the handler's lock)."""
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            message = f"{message} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        self.last_seq = next(self._count)
+        self._lines.append(LogLine(self.last_seq, record.created, record.levelname, record.name, message))
+        for listener in self._listeners:
+            listener()
+
+    def lines(self, after: int = 0, limit: int = RING) -> list[LogLine]:
+        """The newest `limit` lines with a sequence number above `after`, oldest first."""
+        with self.lock or logging._lock:  # type: ignore[attr-defined]
+            found = [line for line in self._lines if line.seq > after]
+        return found[-limit:]
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` on each new line, in the logging thread; returns what ends it."""
+        self._listeners = (*self._listeners, listener)
+
+        def end() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not listener)
+
+        return end
+
+
+def configure(level: str, form: str, file: Path | None, *, stderr: bool) -> LogRing:
+    """Send the root logger to a ring, to a rotating file, and to standard error where asked.
+
+    Args:
+        level: DEBUG, INFO, WARNING or ERROR.
+        form: "json" or "text".
+        file: At most 4 files of 2 MB; None for none.
+        stderr: Also write to standard error (not while a console draws there).
+    """
+    formatter = logging.Formatter(TEXT) if form == "text" else JsonFormatter(
+        "%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields={"asctime": "time", "levelname": "level", "name": "logger"}
+    )  # fmt: skip
+    ring = LogRing()
+    handlers: list[logging.Handler] = [ring]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=2_000_000, backupCount=3, delay=True))
+    if stderr:
+        handlers.append(logging.StreamHandler())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    root.setLevel(level)
+    for noisy in ("asyncssh", "uvicorn", "uvicorn.error", "uvicorn.access", "PIL", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    return ring

@@ -1,0 +1,191 @@
+"""The supervision of one service: its life as a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from appliance.core.model import Health, HealthReport, Phase, ServiceStatus
+from appliance.core.ports import Clock, Service
+from appliance.errors import AbsentError, ApplianceError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How services are kept alive; times in seconds."""
+
+    start_deadline: float = 20.0
+    stop_deadline: float = 5.0
+    probe_interval: float = 5.0
+    probe_deadline: float = 3.0
+    backoff_base: float = 0.5
+    backoff_cap: float = 30.0
+    breaker_failures: int = 5
+    """Failures in a row after which the breaker opens."""
+    breaker_rest: float = 120.0
+    stable_after: float = 30.0
+    """Running this long forgets earlier failures."""
+    absent_retry: float = 30.0
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after the nth failure in a row: exponential, with jitter so that many do not retry at once."""
+        ceiling = min(self.backoff_cap, self.backoff_base * 2.0 ** (failures - 1))
+        return ceiling * (0.5 + random.random() / 2)  # noqa: S311
+
+
+Publish = Callable[[ServiceStatus, ServiceStatus], None]
+
+
+class Supervised:
+    """One service with its status."""
+
+    def __init__(
+        self, service: Service, policy: Policy, clock: Clock, publish: Publish, phase_of: Callable[[str], Phase]
+    ) -> None:
+        self.service = service
+        self._policy = policy
+        self._clock = clock
+        self._publish = publish
+        self._phase_of = phase_of
+        self._task: asyncio.Task[None] | None = None
+        self._poked = asyncio.Event()
+        self._failures = 0
+        self.status = ServiceStatus(
+            service.name, service.summary, Phase.waiting, Health.degraded, "not started yet",
+            since=clock.wall(), depends=service.depends, simulated=bool(getattr(service, "simulated", False)),
+        )  # fmt: skip
+
+    def launch(self) -> None:
+        """Begin to keep the service alive."""
+        self._set(Phase.waiting, HealthReport(Health.degraded, "waiting to start"))
+        self._task = asyncio.create_task(self._live(), name=f"service {self.service.name}")
+
+    def reset(self) -> None:
+        """Forget failures."""
+        self._failures = 0
+
+    def poke(self) -> None:
+        """Some other service changed: look at the dependencies again."""
+        self._poked.set()
+
+    async def halt(self, deadline: float) -> None:
+        """Stop the service and its supervision."""
+        if self._task is not None and not self._task.done():
+            self._set(Phase.stopping, HealthReport(Health.degraded, "stopping"))
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=deadline)
+            if not self._task.done():
+                log.error("service %s did not stop within %g s", self.service.name, deadline)
+        self._set(Phase.stopped, HealthReport(Health.unhealthy, "stopped", f"prime-spark service restart {self.service.name}"))
+
+    async def _live(self) -> None:
+        while True:
+            await self._dependencies()
+            try:
+                await self._one_life()
+            except AbsentError as error:
+                self._set(Phase.running, HealthReport(Health.absent, error.message, error.next_step))
+                await asyncio.sleep(self._policy.absent_retry)
+            except Exception as error:
+                await self._rest(error)
+
+    async def _dependencies(self) -> None:
+        while waiting := [name for name in self.service.depends if self._phase_of(name) is not Phase.running]:
+            self._set(Phase.waiting, HealthReport(Health.degraded, f"waits for {', '.join(waiting)}"))
+            self._poked.clear()
+            await self._poked.wait()
+
+    async def _one_life(self) -> None:
+        """Start, run and probe until something fails; always stop."""
+        self._set(Phase.starting, HealthReport(Health.degraded, "starting"))
+        try:
+            async with asyncio.timeout(self._policy.start_deadline) as limit:
+                await self.service.start()
+        except TimeoutError as error:
+            await self._clean_up()
+            if limit.expired():
+                raise TimeoutError(f"start took longer than {self._policy.start_deadline:g} s") from error
+            raise
+        except BaseException:
+            await self._clean_up()
+            raise
+        try:
+            await self._run_and_probe()
+        finally:
+            await self._clean_up()
+
+    async def _run_and_probe(self) -> None:
+        began = self._clock.monotonic()
+        await self._probe()
+        run = asyncio.create_task(self.service.run(), name=f"run {self.service.name}")
+        try:
+            while not run.done():
+                await asyncio.wait({run}, timeout=self._policy.probe_interval)
+                if not run.done():
+                    await self._probe()
+                if self._clock.monotonic() - began >= self._policy.stable_after:
+                    self._failures = 0
+            run.result()
+            raise RuntimeError("the service ended by itself")
+        finally:
+            run.cancel()
+            await asyncio.wait({run}, timeout=self._policy.stop_deadline)
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(self._policy.probe_deadline):
+                report = await self.service.health()
+        except TimeoutError:
+            report = HealthReport(Health.unhealthy, f"no answer to the health probe in {self._policy.probe_deadline:g} s", "see the log.")
+        except ApplianceError as error:
+            report = HealthReport(Health.unhealthy, error.message, error.next_step)
+        except Exception as error:
+            log.exception("health probe of %s failed", self.service.name)
+            report = HealthReport(Health.unhealthy, f"{type(error).__name__}: {error}", "see the log.")
+        self._set(Phase.running, report, probed=True)
+
+    async def _rest(self, error: Exception) -> None:
+        """After a failure: say so, and wait for the next try."""
+        self._failures += 1
+        reason = error.message if isinstance(error, ApplianceError) else f"{type(error).__name__}: {error}"
+        hint = error.next_step if isinstance(error, ApplianceError) else "see the log."
+        broken = self._failures >= self._policy.breaker_failures
+        rest = self._policy.breaker_rest if broken else self._policy.delay(self._failures)
+        log.warning("service %s failed (%d in a row): %s; next try in %.1f s", self.service.name, self._failures, reason, rest,
+                    exc_info=None if isinstance(error, ApplianceError) else error)  # fmt: skip
+        report = HealthReport(Health.unhealthy, f"{reason} ({self._failures} in a row)", hint)
+        self._set(Phase.broken if broken else Phase.backoff, report, failed=True)
+        await asyncio.sleep(rest)
+
+    async def _clean_up(self) -> None:
+        try:
+            async with asyncio.timeout(self._policy.stop_deadline):
+                await self.service.stop()
+        except TimeoutError:
+            log.error("service %s did not stop within %g s", self.service.name, self._policy.stop_deadline)
+        except Exception:
+            log.exception("service %s failed while stopping", self.service.name)
+
+    def _set(self, phase: Phase, report: HealthReport, *, probed: bool = False, failed: bool = False) -> None:
+        before, now = self.status, self._clock.wall()
+        same = before.phase is phase and before.health is report.health
+        self.status = msgspec.structs.replace(
+            before,
+            phase=phase,
+            health=report.health,
+            reason=report.reason,
+            next_step=report.next_step,
+            details=report.details,
+            since=before.since if same else now,
+            checked=now if probed else before.checked,
+            restarts=before.restarts + 1 if failed else before.restarts,
+        )
+        if self.status != before:
+            self._publish(before, self.status)

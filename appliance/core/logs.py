@@ -40,8 +40,11 @@ class LogRing(logging.Handler):
 
     def lines(self, after: int = 0, limit: int = RING) -> list[LogLine]:
         """The newest `limit` lines with a sequence number above `after`, oldest first."""
-        with self.lock or logging._lock:  # type: ignore[attr-defined]
+        self.acquire()
+        try:
             found = [line for line in self._lines if line.seq > after]
+        finally:
+            self.release()
         return found[-limit:]
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:

@@ -87,6 +87,11 @@ class Outbox:
         rows = await self._store.read(select)
         return [(seq, from_envelope(msgspec.json.decode(body))) for seq, body in rows]
 
+    @property
+    def head(self) -> int:
+        """The number of the newest event."""
+        return self._head
+
     async def wait_beyond(self, seq: int) -> None:
         """Return when an event with a number above `seq` is stored."""
         while self._head <= seq:

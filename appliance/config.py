@@ -1,0 +1,180 @@
+"""Loads the settings, and says exactly where a wrong one stands.
+
+Order: defaults < configuration file < boot partition's file < environment. An error names file, line, key and fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from appliance.errors import ConfigError
+from appliance.paths import Paths
+from appliance.settings import Settings
+
+NOT_YET = frozenset(
+    "CONTROL_PC_IP SPARK_AGENT_IP EDGE_NAS_IP EDGE_ROUTER_IP PRIMECORE1_IP PRIMECORE2_IP PRIMECORE3_IP PRIMECORE4_IP "
+    "WIREGUARD_PORT WIREGUARD_INTERFACE VPN_SUBNET REDIS_LOCAL_PORT REDIS_PASSWORD REDIS_MAX_MEMORY REDIS_EVICTION_POLICY "
+    "SUPABASE_URL SUPABASE_KEY MINIO_ENDPOINT MINIO_ACCESS_KEY MINIO_SECRET_KEY MINIO_BUCKET OLLAMA_EDGE_URL "
+    "OLLAMA_CLOUD_URL OLLAMA_DEFAULT_MODEL API_HOST JWT_SECRET JWT_EXPIRATION_HOURS ADMIN_USERNAME ADMIN_PASSWORD POWER_MODE "
+    "BATTERY_LOW_THRESHOLD BATTERY_CRITICAL_THRESHOLD ROUTING_STRATEGY EDGE_TIMEOUT_SECONDS CLOUD_FALLBACK_ENABLED "
+    "MAX_RETRIES HEALTH_CHECK_INTERVAL KAFKA_BOOTSTRAP_SERVERS POSTGRES_HOST POSTGRES_PORT POSTGRES_USER "
+    "POSTGRES_PASSWORD MLFLOW_PORT AIRFLOW_PORT WAKE_WORDS SAMPLE_RATE".split()
+)
+"""Documented environment names that this version has no reader for; `config check` says so where one is set."""
+
+
+def load(paths: Paths, environ: Mapping[str, str]) -> Settings:
+    """The settings of this machine.
+
+    Raises:
+        ConfigError: A file or variable is wrong; the message names it and the fix.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[tuple[str, ...], str] = {}
+    for path in (paths.config, paths.boot_config):
+        if path is not None and path.exists():
+            text, document = read(path)
+            check_keys(document, path, text)
+            _merge(merged, document, origins, path, text, ())
+    for name, key in env_names().items():
+        if environ.get(name):
+            _put(merged, key, environ[name])
+            origins[key] = f"environment variable {name}"
+    return _validated(merged, origins)
+
+
+def read(path: Path) -> tuple[str, dict[str, Any]]:
+    """A TOML file as text and as data. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.", "mend that line; `prime-spark config init` shows a valid file.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.", "save it as UTF-8.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "make it readable for this user.") from error
+
+
+def check_keys(document: dict[str, Any], path: Path, text: str) -> None:
+    """Refuse the first unknown key, naming its line and the nearest known one."""
+    known = set(all_keys())
+    for key in _leaves(document, ()):
+        if key in known or _in_open_table(key):
+            continue
+        near = difflib.get_close_matches(".".join(key), [".".join(name) for name in known], n=1, cutoff=0.5)
+        fix = f"did you mean {near[0]}?" if near else "remove it; `prime-spark config show` lists all keys."
+        raise ConfigError(f"{path}:{line_of(text, key)}: unknown key {'.'.join(key)}.", fix)
+
+
+def unread_variables(environ: Mapping[str, str]) -> list[str]:
+    """Documented variables that are set although nothing reads them yet."""
+    return sorted(NOT_YET & {name for name, value in environ.items() if value})
+
+
+def env_names() -> dict[str, tuple[str, ...]]:
+    """Environment variable → key path."""
+    found = {}
+    for key, field in _fields(Settings, ()):
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "env" in extra:
+            found[str(extra["env"])] = key
+    return found
+
+
+def all_keys() -> Iterator[tuple[str, ...]]:
+    """Every key path, groups not counted."""
+    for key, _ in _fields(Settings, ()):
+        yield key
+
+
+def group_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The group of settings that a field holds, or None for a plain setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _fields(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    for name, field in model.model_fields.items():
+        group = group_of(field)
+        if group is not None:
+            yield from _fields(group, (*prefix, name))
+        else:
+            yield (*prefix, name), field
+
+
+def _in_open_table(key: tuple[str, ...]) -> bool:
+    """Keys below [alerts.rules.NAME] are checked by validation, not by name."""
+    return key[:2] == ("alerts", "rules")
+
+
+def _leaves(document: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    groups = {key[: index + 1] for key in all_keys() for index in range(len(key) - 1)}
+    for name, value in document.items():
+        key = (*prefix, name)
+        if isinstance(value, dict) and key in groups:
+            yield from _leaves(value, key)
+        else:
+            yield key
+
+
+def _merge(
+    into: dict[str, Any], document: Mapping[str, Any], origins: dict[tuple[str, ...], str], path: Path, text: str, prefix: tuple[str, ...]
+) -> None:
+    for name, value in document.items():
+        key = (*prefix, name)
+        origins[key] = f"{path}:{line_of(text, key)}"
+        if isinstance(value, dict):
+            _merge(into.setdefault(name, {}), value, origins, path, text, key)
+        else:
+            into[name] = value
+
+
+def _put(document: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
+    for name in key[:-1]:
+        document = document.setdefault(name, {})
+    document[key[-1]] = value
+
+
+def _validated(document: dict[str, Any], origins: dict[tuple[str, ...], str]) -> Settings:
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = tuple(str(part) for part in fault["loc"])
+        where = next((origins[key[:size]] for size in range(len(key), 0, -1) if key[:size] in origins), "settings")
+        given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
+        raise ConfigError(f"{where}: {'.'.join(key)}: {fault['msg']}{given}.", _fix(key)) from None
+
+
+def _fix(key: tuple[str, ...]) -> str:
+    for known, field in _fields(Settings, ()):
+        if known == key:
+            return f"{field.description or ''} The default is {field.default!r}.".strip()
+    return "`prime-spark config init` shows every key with its meaning."
+
+
+def line_of(text: str, key: tuple[str, ...]) -> int:
+    """The line (from 1) where a key or the nearest table above it is written."""
+    table: tuple[str, ...] = ()
+    best = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            table = _split(header.group(1))
+            if table == key[: len(table)]:
+                best = number
+        elif (pair := re.match(r"\s*([\w.\"'-]+)\s*=", line)) and (*table, *_split(pair.group(1))) == key:
+            return number
+    return best
+
+
+def _split(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))

@@ -1,0 +1,1 @@
+"""Alert rules over the live state; evaluated whether or not anybody looks."""

@@ -1,0 +1,145 @@
+"""The rules of contracts.md, section 9, and what each measures.
+
+A rule whose source tells nothing is shown as "no data": silence is never taken for health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
+from appliance.core.state import LiveState, Section
+from appliance.settings import RuleSettings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a rule measured of one subject. `value` None: the source tells nothing."""
+
+    subject: str
+    value: float | None
+    message: str
+
+
+Measure = Callable[[LiveState], list[Reading]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One alert rule.
+
+    Attributes:
+        name: Key in the settings.
+        summary: What it watches, in words.
+        measure: Takes the readings from the live state.
+        threshold: The alert holds while the value is above it (below it where `below`).
+        for_seconds: How long it must hold before it fires.
+        cooldown_seconds: After it resolved, how long it stays quiet.
+    """
+
+    name: str
+    summary: str
+    measure: Measure
+    threshold: float
+    severity: Severity
+    for_seconds: float = 0.0
+    cooldown_seconds: float = 300.0
+    below: bool = False
+    enabled: bool = True
+
+    def holds(self, value: float) -> bool:
+        """Whether the value is past the threshold."""
+        return value < self.threshold if self.below else value > self.threshold
+
+    def changed_by(self, settings: RuleSettings) -> Rule:
+        """The rule with the operator's changes."""
+        changes = settings.model_dump(exclude_none=True)
+        return replace(self, **changes)
+
+
+STALE = 60.0
+"""Seconds after which a reading of the host no longer counts."""
+
+
+def host(field: str, unit: str) -> Measure:
+    """Measure one number of the host."""
+
+    def measure(state: LiveState) -> list[Reading]:
+        sample, age = state.get(Section.host).value, state.age(Section.host)
+        if not isinstance(sample, HostSample) or age is None or age > STALE:
+            return [Reading("host", None, "the host was not read lately")]
+        value = getattr(sample, field)
+        return [Reading("host", value, "this machine does not tell" if value is None else f"{value:.0f} {unit}")]
+
+    return measure
+
+
+def services(state: LiveState) -> list[Reading]:
+    """1 for each service that is down, 0 for each that is not."""
+    statuses: tuple[ServiceStatus, ...] = state.get(Section.services).value or ()
+    return [Reading(status.name, float(_down(status)), status.reason) for status in statuses]
+
+
+def _down(status: ServiceStatus) -> bool:
+    failed = status.phase in {Phase.backoff, Phase.broken}
+    return failed or (status.health is Health.unhealthy and status.phase is Phase.running)
+
+
+def dropped(state: LiveState) -> list[Reading]:
+    """Events given up by each queue."""
+    return [Reading(queue.name, float(queue.dropped), f"{queue.dropped} dropped") for queue in state.get(Section.queues).value or ()]
+
+
+def backlog(state: LiveState) -> list[Reading]:
+    """Events that wait in the outbox."""
+    return [
+        Reading(queue.name, float(queue.depth), f"{queue.depth} waiting")
+        for queue in state.get(Section.queues).value or ()
+        if queue.name == "outbox"
+    ] or [Reading("outbox", None, "the outbox is not open")]
+
+
+def model_errors(state: LiveState) -> list[Reading]:
+    """Percent of inferences that failed since the start."""
+    stats = state.get(Section.inference).value
+    if not isinstance(stats, InferenceStats) or stats.total + stats.errors == 0:
+        return [Reading("inference", None, "no inference was asked for yet")]
+    rate = 100.0 * stats.errors / (stats.total + stats.errors)
+    return [Reading("inference", rate, f"{rate:.1f} % failed")]
+
+
+def not_read(what: str) -> Measure:
+    """A rule whose source this machine does not have."""
+    return lambda state: [Reading(what, None, f"nothing on this machine tells of {what} yet")]
+
+
+DEFAULTS: tuple[Rule, ...] = (
+    Rule("cpu", "CPU above its limit", host("cpu_usage", "%"), 85, Severity.warning, for_seconds=300),
+    Rule("memory", "Memory above its limit", host("memory_usage", "%"), 90, Severity.critical),
+    Rule("disk", "Disk above its limit", host("disk_usage", "%"), 90, Severity.critical),
+    Rule("temperature", "CPU hotter than its limit", host("temperature_c", "°C"), 80, Severity.warning, for_seconds=60),
+    Rule("service-down", "A service is down", services, 0.5, Severity.critical, for_seconds=60),
+    Rule("events-dropped", "A queue gave up events", dropped, 0, Severity.warning),
+    Rule("offline-queue", "Events wait in the outbox", backlog, 1000, Severity.warning, for_seconds=300),
+    Rule("model-errors", "Inferences fail", model_errors, 10, Severity.warning),
+    Rule("api-errors", "API answers with 5xx (percent)", not_read("API error rate"), 5, Severity.warning, for_seconds=300),
+    Rule("api-latency", "API p95 above its limit (ms)", not_read("API latency"), 500, Severity.warning, for_seconds=300),
+    Rule("redis-memory", "Redis memory above its limit (percent)", not_read("Redis"), 85, Severity.warning),
+    Rule("kafka-lag", "Kafka consumer lag above its limit", not_read("Kafka"), 1000, Severity.warning, for_seconds=300),
+    Rule("vpn-peer", "A VPN peer is down", not_read("VPN peers"), 0.5, Severity.warning),
+    Rule("battery", "Battery below its limit (percent)", not_read("a battery"), 20, Severity.critical, below=True),
+    Rule("node", "A node is unreachable", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300),
+)
+
+
+def effective(changes: Mapping[str, RuleSettings]) -> tuple[Rule, ...]:
+    """The default rules with the operator's changes.
+
+    Raises:
+        KeyError: A change names a rule that does not exist.
+    """
+    known = {rule.name: rule for rule in DEFAULTS}
+    for name, change in changes.items():
+        known[name] = known[name].changed_by(change)
+    return tuple(known.values())

@@ -1,0 +1,1 @@
+"""What the appliance knows of the past, and can be asked about."""

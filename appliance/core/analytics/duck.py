@@ -1,0 +1,198 @@
+"""The embedded analytics store, on DuckDB. One connection, used by one thread at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from appliance.core.events import Event, HostMetrics, InferenceCompleted, rfc3339
+from appliance.errors import DiskFullError, StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+
+log = logging.getLogger(__name__)
+
+ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("hour", 365)}
+"""Roll-up table → (bucket, days kept)."""
+
+
+class DuckStore:
+    """Metrics with roll-ups, inference results and events, in one file. All methods block.
+
+    Args:
+        path: The database file.
+        device_id: What rows carry as device.
+    """
+
+    def __init__(self, path: Path, device_id: str) -> None:
+        self.path = path
+        self._device_id = device_id
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._inserts: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Open the file, creating the tables where missing.
+
+        Raises:
+            StoreError: It is not a database of ours, or another process has it.
+        """
+        import duckdb
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        limits = {"memory_limit": "96MB", "threads": "1", "TimeZone": "UTC", "preserve_insertion_order": "false"}
+        limits |= {"autoinstall_known_extensions": "false", "temp_directory": str(self.path.with_suffix(".tmp"))}
+        try:
+            self._connection = duckdb.connect(str(self.path), config=limits)
+            self._connection.execute(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+        except duckdb.Error as error:
+            raise self._explain(error) from error
+        self.path.chmod(0o600)
+
+    def close(self) -> None:
+        """Write the log into the file and close it."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def add_metrics(self, events: Sequence[HostMetrics]) -> int:
+        """Add readings and their share of the roll-ups, in one transaction; returns the number of samples."""
+        columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        for event in events:
+            moment = datetime.fromtimestamp(event.time, UTC)
+            tags = msgspec.json.encode(event.tags).decode()
+            for name, value in event.metrics.items():
+                for column, cell in zip(columns, (moment, name, value, tags, event.id), strict=True):
+                    column.append(cell)
+        if columns[0]:
+            self._transact([(INSERT_METRICS, [self._device_id, *columns]), *self._rollup_work(columns)])
+        return len(columns[0])
+
+    def _rollup_work(self, columns: tuple[list[Any], ...]) -> list[tuple[str, list[Any]]]:
+        work = []
+        for table, (bucket, _) in ROLLUPS.items():
+            work.append((ADD_ROLLUP.format(table=table, bucket=bucket), [self._device_id, *columns[:3]]))
+        return work
+
+    def add_events(self, journal: str, events: Sequence[tuple[int, Event]]) -> None:
+        """Take events over from a journal, with the cursor, in one transaction: each is stored once, whatever happens."""
+        work = [self._event_row(event) for _, event in events]
+        work.append((SET_CURSOR, [journal, events[-1][0]]))
+        self._transact(work)
+
+    def _event_row(self, event: Event) -> tuple[str, list[Any]]:
+        body = msgspec.json.encode(event.data()).decode()
+        if isinstance(event, InferenceCompleted):
+            row = [rfc3339(event.time), self._device_id, event.model, event.inference_time_ms, body, None, event.id]
+            return "INSERT INTO ai_inference_results VALUES (?, ?, ?, ?, ?, ?, ?)", row
+        return "INSERT INTO analytics_events VALUES (?, ?, ?, ?, ?)", [rfc3339(event.time), event.type, self._device_id, body, event.id]
+
+    def cursor(self, journal: str) -> int:
+        """The number of the last event taken over from a journal."""
+        rows = self.query("SELECT seq FROM cursors WHERE journal = ?", [journal])
+        return int(rows[0][0]) if rows else 0
+
+    def results(self, limit: int = 50) -> list[InferenceCompleted]:
+        """The newest inference results, newest first."""
+        sql = "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results ORDER BY time DESC, event_id DESC LIMIT ?"
+        return [
+            msgspec.convert({**msgspec.json.decode(body), "time": time, "id": id_}, InferenceCompleted)
+            for time, id_, body in self.query(sql, [limit])
+        ]
+
+    def trend(self, metric: str, since: float, until: float, table: str = "device_metrics_minute") -> list[tuple[float, float]]:
+        """(bucket start, average) of one metric of this device, oldest first; times in seconds since the epoch."""
+        if table not in ROLLUPS:
+            raise StoreError(f"There is no roll-up called {table}.", f"use one of {', '.join(ROLLUPS)}.")
+        sql = f"SELECT epoch(bucket), sum_value / count FROM {table} WHERE device_id = ? AND metric_name = ? "  # noqa: S608
+        rows = self.query(sql + "AND bucket BETWEEN ? AND ? ORDER BY 1", [self._device_id, metric, rfc3339(since), rfc3339(until)])
+        return [(float(bucket), float(value)) for bucket, value in rows]
+
+    def recent(self, metrics: Sequence[str], since: float) -> list[tuple[str, float, float]]:
+        """(metric, time, value) of every reading since a moment, oldest first."""
+        sql = (
+            "SELECT metric_name, epoch(time), value FROM device_metrics "
+            "WHERE device_id = ? AND time >= ? AND list_contains(?, metric_name) ORDER BY time"
+        )
+        return self.query(sql, [self._device_id, rfc3339(since), list(metrics)])  # type: ignore[return-value]
+
+    def metrics(self) -> list[str]:
+        """Names of all metrics that were ever kept and still are."""
+        return [row[0] for row in self.query("SELECT DISTINCT metric_name FROM device_metrics_hourly ORDER BY 1", [])]
+
+    def prune(self, keep_days: int, now: float) -> None:
+        """Delete what is older than its time."""
+        day = 86400.0
+        work = [("DELETE FROM device_metrics WHERE time < ?", [rfc3339(now - keep_days * day)])]
+        work += [(f"DELETE FROM {table} WHERE bucket < ?", [rfc3339(now - days * day)]) for table, (_, days) in ROLLUPS.items()]  # noqa: S608
+        work.append(("DELETE FROM ai_inference_results WHERE time < ?", [rfc3339(now - 90 * day)]))
+        work.append(("DELETE FROM analytics_events WHERE time < ?", [rfc3339(now - 30 * day)]))
+        self._transact(work)
+
+    def query(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+        """Rows of one statement. Raises StoreError."""
+        import duckdb
+
+        with self._lock:
+            try:
+                return self._open().execute(sql, parameters).fetchall()
+            except duckdb.Error as error:
+                raise self._explain(error) from error
+
+    def _transact(self, work: Sequence[tuple[str, list[Any]]]) -> None:
+        import duckdb
+
+        with self._lock:
+            connection = self._open()
+            try:
+                connection.begin()
+                for sql, parameters in work:
+                    connection.execute(sql, parameters)
+                connection.commit()
+            except duckdb.Error as error:
+                self._roll_back(connection)
+                raise self._explain(error) from error
+
+    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        import duckdb
+
+        try:
+            connection.rollback()
+        except duckdb.Error as error:  # no transaction is open any more: the failure had ended it
+            log.debug("rollback: %s", error)
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            raise StoreError("The analytics store is not open.", "see Services for why.")
+        return self._connection
+
+    def _explain(self, error: Exception) -> StoreError:
+        text = str(error).splitlines()[0]
+        if "No space left" in text or "could not write" in text.lower():
+            return DiskFullError(f"No room to write {self.path.name}: {text}", f"free space on the file system of {self.path.parent}.")
+        if "Conflicting lock" in text or "Could not set lock" in text:
+            return StoreError(f"{self.path.name} is open in another process.", "stop the other appliance that uses this directory.")
+        return StoreError(f"The analytics store failed: {text}", f"if it stays, move {self.path} away; a new one is made.")
+
+
+INSERT_METRICS = (
+    "INSERT INTO device_metrics SELECT unnest($2::TIMESTAMPTZ[]), $1, unnest($3::VARCHAR[]), unnest($4::DOUBLE[]), "
+    "unnest($5::VARCHAR[])::JSON, unnest($6::VARCHAR[])::UUID"
+)
+ADD_ROLLUP = (
+    "INSERT INTO {table} SELECT date_trunc('{bucket}', t), $1, m, sum(v), min(v), max(v), count(*) FROM "
+    "(SELECT unnest($2::TIMESTAMPTZ[]) t, unnest($3::VARCHAR[]) m, unnest($4::DOUBLE[]) v) GROUP BY ALL "
+    "ON CONFLICT (bucket, device_id, metric_name) DO UPDATE SET sum_value = sum_value + excluded.sum_value, "
+    "min_value = least(min_value, excluded.min_value), max_value = greatest(max_value, excluded.max_value), "
+    "count = count + excluded.count"
+)
+SET_CURSOR = "INSERT INTO cursors VALUES (?, ?) ON CONFLICT (journal) DO UPDATE SET seq = excluded.seq"

@@ -1,0 +1,163 @@
+"""Keeps telemetry and durable events in the embedded store, and shows the last minutes as trends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+from appliance.core.analytics.duck import DuckStore
+from appliance.core.bus import Bus, Subscription
+from appliance.core.events import Event, HostMetrics, InferenceCompleted
+from appliance.core.model import Health, HealthReport, QueueStatus
+from appliance.core.outbox import Outbox
+from appliance.core.ports import Clock
+from appliance.core.state import LiveState, Section
+from appliance.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+TRENDS = ("cpu_usage", "memory_usage", "disk_usage", "temperature_c", "load_1m", "net_tx_rate", "net_rx_rate")
+SPAN = 600.0
+"""Seconds of readings in Section.trends."""
+RING = 2000
+"""Readings that wait in memory while the disk does not take them."""
+RESULTS = 50
+JOURNAL = "outbox"
+
+
+class AnalyticsService:
+    """The sink of the spine into DuckDB (implements ports.Service)."""
+
+    name = "analytics"
+    summary = "Keeps metrics with minute and hour roll-ups, results and events in DuckDB"
+    depends = ("store",)
+
+    def __init__(
+        self, duck: DuckStore, bus: Bus, outbox: Outbox, state: LiveState, clock: Clock, flush: float, keep_days: int
+    ) -> None:
+        self._duck = duck
+        self._bus = bus
+        self._outbox = outbox
+        self._state = state
+        self._clock = clock
+        self._flush_interval = flush
+        self._keep_days = keep_days
+        self._queue: Subscription | None = None
+        self._pending: deque[HostMetrics] = deque(maxlen=RING)
+        self._trends: dict[str, deque[tuple[float, float]]] = {}
+        self._results: deque[object] = deque(maxlen=RESULTS)
+        self._lost = 0
+        self._error: StoreError | None = None
+        self.cursor = 0
+
+    async def start(self) -> None:
+        """Open the store and show what it knows. Raises StoreError."""
+        await asyncio.to_thread(self._duck.open)
+        self.cursor = await asyncio.to_thread(self._duck.cursor, JOURNAL)
+        since = self._clock.wall() - SPAN
+        self._trends = {name: deque() for name in TRENDS}
+        for name, time, value in await asyncio.to_thread(self._duck.recent, TRENDS, since):
+            self._trends[name].append((time, value))
+        self._results.clear()
+        self._results.extend(done.to_result() for done in await asyncio.to_thread(self._duck.results, RESULTS))
+        self._show()
+        self._queue = self._queue or self._bus.subscribe("analytics", (HostMetrics,), capacity=RING)
+
+    async def run(self) -> None:
+        """Take telemetry from the bus and events from the journal until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._collect(), name="analytics collect")
+            group.create_task(self._flush_regularly(), name="analytics flush")
+            group.create_task(self._follow_journal(), name="analytics journal")
+            group.create_task(self._prune_daily(), name="analytics prune")
+
+    async def stop(self) -> None:
+        """Write what waits, then close."""
+        try:
+            await self.flush()
+        except StoreError as error:
+            log.error("telemetry of the last seconds is not on disk: %s", error.message)
+        await asyncio.to_thread(self._duck.close)
+
+    async def health(self) -> HealthReport:
+        """Unhealthy while the disk does not take telemetry."""
+        if self._error is not None:
+            reason = f"{self._error.message} {len(self._pending)} readings wait, {self._lost} were given up"
+            return HealthReport(Health.unhealthy, reason, self._error.next_step)
+        return HealthReport(Health.healthy, f"written every {self._flush_interval:g} s", details={"waiting": len(self._pending)})
+
+    def status(self) -> tuple[QueueStatus, ...]:
+        """The journal as this reader sees it, and the readings that wait for the disk."""
+        waiting = QueueStatus("telemetry", len(self._pending), RING, 0, self._lost, "drop oldest")
+        return (self._outbox.status(self.cursor), waiting)
+
+    async def flush(self) -> None:
+        """Write the waiting readings. Raises StoreError; they go on waiting then."""
+        events = list(self._pending)
+        if not events:
+            return
+        await asyncio.to_thread(self._duck.add_metrics, events)
+        for _ in events:
+            self._pending.popleft()
+
+    async def _collect(self) -> None:
+        if self._queue is None:
+            raise RuntimeError("run before start")
+        while True:
+            for event in await self._queue.batch():
+                if isinstance(event, HostMetrics):
+                    self._take(event)
+            self._show()
+
+    def _take(self, event: HostMetrics) -> None:
+        if len(self._pending) == RING:
+            self._lost += 1
+        self._pending.append(event)
+        for name, points in self._trends.items():
+            if name in event.metrics:
+                points.append((event.time, event.metrics[name]))
+            while points and points[0][0] < event.time - SPAN:
+                points.popleft()
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._flush_interval)
+            try:
+                await self.flush()
+                self._error = None
+            except StoreError as error:
+                log.warning("telemetry waits: %s", error.message)
+                self._error = error
+
+    async def _follow_journal(self) -> None:
+        while True:
+            await self._outbox.wait_beyond(self.cursor)
+            events = await self._outbox.read(self.cursor)
+            if not events:
+                self.cursor = self._outbox.head
+                continue
+            try:
+                await asyncio.to_thread(self._duck.add_events, JOURNAL, events)
+            except StoreError as error:
+                self._error = error
+                log.warning("events wait: %s", error.message)
+                await asyncio.sleep(self._flush_interval)
+                continue
+            self.cursor = events[-1][0]
+            self._show_results([event for _, event in events])
+
+    def _show_results(self, events: list[Event]) -> None:
+        fresh = [event.to_result() for event in events if isinstance(event, InferenceCompleted)]
+        if fresh:
+            self._results.extendleft(fresh)
+            self._show()
+
+    async def _prune_daily(self) -> None:
+        while True:
+            await asyncio.to_thread(self._duck.prune, self._keep_days, self._clock.wall())
+            await asyncio.sleep(86400)
+
+    def _show(self) -> None:
+        self._state.put(Section.trends, {name: tuple(points) for name, points in self._trends.items()})
+        self._state.put(Section.results, tuple(self._results))

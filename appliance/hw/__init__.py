@@ -1,0 +1,1 @@
+"""One file per device; each implements a port of the core. Heavy imports are inside functions."""

@@ -1,0 +1,109 @@
+"""The only place that knows where files lie.
+
+PRIME_SPARK_HOME=DIR puts everything under DIR. Without it root uses the directories of the Filesystem Hierarchy
+Standard, other users those of the XDG Base Directory specification.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BOOT_CONFIG = Path("/boot/firmware/prime-spark.toml")
+SYSTEM_CONFIG = Path("/etc/prime-spark/config.toml")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the appliance keeps things."""
+
+    config: Path
+    """Configuration file."""
+    boot_config: Path | None
+    """Configuration on the boot partition, editable on any computer; None under PRIME_SPARK_HOME."""
+    data: Path
+    """Databases, models, secrets."""
+    run: Path
+    """Sockets and the lock."""
+    logs: Path
+
+    @property
+    def database(self) -> Path:
+        """SQLite: accounts, audit, jobs, outbox."""
+        return self.data / "appliance.sqlite"
+
+    @property
+    def analytics(self) -> Path:
+        """DuckDB: metrics and results."""
+        return self.data / "analytics.duckdb"
+
+    @property
+    def models(self) -> Path:
+        """Models that the operator added."""
+        return self.data / "models"
+
+    @property
+    def secrets(self) -> Path:
+        """Files of mode 0600."""
+        return self.data / "secrets"
+
+    @property
+    def host_key(self) -> Path:
+        """The SSH server's key."""
+        return self.secrets / "ssh_host_ed25519_key"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running appliance; says its process id."""
+        return self.run / "appliance.lock"
+
+    @property
+    def api_socket(self) -> Path:
+        """REST over a UNIX socket."""
+        return self.run / "api.sock"
+
+    @property
+    def console_socket(self) -> Path:
+        """Where further local terminals attach."""
+        return self.run / "console.sock"
+
+    @property
+    def log_file(self) -> Path:
+        """The newest log file."""
+        return self.logs / "prime-spark.log"
+
+    def make(self) -> None:
+        """Create the directories; private to this user."""
+        for directory in (self.data, self.run, self.logs):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def find(environ: Mapping[str, str] | None = None, *, root: bool | None = None) -> Paths:
+    """The paths for this environment and user."""
+    env = os.environ if environ is None else environ
+    if env.get("PRIME_SPARK_HOME"):
+        home = Path(env["PRIME_SPARK_HOME"]).expanduser().absolute()
+        return Paths(home / "config.toml", None, home / "data", home / "run", home / "logs")
+    if os.geteuid() == 0 if root is None else root:
+        return Paths(
+            SYSTEM_CONFIG, BOOT_CONFIG, Path("/var/lib/prime-spark"), Path("/run/prime-spark"), Path("/var/log/prime-spark")
+        )
+    user = Path(env.get("HOME", "~")).expanduser()
+    config = Path(env.get("XDG_CONFIG_HOME") or user / ".config") / "prime-spark/config.toml"
+    data = Path(env.get("XDG_DATA_HOME") or user / ".local/share") / "prime-spark"
+    state = Path(env.get("XDG_STATE_HOME") or user / ".local/state") / "prime-spark"
+    run = Path(env.get("XDG_RUNTIME_DIR") or state) / "prime-spark"
+    return Paths(config, BOOT_CONFIG, data, run, state)
+
+
+def socket_address(path: Path) -> str:
+    """The path as an address for a UNIX socket, also where it is longer than sun_path's 107 bytes (unix(7)).
+
+    For a long path a descriptor of its directory is opened, and stays open for this process's life.
+    """
+    if len(os.fsencode(path)) <= 107:
+        return str(path)
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    return f"/proc/self/fd/{descriptor}/{path.name}"

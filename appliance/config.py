@@ -70,7 +70,8 @@ def check_keys(document: dict[str, Any], path: Path, text: str) -> None:
     for key in _leaves(document, ()):
         if key in known or _in_open_table(key):
             continue
-        near = difflib.get_close_matches(".".join(key), [".".join(name) for name in known], n=1, cutoff=0.5)
+        names = {".".join(name[:size]) for name in known for size in range(1, len(name) + 1)}
+        near = difflib.get_close_matches(".".join(key), sorted(names), n=1, cutoff=0.5)
         fix = f"did you mean {near[0]}?" if near else "remove it; `prime-spark config show` lists all keys."
         raise ConfigError(f"{path}:{line_of(text, key)}: unknown key {'.'.join(key)}.", fix)
 

@@ -35,8 +35,6 @@ class NodeSettings(Group):
 
     device_id: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = "control-pc"
     """Name that every event carries; letters, digits, dot, dash, underscore."""
-    simulate: tuple[Literal["led"], ...] = ()
-    """Devices to simulate; each is marked SIM wherever it is seen."""
 
 
 class LogSettings(Group):

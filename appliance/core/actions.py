@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -56,6 +56,8 @@ class Action:
         timeout: Seconds until the handler is cancelled.
         shortcut: Key in headless mode, or "".
         hidden: Not offered in palettes (still callable).
+        brief: Says a result in one line, for headless mode and speech.
+        positional: Parameters that the CLI takes by position, in order.
     """
 
     name: str
@@ -70,8 +72,8 @@ class Action:
     timeout: float = 30.0
     shortcut: str = ""
     hidden: bool = False
-    positional: tuple[str, ...] = field(default=())
-    """Parameters that the CLI takes by position, in order."""
+    positional: tuple[str, ...] = ()
+    brief: Callable[[Any], str] | None = None
 
     def describe(self) -> ActionInfo:
         """What fronts need to know of the action."""

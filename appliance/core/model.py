@@ -265,8 +265,11 @@ class InferenceStats(msgspec.Struct, frozen=True):
     backend: str
     total: int
     errors: int
+    """Inputs that the model or the device failed; refused pictures are not counted."""
     p50_ms: float | None
     p95_ms: float | None
+    error_rate: float | None = None
+    """Share (0…1) of the last hundred inferences that failed; None before the first."""
 
 
 class AuditEntry(msgspec.Struct, frozen=True):

@@ -86,11 +86,6 @@ def _down(status: ServiceStatus) -> bool:
     return failed or (status.health is Health.unhealthy and status.phase is Phase.running)
 
 
-def dropped(state: LiveState) -> list[Reading]:
-    """Events given up by each queue."""
-    return [Reading(queue.name, float(queue.dropped), f"{queue.dropped} dropped") for queue in state.get(Section.queues).value or ()]
-
-
 def backlog(state: LiveState) -> list[Reading]:
     """Events that wait in the outbox."""
     return [
@@ -101,11 +96,11 @@ def backlog(state: LiveState) -> list[Reading]:
 
 
 def model_errors(state: LiveState) -> list[Reading]:
-    """Percent of inferences that failed since the start."""
+    """Percent of the last inferences that the model failed."""
     stats = state.get(Section.inference).value
-    if not isinstance(stats, InferenceStats) or stats.total + stats.errors == 0:
+    if not isinstance(stats, InferenceStats) or stats.error_rate is None:
         return [Reading("inference", None, "no inference was asked for yet")]
-    rate = 100.0 * stats.errors / (stats.total + stats.errors)
+    rate = 100.0 * stats.error_rate
     return [Reading("inference", rate, f"{rate:.1f} % failed")]
 
 
@@ -120,7 +115,6 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("disk", "Disk above its limit", host("disk_usage", "%"), 90, Severity.critical),
     Rule("temperature", "CPU hotter than its limit", host("temperature_c", "°C"), 80, Severity.warning, for_seconds=60),
     Rule("service-down", "A service is down", services, 0.5, Severity.critical, for_seconds=60),
-    Rule("events-dropped", "A queue gave up events", dropped, 0, Severity.warning),
     Rule("offline-queue", "Events wait in the outbox", backlog, 1000, Severity.warning, for_seconds=300),
     Rule("model-errors", "Inferences fail", model_errors, 10, Severity.warning),
     Rule("api-errors", "API answers with 5xx (percent)", not_read("API error rate"), 5, Severity.warning, for_seconds=300),

@@ -1,0 +1,1 @@
+"""REST, generated from the registry of actions; served on a UNIX socket that only this user can open."""

@@ -1,0 +1,148 @@
+"""The REST application: list, describe and invoke actions, read state, follow events.
+
+The same code serves the UNIX socket now and a TCP port behind authentication later: who asks is told by `actor_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from appliance import __version__
+from appliance.api.openapi import document
+from appliance.core.bus import Bus
+from appliance.core.dispatch import Dispatcher
+from appliance.core.events import envelope
+from appliance.core.model import Actor, Health, ServiceStatus
+from appliance.core.state import LiveState, Section
+from appliance.errors import ApplianceError, NotFoundError
+
+STATUS_CODES = {
+    "config": 400, "invalid_arguments": 422, "unknown_action": 404, "not_found": 404, "not_authorized": 403, "auth": 401,
+    "confirmation_required": 409, "conflict": 409, "precondition": 412, "timeout": 504, "absent": 503, "disk_full": 507,
+    "image": 422,
+}  # fmt: skip
+"""HTTP status by error code (RFC 9110); any other error is a 500."""
+
+
+class Invoke(msgspec.Struct):
+    """The body of an invocation."""
+
+    args: dict[str, Any] = {}
+    confirm: bool = False
+
+
+class RestApi:
+    """The routes, on what they need of the core.
+
+    Args:
+        dispatcher: Carries actions out.
+        state: The live state.
+        bus: Where the event stream comes from.
+        device_id: For the envelopes of the event stream.
+        actor_of: Tells who sends a request.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, state: LiveState, bus: Bus, device_id: str, actor_of: Callable[[Request], Actor]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._state = state
+        self._bus = bus
+        self._device_id = device_id
+        self._actor_of = actor_of
+
+    def asgi(self) -> Starlette:
+        """The application."""
+        routes = [
+            Route("/health", self.health),
+            Route("/api/v1/openapi.json", self.openapi),
+            Route("/api/v1/actions", self.actions),
+            Route("/api/v1/actions/{name}", self.describe, methods=["GET"]),
+            Route("/api/v1/actions/{name}", self.invoke, methods=["POST"]),
+            Route("/api/v1/state", self.all_state),
+            Route("/api/v1/state/{section}", self.one_state),
+            Route("/api/v1/events", self.events),
+        ]
+        return Starlette(routes=routes, exception_handlers={ApplianceError: on_error, msgspec.DecodeError: on_bad_body})
+
+    async def health(self, _: Request) -> Response:
+        """Whether the appliance is well: 200, or 503 where a service is unhealthy."""
+        statuses: tuple[ServiceStatus, ...] = self._state.get(Section.services).value or ()
+        bad = {status.name: status.reason for status in statuses if status.health is Health.unhealthy}
+        body = {"status": "unhealthy" if bad else "healthy", "unhealthy": bad, "version": __version__}
+        return reply(body, 503 if bad else 200)
+
+    async def openapi(self, _: Request) -> Response:
+        """The description of this API."""
+        return reply(document(self._dispatcher.registry))
+
+    async def actions(self, _: Request) -> Response:
+        """Every action."""
+        return reply([action.describe() for action in self._dispatcher.registry])
+
+    async def describe(self, request: Request) -> Response:
+        """One action."""
+        return reply(self._dispatcher.registry.get(request.path_params["name"]).describe())
+
+    async def invoke(self, request: Request) -> Response:
+        """Carry an action out."""
+        body = await request.body()
+        call = msgspec.json.decode(body, type=Invoke) if body else Invoke()
+        actor = self._actor_of(request)
+        result = await self._dispatcher.invoke(request.path_params["name"], call.args, actor, confirm=call.confirm)
+        return reply({"result": result})
+
+    async def all_state(self, _: Request) -> Response:
+        """All sections, each with its age."""
+        return reply({section.value: self._section(section) for section in Section})
+
+    async def one_state(self, request: Request) -> Response:
+        """One section."""
+        name = request.path_params["section"]
+        if name not in {section.value for section in Section}:
+            raise NotFoundError(f"There is no section {name!r}.", f"the sections are: {', '.join(Section)}.")
+        return reply(self._section(Section(name)))
+
+    def _section(self, section: Section) -> dict[str, Any]:
+        snapshot = self._state.get(section)
+        return {"version": snapshot.version, "age": self._state.age(section), "value": snapshot.value}
+
+    async def events(self, request: Request) -> Response:
+        """Events as they happen (server-sent events, WHATWG HTML section 9.2)."""
+        return StreamingResponse(self._stream(request), media_type="text/event-stream")
+
+    async def _stream(self, request: Request) -> AsyncIterator[bytes]:
+        queue = self._bus.subscribe(f"stream {id(request):x}", capacity=1000)
+        try:
+            yield b": connected\n\n"
+            async for event in queue:
+                data = msgspec.json.encode(envelope(event, self._device_id))
+                yield b"id: " + event.id.encode() + b"\nevent: " + event.topic.encode() + b"\ndata: " + data + b"\n\n"
+        finally:
+            queue.close()
+
+
+def reply(body: Any, status: int = 200) -> Response:
+    """A JSON response."""
+    return Response(msgspec.json.encode(body, enc_hook=str), status, media_type="application/json")
+
+
+async def on_error(_: Request, error: Exception) -> Response:
+    """One of our errors as JSON: {error: {code, message, next_step}}."""
+    if not isinstance(error, ApplianceError):
+        raise error
+    body = {"error": {"code": error.code, "message": error.message, "next_step": error.next_step}}
+    return reply(body, STATUS_CODES.get(error.code, 500))
+
+
+async def on_bad_body(_: Request, error: Exception) -> Response:
+    """A body that is not the JSON it should be."""
+    hint = 'send {"args": {…}, "confirm": false}.'
+    return reply({"error": {"code": "invalid_arguments", "message": f"The body is wrong: {error}.", "next_step": hint}}, 400)

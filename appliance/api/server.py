@@ -1,0 +1,114 @@
+"""Serves the REST application on a UNIX socket of mode 0600, as a supervised service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from appliance.core.model import Actor, Health, HealthReport, Role
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handlers: signals belong to the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
+class ApiService:
+    """The control socket (implements ports.Service).
+
+    Args:
+        app: Makes the application (late: its libraries are heavy).
+        path: The socket's path.
+        address: The path as an address (paths.socket_address).
+    """
+
+    name = "api"
+    summary = "REST on the control socket, for the command line"
+    depends: tuple[str, ...] = ()
+
+    def __init__(self, app: Callable[[], Starlette], path: Path, address: str) -> None:
+        self._app = app
+        self._path = path
+        self._address = address
+        self._server: _Server | None = None
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bind and serve. Raises OSError."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._socket = bind_private(self._address)
+        config = uvicorn.Config(
+            self._app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
+        )
+        self._server = _Server(config)
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="api serve")
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+            await asyncio.sleep(0.005)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        if self._task is None:
+            raise RuntimeError("run before start")
+        await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """Answer what is under way, close, remove the socket."""
+        if self._server is not None and self._task is not None:
+            self._server.should_exit = True
+            await asyncio.wait({self._task}, timeout=2)
+            self._task.cancel()
+        if self._socket is not None:
+            self._socket.close()
+            self._path.unlink(missing_ok=True)
+        self._server, self._socket, self._task = None, None, None
+
+    async def health(self) -> HealthReport:
+        """Unhealthy when the socket's file was taken away."""
+        if not self._path.is_socket():
+            return HealthReport(Health.unhealthy, f"{self._path} is gone", "prime-spark service restart api")
+        return HealthReport(Health.healthy, f"listens on {self._path}")
+
+
+def bind_private(address: str) -> socket.socket:
+    """A listening-to-be UNIX socket of mode 0600 from its first moment."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    os.fchmod(sock.fileno(), 0o600)
+    before = os.umask(0o177)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+def local_actor(_: Request) -> Actor:
+    """Whoever can open the socket is this process's user (or root), and so its admin."""
+    return Actor(user_name(os.geteuid()), Role.admin, "socket")
+
+
+def user_name(uid: int) -> str:
+    """The name of a user id, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

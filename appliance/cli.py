@@ -1,0 +1,152 @@
+"""`prime-spark`: starts the appliance, or talks to the one that runs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance runs, 4 not authorised, 5 needs confirmation.
+Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+import click
+
+from appliance import __version__, paths
+from appliance.errors import ApplianceError, ConfigError
+from appliance.verbs import static
+from appliance.verbs.client import Client, SocketClient
+from appliance.verbs.context import Context, error_json, error_text
+from appliance.verbs.dynamic import noun_group
+
+OWN = {command.name: command for command in (
+    static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
+)}  # fmt: skip
+STARTS = ("run", "headless")
+
+
+class Root(click.Group):
+    """The verbs known here, and every noun of the running appliance's registry."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Own verbs first, then nouns where an appliance runs."""
+        nouns: set[str] = set()
+        try:
+            nouns = {action.name.partition(".")[0] for action in _client(ctx).actions()}
+        except ApplianceError:
+            nouns = {"audit"}
+        starts = STARTS if not _client(ctx).local else ()
+        return [*starts, *(str(name) for name in OWN), *sorted(nouns - set(OWN))]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """A verb of our own, or a noun of the registry."""
+        if name in STARTS and not _client(ctx).local:
+            return _start_command(name)
+        if name in OWN:
+            return OWN[name]
+        return self._noun(ctx, name)
+
+    def _noun(self, ctx: click.Context, noun: str) -> click.Command | None:
+        try:
+            mine = [action for action in _client(ctx).actions() if action.name.startswith(f"{noun}.")]
+        except ApplianceError:
+            if noun != "audit":
+                raise
+            mine = []
+        if not mine and noun != "audit":
+            return None
+        group = noun_group(noun, mine)
+        if noun == "audit":
+            group.add_command(static.audit_verify)
+        return group
+
+
+def _client(ctx: click.Context) -> Client:
+    if ctx.obj is None:
+        ctx.obj = make_context(os.environ)
+    context: Context = ctx.obj
+    return context.client
+
+
+def _start_command(name: str) -> click.Command:
+    if name == "run":
+        text = "Start the appliance with its console here, or attach to the one that runs (the default)."
+        return click.Command("run", callback=lambda: _start("run"), help=text)
+    text = "Start the appliance without a screen; keys are shortcuts, ? lists them."
+    return click.Command("headless", callback=lambda: _start("headless"), help=text)
+
+
+def _start(mode: str) -> None:
+    from appliance import launch
+
+    code = launch.console(os.environ) if mode == "run" else launch.headless(os.environ)
+    raise SystemExit(code)
+
+
+def make_context(environ: Mapping[str, str]) -> Context:
+    """The context of a command line in a terminal of this machine."""
+    where = paths.find(environ)
+    tty = sys.stdout.isatty()
+    colour = tty and "NO_COLOR" not in environ and environ.get("TERM") != "dumb"
+    return Context(SocketClient(where.api_socket), where, environ, sys.stdout, static.terminal_width(environ, tty=tty), colour)
+
+
+def root() -> Root:
+    """The command line."""
+
+    def default(ctx: click.Context) -> None:
+        if ctx.invoked_subcommand is None:
+            if _client(ctx).local:
+                click.echo(ctx.get_help(), file=ctx.obj.out)
+            else:
+                _start("run")
+
+    group = Root("prime-spark", callback=click.pass_context(default), invoke_without_command=True, help=HELP)
+    group.params.append(click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."))
+    return group
+
+
+HELP = """The edge appliance: without a verb, its console.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance runs, 4 not authorised, 5 needs confirmation.
+"""
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"prime-spark {__version__}")
+        ctx.exit()
+
+
+def run(arguments: Sequence[str], context: Context, err: TextIO) -> int:
+    """Run one command line; returns the exit code."""
+    as_json = "--json" in arguments
+    try:
+        answer: Any = root().main(list(arguments), prog_name="prime-spark", standalone_mode=False, obj=context)
+    except ApplianceError as error:
+        click.echo(error_json(error) if as_json else error_text(error), file=err)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(file=err)
+        return error.exit_code
+    except click.Abort:
+        click.echo("stopped", file=err)
+        return 130
+    return answer if isinstance(answer, int) else 0
+
+
+def main() -> None:
+    """The console script."""
+    if "_PRIME_SPARK_COMPLETE" in os.environ:
+        root().main(prog_name="prime-spark", complete_var="_PRIME_SPARK_COMPLETE")
+    try:
+        context = make_context(os.environ)
+    except ConfigError as error:
+        click.echo(error_text(error), file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    try:
+        raise SystemExit(run(sys.argv[1:], context, sys.stderr))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(1) from None

@@ -1,0 +1,136 @@
+"""Actions on metrics, pictures and models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from appliance.core.actions import Action, Invocation, NoParams, Params
+from appliance.core.analytics.duck import DuckStore
+from appliance.core.jobs import JobHandle, Jobs
+from appliance.core.model import InferenceResult, JobStatus, Role
+from appliance.core.ports import Clock
+from appliance.core.state import LiveState, Section
+from appliance.errors import InferenceError, NotFoundError
+
+BUCKETS = {"minute": "device_metrics_minute", "hour": "device_metrics_hourly"}
+
+
+class History(Params):
+    """One metric over a range of time."""
+
+    metric: str = Field(description="Name of the metric, such as cpu_usage")
+    hours: float = Field(1.0, gt=0, le=24 * 365, description="How far back, hours")
+    bucket: Literal["minute", "hour"] = Field("minute", description="Width of one point")
+
+
+class Pictures(Params):
+    """Picture files on this machine."""
+
+    paths: list[str] = Field(min_length=1, max_length=1000, description="Picture files")
+
+
+class Preview(Params):
+    """A past result, to be drawn in a terminal."""
+
+    result_id: str = Field(description="Id of the result")
+    columns: int = Field(76, ge=1, le=500, description="Width, cells")
+    rows: int = Field(18, ge=1, le=200, description="Height, cells")
+    mode: Literal["half-blocks", "console", "kitty", "sixel"] = Field("half-blocks", description="How to draw")
+
+
+class Limit(Params):
+    """How many."""
+
+    limit: int = Field(50, ge=1, le=1000, description="Most rows")
+
+
+class Inferrer(Protocol):
+    """What the actions need of the inference service."""
+
+    async def infer_file(self, path: Path) -> InferenceResult:
+        """Run the model on a file. Raises InferenceError, AbsentError."""
+
+    async def preview(self, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
+        """Draw a result for a terminal. Raises ImageError where the picture is gone or another one."""
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models found, each with what its manifest says."""
+
+
+def metric_actions(duck: DuckStore, clock: Clock) -> list[Action]:
+    """Metrics kept locally."""
+
+    async def names(_: Invocation, __: NoParams) -> list[str]:
+        return await asyncio.to_thread(duck.metrics)
+
+    async def history(_: Invocation, params: History) -> dict[str, Any]:
+        now = clock.wall()
+        points = await asyncio.to_thread(duck.trend, params.metric, now - params.hours * 3600, now, BUCKETS[params.bucket])
+        if not points and params.metric not in await asyncio.to_thread(duck.metrics):
+            raise NotFoundError(f"No metric is called {params.metric!r}.", "list them with `prime-spark metric list`.")
+        return {"metric": params.metric, "bucket": params.bucket, "points": points}
+
+    view = {"query": True, "role": Role.viewer}
+    return [
+        Action("metric.list", "List the metrics that are kept", names, **view),
+        Action("metric.history", "Show a metric over time (averages)", history, params=History, positional=("metric",), **view),
+    ]
+
+
+def inference_actions(
+    inference: Inferrer, jobs: Jobs, state: LiveState, past: Callable[[int], Awaitable[list[InferenceResult]]]
+) -> list[Action]:
+    """Pictures in, labelled boxes out."""
+
+    async def run(call: Invocation, params: Pictures) -> JobStatus:
+        paths = [Path(path) for path in params.paths]
+        name = f"infer {paths[0].name}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+        return await jobs.submit(name, call.actor.name, lambda handle: _infer_all(inference, paths, handle))
+
+    async def results(_: Invocation, params: Limit) -> list[InferenceResult]:
+        return await past(params.limit)
+
+    async def preview(_: Invocation, params: Preview) -> dict[str, Any]:
+        for result in await past(1000):
+            if result.result_id == params.result_id:
+                return await inference.preview(result, params.columns, params.rows, params.mode)
+        raise NotFoundError("That result is not kept any more.", "run the inference again.")
+
+    async def models(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
+        return inference.models()
+
+    async def stats(_: Invocation, __: NoParams) -> Any:
+        return state.get(Section.inference).value
+
+    view = {"query": True, "role": Role.viewer}
+    return [
+        Action("inference.run", "Detect objects in picture files of this machine", run, params=Pictures, positional=("paths",),
+               brief=lambda job: f"job {job.job_id[-6:]} {job.state.value}"),
+        Action("inference.results", "List the newest results", results, params=Limit, **view),
+        Action("inference.stats", "Show counters and times of the model", stats, **view),
+        Action("inference.preview", "Draw a result for a terminal", preview, params=Preview, hidden=True, **view),
+        Action("inference.models", "List the models found", models, **view),
+    ]  # fmt: skip
+
+
+async def _infer_all(inference: Inferrer, paths: list[Path], handle: JobHandle) -> list[dict[str, Any]]:
+    """Run every file; a bad one is told in its place and spoils no other.
+
+    Raises:
+        InferenceError: Not one of the files gave a result.
+    """
+    outcomes: list[dict[str, Any]] = []
+    for index, path in enumerate(paths):
+        handle.report(index / len(paths), path.name)
+        try:
+            outcomes.append({"path": str(path), "result": await inference.infer_file(path)})
+        except InferenceError as error:
+            outcomes.append({"path": str(path), "error": error.message, "next_step": error.next_step})
+    if all("error" in outcome for outcome in outcomes) and len(outcomes) == 1:
+        raise InferenceError(outcomes[0]["error"], outcomes[0]["next_step"])
+    return outcomes

@@ -1,0 +1,40 @@
+"""Actions on the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import Field
+
+from appliance.core.actions import Action, Invocation, NoParams, Params
+from appliance.core.model import Role
+
+
+class Setting(Params):
+    """One key and its new value."""
+
+    key: str = Field(description="Key, such as telemetry.interval_seconds")
+    value: str = Field(description="Value, as it would stand in the TOML file")
+
+
+def actions(show: Callable[[], list[dict[str, Any]]], write: Callable[[str, str], Awaitable[None]]) -> list[Action]:
+    """Show and change settings.
+
+    Args:
+        show: Every key with value, default, origin and meaning.
+        write: Validates a key and its new value and writes the configuration file. Raises ConfigError.
+    """
+
+    async def listing(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
+        return show()
+
+    async def change(_: Invocation, params: Setting) -> dict[str, Any]:
+        await write(params.key, params.value)
+        return {"key": params.key, "value": params.value, "takes_effect": "at the next start"}
+
+    return [
+        Action("config.list", "Show every setting, its value and where that comes from", listing, query=True, role=Role.viewer),
+        Action("config.set", "Change a setting in the configuration file", change, params=Setting, role=Role.admin,
+               positional=("key", "value")),
+    ]  # fmt: skip

@@ -1,0 +1,87 @@
+"""What one console sees of the appliance: it reads, watches and invokes, and never touches a device.
+
+A console lives on the UI loop; actions run on the core loop. Both sides meet here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from appliance.core.actions import ActionInfo
+from appliance.core.dispatch import Dispatcher
+from appliance.core.logs import LogRing
+from appliance.core.model import Actor
+from appliance.core.presence import Presence
+from appliance.core.state import LiveState, Section, Snapshot, Watch
+
+
+class Console:
+    """The appliance as one session sees it.
+
+    Args:
+        state: The live state.
+        dispatcher: Carries actions out.
+        logs: The log ring.
+        presence: Where this session shows itself.
+        core: The core loop.
+        actor: Who sits at this console.
+        session_id: Its id in the presence.
+    """
+
+    def __init__(
+        self,
+        state: LiveState,
+        dispatcher: Dispatcher,
+        logs: LogRing,
+        presence: Presence,
+        core: asyncio.AbstractEventLoop,
+        actor: Actor,
+        session_id: str,
+    ) -> None:
+        self.state = state
+        self.logs = logs
+        self.actor = actor
+        self.session_id = session_id
+        self._dispatcher = dispatcher
+        self._presence = presence
+        self._core = core
+        self._watches: list[Watch] = []
+
+    def get(self, section: Section) -> Snapshot:
+        """One section of the live state, as it is now."""
+        return self.state.get(section)
+
+    def age(self, section: Section) -> float | None:
+        """Seconds since the section was put; None where it never was."""
+        return self.state.age(section)
+
+    def actions(self) -> list[ActionInfo]:
+        """The actions that this actor may invoke, by name."""
+        return [action.describe() for action in self._dispatcher.registry if action.role <= self.actor.role]
+
+    async def invoke(self, name: str, args: dict[str, Any] | None = None, *, confirm: bool = False) -> Any:
+        """Carry an action out on the core loop; awaited on the UI loop.
+
+        Raises:
+            ApplianceError: As `Dispatcher.invoke`.
+        """
+        work = self._dispatcher.invoke(name, args or {}, self.actor, confirm=confirm)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._core))
+
+    def watch(self, sections: Iterable[Section], callback: Callable[[frozenset[Section]], None], min_interval: float = 0.1) -> Watch:
+        """Be told of changes, on the core's thread: `callback` must only post a message."""
+        watch = self.state.watch(sections, callback, min_interval)
+        self._watches.append(watch)
+        return watch
+
+    def show(self, screen: str, columns: int, rows: int) -> None:
+        """Tell the others what this console shows."""
+        self._core.call_soon_threadsafe(lambda: self._presence.change(self.session_id, screen=screen, columns=columns, rows=rows))
+
+    def close(self) -> None:
+        """Drop all watches; more than once is fine."""
+        for watch in self._watches:
+            watch.close()
+        self._watches.clear()

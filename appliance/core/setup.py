@@ -1,0 +1,45 @@
+"""Whether this appliance was set up: has an administrator and a name."""
+
+from __future__ import annotations
+
+import asyncio
+
+from appliance.core.auth import Accounts
+from appliance.core.model import Health, HealthReport, Role
+from appliance.core.state import LiveState, Section
+
+
+class SetupService:
+    """Tells consoles whether to open the first-run wizard (implements ports.Service)."""
+
+    name = "accounts"
+    summary = "Users, roles and keys"
+    depends = ("store",)
+
+    def __init__(self, accounts: Accounts, state: LiveState, device_id: str) -> None:
+        self._accounts = accounts
+        self._state = state
+        self._device_id = device_id
+
+    async def start(self) -> None:
+        """Look for an administrator."""
+        await self.refresh()
+
+    async def run(self) -> None:
+        """Accounts change by actions only; wait until cancelled."""
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Nothing is held."""
+
+    async def refresh(self) -> None:
+        """Look again, after a change."""
+        admins = [user for user in await self._accounts.users() if user.role is Role.admin]
+        self._state.put(Section.setup, {"admin": bool(admins), "host_name": self._device_id, "done": bool(admins)})
+
+    async def health(self) -> HealthReport:
+        """Degraded before there is an administrator: nobody can come in over SSH."""
+        users = await self._accounts.users()
+        if not any(user.role is Role.admin for user in users):
+            return HealthReport(Health.degraded, "no administrator yet: SSH is closed", "finish the first-run set-up on the console.")
+        return HealthReport(Health.healthy, f"{len(users)} users")

@@ -1,0 +1,113 @@
+"""How a verb reaches the appliance: over the control socket, or from inside its own process (SSH exec)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from appliance import errors
+from appliance.core.actions import ActionInfo
+from appliance.errors import ApplianceError, NotRunningError
+from appliance.paths import socket_address
+
+if TYPE_CHECKING:
+    import httpx
+
+    from appliance.core.dispatch import Dispatcher
+    from appliance.core.model import Actor
+
+LONG = 86400.0
+"""Seconds that an answer may take: the actions have time limits of their own."""
+
+
+class Client(Protocol):
+    """What a verb needs of the appliance. All methods block."""
+
+    local: bool
+    """Files and terminals of the caller are those of the appliance's own process."""
+
+    def actions(self) -> list[ActionInfo]:
+        """The registry."""
+
+    def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
+        """Carry an action out; returns plain JSON types. Raises ApplianceError."""
+
+
+class SocketClient:
+    """Speaks REST to the appliance that runs with these paths."""
+
+    local = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._http: httpx.Client | None = None
+
+    def actions(self) -> list[ActionInfo]:
+        """The registry. Raises NotRunningError."""
+        return msgspec.convert(self._request("GET", "/api/v1/actions"), list[ActionInfo])
+
+    def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
+        """Carry an action out. Raises ApplianceError."""
+        return self._request("POST", f"/api/v1/actions/{name}", {"args": args, "confirm": confirm})["result"]
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        import httpx
+
+        try:
+            answer = self._client().request(method, path, content=None if body is None else msgspec.json.encode(body))
+        except httpx.ConnectError as error:
+            raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.") from error
+        except httpx.HTTPError as error:
+            raise NotRunningError(f"The appliance stopped answering: {error}.", "see its log.") from error
+        document = msgspec.json.decode(answer.content)
+        if answer.is_error:
+            raise error_of(document)
+        return document
+
+    def _client(self) -> httpx.Client:
+        import httpx
+
+        if not self._path.is_socket():
+            raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.")
+        if self._http is None:
+            transport = httpx.HTTPTransport(uds=socket_address(self._path))
+            self._http = httpx.Client(transport=transport, base_url="http://appliance", timeout=httpx.Timeout(LONG, connect=5.0))
+        return self._http
+
+
+class InsideClient:
+    """Calls the dispatcher of this process from a thread that is not the core's.
+
+    Args:
+        dispatcher: Of the running appliance.
+        core: Its loop.
+        actor: Who asks.
+    """
+
+    local = True
+
+    def __init__(self, dispatcher: Dispatcher, core: asyncio.AbstractEventLoop, actor: Actor) -> None:
+        self._dispatcher = dispatcher
+        self._core = core
+        self._actor = actor
+
+    def actions(self) -> list[ActionInfo]:
+        """The registry."""
+        return [action.describe() for action in self._dispatcher.registry]
+
+    def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
+        """Carry an action out. Raises ApplianceError."""
+        work = self._dispatcher.invoke(name, args, self._actor, confirm=confirm)
+        result = asyncio.run_coroutine_threadsafe(work, self._core).result()
+        return msgspec.json.decode(msgspec.json.encode(result, enc_hook=str))
+
+
+def error_of(document: Any) -> ApplianceError:
+    """The error that the API told of, as the class it had there."""
+    told = document.get("error", {}) if isinstance(document, dict) else {}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ApplianceError)]
+    kind = next((kind for kind in kinds if kind.code == told.get("code")), ApplianceError)
+    return kind(told.get("message", f"unexpected answer: {document}"), told.get("next_step", ""))

@@ -1,0 +1,58 @@
+"""What every verb is handed, and how it says things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import click
+import msgspec
+
+from appliance.errors import ApplianceError
+from appliance.paths import Paths
+from appliance.verbs.client import Client
+
+
+@dataclass
+class Context:
+    """One run of the command line.
+
+    Attributes:
+        client: Reaches the appliance.
+        paths: Where things lie.
+        environ: Environment variables.
+        out: Where answers go.
+        width: Columns of the answer's tables.
+        colour: Whether the reader's terminal takes colours.
+    """
+
+    client: Client
+    paths: Paths
+    environ: Mapping[str, str]
+    out: TextIO
+    width: int
+    colour: bool
+
+    def say(self, text: str) -> None:
+        """Write one piece of text."""
+        click.echo(text, file=self.out)
+
+    def json(self, value: Any) -> None:
+        """Write a value as indented JSON."""
+        self.say(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+
+
+def error_text(error: ApplianceError) -> str:
+    """What happened, and the next step, on two lines."""
+    return f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
+
+
+def error_json(error: ApplianceError) -> str:
+    """The error as the API has it."""
+    body = {"error": {"code": error.code, "message": error.message, "next_step": error.next_step}}
+    return msgspec.json.encode(body).decode()
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+pass_context = click.make_pass_decorator(Context)

@@ -1,0 +1,147 @@
+"""Values as text: tables for lists, lines for records. The forms of the screens' text twins."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+MARKS = {"healthy": "ok", "degraded": "!", "unhealthy": "X", "absent": "-"}
+STYLES = {"healthy": "green", "ok": "green", "degraded": "yellow", "warning": "yellow", "unhealthy": "red", "failed": "red", "firing": "red"}
+TIMES = {"time", "since", "created", "started", "ended", "checked", "updated", "resolved_at", "silenced_until"}
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
+    "alert.list": ("alert_id", "severity", "state", "since", "message"),
+    "alert.history": ("since", "alert_id", "severity", "state", "message"),
+    "alert.rules": ("rule", "state", "severity", "reason"),
+    "job.list": ("job_id", "name", "owner", "state", "progress", "created", "message", "error"),
+    "audit.list": ("seq", "time", "actor", "via", "action", "outcome", "detail", "args"),
+    "user.list": ("name", "role", "has_password", "keys", "created"),
+    "device.list": ("kind", "name", "health", "reason", "next_step"),
+    "session.list": ("session_id", "user", "role", "via", "origin", "screen", "columns", "rows", "since"),
+    "log.list": ("time", "level", "logger", "message"),
+    "config.list": ("key", "value", "default", "origin", "env"),
+    "inference.results": ("time", "source", "model", "backend", "inference_time_ms", "total_time_ms", "boxes"),
+    "actions": ("name", "role", "shortcut", "dangerous", "summary"),
+    "doctor": ("status", "check", "reason", "fix"),
+}
+"""Columns of each action's table, in order; others show every field."""
+
+
+def as_text(value: Any, width: int, *, colour: bool, columns: tuple[str, ...] = ()) -> str:
+    """A JSON value as text.
+
+    Args:
+        value: What an action returned, as plain JSON types.
+        width: Columns of the terminal.
+        colour: Whether to use colours.
+        columns: Fields to show of a list's records; all where empty.
+    """
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return draw(table(value, columns or tuple(value[0])), width, colour=colour)
+    if isinstance(value, list):
+        return "\n".join(cell("", item) for item in value) or "nothing to show"
+    if isinstance(value, dict):
+        return draw(record(value), width, colour=colour)
+    return "done" if value is None else str(value)
+
+
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
+    """A list of records as a table."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    shown = [name for name in columns if any(row.get(name) not in (None, "", [], ()) for row in rows)]
+    for name in shown:
+        grid.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell(name, row.get(name)), style=style_of(row.get(name))) for name in shown))
+    return grid
+
+
+def record(value: dict[str, Any]) -> Table:
+    """One record as lines of name and value."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), show_header=False, show_edge=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, item in value.items():
+        grid.add_row(name.replace("_", " "), Text(cell(name, item), style=style_of(item)))
+    return grid
+
+
+def style_of(value: Any) -> str:
+    """The colour of a state, or none."""
+    return STYLES.get(value, "") if isinstance(value, str) else ""
+
+
+def cell(name: str, value: Any) -> str:
+    """One value as text; what is not known is a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return when(value) if name in TIMES else f"{value:.4g}"
+    if name == "boxes":
+        return ", ".join(f"{box['label']} {box['score']:.2f}" for box in value) or "nothing found"
+    if isinstance(value, list):
+        return ", ".join(cell("", item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key}={cell(key, item)}" for key, item in value.items())
+    return str(value)
+
+
+def when(timestamp: float) -> str:
+    """A moment in local time; a dash where there was none."""
+    return "–" if not timestamp else datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def draw(renderable: Table, width: int, *, colour: bool) -> str:
+    """A rich table as text."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+
+
+def status(value: dict[str, Any], width: int, *, colour: bool) -> str:
+    """The text twin of Overview."""
+    parts: list[tuple[str, Callable[[Any], Table]]] = [
+        ("host", lambda sample: record(host_lines(sample))),
+        ("services", lambda rows: table(rows, ("name", "health", "reason", "next_step"))),
+        ("alerts", lambda rows: table(rows, COLUMNS["alert.list"])),
+        ("devices", lambda rows: table(rows, ("kind", "name", "health", "reason"))),
+        ("queues", lambda rows: table(rows, ("name", "depth", "capacity", "delivered", "dropped", "policy"))),
+        ("inference", record),
+        ("sessions", lambda rows: table(rows, COLUMNS["session.list"])),
+    ]
+    blocks = []
+    for name, form in parts:
+        section = value[name]
+        age = "never read" if section["age"] is None else f"{section['age']:.0f} s"
+        body = draw(form(section["value"]), width, colour=colour) if section["value"] else "none"
+        blocks.append(f"== {name} ({age})\n{body}")
+    return "\n\n".join(blocks)
+
+
+def host_lines(sample: dict[str, Any]) -> dict[str, Any]:
+    """The host's numbers with their units."""
+
+    def percent(name: str) -> str:
+        return "–" if sample[name] is None else f"{sample[name]:.0f} %"
+
+    heat = "–" if sample["temperature_c"] is None else f"{sample['temperature_c']:.1f} °C"
+    flags = "–" if sample["throttled"] is None else ", ".join(sample["throttled"]) or "no"
+    return {
+        "host": sample["hostname"],
+        "cpu": f"{percent('cpu_usage')}   load {sample['load_1m']:.2f} {sample['load_5m']:.2f} {sample['load_15m']:.2f}",
+        "memory": f"{percent('memory_usage')} of {sample['memory_total'] / 2**30:.1f} GiB",
+        "disk": f"{percent('disk_usage')}, {sample['disk_free'] / 2**30:.1f} GiB free",
+        "temperature": f"{heat}   throttled {flags}",
+        "up": f"{sample['uptime_s'] / 3600:.1f} h",
+        "this process": f"{sample['process_rss'] / 2**20:.0f} MiB, {'–' if sample['process_cpu'] is None else format(sample['process_cpu'], '.1f')} % of a core",
+    }

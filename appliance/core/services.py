@@ -7,7 +7,6 @@ opens and it rests longer. No service takes another one down.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
@@ -48,6 +47,7 @@ class Supervisor:
             for service in self._order
         }
         self._changed = asyncio.Event()
+        self._stopping = False
 
     def start(self) -> None:
         """Start all; returns at once."""
@@ -63,6 +63,7 @@ class Supervisor:
 
     async def stop(self, deadline: float = 10.0) -> None:
         """Stop all within `deadline` seconds, dependents first."""
+        self._stopping = True
         ends = asyncio.get_running_loop().time() + deadline
         for service in reversed(self._order):
             left = max(0.1, ends - asyncio.get_running_loop().time())
@@ -101,7 +102,7 @@ class Supervisor:
         for unit in self._units.values():
             unit.poke()
         self._changed.set()
-        if self._on_change is not None and before.health is not after.health:
+        if self._on_change is not None and not self._stopping and before.health is not after.health:
             self._on_change(before, after)
 
     def _put(self) -> None:
@@ -132,12 +133,3 @@ def _visit(service: Service, by_name: dict[str, Service], done: dict[str, Servic
         _visit(by_name[name], by_name, done, (*path, service.name))
     done[service.name] = service
 
-
-async def cancelled(task: asyncio.Task[None] | None, deadline: float) -> bool:
-    """Cancel a task and wait for it up to `deadline` seconds; False where it did not end."""
-    if task is None or task.done():
-        return True
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait({task}, timeout=deadline)
-    return task.done()

@@ -1,0 +1,1 @@
+"""Pictures in, labelled boxes out; no result that no model made."""

@@ -1,0 +1,46 @@
+"""A status LED on a GPIO pin, through gpiozero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.errors import AbsentError
+
+BLINK = {"degraded": (0.8, 0.8), "unhealthy": (0.15, 0.15)}
+"""Seconds on and off."""
+
+
+class GpioLed:
+    """One LED (implements ports.StatusLed).
+
+    Args:
+        pin: BCM number.
+
+    Raises:
+        AbsentError: This machine has no GPIO, or the pin is in use.
+    """
+
+    def __init__(self, pin: int) -> None:
+        import gpiozero
+
+        try:
+            self._led: Any = gpiozero.LED(pin)
+        except (gpiozero.BadPinFactory, gpiozero.GPIOZeroError) as error:
+            raise AbsentError(f"No LED on GPIO {pin}: {error}.", "take headless.led_pin out of the settings.") from error
+        self._shown = "off"
+
+    def show(self, pattern: str) -> None:
+        """Show "healthy" (on), "degraded" (slow blink), "unhealthy" (fast blink) or "off"."""
+        if pattern == self._shown:
+            return
+        self._shown = pattern
+        if pattern in BLINK:
+            self._led.blink(*BLINK[pattern])
+        elif pattern == "healthy":
+            self._led.on()
+        else:
+            self._led.off()
+
+    def close(self) -> None:
+        """Give the pin back."""
+        self._led.close()

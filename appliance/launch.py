@@ -1,0 +1,266 @@
+"""Starts the process in one of its modes: with a console here, or headless; or attaches to the one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import getpass
+import io
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance import config, paths
+from appliance.core import logs
+from appliance.core.model import Actor
+from appliance.errors import AbsentError, ApplianceError, ConfigError
+from appliance.lock import Lock
+from appliance.paths import Paths, socket_address
+from appliance.settings import Settings
+from appliance.verbs.context import error_text
+
+if TYPE_CHECKING:
+    from appliance.core.ports import Keyboard, Service, StatusLed
+    from appliance.runtime import Appliance
+    from appliance.session.manager import Sessions
+    from appliance.session.ui import UiThread
+
+log = logging.getLogger(__name__)
+
+FIRST_PAINT = 5.0
+"""Seconds that services wait at most for the console's first paint."""
+
+
+def console(environ: Mapping[str, str]) -> int:
+    """Run the appliance with a console on this terminal, or attach; returns the exit code."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.", file=sys.stderr)
+        return 2
+    return _locked(environ, _run_console, on_held=_attach, stderr=False)
+
+
+def headless(environ: Mapping[str, str]) -> int:
+    """Run the appliance without a screen; returns the exit code."""
+    return _locked(environ, _run_headless, on_held=_say_held, stderr=True)
+
+
+Mode = Callable[[Settings, Paths, logs.LogRing, Mapping[str, str]], Coroutine[Any, Any, int]]
+
+
+def _locked(environ: Mapping[str, str], mode: Mode, *, on_held: Callable[[Paths, Lock, Mapping[str, str]], int], stderr: bool) -> int:
+    where = paths.find(environ)
+    try:
+        settings = config.load(where, environ)
+        where.make()
+        lock = Lock(where.lock)
+        if not lock.take():
+            return on_held(where, lock, environ)
+    except ConfigError as error:
+        print(error_text(error), file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}.\nnext: make it writable, or set PRIME_SPARK_HOME.", file=sys.stderr)
+        return 1
+    try:
+        ring = logs.configure(settings.log.level, settings.log.format, where.log_file, stderr=stderr)
+        return asyncio.run(mode(settings, where, ring, environ))
+    except ApplianceError as error:
+        print(error_text(error), file=sys.stderr)
+        return error.exit_code
+    finally:
+        lock.release()
+
+
+def _attach(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
+    from appliance.session.attach import attach
+
+    try:
+        return attach(socket_address(where.console_socket), getpass.getuser(), environ)
+    except OSError:
+        return _say_held(where, lock, environ)
+
+
+def _say_held(_: Paths, lock: Lock, __: Mapping[str, str]) -> int:
+    pid = lock.holder()
+    print(f"error: an appliance runs here already (process {pid or 'unknown'}).", file=sys.stderr)
+    print("next: use `prime-spark` in a terminal to attach to it, or stop it: prime-spark appliance stop", file=sys.stderr)
+    return 1
+
+
+async def _run_console(settings: Settings, where: Paths, ring: logs.LogRing, environ: Mapping[str, str]) -> int:
+    from appliance.session.ui import UiThread
+
+    ui = UiThread()
+    ui.start()
+    painted = ui.submit(_import_screens())
+    from appliance.runtime import Appliance
+
+    appliance = Appliance(settings, where, ring, environ)
+    _on_signals(appliance)
+    sessions = await _make_sessions(appliance, ui)
+    await asyncio.wrap_future(painted)
+    first = asyncio.Event()
+    work = asyncio.wrap_future(ui.submit(_local_console(appliance, sessions, environ, first)))
+    await _wait_any(first, work)
+    appliance.start(_fronts(appliance, ui, sessions))
+    stopping = asyncio.create_task(appliance.stopping.wait())
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done() and len(sessions) == 0:
+        appliance.stopping.set()
+    await stopping
+    await _end(appliance, ui, sessions, work)
+    return 0
+
+
+async def _import_screens() -> None:
+    import appliance.screens.app  # noqa: F401
+
+
+async def _wait_any(first: asyncio.Event, work: asyncio.Future[Any]) -> None:
+    painted = asyncio.create_task(first.wait())
+    await asyncio.wait({painted, work}, timeout=FIRST_PAINT, return_when=asyncio.FIRST_COMPLETED)
+    painted.cancel()
+
+
+async def _make_sessions(appliance: Appliance, ui: UiThread) -> Sessions:
+    from appliance.session.manager import Sessions
+
+    def factory(seen: Any, caps: Any, driver_class: Any) -> Any:
+        from appliance.screens.app import SparkApp
+
+        return SparkApp(seen, caps, appliance.settings.console.theme, driver_class)
+
+    return Sessions(factory, appliance.console, appliance.presence, appliance.loop)
+
+
+async def _local_console(appliance: Appliance, sessions: Sessions, environ: Mapping[str, str], first: asyncio.Event) -> None:
+    """The console on this process's own terminal; on the UI loop."""
+    from appliance.session.attach import run_on_terminal
+    from appliance.session.manager import Session
+    from appliance.session.tty import RawMode, window_size
+
+    raw = RawMode(sys.stdin.fileno())
+    ui_loop = asyncio.get_running_loop()
+
+    def opened(session: Session) -> None:
+        def on_size() -> None:
+            ui_loop.call_soon_threadsafe(session.resize, *window_size(sys.stdout.fileno()))
+
+        appliance.loop.call_soon_threadsafe(appliance.loop.add_signal_handler, signal.SIGWINCH, on_size)
+        if session.app is not None:
+            session.app.call_after_refresh(appliance.loop.call_soon_threadsafe, first.set)
+
+    raw.enter()
+    try:
+        actor = appliance.local_actor(getpass.getuser())
+        await run_on_terminal(sessions, actor, sys.stdin.fileno(), sys.stdout.fileno(), environ, opened)
+    finally:
+        raw.leave()
+
+
+async def _run_headless(settings: Settings, where: Paths, ring: logs.LogRing, environ: Mapping[str, str]) -> int:
+    from appliance.runtime import Appliance
+    from appliance.session.headless import HeadlessService, Shortcuts
+    from appliance.session.ui import UiThread
+
+    appliance = Appliance(settings, where, ring, environ)
+    _on_signals(appliance)
+    ui = UiThread()
+    ui.start()
+    sessions = await _make_sessions(appliance, ui)
+    actor = Actor(getpass.getuser(), settings.console.console_role, "headless")
+    said = logging.getLogger("prime-spark")
+    shortcuts = Shortcuts(appliance.dispatcher, actor, said.info)
+    keys = HeadlessService(_keyboards(settings), shortcuts, appliance.state, _led(settings))
+    appliance.start([*_fronts(appliance, ui, sessions), keys])
+    said.info("press ? for the keys")
+    await appliance.stopping.wait()
+    await _end(appliance, ui, sessions, None)
+    return 0
+
+
+def _keyboards(settings: Settings) -> dict[str, Keyboard]:
+    from appliance.hw.keyboard import EvdevKeyboard
+    from appliance.session.headless import TerminalKeys
+
+    found: dict[str, Keyboard] = {}
+    if sys.stdin.isatty():
+        found["this terminal"] = TerminalKeys()
+    if settings.headless.serial:
+        found[settings.headless.serial] = TerminalKeys(Path(settings.headless.serial))
+    if settings.headless.keyboard == "auto":
+        found["USB keyboards"] = EvdevKeyboard()
+    elif settings.headless.keyboard:
+        found[settings.headless.keyboard] = EvdevKeyboard(Path(settings.headless.keyboard))
+    return found
+
+
+def _led(settings: Settings) -> StatusLed | None:
+    if settings.headless.led_pin is None:
+        return None
+    from appliance.hw.led import GpioLed
+
+    try:
+        return GpioLed(settings.headless.led_pin)
+    except AbsentError as error:
+        log.warning("%s", error)
+        return None
+
+
+def _fronts(appliance: Appliance, ui: UiThread, sessions: Sessions) -> list[Service]:
+    """SSH and further local terminals."""
+    from appliance.api.server import bind_private
+    from appliance.session.attach import AttachService
+
+    where = appliance.paths
+    bind = functools.partial(bind_private, socket_address(where.console_socket))
+    found: list[Service] = [AttachService(ui, sessions, appliance.local_actor, where.console_socket, bind)]
+    if appliance.settings.ssh.enabled:
+        found.append(_ssh(appliance, ui, sessions))
+    return found
+
+
+def _ssh(appliance: Appliance, ui: UiThread, sessions: Sessions) -> Service:
+    from appliance.session.ssh import SshService
+
+    async def note(actor: Actor, outcome: str, detail: str) -> None:
+        try:
+            await appliance.audit.record(actor, "session.open", {}, outcome, detail)
+        except ApplianceError as error:
+            log.error("the login of %s is not in the audit: %s", actor.name, error.message)
+
+    wanted = appliance.settings.ssh
+    return SshService(
+        ui=ui, sessions=sessions, accounts=appliance.accounts, core=appliance.loop, note=note, host=wanted.host, port=wanted.port,
+        text_command=functools.partial(_text_command, appliance), host_key=appliance.paths.host_key, max_sessions=wanted.max_sessions,
+    )  # fmt: skip
+
+
+def _text_command(appliance: Appliance, arguments: list[str], actor: Actor, width: int) -> tuple[int, str]:
+    """One command line, answered inside this process; in a thread of its own."""
+    from appliance import cli
+    from appliance.verbs.client import InsideClient
+    from appliance.verbs.context import Context
+
+    out = io.StringIO()
+    client = InsideClient(appliance.dispatcher, appliance.loop, actor)
+    context = Context(client, appliance.paths, {}, out, width, colour=False)
+    code = cli.run(arguments, context, out)
+    return code, out.getvalue()
+
+
+def _on_signals(appliance: Appliance) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        appliance.loop.add_signal_handler(number, appliance.stopping.set)
+
+
+async def _end(appliance: Appliance, ui: UiThread, sessions: Sessions, local: asyncio.Future[Any] | None) -> None:
+    """Consoles first, so that terminals are given back; then the services."""
+    ui.loop.call_soon_threadsafe(sessions.end_all)
+    if local is not None:
+        await asyncio.wait({local}, timeout=2)
+    await appliance.stop()
+    await asyncio.to_thread(ui.stop)

@@ -1,0 +1,1 @@
+"""How a terminal becomes a console: drivers, the UI thread, SSH, attaching, and headless keys."""

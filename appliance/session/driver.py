@@ -1,0 +1,177 @@
+"""A Textual driver on any byte channel: no signals, no threads, no global terminal.
+
+Works against Textual 8.2.8, pinned; tests/session hold every private thing used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TextIO
+
+from textual import events
+from textual._parser import ParseError
+from textual._xterm_parser import XTermParser
+from textual.driver import Driver
+from textual.geometry import Size
+
+from appliance.screens.glyphs import CONSOLE_TRANSLATE, Caps
+from appliance.session.caps import size_of
+
+if TYPE_CHECKING:
+    from textual.app import App
+    from textual.message import Message
+
+log = logging.getLogger(__name__)
+
+ESCAPE_WAIT = 0.12
+"""Seconds after which a lone Escape is a key, not the start of a sequence."""
+ENTER = "\x1b[?1049h\x1b[2J\x1b[?25l"
+LEAVE = "\x1b[0m\x1b[?1049l\x1b[?25h"
+MOUSE_ON, MOUSE_OFF = "\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h", "\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"
+MODES_ON, MODES_OFF = "\x1b[?2004h\x1b[?7l", "\x1b[?2004l\x1b[?7h"
+
+
+class Channel(Protocol):
+    """Where a terminal's bytes go to."""
+
+    def write(self, data: bytes) -> None:
+        """Send; never blocks, and does nothing after the channel is closed."""
+
+    @property
+    def paused(self) -> bool:
+        """The terminal does not take what was sent; frames are dropped until it does."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class ChannelDriver(Driver):
+    """Paints on a channel and reads keys from it. All methods run on the UI loop.
+
+    Args:
+        app: The App.
+        channel: The terminal.
+        caps: What it can show.
+        size: Its size, (columns, rows).
+        mouse: Textual's own wish; the terminal's capability decides too.
+    """
+
+    def __init__(
+        self, app: App[Any], channel: Channel, caps: Caps, *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse and caps.mouse, size=size)
+        self._channel = channel
+        self._caps = caps
+        self._columns, self._rows = size_of(*(size or (0, 0)))
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._parser: XTermParser | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._painting = False
+        self.dropped_frames = 0
+
+    @property
+    def can_suspend(self) -> bool:
+        """Never: the process is the appliance."""
+        return False
+
+    def write(self, data: str) -> None:
+        """Send one frame, or drop it while the terminal does not keep up."""
+        if self._channel.paused:
+            self.dropped_frames += 1
+            return
+        self._send(data)
+
+    def _send(self, data: str) -> None:
+        text = data.translate(CONSOLE_TRANSLATE) if self._caps.is_console else data
+        self._channel.write(text.encode("utf-8", "replace"))
+
+    def start_application_mode(self) -> None:
+        """Take the terminal over."""
+        self._parser = XTermParser()
+        self._painting = True
+        plain = self._caps.is_console
+        self._send(ENTER + ("" if plain else MODES_ON) + (MOUSE_ON if self._mouse else ""))
+        self._send_size()
+
+    def disable_input(self) -> None:
+        """Take no more keys."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            try:
+                list(parser.feed(""))  # ends its generator: Textual's cache keeps the parser alive
+            except (EOFError, ParseError) as ended:
+                log.debug("parser ended: %r", ended)
+
+    def stop_application_mode(self) -> None:
+        """Give the terminal back as it was."""
+        self.disable_input()
+        if self._painting:
+            self._painting = False
+            plain = self._caps.is_console
+            self._send((MOUSE_OFF if self._mouse else "") + ("" if plain else MODES_OFF) + LEAVE)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes that were typed."""
+        if self._parser is None:
+            return
+        self._dispatch(self._parser.feed, self._decode(data))
+        if self._tick is None:
+            self._tick = self._loop.call_later(ESCAPE_WAIT, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        if self._parser is not None:
+            self._dispatch(lambda _: self._parser.tick() if self._parser else (), "")
+
+    def _dispatch(self, parse: Callable[[str], Iterable[Message]], text: str) -> None:
+        try:
+            for message in parse(text):
+                self.process_message(message)
+        except (EOFError, ParseError) as error:
+            log.debug("input not understood: %r", error)
+            self._parser = XTermParser()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The terminal has another size."""
+        self._columns, self._rows = size_of(columns, rows)
+        if self._painting:
+            self._send_size()
+
+    def _send_size(self) -> None:
+        size = Size(self._columns, self._rows)
+        self.process_message(events.Resize(size, size))
+
+    def resumed(self) -> None:
+        """The terminal takes data again: paint everything anew where frames were dropped."""
+        if self._painting and self.dropped_frames:
+            self._app.call_later(self._repaint)
+
+    def _repaint(self) -> None:
+        self.dropped_frames = 0
+        self._app.screen.refresh(layout=True)
+
+    def open_url(self, url: str, new_tab: bool = True) -> None:
+        """A browser would open on the appliance, not where the reader sits: show the address instead."""
+        self._app.notify(url, title="Open this address in your browser")
+
+    def deliver_binary(
+        self,
+        binary: BinaryIO | TextIO,
+        *,
+        delivery_key: str,
+        save_path: Path,
+        open_method: Literal["browser", "download"] = "download",
+        encoding: str | None = None,
+        mime_type: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Files are not delivered through a terminal."""
+        binary.close()
+        self._app.notify(f"{name or save_path.name}: files are not sent through this terminal", severity="warning")

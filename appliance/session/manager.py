@@ -1,0 +1,133 @@
+"""Opens and ends consoles: one App on one terminal each, seen by all others in the presence."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from appliance.core.events import new_id
+from appliance.core.model import Actor, SessionInfo
+from appliance.screens.glyphs import Caps
+from appliance.session.caps import size_of
+from appliance.session.driver import Channel, ChannelDriver
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from appliance.core.console import Console
+    from appliance.core.presence import Presence
+
+log = logging.getLogger(__name__)
+
+
+class AppFactory(Protocol):
+    """Makes the App of one session."""
+
+    def __call__(self, console: Console, caps: Caps, driver_class: Any) -> App[Any]:
+        """The App, not yet running."""
+
+
+class Session:
+    """One console. Its methods run on the UI loop."""
+
+    def __init__(self, app: App[Any], channel: Channel, session_id: str) -> None:
+        self.app: App[Any] | None = app
+        self.channel = channel
+        self.session_id = session_id
+
+    @property
+    def _driver(self) -> ChannelDriver | None:
+        driver = self.app._driver if self.app is not None else None
+        return driver if isinstance(driver, ChannelDriver) else None
+
+    def feed(self, data: bytes) -> None:
+        """Bytes were typed."""
+        if driver := self._driver:
+            driver.feed(data)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The terminal changed its size."""
+        if driver := self._driver:
+            driver.resize(columns, rows)
+
+    def resumed(self) -> None:
+        """The terminal takes data again."""
+        if driver := self._driver:
+            driver.resumed()
+
+    def end(self) -> None:
+        """Close the console."""
+        if self.app is not None:
+            self.app.exit()
+
+
+class Sessions:
+    """All consoles.
+
+    Args:
+        factory: Makes an App.
+        console_for: The appliance as an actor in a session sees it.
+        presence: Where sessions are shown; lives on the core loop.
+        core: The core loop.
+    """
+
+    def __init__(
+        self, factory: AppFactory, console_for: Callable[[Actor, str], Console], presence: Presence, core: asyncio.AbstractEventLoop
+    ) -> None:
+        self._factory = factory
+        self._console_for = console_for
+        self._presence = presence
+        self._core = core
+        self._open: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def count(self, via: str) -> int:
+        """Sessions open through one front."""
+        return sum(key.startswith(f"{via}-") for key in self._open)
+
+    def create(self, actor: Actor, channel: Channel, caps: Caps, size: tuple[int, int]) -> Session:
+        """Prepare a console; `run` starts it. On the UI loop."""
+        session_id = f"{actor.via}-{new_id()[-8:]}"
+        driver = functools.partial(ChannelDriver, channel=channel, caps=caps)
+        columns, rows = size_of(*size)
+
+        def build(app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None) -> ChannelDriver:
+            return driver(app, debug=debug, mouse=mouse, size=size or (columns, rows))
+
+        app = self._factory(self._console_for(actor, session_id), caps, build)
+        session = Session(app, channel, session_id)
+        info = SessionInfo(session_id, actor.name, actor.role, actor.via, actor.origin, time.time(), columns, rows)
+        loop = asyncio.get_running_loop()
+        self._core.call_soon_threadsafe(self._presence.add, info, lambda: loop.call_soon_threadsafe(session.end))
+        self._open[session_id] = session
+        return session
+
+    async def run(self, session: Session) -> None:
+        """Run a console until its reader quits, its terminal closes, or it is ended."""
+        app = session.app
+        if app is None:
+            raise RuntimeError("a session runs once")
+        # Textual redirects the process's streams while an App runs; with several Apps that would end on a dead one.
+        app._capture_stdout = sys.__stdout__  # type: ignore[assignment]
+        app._capture_stderr = sys.__stderr__  # type: ignore[assignment]
+        try:
+            await app.run_async()
+        except Exception:
+            log.exception("console %s failed", session.session_id)
+        finally:
+            session.app = None
+            self._open.pop(session.session_id, None)
+            self._core.call_soon_threadsafe(self._presence.remove, session.session_id)
+            session.channel.close()
+
+    def end_all(self) -> None:
+        """Close every console; on the UI loop."""
+        for session in list(self._open.values()):
+            session.end()

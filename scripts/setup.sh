@@ -6,6 +6,11 @@ cd "$(dirname "$0")/.."
 RUN_PACKAGES=(ca-certificates libportaudio2)
 TEST_PACKAGES=(openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi)
 
+on_pi() { grep -qs "Raspberry Pi" /proc/device-tree/model; }
+
+# gpiozero reaches the Pi 5's pins through lgpio, which comes with the system's Python.
+if on_pi; then RUN_PACKAGES+=(python3-lgpio); fi
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 missing_packages() {
@@ -59,8 +64,8 @@ virtual_environment() {
             { say "no Python 3.11 to 3.13 with venv here; next: sudo apt-get install python3-venv"; exit 1; }
         say "making .venv with $python"
         local site=()
-        # The vendor's Hailo library lives in the system's Python: an environment on such a machine must see it.
-        [[ -e /dev/hailo0 ]] && site=(--system-site-packages)
+        # Pin and accelerator libraries of a Pi come with the system's Python: its environment must see them.
+        if on_pi || [[ -e /dev/hailo0 ]]; then site=(--system-site-packages); fi
         "$python" -m venv "${site[@]}" .venv
     fi
     say "installing Python packages"

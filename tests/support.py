@@ -1,13 +1,17 @@
-"""What tests share: waiting for conditions, free ports, a clock that the test moves."""
+"""What tests share: waiting for conditions, free ports, what must be installed, a clock that the test moves."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import shutil
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 Condition = Callable[[], Any | Awaitable[Any]]
 
@@ -41,6 +45,22 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def capability(present: bool, what: str) -> None:
+    """Skip the test where something is missing; under CI=true, where set-up should have installed it, fail instead."""
+    if present:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, although set-up installs it")
+    pytest.skip(f"{what} is missing; make setup installs it")
+
+
+def needs_program(name: str) -> str:
+    """The path of a program that set-up installs; else see capability."""
+    path = shutil.which(name)
+    capability(path is not None, name)
+    return str(path)
 
 
 class ManualClock:

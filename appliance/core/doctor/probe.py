@@ -111,7 +111,7 @@ def in_thread(look: Callable[[DoctorContext], CheckResult]) -> Callable[[DoctorC
         def work() -> None:
             try:
                 answer: tuple[CheckResult | None, Exception | None] = (look(context), None)
-            except Exception as error:  # handed to whoever awaits
+            except Exception as error:  # noqa: BLE001 - raised again where the check is awaited
                 answer = (None, error)
             with contextlib.suppress(RuntimeError):  # the loop ended while this hung
                 loop.call_soon_threadsafe(settle, *answer)

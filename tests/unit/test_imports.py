@@ -1,0 +1,151 @@
+"""The layers, and what is loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import appliance
+
+PACKAGE = Path(appliance.__file__).parent
+HOMES = {
+    "aiokafka": "core/streams/kafka.py",
+    "argon2": "core/auth.py",
+    "asyncpg": "core/analytics/timescale.py",
+    "duckdb": "core/analytics/duck.py",
+    "evdev": "hw/keyboard.py",
+    "gpiozero": "hw/led.py",
+    "hailo_platform": "hw/hailo.py",
+    "minio": "core/memory/objects.py",
+    "onnxruntime": "hw/onnx.py",
+    "psutil": "hw/host.py",
+    "redis": "core/memory/redis.py",
+    "uvicorn": "api/server.py",
+}
+"""The one file that may import each client library."""
+FOLDERS = {
+    "asyncssh": ("session", "core/fleet"),
+    "PIL": ("core/inference", "hw"),
+    "pyroute2": ("core/vpn", "hw"),
+    "sounddevice": ("core/voice", "hw"),
+    "starlette": ("api", "runtime.py"),
+    "textual": ("screens", "session"),
+}
+"""Libraries with a folder or two to themselves."""
+MAY_KNOW = {
+    "hw": ("appliance.core.ports", "appliance.core.model", "appliance.errors", "appliance.hw"),
+    "api": ("appliance.core", "appliance.errors", "appliance.api"),
+}
+"""What a layer may import of ours; nothing else."""
+HEAVY = (
+    "onnxruntime",
+    "numpy",
+    "PIL",
+    "duckdb",
+    "asyncssh",
+    "textual",
+    "aiokafka",
+    "redis",
+    "asyncpg",
+    "minio",
+    "psutil",
+    "uvicorn",
+)
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of what a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def own_imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name for name in names if name.startswith("appliance.")}
+
+
+@pytest.fixture(scope="module")
+def importers() -> dict[str, set[str]]:
+    """Files of the package by the library that they import."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for name in imports(path):
+            found.setdefault(name, set()).add(path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_client_library_has_one_home(library: str, importers: dict[str, set[str]]) -> None:
+    assert importers.get(library, set()) <= {HOMES[library]}
+
+
+@pytest.mark.parametrize("library", FOLDERS)
+def test_a_library_stays_in_its_folder(library: str, importers: dict[str, set[str]]) -> None:
+    strays = {path for path in importers.get(library, set()) if not path.startswith(FOLDERS[library])}
+    assert strays == set()
+
+
+@pytest.mark.parametrize("layer", MAY_KNOW)
+def test_a_layer_knows_only_what_it_may(layer: str) -> None:
+    known = {name for path in (PACKAGE / layer).rglob("*.py") for name in own_imports(path)}
+    assert known, "the layer imports nothing of ours: is its folder right?"
+    assert {name for name in known if not name.startswith(MAY_KNOW[layer])} == set()
+
+
+def test_the_scan_sees_imports_inside_functions(importers: dict[str, set[str]]) -> None:
+    assert importers["onnxruntime"] == {"hw/onnx.py"}
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    code = "import sys, appliance.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert set(HEAVY) & set(loaded) == set()
+
+
+def test_the_core_loads_without_front_or_device() -> None:
+    code = (
+        "import importlib, pkgutil, sys, appliance.core as core\n"
+        "for module in pkgutil.walk_packages(core.__path__, 'appliance.core.'): importlib.import_module(module.name)\n"
+        "print(*sorted(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    forbidden = (
+        "textual",
+        "rich",
+        "appliance.hw",
+        "appliance.screens",
+        "appliance.session",
+        "appliance.api",
+        "appliance.agent",
+    )
+    assert [name for name in loaded if name.startswith(forbidden)] == []
+
+
+def test_import_contracts_hold() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("limit", [400])
+def test_no_file_grows_beyond_the_limit(limit: int) -> None:
+    lengths = {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > limit} == {}

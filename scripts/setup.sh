@@ -11,6 +11,9 @@ on_pi() { grep -qs "Raspberry Pi" /proc/device-tree/model; }
 # gpiozero reaches the Pi 5's pins through lgpio, which comes with the system's Python.
 if on_pi; then RUN_PACKAGES+=(python3-lgpio); fi
 
+# evdev has no wheel for these processors: pip builds it.
+if [[ "$(uname -m)" == aarch64 ]]; then RUN_PACKAGES+=(gcc libc6-dev linux-libc-dev python3-dev); fi
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 missing_packages() {

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.doctor_support import Machine
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -14,6 +16,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir(mode=0o700)
     monkeypatch.setenv("PRIME_SPARK_HOME", str(directory))
     return directory
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine made of files, with nothing in it."""
+    root = tmp_path / "machine"
+    root.mkdir()
+    return Machine(root)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

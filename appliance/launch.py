@@ -224,7 +224,7 @@ def _fronts(appliance: Appliance, ui: UiThread, sessions: Sessions) -> list[Serv
 
 
 def _ssh(appliance: Appliance, ui: UiThread, sessions: Sessions) -> Service:
-    from appliance.session.ssh import SshService
+    from appliance.session.ssh import Listen, SshService
 
     async def note(actor: Actor, outcome: str, detail: str) -> None:
         try:
@@ -234,8 +234,9 @@ def _ssh(appliance: Appliance, ui: UiThread, sessions: Sessions) -> Service:
 
     wanted = appliance.settings.ssh
     return SshService(
-        ui=ui, sessions=sessions, accounts=appliance.accounts, core=appliance.loop, note=note, host=wanted.host, port=wanted.port,
-        text_command=functools.partial(_text_command, appliance), host_key=appliance.paths.host_key, max_sessions=wanted.max_sessions,
+        ui=ui, sessions=sessions, accounts=appliance.accounts, core=appliance.loop, note=note,
+        text_command=functools.partial(_text_command, appliance),
+        listen=Listen(wanted.host, wanted.port, appliance.paths.host_key, wanted.max_sessions),
     )  # fmt: skip
 
 

@@ -31,7 +31,12 @@ KEPT = ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE")
 
 
 async def run_on_terminal(
-    sessions: Sessions, actor: Actor, in_fd: int, out_fd: int, environ: Mapping[str, str], opened: Callable[[Session], None] | None = None
+    sessions: Sessions,
+    actor: Actor,
+    in_fd: int,
+    out_fd: int,
+    environ: Mapping[str, str],
+    opened: Callable[[Session], None] | None = None,
 ) -> None:
     """One console on a local terminal, from first paint to the last byte written. On the UI loop."""
     channel = TtyChannel(in_fd, out_fd)
@@ -95,7 +100,9 @@ class AttachService:
     async def health(self) -> HealthReport:
         """Whether further terminals can attach."""
         if not self._path.is_socket():
-            return HealthReport(Health.degraded, f"{self._path} is gone: no terminal can attach", "prime-spark service restart console")
+            return HealthReport(
+                Health.degraded, f"{self._path} is gone: no terminal can attach", "prime-spark service restart console"
+            )
         return HealthReport(Health.healthy, f"{len(self._sessions)} consoles open")
 
     def _accept(self) -> None:

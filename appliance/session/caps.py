@@ -36,6 +36,10 @@ def images_of(term: str) -> Literal["none", "kitty", "sixel"]:
     return "sixel" if term in {"foot", "mlterm"} or "sixel" in term else "none"
 
 
+LARGEST = 1000, 400
+"""Columns and rows that are painted at most, whatever a client claims."""
+
+
 def size_of(columns: int, rows: int) -> tuple[int, int]:
     """The size to paint: a terminal that tells none, as serial lines do, has 80 x 24 (RFC 4254, section 6.2)."""
-    return (columns if columns > 0 else 80, rows if rows > 0 else 24)
+    return (min(columns, LARGEST[0]) if columns > 0 else 80, min(rows, LARGEST[1]) if rows > 0 else 24)

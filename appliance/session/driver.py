@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TextIO
@@ -29,10 +30,16 @@ log = logging.getLogger(__name__)
 
 ESCAPE_WAIT = 0.12
 """Seconds after which a lone Escape is a key, not the start of a sequence."""
+LONGEST_PASTE = 1 << 20
+"""Characters that one paste or sequence may have; more is thrown away."""
 ENTER = "\x1b[?1049h\x1b[2J\x1b[?25l"
 LEAVE = "\x1b[0m\x1b[?1049l\x1b[?25h"
 MOUSE_ON, MOUSE_OFF = "\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h", "\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"
 MODES_ON, MODES_OFF = "\x1b[?2004h\x1b[?7l", "\x1b[?2004l\x1b[?7h"
+COMMANDS = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+"""Operating system commands (pointer shape, title, clipboard), which older Linux consoles print."""
+RESTORE = MOUSE_OFF + MODES_OFF + LEAVE
+"""Gives a terminal back when nobody knows what was switched on."""
 
 
 class Channel(Protocol):
@@ -61,17 +68,26 @@ class ChannelDriver(Driver):
     """
 
     def __init__(
-        self, app: App[Any], channel: Channel, caps: Caps, *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+        self,
+        app: App[Any],
+        channel: Channel,
+        caps: Caps,
+        *,
+        debug: bool = False,
+        mouse: bool = True,
+        size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(app, debug=debug, mouse=mouse and caps.mouse, size=size)
+        super().__init__(app, debug=debug, mouse=mouse and caps.mouse, size=size_of(*(size or (0, 0))))
         self._channel = channel
         self._caps = caps
-        self._columns, self._rows = size_of(*(size or (0, 0)))
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._parser: XTermParser | None = None
+        self._unanswered = 0
         self._tick: asyncio.TimerHandle | None = None
         self._painting = False
+        self._owes_repaint = False
         self.dropped_frames = 0
+        """Frames that a stalled terminal missed, since the start."""
 
     @property
     def can_suspend(self) -> bool:
@@ -82,11 +98,12 @@ class ChannelDriver(Driver):
         """Send one frame, or drop it while the terminal does not keep up."""
         if self._channel.paused:
             self.dropped_frames += 1
+            self._owes_repaint = True
             return
         self._send(data)
 
     def _send(self, data: str) -> None:
-        text = data.translate(CONSOLE_TRANSLATE) if self._caps.is_console else data
+        text = COMMANDS.sub("", data).translate(CONSOLE_TRANSLATE) if self._caps.is_console else data
         self._channel.write(text.encode("utf-8", "replace"))
 
     def start_application_mode(self) -> None:
@@ -102,12 +119,14 @@ class ChannelDriver(Driver):
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
+        self._drop_parser()
+
+    def _drop_parser(self) -> None:
+        """End the parser's generator: a cache of Textual keeps the parser itself, and what it holds, for ever."""
         parser, self._parser = self._parser, None
-        if parser is not None:
-            try:
-                list(parser.feed(""))  # ends its generator: Textual's cache keeps the parser alive
-            except (EOFError, ParseError) as ended:
-                log.debug("parser ended: %r", ended)
+        if parser is not None and not parser.is_eof:
+            _parsed(parser.feed, "")
+            parser._tokens.clear()
 
     def stop_application_mode(self) -> None:
         """Give the terminal back as it was."""
@@ -119,43 +138,49 @@ class ChannelDriver(Driver):
 
     def feed(self, data: bytes) -> None:
         """Take bytes that were typed."""
-        if self._parser is None:
+        text = self._decode(data)
+        if self._parser is None or not text:  # an empty text would mean the end of all input
             return
-        self._dispatch(self._parser.feed, self._decode(data))
-        if self._tick is None:
-            self._tick = self._loop.call_later(ESCAPE_WAIT, self._on_tick)
+        self._dispatch(self._parser.feed, text)
+        if self._tick is not None:
+            self._tick.cancel()
+        self._tick = self._loop.call_later(ESCAPE_WAIT, self._on_tick)
 
     def _on_tick(self) -> None:
         self._tick = None
-        if self._parser is not None:
-            self._dispatch(lambda _: self._parser.tick() if self._parser else (), "")
+        if (parser := self._parser) is not None:
+            self._dispatch(lambda _: parser.tick(), "")
 
     def _dispatch(self, parse: Callable[[str], Iterable[Message]], text: str) -> None:
-        try:
-            for message in parse(text):
-                self.process_message(message)
-        except (EOFError, ParseError) as error:
-            log.debug("input not understood: %r", error)
+        messages, understood = _parsed(parse, text)
+        for message in messages:
+            self.process_message(message)
+        self._unanswered = 0 if messages else self._unanswered + len(text)
+        if not understood or self._unanswered > LONGEST_PASTE:
+            self._unanswered = 0
+            self._drop_parser()
             self._parser = XTermParser()
 
     def resize(self, columns: int, rows: int) -> None:
         """The terminal has another size."""
-        self._columns, self._rows = size_of(columns, rows)
+        self._size = size_of(columns, rows)
         if self._painting:
             self._send_size()
 
     def _send_size(self) -> None:
-        size = Size(self._columns, self._rows)
+        size = Size(*(self._size or size_of(0, 0)))
         self.process_message(events.Resize(size, size))
 
     def resumed(self) -> None:
         """The terminal takes data again: paint everything anew where frames were dropped."""
-        if self._painting and self.dropped_frames:
+        if self._painting and self._owes_repaint:
+            self._owes_repaint = False
             self._app.call_later(self._repaint)
 
     def _repaint(self) -> None:
-        self.dropped_frames = 0
-        self._app.screen.refresh(layout=True)
+        screen = self._app.screen
+        screen._compositor._dirty_regions.add(screen._compositor.size.region)
+        screen.refresh(layout=True)
 
     def open_url(self, url: str, new_tab: bool = True) -> None:
         """A browser would open on the appliance, not where the reader sits: show the address instead."""
@@ -175,3 +200,14 @@ class ChannelDriver(Driver):
         """Files are not delivered through a terminal."""
         binary.close()
         self._app.notify(f"{name or save_path.name}: files are not sent through this terminal", severity="warning")
+
+
+def _parsed(parse: Callable[[str], Iterable[Message]], text: str) -> tuple[list[Message], bool]:
+    """What was typed, and whether it was understood: Textual's parser fails on numbers that are none, or too large."""
+    found: list[Message] = []
+    try:
+        found.extend(parse(text))
+    except (ParseError, EOFError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        log.debug("input not understood: %r", error)
+        return found, False
+    return found, True

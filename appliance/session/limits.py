@@ -1,7 +1,9 @@
-"""How often an address may try to log in."""
+"""How often an address may try to log in, and how much of that is logged."""
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -12,8 +14,11 @@ FREE = 5
 LOCK, LONGEST = 10.0, 600.0
 """Seconds of the first lock, doubled with each further failure, and the longest one."""
 FORGET = 900.0
+"""Seconds after which an address's failures are forgotten."""
 REMEMBERED = 1024
 """Addresses kept; the least recently seen goes first."""
+BUSY, BUSY_WINDOW, BUSY_DELAY = 60, 60.0, 1.0
+"""So many failures of all addresses in so many seconds, and every further password waits so long for its check."""
 
 
 class Record(msgspec.Struct):
@@ -34,8 +39,21 @@ class LoginLimiter:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._records: OrderedDict[str, Record] = OrderedDict()
+        self._recent = 0
+        self._window = now()
         self.failures = 0
+        """Failed logins since the start."""
         self.refused = 0
+        """Attempts turned away unread since the start."""
+
+    def delay(self) -> float:
+        """Seconds that a password must wait before it is checked, because somebody tries many from many addresses."""
+        self._turn_window()
+        return BUSY_DELAY if self._recent >= BUSY else 0.0
+
+    def _turn_window(self) -> None:
+        if self._now() - self._window >= BUSY_WINDOW:
+            self._window, self._recent = self._now(), 0
 
     def locked(self, address: str) -> float:
         """Seconds that the address must still wait; 0 where it may try."""
@@ -54,6 +72,8 @@ class LoginLimiter:
         record.failures += 1
         record.last = now
         self.failures += 1
+        self._turn_window()
+        self._recent += 1
         self._records[address] = record
         self._records.move_to_end(address)
         while len(self._records) > REMEMBERED:
@@ -69,3 +89,46 @@ class LoginLimiter:
 
     def __len__(self) -> int:
         return len(self._records)
+
+
+def source_of(address: str) -> str:
+    """Who an address counts as: itself, or its /64 network, which IPv6 gives to one customer at least (RFC 6177)."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+
+
+class SparingLog:
+    """Logs the first warnings of each minute one by one, and counts the rest.
+
+    Args:
+        logger: Where they go.
+        now: A clock that only goes forward, seconds.
+        most: Warnings per window.
+        window: Seconds.
+    """
+
+    def __init__(self, logger: logging.Logger, now: Callable[[], float], most: int = 10, window: float = 60.0) -> None:
+        self._logger = logger
+        self._now = now
+        self._most, self._window = most, window
+        self._began = now()
+        self._written = 0
+        self.left_out = 0
+        """Warnings of this window that were only counted."""
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log it, or count it."""
+        if self._now() - self._began >= self._window:
+            if self.left_out:
+                self._logger.warning("%d more of these were not logged one by one", self.left_out)
+            self._began, self._written, self.left_out = self._now(), 0, 0
+        if self._written < self._most:
+            self._written += 1
+            self._logger.warning(message, *args)
+        else:
+            self.left_out += 1

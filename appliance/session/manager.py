@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +13,7 @@ from appliance.core.model import Actor, SessionInfo
 from appliance.screens.glyphs import Caps
 from appliance.session.caps import size_of
 from appliance.session.driver import Channel, ChannelDriver
+from appliance.session.guard import settle
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from appliance.core.presence import Presence
 
 log = logging.getLogger(__name__)
+
+FAILED = "This console failed ({}) and was closed; the log says where. Nothing else was touched: open it again.\r\n"
 
 
 class AppFactory(Protocol):
@@ -35,8 +36,9 @@ class AppFactory(Protocol):
 class Session:
     """One console. Its methods run on the UI loop."""
 
-    def __init__(self, app: App[Any], channel: Channel, session_id: str) -> None:
+    def __init__(self, app: App[Any], console: Console, channel: Channel, session_id: str) -> None:
         self.app: App[Any] | None = app
+        self.console = console
         self.channel = channel
         self.session_id = session_id
 
@@ -77,7 +79,11 @@ class Sessions:
     """
 
     def __init__(
-        self, factory: AppFactory, console_for: Callable[[Actor, str], Console], presence: Presence, core: asyncio.AbstractEventLoop
+        self,
+        factory: AppFactory,
+        console_for: Callable[[Actor, str], Console],
+        presence: Presence,
+        core: asyncio.AbstractEventLoop,
     ) -> None:
         self._factory = factory
         self._console_for = console_for
@@ -95,39 +101,49 @@ class Sessions:
     def create(self, actor: Actor, channel: Channel, caps: Caps, size: tuple[int, int]) -> Session:
         """Prepare a console; `run` starts it. On the UI loop."""
         session_id = f"{actor.via}-{new_id()[-8:]}"
-        driver = functools.partial(ChannelDriver, channel=channel, caps=caps)
         columns, rows = size_of(*size)
 
-        def build(app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None) -> ChannelDriver:
-            return driver(app, debug=debug, mouse=mouse, size=size or (columns, rows))
+        def driver(app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None) -> Any:
+            return ChannelDriver(app, channel, caps, debug=debug, mouse=mouse, size=size or (columns, rows))
 
-        app = self._factory(self._console_for(actor, session_id), caps, build)
-        session = Session(app, channel, session_id)
+        console = self._console_for(actor, session_id)
+        app = self._factory(console, caps, driver)
+        settle(app, caps)
+        session = Session(app, console, channel, session_id)
         info = SessionInfo(session_id, actor.name, actor.role, actor.via, actor.origin, time.time(), columns, rows)
-        loop = asyncio.get_running_loop()
-        self._core.call_soon_threadsafe(self._presence.add, info, lambda: loop.call_soon_threadsafe(session.end))
+        self._core.call_soon_threadsafe(self._presence.add, info, self._ender(session))
         self._open[session_id] = session
         return session
+
+    def _ender(self, session: Session) -> Callable[[], None]:
+        """What ends a session, from any thread."""
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.call_soon_threadsafe(session.end)
+
+        return end
 
     async def run(self, session: Session) -> None:
         """Run a console until its reader quits, its terminal closes, or it is ended."""
         app = session.app
         if app is None:
             raise RuntimeError("a session runs once")
-        # Textual redirects the process's streams while an App runs; with several Apps that would end on a dead one.
-        app._capture_stdout = sys.__stdout__  # type: ignore[assignment]
-        app._capture_stderr = sys.__stderr__  # type: ignore[assignment]
         try:
             await app.run_async()
+            if app._exception is not None:
+                session.channel.write(FAILED.format(type(app._exception).__name__).encode())
         except Exception:
             log.exception("console %s failed", session.session_id)
         finally:
             session.app = None
+            session.console.close()
             self._open.pop(session.session_id, None)
             self._core.call_soon_threadsafe(self._presence.remove, session.session_id)
             session.channel.close()
 
-    def end_all(self) -> None:
-        """Close every console; on the UI loop."""
-        for session in list(self._open.values()):
-            session.end()
+    def end_all(self, via: str = "") -> None:
+        """Close every console, or those of one front; on the UI loop."""
+        for session_id, session in list(self._open.items()):
+            if session_id.startswith(f"{via}-" if via else ""):
+                session.end()

@@ -15,6 +15,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class UiLoop(asyncio.SelectorEventLoop):
+    """A loop whose tasks are never eager.
+
+    From Python 3.12 on each App makes all tasks of its loop eager; this loop carries SSH connections too, and is the
+    same on every Python.
+    """
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Keep the factory that the loop has."""
+        log.debug("task factory %r not taken", factory)
+
+
 class UiThread:
     """A thread with an event loop."""
 
@@ -29,7 +41,7 @@ class UiThread:
         self._ready.wait()
 
     def _run(self) -> None:
-        loop = asyncio.new_event_loop()
+        loop = UiLoop()
         self._loop = loop
         asyncio.set_event_loop(loop)
         loop.call_soon(self._ready.set)

@@ -75,10 +75,10 @@ def _locked(environ: Mapping[str, str], mode: Mode, *, on_held: Callable[[Paths,
 
 
 def _attach(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
-    from appliance.session.attach import attach
+    from appliance.session.handover import attach
 
     try:
-        return attach(socket_address(where.console_socket), getpass.getuser(), environ)
+        return attach(socket_address(where.console_socket), environ)
     except OSError:
         return _say_held(where, lock, environ)
 

@@ -1,7 +1,7 @@
 """A second local start attaches to the appliance that runs: it hands its terminal over as file descriptors.
 
-The client sends its standard input and output with SCM_RIGHTS (unix(7)) and one JSON line about the terminal; further
-lines tell new sizes. The server closes the connection when the console ends.
+The client (session.handover) sends its standard input and output with SCM_RIGHTS (unix(7)) and one JSON line about the
+terminal; further lines tell new sizes. The server's only line, {"end": reason}, comes when the console has ended.
 """
 
 from __future__ import annotations
@@ -11,23 +11,29 @@ import contextlib
 import json
 import logging
 import os
-import signal
+import pwd
 import socket
-import sys
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from appliance.core.model import Actor, Health, HealthReport
 from appliance.session.caps import caps_of
+from appliance.session.handover import KEPT
 from appliance.session.manager import Session, Sessions
-from appliance.session.tty import RawMode, TtyChannel, window_size
+from appliance.session.tty import TtyChannel, window_size
 from appliance.session.ui import UiThread
 
 log = logging.getLogger(__name__)
 
 HELLO = 4096
-KEPT = ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE")
+"""Bytes of the first message at most."""
+HELLO_TIME = 5.0
+"""Seconds in which it must come."""
+MOST = 8
+"""Terminals attached at one time."""
+WRITE_OUT = 2.0
+"""Seconds that a terminal has to take the last bytes."""
 
 
 async def run_on_terminal(
@@ -45,7 +51,11 @@ async def run_on_terminal(
         opened(session)
     channel.open(session.feed, session.end, session.resumed)
     await sessions.run(session)
-    await channel.ended.wait()
+    try:
+        await asyncio.wait_for(channel.ended.wait(), WRITE_OUT)
+    except TimeoutError:
+        log.warning("a terminal took nothing for %g s and was left as it is", WRITE_OUT)
+        channel.abandon()
 
 
 class AttachService:
@@ -119,30 +129,38 @@ class AttachService:
 
     async def _serve(self, connection: socket.socket) -> None:
         descriptors: list[int] = []
+        reason = ""
         try:
-            data, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, connection, HELLO, 2)
-            hello = json.loads(data)
-            if len(descriptors) != 2 or not all(os.isatty(descriptor) for descriptor in descriptors):
-                raise ValueError("no terminal was handed over")
-            await self._console(connection, descriptors, hello)
-        except (OSError, ValueError) as error:
+            user = self._admitted(connection)
+            environ, descriptors = await receive_terminal(connection)
+            await self._console(connection, descriptors, environ, user)
+        except (OSError, ValueError, TimeoutError) as error:
+            reason = f"error: this terminal could not attach: {error}"
             log.warning("a terminal could not attach: %s", error)
         finally:
+            with contextlib.suppress(OSError):  # the client is gone
+                connection.send(json.dumps({"end": reason}).encode())
             for descriptor in descriptors:
                 os.close(descriptor)
             connection.close()
 
-    async def _console(self, connection: socket.socket, descriptors: list[int], hello: dict[str, Any]) -> None:
-        environ = {str(key): str(value) for key, value in hello.get("environ", {}).items() if key in KEPT}
+    def _admitted(self, connection: socket.socket) -> str:
+        """The name of whoever connects. Raises PermissionError, ConnectionRefusedError."""
+        uid = peer_uid(connection)
+        if uid not in {0, os.geteuid()}:
+            raise PermissionError(f"it belongs to user {uid}, the appliance to user {os.geteuid()}")
+        if len(self._tasks) > MOST:
+            raise ConnectionRefusedError(f"{MOST} terminals are attached already; close one")
+        return user_name(uid)
+
+    async def _console(self, connection: socket.socket, descriptors: list[int], environ: dict[str, str], user: str) -> None:
         loop = asyncio.get_running_loop()
-        connection.setblocking(False)
 
         def opened(session: Session) -> None:
             loop.add_reader(connection.fileno(), self._on_line, connection, session)
 
         try:
-            actor = self._actor_for(str(hello.get("user", "")) or "console")
-            await run_on_terminal(self._sessions, actor, descriptors[0], descriptors[1], environ, opened)
+            await run_on_terminal(self._sessions, self._actor_for(user), descriptors[0], descriptors[1], environ, opened)
         finally:
             loop.remove_reader(connection.fileno())
 
@@ -159,34 +177,58 @@ class AttachService:
             session.end()
             return
         for line in data.splitlines():
-            with contextlib.suppress(ValueError, KeyError):  # a line cut in two: the next size comes whole
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut in two: the next size comes whole
                 size = json.loads(line)
                 session.resize(int(size["columns"]), int(size["rows"]))
 
 
-def attach(address: str, user: str, environ: Mapping[str, str]) -> int:
-    """Hand this process's terminal to the running appliance until its console ends; returns the exit code.
+async def receive_terminal(connection: socket.socket) -> tuple[dict[str, str], list[int]]:
+    """A client's environment and its terminal's descriptors.
 
     Raises:
-        OSError: Nobody listens there.
+        ValueError: It handed over something else.
+        TimeoutError: Nothing came in time.
+        OSError: The client is gone.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.connect(address)
-        hello = {"user": user, "environ": {key: environ[key] for key in KEPT if key in environ}}
-        raw = RawMode(sys.stdin.fileno())
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    connection.setblocking(False)
+    loop.add_reader(connection.fileno(), readable.set)
+    try:
+        await asyncio.wait_for(readable.wait(), HELLO_TIME)
+    except TimeoutError:
+        raise TimeoutError(f"nothing came within {HELLO_TIME:g} s") from None
+    finally:
+        loop.remove_reader(connection.fileno())
+    data, descriptors, _, _ = socket.recv_fds(connection, HELLO, 2)
+    try:
+        return _environ_of(data, descriptors), descriptors
+    except ValueError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
 
-        def on_size(*_: object) -> None:
-            columns, rows = window_size(sys.stdout.fileno())
-            with contextlib.suppress(OSError):  # the console ended meanwhile
-                sock.sendall(json.dumps({"columns": columns, "rows": rows}).encode() + b"\n")
 
-        raw.enter()
-        try:
-            socket.send_fds(sock, [json.dumps(hello).encode()], [sys.stdin.fileno(), sys.stdout.fileno()])
-            signal.signal(signal.SIGWINCH, on_size)
-            signal.signal(signal.SIGTERM, lambda *_: sock.shutdown(socket.SHUT_RDWR))
-            while sock.recv(64):
-                continue
-        finally:
-            raw.leave()
-    return 0
+def _environ_of(data: bytes, descriptors: list[int]) -> dict[str, str]:
+    if len(descriptors) != 2 or not all(os.isatty(descriptor) for descriptor in descriptors):
+        raise ValueError("no terminal was handed over")
+    first, end, _ = data.partition(b"\n")
+    hello = json.loads(first) if end else None
+    environ = hello.get("environ") if isinstance(hello, dict) else None
+    if not isinstance(environ, dict):
+        raise ValueError("the first line is not what this version sends; is the other one newer?")
+    return {str(key): str(value) for key, value in environ.items() if key in KEPT}
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end (SO_PEERCRED, unix(7))."""
+    size = struct.calcsize("3i")
+    return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
+
+
+def user_name(uid: int) -> str:
+    """The name of a user id, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

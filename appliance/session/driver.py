@@ -21,6 +21,7 @@ from textual.geometry import Size
 
 from appliance.screens.glyphs import CONSOLE_TRANSLATE, Caps
 from appliance.session.caps import size_of
+from appliance.session.escapes import ENTER, LEAVE, MODES_OFF, MODES_ON, MOUSE_OFF, MOUSE_ON
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -32,14 +33,8 @@ ESCAPE_WAIT = 0.12
 """Seconds after which a lone Escape is a key, not the start of a sequence."""
 LONGEST_PASTE = 1 << 20
 """Characters that one paste or sequence may have; more is thrown away."""
-ENTER = "\x1b[?1049h\x1b[2J\x1b[?25l"
-LEAVE = "\x1b[0m\x1b[?1049l\x1b[?25h"
-MOUSE_ON, MOUSE_OFF = "\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h", "\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"
-MODES_ON, MODES_OFF = "\x1b[?2004h\x1b[?7l", "\x1b[?2004l\x1b[?7h"
 COMMANDS = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 """Operating system commands (pointer shape, title, clipboard), which older Linux consoles print."""
-RESTORE = MOUSE_OFF + MODES_OFF + LEAVE
-"""Gives a terminal back when nobody knows what was switched on."""
 
 
 class Channel(Protocol):

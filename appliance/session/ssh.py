@@ -89,10 +89,23 @@ class SshService:
 
     async def _open(self, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
-            self._listen.host, self._listen.port, server_factory=self._gate, server_host_keys=[key],
-            encoding=None, line_editor=False, login_timeout=LOGIN_TIME, keepalive_interval=30, keepalive_count_max=4, agent_forwarding=False, allow_scp=False,
-            x11_forwarding=False, kbdint_auth=False, gss_host=None, server_version="PrimeSpark", reuse_address=True,
-        )  # fmt: skip
+            self._listen.host,
+            self._listen.port,
+            server_factory=self._gate,
+            server_host_keys=[key],
+            server_version="PrimeSpark",
+            login_timeout=LOGIN_TIME,
+            keepalive_interval=30,
+            keepalive_count_max=4,
+            encoding=None,
+            line_editor=False,
+            reuse_address=True,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            allow_scp=False,
+            kbdint_auth=False,
+            gss_host=None,
+        )
 
     def _gate(self) -> Gate:
         return Gate(self.keeper, lambda gate: SshSession(self.desk, gate))

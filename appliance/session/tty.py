@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import select
 import struct
 import termios
 import threading
@@ -15,6 +16,8 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+PIECE = 4096
+"""Bytes written at one time."""
 HIGH, LOW = 256 * 1024, 32 * 1024
 """Bytes that may wait for a slow terminal: above HIGH frames are dropped until LOW is reached."""
 
@@ -37,7 +40,7 @@ class RawMode:
     def leave(self) -> None:
         """As it was before."""
         try:
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+            termios.tcsetattr(self._descriptor, termios.TCSANOW, self._before)  # DRAIN would wait for a stopped one
         except termios.error as error:
             log.debug("the terminal is gone: %s", error)
 
@@ -66,6 +69,7 @@ class TtyChannel:
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
+        self._abandoned = False
         self._paused = False
         self._on_resume: Callable[[], None] = lambda: None
         self.ended = asyncio.Event()
@@ -100,6 +104,18 @@ class TtyChannel:
             self._closed = True
             self._changed.notify()
 
+    def abandon(self) -> None:
+        """Stop writing to a terminal that takes nothing; what waits for it is lost."""
+        with self._changed:
+            self._closed = True
+            self._chunks.clear()
+            self._waiting = 0
+        self._abandoned = True
+        try:
+            termios.tcflush(self._out, termios.TCOFLUSH)  # lets a blocked write go on
+        except (OSError, termios.error) as error:
+            log.debug("terminal flush: %s", error)
+
     def _read(self, on_data: Callable[[bytes], None], on_close: Callable[[], None]) -> None:
         try:
             data = os.read(self._in, 4096)
@@ -117,14 +133,26 @@ class TtyChannel:
     def _write_loop(self) -> None:
         try:
             while (data := self._next()) is not None:
-                while data:
-                    data = data[os.write(self._out, data) :]
+                while data and not self._abandoned:
+                    data = data[self._write_piece(data[:PIECE]) :]
         except OSError as error:
             log.debug("terminal write: %s", error)
             with self._changed:
                 self._closed = True
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.ended.set)
+        self._tell(self.ended.set)
+
+    def _write_piece(self, data: bytes) -> int:
+        try:
+            return os.write(self._out, data)
+        except BlockingIOError:  # whoever shares the terminal made it non-blocking
+            select.select([], [self._out], [], 1.0)
+            return 0
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError as error:  # the loop was closed in the meantime
+            log.debug("terminal: %s", error)
 
     def _next(self) -> bytes | None:
         with self._changed:
@@ -136,5 +164,5 @@ class TtyChannel:
             self._waiting -= len(data)
             if self._paused and self._waiting <= LOW:
                 self._paused = False
-                self._loop.call_soon_threadsafe(self._on_resume)
+                self._tell(self._on_resume)
             return data

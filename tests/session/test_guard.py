@@ -122,11 +122,11 @@ async def test_nothing_is_left_of_eight_consoles_closed_in_any_order(rig: Rig, s
 
 
 async def test_a_failed_console_leaves_nothing(rig: Rig) -> None:
-    console = rig.open()
-    await wait_for(lambda: console.ready)
-    console.session.feed(b"\x18")
-    await wait_for(console.run.done)
-    del console
+    consoles = [rig.open()]
+    await wait_for(lambda: consoles[0].ready)
+    consoles[0].session.feed(b"\x18")
+    await wait_for(consoles[0].run.done)
+    consoles.clear()
     await wait_for(lambda: rig.alive() == 0)
 
 

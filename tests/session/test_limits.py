@@ -9,7 +9,18 @@ import asyncssh
 import pytest
 
 from appliance.session.gate import HALF_OPEN, OFFERS, PER_SOURCE
-from appliance.session.limits import BUSY, BUSY_WINDOW, FORGET, FREE, LOCK, LONGEST, REMEMBERED, LoginLimiter, SparingLog, source_of
+from appliance.session.limits import (
+    BUSY,
+    BUSY_WINDOW,
+    FORGET,
+    FREE,
+    LOCK,
+    LONGEST,
+    REMEMBERED,
+    LoginLimiter,
+    SparingLog,
+    source_of,
+)
 from appliance.session.ssh import SshService
 from tests.session.rig import connect
 from tests.support import ManualClock, wait_for

@@ -297,7 +297,7 @@ async def test_stopping_closes_port_and_connections(ssh: SshService, rig: Rig) -
     await ssh.stop()
     await asyncio.wait_for(conn.wait_closed(), 10)
     assert shown.received.endswith(b"\x1b[?1049l\x1b[?25h")
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     assert (await ssh.health()).health is Health.unhealthy
 
@@ -309,7 +309,7 @@ async def test_a_taken_port_is_an_error(ui: UiThread, rig: Rig, accounts: Accoun
         listen = listen_on(tmp_path)
         taken = type(listen)(listen.host, sock.getsockname()[1], listen.host_key)
         service = make_service(ui, rig, accounts, taken)
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="in use"):
             await service.start()
         await service.stop()
 

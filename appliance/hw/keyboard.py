@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from appliance.errors import AbsentError
 
 if TYPE_CHECKING:
     import evdev
@@ -17,9 +21,16 @@ LOOK_AGAIN = 2.0
 """Seconds between looks for keyboards that were plugged in."""
 NAMES = {
     "SLASH": "/", "DOT": ".", "COMMA": ",", "MINUS": "-", "EQUAL": "=", "SEMICOLON": ";", "APOSTROPHE": "'", "SPACE": " ",
-    "ENTER": "\r", "ESC": "esc", "TAB": "\t",
+    "GRAVE": "`", "BACKSLASH": "\\", "LEFTBRACE": "[", "RIGHTBRACE": "]", "ENTER": "\r", "KPENTER": "\r", "ESC": "esc",
+    "TAB": "\t", "KPPLUS": "+", "KPMINUS": "-", "KPASTERISK": "*", "KPSLASH": "/", "KPDOT": ".",
+    **{f"KP{digit}": str(digit) for digit in range(10)},
 }  # fmt: skip
-SHIFTED = {"/": "?", ";": ":", "1": "!", "=": "+", "-": "_", ".": ">", ",": "<"}
+"""What a key types on a US keyboard; letters, digits and F keys are named as they type."""
+SHIFTED = dict(zip("`1234567890-=[]\\;',./", '~!@#$%^&*()_+{}|:"<>?', strict=True))
+"""The same with Shift."""
+SHIFTS = frozenset({"LEFTSHIFT", "RIGHTSHIFT"})
+CHORDS = frozenset({"LEFTCTRL", "RIGHTCTRL", "LEFTALT", "RIGHTALT", "LEFTMETA", "RIGHTMETA"})
+"""While one of these is held, keys mean something else, and here nothing."""
 
 
 class EvdevKeyboard:
@@ -36,31 +47,39 @@ class EvdevKeyboard:
         self._open: dict[str, asyncio.Task[None]] = {}
 
     async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
-        """Call `on_key` with each key pressed until cancelled. Raises OSError where a named device is not there."""
+        """Call `on_key` with each key pressed until cancelled; a keyboard that is pulled out is looked for again.
+
+        Raises:
+            OSError: A named device was never there, or is no input device.
+            AbsentError: The library is not installed.
+        """
+        if self._path is not None and not self._path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
         try:
             while True:
                 for device in await asyncio.to_thread(self._find):
-                    self._open[device.path] = asyncio.create_task(self._read(device, on_key))
+                    self._open[str(device.path)] = asyncio.create_task(self._read(device, on_key))
                 await asyncio.sleep(LOOK_AGAIN)
         finally:
             for task in self._open.values():
                 task.cancel()
 
     def _find(self) -> list[evdev.InputDevice[Any]]:
-        import evdev
-
-        if self._path is not None:
-            return [] if str(self._path) in self._open else [evdev.InputDevice(str(self._path))]
+        """Devices that are there and not read yet; blocks."""
+        evdev = _library()
+        paths = [self._path] if self._path is not None else sorted(self._directory.glob("event*"))
         found = []
-        for path in sorted(self._directory.glob("event*")):
-            if str(path) in self._open:
+        for path in paths:
+            if str(path) in self._open or not path.exists():
                 continue
             try:
                 device = evdev.InputDevice(str(path))
             except OSError as error:
+                if self._path is not None and error.errno != errno.ENODEV:
+                    raise
                 log.debug("%s: %s", path, error)
                 continue
-            if is_keyboard(device):
+            if self._path is not None or is_keyboard(device):
                 found.append(device)
             else:
                 device.close()
@@ -70,21 +89,33 @@ class EvdevKeyboard:
         import evdev
 
         log.info("keyboard %s (%s)", device.name, device.path)
-        shift = False
+        held: set[str] = set()
         try:
             async for event in device.async_read_loop():
                 if event.type != evdev.ecodes.EV_KEY:
                     continue
                 name = key_name(evdev.ecodes.KEY.get(event.code, ""))
-                if name in {"LEFTSHIFT", "RIGHTSHIFT"}:
-                    shift = event.value != 0
-                elif event.value == 1 and (key := character(name, shift=shift)):
+                if name in SHIFTS | CHORDS:
+                    (held.add if event.value else held.discard)(name)
+                elif event.value == 1 and not held & CHORDS and (key := character(name, shift=bool(held & SHIFTS))):
                     await on_key(key)
         except OSError as error:
             log.warning("keyboard %s is gone: %s", device.name, error.strerror)
+        except Exception:
+            log.exception("a key of %s could not be carried out", device.name)
         finally:
             device.close()
-            self._open.pop(device.path, None)
+            self._open.pop(str(device.path), None)
+
+
+def _library() -> Any:
+    try:
+        import evdev
+    except ImportError as error:
+        raise AbsentError(
+            "The evdev library is not installed.", "pip install evdev, or set headless.keyboard to nothing."
+        ) from error
+    return evdev
 
 
 def is_keyboard(device: evdev.InputDevice[Any]) -> bool:
@@ -106,5 +137,5 @@ def character(name: str, *, shift: bool) -> str:
     key = NAMES.get(name, name)
     if len(key) == 1:
         key = key.lower()
-        return (SHIFTED.get(key) or key.upper()) if shift else key
+        return (SHIFTED.get(key) or key.upper()) if shift and not name.startswith("KP") else key
     return key if key == "esc" or (key.startswith("F") and key[1:].isdigit()) else ""

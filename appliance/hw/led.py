@@ -21,18 +21,16 @@ class GpioLed:
     """
 
     def __init__(self, pin: int) -> None:
-        import gpiozero
-
-        try:
-            self._led: Any = gpiozero.LED(pin)
-        except (gpiozero.BadPinFactory, gpiozero.GPIOZeroError) as error:
-            raise AbsentError(f"No LED on GPIO {pin}: {error}.", "take headless.led_pin out of the settings.") from error
+        self._pin = pin
+        self._led: Any = _open(pin)
         self._shown = "off"
 
     def show(self, pattern: str) -> None:
-        """Show "healthy" (on), "degraded" (slow blink), "unhealthy" (fast blink) or "off"."""
+        """Show "healthy" (on), "degraded" (slow blink), "unhealthy" (fast blink) or "off"; takes the pin again after close."""
         if pattern == self._shown:
             return
+        if self._led is None:
+            self._led = _open(self._pin)
         self._shown = pattern
         if pattern in BLINK:
             self._led.blink(*BLINK[pattern])
@@ -42,5 +40,16 @@ class GpioLed:
             self._led.off()
 
     def close(self) -> None:
-        """Give the pin back."""
-        self._led.close()
+        """Give the pin back; more than once is fine."""
+        led, self._led, self._shown = self._led, None, "off"
+        if led is not None:
+            led.close()
+
+
+def _open(pin: int) -> Any:
+    import gpiozero
+
+    try:
+        return gpiozero.LED(pin)
+    except (gpiozero.BadPinFactory, gpiozero.GPIOZeroError) as error:
+        raise AbsentError(f"No LED on GPIO {pin}: {error}.", "take headless.led_pin out of the settings.") from error

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from appliance.core.actions import Action, ActionRegistry
 from appliance.core.dispatch import Dispatcher
 from appliance.core.model import Actor, Health, HealthReport, ServiceStatus
 from appliance.core.ports import Keyboard, StatusLed
 from appliance.core.state import LiveState, Section
-from appliance.errors import ApplianceError, ConfirmationRequiredError
+from appliance.errors import AbsentError, ApplianceError, ConfirmationRequiredError
+from appliance.session.keyreader import KeyReader
 from appliance.session.tty import RawMode
 
 log = logging.getLogger(__name__)
 
 CONFIRM_TIME = 5.0
 """Seconds in which a dangerous action's "y" must come."""
+ESCAPE_WAIT = 0.15
+"""Seconds after which an Escape is a key of its own; a slow serial line needs some."""
+LOOK_AGAIN = 5.0
+"""Seconds between attempts to read a keyboard that could not be read."""
+ALIVE_AFTER = 1.0
+"""Seconds of reading after which a keyboard counts as there again."""
 
 
 class Shortcuts:
@@ -83,6 +89,8 @@ def describe(registry: ActionRegistry) -> str:
 class TerminalKeys:
     """Keys from a terminal or a serial line (implements ports.Keyboard).
 
+    A serial line's speed is set outside, with stty(1) or its unit.
+
     Args:
         path: The device, or None for standard input.
     """
@@ -90,41 +98,74 @@ class TerminalKeys:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
 
-    async def keys(self, on_key: Callable[[str], Any]) -> None:
-        """Read characters until cancelled or the line is hung up. Raises OSError."""
+    async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
+        """Read keys until cancelled or the line is hung up. Raises OSError."""
         descriptor = 0 if self._path is None else os.open(self._path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         raw = RawMode(descriptor) if os.isatty(descriptor) else None
-        pressed: asyncio.Queue[str] = asyncio.Queue(64)
-        loop = asyncio.get_running_loop()
         if raw is not None:
             raw.enter_cbreak()
-        loop.add_reader(descriptor, _read_into, descriptor, pressed)
         try:
-            while key := await pressed.get():
-                await on_key(key)
+            await Line(descriptor).read(on_key)
         finally:
-            loop.remove_reader(descriptor)
             if raw is not None:
                 raw.leave()
             if self._path is not None:
                 os.close(descriptor)
 
 
-def _read_into(descriptor: int, pressed: asyncio.Queue[str]) -> None:
-    try:
-        data = os.read(descriptor, 64)
-    except BlockingIOError:
-        return
-    except OSError as error:
-        log.debug("keys: %s", error)
-        data = b""
-    if not data:
-        asyncio.get_running_loop().remove_reader(descriptor)
-    for char in data.decode("utf-8", "ignore") or ("" if data else "\0"):
-        if pressed.full():
-            log.warning("keys come faster than they are carried out; one is dropped")
+class Line:
+    """Reads keys from one descriptor.
+
+    Args:
+        descriptor: A terminal, a serial line or a pipe.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._reader = KeyReader()
+        self._pressed: asyncio.Queue[str | None] = asyncio.Queue(64)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, on_key: Callable[[str], Awaitable[None]]) -> None:
+        """Call `on_key` with each key until the line is hung up. Raises OSError where it cannot be watched."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._descriptor, self._take)
+        try:
+            while (key := await self._pressed.get()) is not None:
+                await on_key(key)
+        finally:
+            loop.remove_reader(self._descriptor)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _take(self) -> None:
+        try:
+            data = os.read(self._descriptor, 64)
+        except BlockingIOError:
             return
-        pressed.put_nowait("" if char == "\0" else char)
+        except OSError as error:
+            log.debug("keys: %s", error)
+            data = b""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not data:
+            loop.remove_reader(self._descriptor)
+            self._put([None])
+            return
+        self._put(self._reader.feed(data))
+        if self._reader.waiting:
+            self._timer = loop.call_later(ESCAPE_WAIT, lambda: self._put(self._reader.flush()))
+
+    def _put(self, keys: Sequence[str | None]) -> None:
+        for key in keys:
+            if self._pressed.full():
+                log.warning("keys come faster than they are carried out; some are dropped")
+                if key is not None:
+                    return
+                self._pressed.get_nowait()
+            self._pressed.put_nowait(key)
 
 
 class HeadlessService:
@@ -139,7 +180,7 @@ class HeadlessService:
 
     name = "headless"
     summary = "Keyboard shortcuts without a screen"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, keyboards: dict[str, Keyboard], shortcuts: Shortcuts, state: LiveState, led: StatusLed | None) -> None:
         self._keyboards = keyboards
@@ -156,16 +197,30 @@ class HeadlessService:
         """Read keys until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name, keyboard in self._keyboards.items():
-                group.create_task(self._read(name, keyboard))
+                group.create_task(self._keep_reading(name, keyboard))
             group.create_task(self._show())
 
-    async def _read(self, name: str, keyboard: Keyboard) -> None:
-        try:
-            await keyboard.keys(self._shortcuts.press)
-            self._failed[name] = "hung up"
-        except OSError as error:
-            self._failed[name] = error.strerror or str(error)
-        log.warning("no keys from %s: %s", name, self._failed[name])
+    async def _keep_reading(self, name: str, keyboard: Keyboard) -> None:
+        """Read one keyboard, and again after it failed: cables are pulled and put back."""
+        while True:
+            reading = asyncio.ensure_future(keyboard.keys(self._shortcuts.press))
+            try:
+                await asyncio.wait({reading}, timeout=ALIVE_AFTER)
+                if not reading.done() and self._failed.pop(name, None) is not None:
+                    log.info("keys come from %s again", name)
+                await reading
+                self._note(name, "hung up")
+            except (OSError, AbsentError) as error:
+                self._note(name, str(error))
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)  # it gives its terminal back
+            await asyncio.sleep(LOOK_AGAIN)
+
+    def _note(self, name: str, reason: str) -> None:
+        if self._failed.get(name) != reason:
+            log.warning("no keys from %s: %s", name, reason)
+        self._failed[name] = reason
 
     async def _show(self) -> None:
         while True:
@@ -183,7 +238,7 @@ class HeadlessService:
         """Degraded where a keyboard cannot be read."""
         if self._failed:
             text = ", ".join(f"{name} ({reason})" for name, reason in self._failed.items())
-            return HealthReport(Health.degraded, f"no keys from {text}", "connect it again, then restart this service.")
+            return HealthReport(Health.degraded, f"no keys from {text}", "connect it; it is looked for every few seconds.")
         return HealthReport(Health.healthy, f"keys from {', '.join(self._keyboards) or 'nowhere'}")
 
 

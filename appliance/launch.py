@@ -25,6 +25,7 @@ from appliance.verbs.context import error_text
 if TYPE_CHECKING:
     from appliance.core.ports import Keyboard, Service, StatusLed
     from appliance.runtime import Appliance
+    from appliance.session.headless import HeadlessService
     from appliance.session.manager import Sessions
     from appliance.session.ui import UiThread
 
@@ -95,48 +96,77 @@ async def _run_console(settings: Settings, where: Paths, ring: logs.LogRing, env
 
     ui = UiThread()
     ui.start()
-    painted = ui.submit(_import_screens())
+    imported = ui.submit(_import_screens())
     from appliance.runtime import Appliance
 
     appliance = Appliance(settings, where, ring, environ)
     _on_signals(appliance)
-    sessions = await _make_sessions(appliance, ui)
-    await asyncio.wrap_future(painted)
-    first = asyncio.Event()
-    work = asyncio.wrap_future(ui.submit(_local_console(appliance, sessions, environ, first)))
-    await _wait_any(first, work)
+    owners = Owners()
+    sessions = _make_sessions(appliance, ui, owners)
+    await asyncio.wrap_future(imported)
+    painted = asyncio.Event()
+    local = asyncio.wrap_future(ui.submit(_local_console(appliance, sessions, owners, environ, painted)))
+    await _first_of(painted, local)
     appliance.start(_fronts(appliance, ui, sessions))
-    stopping = asyncio.create_task(appliance.stopping.wait())
-    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done() and len(sessions) == 0:
-        appliance.stopping.set()
-    await stopping
-    await _end(appliance, ui, sessions, work)
+    if await _left(appliance, local) == "headless":
+        await _go_on_headless(appliance, settings)
+    await _end(appliance, ui, sessions, local)
     return 0
+
+
+class Owners:
+    """Marks the console that started the process, while it is made."""
+
+    def __init__(self) -> None:
+        self.making = False
+
+
+async def _left(appliance: Appliance, local: asyncio.Future[str | None]) -> str:
+    """Wait until the local console is left or the appliance is asked to stop; "headless" where it goes on without it."""
+    stopping = asyncio.create_task(appliance.stopping.wait())
+    await asyncio.wait({local, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    return "" if appliance.stopping.is_set() else "headless"
+
+
+async def _go_on_headless(appliance: Appliance, settings: Settings) -> None:
+    """The appliance outlives its console: keys and lines in the same terminal, until it is asked to stop."""
+    logs.add_stderr(settings.log.format)
+    keys = _headless_service(appliance, settings)
+    logging.getLogger("prime-spark").info("the console is closed, the appliance runs on; ? lists the keys, Ctrl-C stops it")
+    run = asyncio.create_task(keys.run())
+    await appliance.stopping.wait()
+    run.cancel()
+    await asyncio.wait({run}, timeout=1)
+    await keys.stop()
 
 
 async def _import_screens() -> None:
     import appliance.screens.app  # noqa: F401
 
 
-async def _wait_any(first: asyncio.Event, work: asyncio.Future[Any]) -> None:
-    painted = asyncio.create_task(first.wait())
-    await asyncio.wait({painted, work}, timeout=FIRST_PAINT, return_when=asyncio.FIRST_COMPLETED)
-    painted.cancel()
+async def _first_of(painted: asyncio.Event, local: asyncio.Future[str | None]) -> None:
+    """Wait for the first paint, so that the services' imports do not delay it."""
+    paint = asyncio.create_task(painted.wait())
+    waiting: set[asyncio.Future[Any]] = {paint, local}
+    await asyncio.wait(waiting, timeout=FIRST_PAINT, return_when=asyncio.FIRST_COMPLETED)
+    paint.cancel()
 
 
-async def _make_sessions(appliance: Appliance, ui: UiThread) -> Sessions:
+def _make_sessions(appliance: Appliance, ui: UiThread, owners: Owners) -> Sessions:
     from appliance.session.manager import Sessions
 
-    def factory(seen: Any, caps: Any, driver_class: Any) -> Any:
+    def factory(console: Any, caps: Any, driver_class: Any) -> Any:
         from appliance.screens.app import SparkApp
 
-        return SparkApp(seen, caps, appliance.settings.console.theme, driver_class)
+        return SparkApp(console, caps, appliance.settings.console.theme, driver_class, owner=owners.making)
 
     return Sessions(factory, appliance.console, appliance.presence, appliance.loop)
 
 
-async def _local_console(appliance: Appliance, sessions: Sessions, environ: Mapping[str, str], first: asyncio.Event) -> None:
+async def _local_console(
+    appliance: Appliance, sessions: Sessions, owners: Owners, environ: Mapping[str, str], first: asyncio.Event
+) -> None:
     """The console on this process's own terminal; on the UI loop."""
     from appliance.session.attach import run_on_terminal
     from appliance.session.manager import Session
@@ -149,11 +179,13 @@ async def _local_console(appliance: Appliance, sessions: Sessions, environ: Mapp
         def on_size() -> None:
             ui_loop.call_soon_threadsafe(session.resize, *window_size(sys.stdout.fileno()))
 
+        owners.making = False
         appliance.loop.call_soon_threadsafe(appliance.loop.add_signal_handler, signal.SIGWINCH, on_size)
         if session.app is not None:
             session.app.call_after_refresh(appliance.loop.call_soon_threadsafe, first.set)
 
     raw.enter()
+    owners.making = True
     try:
         actor = appliance.local_actor(getpass.getuser())
         await run_on_terminal(sessions, actor, sys.stdin.fileno(), sys.stdout.fileno(), environ, opened)
@@ -163,23 +195,26 @@ async def _local_console(appliance: Appliance, sessions: Sessions, environ: Mapp
 
 async def _run_headless(settings: Settings, where: Paths, ring: logs.LogRing, environ: Mapping[str, str]) -> int:
     from appliance.runtime import Appliance
-    from appliance.session.headless import HeadlessService, Shortcuts
     from appliance.session.ui import UiThread
 
     appliance = Appliance(settings, where, ring, environ)
     _on_signals(appliance)
     ui = UiThread()
     ui.start()
-    sessions = await _make_sessions(appliance, ui)
-    actor = Actor(getpass.getuser(), settings.console.console_role, "headless")
-    said = logging.getLogger("prime-spark")
-    shortcuts = Shortcuts(appliance.dispatcher, actor, said.info)
-    keys = HeadlessService(_keyboards(settings), shortcuts, appliance.state, _led(settings))
-    appliance.start([*_fronts(appliance, ui, sessions), keys])
-    said.info("press ? for the keys")
+    sessions = _make_sessions(appliance, ui, Owners())
+    appliance.start([*_fronts(appliance, ui, sessions), _headless_service(appliance, settings)])
+    logging.getLogger("prime-spark").info("press ? for the keys")
     await appliance.stopping.wait()
     await _end(appliance, ui, sessions, None)
     return 0
+
+
+def _headless_service(appliance: Appliance, settings: Settings) -> HeadlessService:
+    from appliance.session.headless import HeadlessService, Shortcuts
+
+    actor = Actor(getpass.getuser(), settings.console.console_role, "headless")
+    shortcuts = Shortcuts(appliance.dispatcher, actor, logging.getLogger("prime-spark").info)
+    return HeadlessService(_keyboards(settings), shortcuts, appliance.state, _led(settings))
 
 
 def _keyboards(settings: Settings) -> dict[str, Keyboard]:
@@ -233,11 +268,11 @@ def _ssh(appliance: Appliance, ui: UiThread, sessions: Sessions) -> Service:
             log.error("the login of %s is not in the audit: %s", actor.name, error.message)
 
     wanted = appliance.settings.ssh
+    listen = Listen(wanted.host, wanted.port, appliance.paths.host_key, wanted.max_sessions)
+    answer = functools.partial(_text_command, appliance)
     return SshService(
-        ui=ui, sessions=sessions, accounts=appliance.accounts, core=appliance.loop, note=note,
-        text_command=functools.partial(_text_command, appliance),
-        listen=Listen(wanted.host, wanted.port, appliance.paths.host_key, wanted.max_sessions),
-    )  # fmt: skip
+        ui=ui, sessions=sessions, accounts=appliance.accounts, core=appliance.loop, note=note, text_command=answer, listen=listen
+    )
 
 
 def _text_command(appliance: Appliance, arguments: list[str], actor: Actor, width: int) -> tuple[int, str]:
@@ -254,8 +289,10 @@ def _text_command(appliance: Appliance, arguments: list[str], actor: Actor, widt
 
 
 def _on_signals(appliance: Appliance) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         appliance.loop.add_signal_handler(number, appliance.stopping.set)
+    # A terminal that is hung up ends its console and nothing else.
+    appliance.loop.add_signal_handler(signal.SIGHUP, log.info, "the terminal was hung up")
 
 
 async def _end(appliance: Appliance, ui: UiThread, sessions: Sessions, local: asyncio.Future[Any] | None) -> None:

@@ -66,9 +66,7 @@ def configure(level: str, form: str, file: Path | None, *, stderr: bool) -> LogR
         file: At most 4 files of 2 MB; None for none.
         stderr: Also write to standard error (not while a console draws there).
     """
-    formatter = logging.Formatter(TEXT) if form == "text" else JsonFormatter(
-        "%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields={"asctime": "time", "levelname": "level", "name": "logger"}
-    )  # fmt: skip
+    formatter = formatter_for(form)
     ring = LogRing()
     handlers: list[logging.Handler] = [ring]
     if file is not None:
@@ -87,3 +85,18 @@ def configure(level: str, form: str, file: Path | None, *, stderr: bool) -> LogR
     for noisy in ("asyncssh", "uvicorn", "uvicorn.error", "uvicorn.access", "PIL", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     return ring
+
+
+def formatter_for(form: str) -> logging.Formatter:
+    """The form of a line: "json" or "text"."""
+    if form == "text":
+        return logging.Formatter(TEXT)
+    names = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
+
+
+def add_stderr(form: str) -> None:
+    """Write to standard error too, from now on: no console draws there any more."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter_for(form))
+    logging.getLogger().addHandler(handler)

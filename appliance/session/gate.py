@@ -54,6 +54,8 @@ class Doorkeeper:
         self.banner = banner
         self.limiter = LoginLimiter(time.monotonic)
         self.connections: set[Gate] = set()
+        self.emptied = asyncio.Event()
+        """Set when the last connection ends."""
         self._core = core
         self._note = note
         self._failures = SparingLog(log, time.monotonic)
@@ -117,6 +119,8 @@ class Gate(asyncssh.SSHServer):
         """Forget it."""
         self._keeper.connections.discard(self)
         self._conn = None
+        if not self._keeper.connections:
+            self._keeper.emptied.set()
 
     def begin_auth(self, username: str) -> bool:
         """Everybody must log in."""

@@ -125,12 +125,14 @@ class SshService:
         self.desk.sessions.end_all("ssh")
         if self.desk.tasks:
             await asyncio.wait(set(self.desk.tasks), timeout=GRACE)
+        self.keeper.emptied.clear()
         for gate in list(self.keeper.connections):
             gate.hang_up("The appliance closes its SSH server.")
         try:
-            await asyncio.wait_for(server.wait_closed(), GRACE)
+            if self.keeper.connections:
+                await asyncio.wait_for(self.keeper.emptied.wait(), GRACE)
         except TimeoutError:
-            log.warning("%d SSH connections did not close in time", len(self.keeper.connections))
+            log.warning("%d SSH connections did not close in time and were cut", len(self.keeper.connections))
         for gate in list(self.keeper.connections):
             gate.abort()
 

@@ -1,0 +1,90 @@
+"""Alerts: acknowledge, silence, history; the rules and what each last saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from appliance.core.model import AlertStatus
+from appliance.core.state import Section
+from appliance.screens import format as f
+from appliance.screens.page import Page
+from appliance.screens.widgets.charts import badge
+from appliance.screens.widgets.grid import Column, Grid, Row
+from appliance.screens.widgets.lines import Line
+
+
+class Alerts(Page):
+    """Alerts above, rules below."""
+
+    page = "alerts"
+    sections = frozenset({Section.alerts, Section.rules})
+    keys = (("a", "Acknowledge"), ("s", "Silence"), ("u", "Unsilence"), ("h", "History"), ("Tab", "Rules"))
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "acknowledge", show=False), Binding("s", "silence", show=False), Binding("u", "unsilence", show=False),
+        Binding("h", "history", show=False),
+    ]  # fmt: skip
+
+    def body(self) -> Iterable[Widget]:
+        """Two tables."""
+        yield Grid((Column("alert", 20), Column("severity", 8), Column("state", 14), Column("since", 11), Column("what")), "Alerts", id="alerts", empty="no alerts")
+        yield Grid((Column("rule", 14), Column("state", 14), Column("severity", 8), Column("what it last saw")), "Rules", id="rules")
+
+    def show(self, sections: frozenset[Section]) -> None:
+        """Show what changed."""
+        glyphs = self.spark.glyphs
+        if Section.alerts in sections:
+            alerts = self.console.get(Section.alerts).value or ()
+            self.query_one("#alerts", Grid).set_rows(
+                [Row(a.alert_id, (a.alert_id, a.severity.value, badge(a.state.value, glyphs), (f.clock(a.since), "muted"), told(a))) for a in alerts]
+            )
+        if Section.rules in sections:
+            rules = self.console.get(Section.rules).value or ()
+            self.query_one("#rules", Grid).set_rows(
+                [Row(r.rule, (r.rule, badge(r.state.value, glyphs), (r.severity.value, "muted"), (f"{r.summary}: {r.reason}", "text"))) for r in rules]
+            )
+
+    def show_ages(self) -> None:
+        """How old the tables are."""
+        for name in ("alerts", "rules"):
+            self.query_one(f"#{name}", Grid).set_note(f.age(self.console.age(Section(name))))
+
+    def _rule(self) -> str:
+        rules = self.query_one("#rules", Grid)
+        return rules.key if rules.has_focus else self.query_one("#alerts", Grid).key.partition(":")[0]
+
+    def action_acknowledge(self) -> None:
+        """Acknowledge the alert under the cursor."""
+        key = self.query_one("#alerts", Grid).key
+        if key:
+            self.spark.flows.start(self.spark.flows.do("alert.acknowledge", {"alert_id": key}, f"{key} is acknowledged"), "acknowledge")
+
+    def action_silence(self) -> None:
+        """Silence a rule for an hour."""
+        if rule := self._rule():
+            self.spark.flows.start(self.spark.flows.do("alert.silence", {"rule": rule, "minutes": 60}, f"{rule} is silent for 60 min"), "silence")
+
+    def action_unsilence(self) -> None:
+        """Let a rule speak again."""
+        if rule := self._rule():
+            self.spark.flows.start(self.spark.flows.do("alert.unsilence", {"rule": rule}, f"{rule} speaks again"), "unsilence")
+
+    def action_history(self) -> None:
+        """Show past changes."""
+        self.spark.flows.start(self._history(), "history")
+
+    async def _history(self) -> None:
+        past = await self.console.invoke("alert.history", {"limit": 200})
+        lines: list[Line] = [
+            ((f"{f.clock(alert.resolved_at or alert.since):<12}", "muted"), (f"{alert.alert_id:<22}", "text"), (f"{alert.state.value:<14}", "accent"), (alert.message, "text"))
+            for alert in past
+        ]
+        await self.spark.flows.read("Past changes of alerts", lines or [(("none yet", "muted"),)])
+
+
+def told(alert: AlertStatus) -> str:
+    """The message, and who has seen it."""
+    return alert.message + (f" (seen by {alert.acknowledged_by})" if alert.acknowledged_by else "")

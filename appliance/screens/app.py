@@ -1,0 +1,120 @@
+"""The console's App: one per session."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from appliance.core.console import Console
+from appliance.core.model import Role
+from appliance.core.state import Section
+from appliance.screens.chrome import TABS
+from appliance.screens.flows import Flows
+from appliance.screens.glyphs import Caps, glyphs_for
+from appliance.screens.page import Page
+from appliance.screens.themes import look_for, textual_theme
+
+STOP = "stop"
+"""What the App returns when its reader wants the appliance to stop."""
+
+
+class SparkApp(App[str]):
+    """All pages of one session.
+
+    Args:
+        console: The appliance as this session sees it.
+        caps: What the terminal can show.
+        theme: The wanted look.
+        driver_class: Makes the driver.
+        owner: This console started the process: quitting it asks whether the appliance shall go on.
+    """
+
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "Prime Spark"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, f"app.show('{page}')", title, show=False) for key, page, title in TABS),
+        Binding("question_mark,f1", "app.help", "Help", show=False),
+        Binding("colon,f2,ctrl+p", "app.palette", "Commands", show=False),
+        Binding("q,f10", "app.leave", "Quit", show=False),
+        Binding("right_square_bracket,right", "app.step(1)", "Next page", show=False),
+        Binding("left_square_bracket,left", "app.step(-1)", "Page before", show=False),
+        Binding("ctrl+l", "app.repaint", "Paint anew", show=False),
+        Binding("ctrl+c", "app.leave", "Quit", show=False, priority=True),
+    ]
+
+    def __init__(self, console: Console, caps: Caps, theme: str, driver_class: Any = None, *, owner: bool = False) -> None:
+        self.look = look_for(caps, theme)
+        self.glyphs = glyphs_for(caps)
+        self.caps = caps
+        super().__init__(driver_class=driver_class)
+        self.spark = console
+        self.owner = owner
+        self.flows = Flows(self)
+        look = textual_theme(self.look)
+        self.register_theme(look)
+        self.theme = look.name
+        self.animation_level = "none"
+        self._page = "overview"
+
+    async def on_mount(self) -> None:
+        """Open Overview, and the wizard where nobody is administrator yet."""
+        await self.push_screen(self.make_page("overview"))
+        self.set_interval(0.5, self._first_run, name="first run", repeat=20)
+
+    def _first_run(self) -> None:
+        setup = self.spark.get(Section.setup).value
+        if setup is None or setup["done"] or self._wizard_offered or self.spark.actor.role < Role.admin:
+            return
+        self._wizard_offered = True
+        self.flows.start(self.flows.first_run(), "first run")
+
+    _wizard_offered = False
+
+    def make_page(self, name: str) -> Page:
+        """A page by its name."""
+        from appliance.screens.pages import PAGES
+
+        return PAGES[name](self.spark)
+
+    async def action_show(self, name: str) -> None:
+        """Show a page."""
+        if len(self.screen_stack) > 2 or name == self._page:
+            return
+        self._page = name
+        await self.switch_screen(self.make_page(name))
+
+    async def action_step(self, by: int) -> None:
+        """Show the page to the right or left."""
+        names = [page for _, page, _ in TABS]
+        await self.action_show(names[(names.index(self._page) + by) % len(names)])
+
+    def action_help(self) -> None:
+        """Show what the keys do."""
+        self.flows.start(self.flows.help(), "help")
+
+    def action_palette(self) -> None:
+        """Offer every action."""
+        self.flows.start(self.flows.palette(), "palette")
+
+    def action_leave(self) -> None:
+        """Close this console."""
+        self.flows.start(self.flows.leave(), "leave")
+
+    def action_repaint(self) -> None:
+        """Paint everything anew."""
+        self.refresh(layout=True)
+
+    @property
+    def page(self) -> Page | None:
+        """The page that is open, under any dialog."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Page):
+                return screen
+        return None
+
+    def on_unmount(self) -> None:
+        """The session ends: wake no more."""
+        self.spark.close()

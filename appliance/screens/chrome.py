@@ -1,0 +1,127 @@
+"""The lines that every page has: header with tabs, and the footer with keys or the newest message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from textual import events
+
+from appliance.core.console import Console
+from appliance.core.model import AlertState, Health
+from appliance.core.state import Section
+from appliance.screens.themes import Role
+from appliance.screens.widgets.lines import Line, LineView, Piece, width_of
+
+TABS = (
+    ("1", "overview", "Overview"), ("2", "services", "Services"), ("3", "inference", "Inference"), ("4", "jobs", "Jobs"),
+    ("5", "logs", "Logs"), ("6", "alerts", "Alerts"), ("7", "audit", "Audit"), ("8", "settings", "Settings"),
+)  # fmt: skip
+"""(key, page, title), left to right."""
+MESSAGE_TIME = 8.0
+"""Seconds that a message stays in the footer."""
+
+
+class Header(LineView):
+    """Name, health, alerts, who is here, the time; below it the tabs."""
+
+    def __init__(self, console: Console, page: str) -> None:
+        super().__init__(role="bar")
+        self.spark = console
+        self._page = page
+
+    def update_from_state(self) -> None:
+        """Show what is now."""
+        self.set_lines([self._bar(), self._tabs()])
+
+    def _bar(self) -> Line:
+        setup = self.spark.get(Section.setup).value or {}
+        sessions = self.spark.get(Section.sessions).value or ()
+        actor = self.spark.actor
+        left: list[Piece] = [(" Prime Spark ", "bar-key"), (f"{setup.get('host_name', '')}  ", "bar"), *self._health(), *self._alerts()]
+        who = f"{actor.name} {actor.role.name}  {len(sessions)} console{'s' if len(sessions) != 1 else ''}  {time.strftime('%H:%M:%S')} "
+        room = self.size.width - width_of(tuple(left)) - len(who)
+        if room < 1:
+            who, room = time.strftime("%H:%M ", time.localtime()), 0
+            room = max(0, self.size.width - width_of(tuple(left)) - len(who))
+        return (*left, (" " * room, "bar"), (who, "bar"))
+
+    def _health(self) -> list[Piece]:
+        statuses = self.spark.get(Section.services).value or ()
+        shown: list[Piece] = []
+        signs: tuple[tuple[Health, str], ...] = ((Health.healthy, self.glyphs.ok), (Health.degraded, self.glyphs.warn), (Health.unhealthy, self.glyphs.bad))
+        for health, sign in signs:
+            count = sum(status.health is health for status in statuses)
+            if count:
+                shown.append((f"{sign} {count} {health.value}  ", "bar"))
+        return shown
+
+    def _alerts(self) -> list[Piece]:
+        alerts = self.spark.get(Section.alerts).value or ()
+        firing = sum(alert.state is AlertState.firing for alert in alerts)
+        return [(f" {firing} ALERT{'S' if firing != 1 else ''} ", "sim")] if firing else []
+
+    def _tabs(self) -> Line:
+        pieces: list[Piece] = []
+        wide = self.size.width >= 80
+        for key, page, title in TABS:
+            role: Role = "tab-on" if page == self._page else "tab"
+            pieces.append((f"{key} {title if wide else title[:3]} ", role) if page != self._page else (f"{key} {title} ", role))
+        return (*pieces, ("? Help", "tab"))
+
+    def on_resize(self) -> None:
+        """Lay it out anew."""
+        self.update_from_state()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a tab."""
+        if event.y != 1:
+            return
+        right = 0
+        for (_, page, _title), piece in zip(TABS, self._tabs(), strict=False):
+            right += len(piece[0])
+            if event.x < right:
+                self.app.run_worker(self.app.run_action(f"app.show('{page}')"), name="tab", exit_on_error=False)
+                return
+
+
+class Footer(LineView):
+    """Keys of the page; a message takes their place for a while."""
+
+    def __init__(self, keys: Sequence[tuple[str, str]]) -> None:
+        super().__init__(role="bar")
+        self._keys = tuple(keys)
+        self._until = 0.0
+
+    def on_resize(self) -> None:
+        """Show the keys."""
+        if time.monotonic() >= self._until:
+            self.show_keys()
+
+    def set_keys(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Other keys hold now."""
+        self._keys = tuple(keys)
+        if time.monotonic() >= self._until:
+            self.show_keys()
+
+    def show_keys(self) -> None:
+        """The keys, as many as fit."""
+        pieces: list[Piece] = []
+        left = self.size.width
+        for key, text in self._keys:
+            if (left := left - len(key) - len(text) - 3) < 0:
+                break
+            pieces += [(f" {key}", "bar-key"), (f" {text} ", "bar")]
+        self.set_lines([tuple(pieces)])
+
+    def say(self, text: str, role: Role) -> None:
+        """Show a message."""
+        sign = {"ok": self.glyphs.ok, "bad": self.glyphs.bad, "warn": self.glyphs.warn}.get(role, "")
+        self._until = time.monotonic() + MESSAGE_TIME
+        self.set_lines([((f" {sign} " if sign else " ", "bar-key"), (text.replace("\n", " "), "bar"))])
+
+    def tick(self) -> None:
+        """Put the keys back when a message has been there long enough."""
+        if self._until and time.monotonic() >= self._until:
+            self._until = 0.0
+            self.show_keys()

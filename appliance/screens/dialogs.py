@@ -1,0 +1,246 @@
+"""Dialogs: confirm, ask for values, pick an action, show a text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from appliance.core.actions import ActionInfo
+from appliance.screens.widgets.grid import Column, Grid, Row
+from appliance.screens.widgets.lines import Line, LineView
+
+ResultOf = Any
+
+
+class Dialog(ModalScreen[ResultOf]):
+    """Base: a box in the middle; Esc leaves it with None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", show=False)]
+
+    def action_cancel(self) -> None:
+        """Leave it."""
+        self.dismiss(None)
+
+
+class Choice(Dialog):
+    """A question answered by one key.
+
+    Args:
+        title: Of the box.
+        text: What will happen.
+        choices: Key → what it stands for; the key is the answer.
+    """
+
+    def __init__(self, title: str, text: str, choices: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._choices = tuple(choices)
+
+    def compose(self) -> ComposeResult:
+        """The text, then the keys."""
+        with Vertical(id="box") as box:
+            box.border_title = self._title
+            text = LineView(id="text")
+            lines: list[Line] = [((line, "text"),) for line in textwrap.wrap(self._text, 70)]
+            keys: list[Line] = [((f" {key} ", "tab-on"), (f" {meaning}", "text")) for key, meaning in (*self._choices, ("Esc", "cancel"))]
+            shown = [*lines, (), *keys]
+            text.set_lines(shown)
+            text.styles.height = len(shown)
+            yield text
+
+    def on_key(self, event: events.Key) -> None:
+        """The answer."""
+        if event.key in {key for key, _ in self._choices}:
+            event.stop()
+            self.dismiss(event.key)
+
+
+class Fields(Dialog):
+    """Asks for values by a JSON Schema object; dismissed with a dict.
+
+    Args:
+        title: Of the box.
+        schema: The parameters' schema.
+        intro: Lines above the fields.
+        given: Values known already.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("up", "app.focus_previous", show=False), Binding("down", "app.focus_next", show=False)]
+    AUTO_FOCUS = "Input"
+
+    def __init__(self, title: str, schema: dict[str, Any], intro: Sequence[str] = (), given: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self._title = title
+        self._properties: dict[str, dict[str, Any]] = {name: plain(kind) for name, kind in schema.get("properties", {}).items()}
+        self._required = set(schema.get("required", []))
+        self._intro = tuple(intro)
+        self._given = given or {}
+
+    def compose(self) -> ComposeResult:
+        """A label and an input each."""
+        with Vertical(id="box") as box:
+            box.border_title = self._title
+            text = LineView(id="text")
+            text.set_lines([((line, "muted"),) for line in self._intro])
+            text.styles.height = len(self._intro)
+            yield text
+            for name, kind in self._properties.items():
+                label = LineView(classes="label")
+                label.set_lines([((name.replace("_", " "), "title"), (f"  {hint(kind)}", "muted"))])
+                yield label
+                value = self._given.get(name, kind.get("default", ""))
+                yield Input(shown(value), password=kind.get("format") == "password", id=f"field-{name}", select_on_focus=False)
+            keys = LineView(id="error", classes="label")
+            keys.set_lines([((" Enter ", "tab-on"), (" next field, last one: done   ", "text"), (" Esc ", "tab-on"), (" cancel", "text"))])
+            yield keys
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """To the next field; after the last one, done."""
+        inputs = list(self.query(Input))
+        index = inputs.index(event.input)
+        if index + 1 < len(inputs):
+            inputs[index + 1].focus()
+            return
+        try:
+            values = {name: self._value(name) for name in self._properties}
+        except ValueError as error:
+            self.query_one("#error", LineView).set_lines([((f" {error}", "bad"),)])
+            return
+        self.dismiss({name: value for name, value in values.items() if value is not None})
+
+    def _value(self, name: str) -> Any:
+        kind, text = self._properties[name], self.query_one(f"#field-{name}", Input).value
+        if not text and name not in self._required:
+            return None
+        if not text:
+            raise ValueError(f"{name.replace('_', ' ')} must be given")
+        return parse(name, kind, text)
+
+
+def plain(kind: dict[str, Any]) -> dict[str, Any]:
+    """The schema without its "or null"."""
+    merged = dict(kind)
+    for choice in kind.get("anyOf", []):
+        if choice.get("type") != "null":
+            merged |= choice
+    return merged
+
+
+def hint(kind: dict[str, Any]) -> str:
+    """What may be typed."""
+    if "enum" in kind:
+        return " | ".join(str(value) for value in kind["enum"])
+    return str(kind.get("description", ""))
+
+
+def shown(value: Any) -> str:
+    """A known value as typed text."""
+    if value in (None, []):
+        return ""
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def parse(name: str, kind: dict[str, Any], text: str) -> Any:
+    """Typed text as the value that the schema asks for. Raises ValueError."""
+    label = name.replace("_", " ")
+    if "enum" in kind and text not in kind["enum"]:
+        raise ValueError(f"{label}: one of {hint(kind)}")
+    if kind.get("type") == "array":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind.get("type") == "boolean":
+        return text.lower() in {"yes", "true", "1", "on", "y"}
+    try:
+        return int(text) if kind.get("type") == "integer" else float(text) if kind.get("type") == "number" else text
+    except ValueError:
+        raise ValueError(f"{label}: a number is needed, not {text!r}") from None
+
+
+class Palette(Dialog):
+    """All actions, narrowed by typing; dismissed with the chosen one's name."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", show=False, priority=True), Binding("down", "move(1)", show=False, priority=True),
+        Binding("pageup", "move(-12)", show=False, priority=True), Binding("pagedown", "move(12)", show=False, priority=True),
+    ]  # fmt: skip
+    AUTO_FOCUS = "Input"
+
+    def __init__(self, actions: Sequence[ActionInfo]) -> None:
+        super().__init__()
+        self._actions = [action for action in actions if not action.hidden]
+
+    def compose(self) -> ComposeResult:
+        """An input above the list."""
+        with Vertical(id="box") as box:
+            box.border_title = "Commands"
+            yield Input(placeholder="type to narrow down, Enter to run, Esc to leave", id="typed")
+            yield Grid((Column("action", 24), Column("what it does")), id="list", empty="no action fits")
+
+    def on_mount(self) -> None:
+        """Show all."""
+        self._narrow("")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Narrow the list down."""
+        self._narrow(event.value)
+
+    def _narrow(self, typed: str) -> None:
+        words = typed.lower().replace(":", " ").split()
+        found = [action for action in self._actions if all(word in f"{action.name} {action.summary}".lower() for word in words)]
+        self.query_one(Grid).set_rows(
+            [Row(action.name, ((action.name.replace(".", ": "), "accent"), action.summary + (" (asks first)" if action.dangerous else ""))) for action in found]
+        )
+        self.query_one(Grid).highlight = True
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor while typing goes on."""
+        self.query_one(Grid).action_move(by)
+
+    def on_input_submitted(self) -> None:
+        """Choose."""
+        self.dismiss(self.query_one(Grid).key or None)
+
+    def on_grid_chosen(self, message: Grid.Chosen) -> None:
+        """Choose with the mouse."""
+        self.dismiss(message.key)
+
+
+class Reader(Dialog):
+    """A text to read; scrolls.
+
+    Args:
+        title: Of the box.
+        lines: Already laid out.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,enter,question_mark", "cancel", show=False), Binding("up,k", "scroll(-1)", show=False), Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "scroll(-10)", show=False), Binding("pagedown,space", "scroll(10)", show=False),
+    ]  # fmt: skip
+
+    def __init__(self, title: str, lines: Sequence[Line]) -> None:
+        super().__init__(classes="wide")
+        self._title = title
+        self._lines = tuple(lines)
+
+    def compose(self) -> ComposeResult:
+        """The text fills the screen."""
+        with Vertical(id="box") as box:
+            box.border_title = self._title
+            box.border_subtitle = "Esc to leave, arrows to scroll"
+            text = LineView(id="text")
+            text.set_lines(self._lines)
+            yield text
+
+    def action_scroll(self, by: int) -> None:
+        """Up or down."""
+        view = self.query_one("#text", LineView)
+        view.scroll_lines(view.first + by)

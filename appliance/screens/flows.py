@@ -1,0 +1,181 @@
+"""What takes more than one step: invoke with a confirmation, the palette, help, leaving, the first run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from appliance.core.actions import ActionInfo
+from appliance.core.model import Device
+from appliance.core.state import Section
+from appliance.errors import ApplianceError, ConfirmationRequiredError
+from appliance.screens.chrome import TABS
+from appliance.screens.dialogs import Choice, Fields, Palette, Reader
+from appliance.screens.page import COMMON
+from appliance.screens.themes import Role
+from appliance.screens.widgets.lines import Line
+
+if TYPE_CHECKING:
+    from appliance.screens.app import SparkApp
+
+log = logging.getLogger(__name__)
+
+
+class Flows:
+    """Runs as workers of the App; one failing ends nothing else."""
+
+    def __init__(self, app: SparkApp) -> None:
+        self._app = app
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run a flow; only one at a time, so that no key opens two dialogs."""
+        if any(worker.group == "flow" and not worker.is_finished for worker in self._app.workers):
+            work.close()
+            return
+        self._app.run_worker(self._guarded(work), name=name, group="flow", exit_on_error=False)
+
+    async def _guarded(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except ApplianceError as error:
+            self.say(str(error), "bad")
+
+    def say(self, text: str, role: Role = "text") -> None:
+        """Show a message on the page."""
+        if (page := self._app.page) is not None:
+            page.say(text, role)
+
+    async def invoke(self, name: str, args: dict[str, Any] | None = None) -> Any:
+        """Invoke an action, asking first where it is dangerous; None where the reader said no. Raises ApplianceError."""
+        try:
+            return await self._app.spark.invoke(name, args)
+        except ConfirmationRequiredError as error:
+            if await self._app.push_screen_wait(Choice("Confirm", error.message, (("y", "yes, do it"),))) != "y":
+                self.say("not done", "warn")
+                return None
+            return await self._app.spark.invoke(name, args, confirm=True)
+
+    async def do(self, name: str, args: dict[str, Any], done: str) -> Any:
+        """Invoke and say what came of it."""
+        result = await self.invoke(name, args)
+        if result is not None or name not in DANGEROUS:
+            self.say(done, "ok")
+        return result
+
+    async def palette(self) -> None:
+        """Offer every action that this actor may invoke, ask for its parameters, show its result."""
+        actions = {action.name: action for action in self._app.spark.actions()}
+        name = await self._app.push_screen_wait(Palette(list(actions.values())))
+        if name is not None:
+            await self._run(actions[name])
+
+    async def _run(self, action: ActionInfo) -> None:
+        args: dict[str, Any] | None = {}
+        if action.parameters.get("properties"):
+            args = await self._app.push_screen_wait(Fields(action.summary, action.parameters))
+        if args is None:
+            return
+        result = msgspec.to_builtins(await self.invoke(action.name, args), enc_hook=str)
+        if isinstance(result, list | dict) and result:
+            await self._app.push_screen_wait(Reader(action.summary, lines_of(result)))
+        else:
+            self.say(f"{action.name}: {'done' if result in (None, [], {}) else result}", "ok")
+
+    async def ask(self, title: str, properties: dict[str, Any], required: list[str], intro: list[str] | None = None) -> dict[str, Any] | None:
+        """Ask for values."""
+        schema = {"properties": properties, "required": required}
+        answer: dict[str, Any] | None = await self._app.push_screen_wait(Fields(title, schema, intro or []))
+        return answer
+
+    async def read(self, title: str, lines: list[Line]) -> None:
+        """Show a text."""
+        await self._app.push_screen_wait(Reader(title, lines))
+
+    async def help(self) -> None:
+        """What the keys of this page, and of all pages, do."""
+        page = self._app.page
+        own = [key_line(key, text) for key, text in (page.keys if page is not None else ())]
+        pages = [key_line(key, title) for key, _, title in TABS]
+        common = [key_line(key, text) for key, text in (*COMMON, ("[ ]", "Page before, next page"), ("Esc", "Leave a dialog"), ("Ctrl-L", "Paint anew"))]
+        moves = [key_line("arrows", "Move in a table; PgUp, PgDn, Home, End too"), key_line("Enter", "Open what the cursor is on")]
+        lines: list[Line] = [(("This page", "title"),), *own, *moves, (), (("Pages", "title"),), *pages, (), (("Everywhere", "title"),), *common]
+        note: list[Line] = [(), (("Every screen has a text twin: prime-spark status, services, alert list, job list, log list, …", "muted"),)]
+        await self.read("Help", [*lines, *note])
+
+    async def leave(self) -> None:
+        """Close this console; where it started the appliance, ask what becomes of that."""
+        if not self._app.owner:
+            self._app.exit()
+            return
+        text = "This console started the appliance. Its services can go on without a screen, with headless keys in this terminal."
+        choices = (("s", "stop the appliance"), ("h", "leave it running, headless here"))
+        answer = await self._app.push_screen_wait(Choice("Quit", text, choices))
+        if answer == "s":
+            await self._app.spark.invoke("appliance.stop", {}, confirm=True)
+        elif answer == "h":
+            self._app.exit("headless")
+
+    async def first_run(self) -> None:
+        """Name the appliance and its first administrator."""
+        devices: tuple[Device, ...] = self._app.spark.get(Section.devices).value or ()
+        found = ", ".join(device.name for device in devices if device.health.value == "healthy") or "nothing"
+        missing = ", ".join(device.name for device in devices if device.health.value == "absent") or "nothing"
+        intro = ["Welcome. Nobody is administrator yet, so SSH is closed.", f"Found: {found}", f"Not found: {missing}", "Esc: later (command: setup: complete)", ""]
+        name = (self._app.spark.get(Section.setup).value or {}).get("host_name", "")
+        properties = {
+            "device_id": {"type": "string", "default": name, "description": "name of this appliance"},
+            "admin": {"type": "string", "default": "admin", "description": "first administrator"},
+            "password": {"type": "string", "format": "password", "description": "8 characters at least"},
+            "again": {"type": "string", "format": "password", "description": "the same password"},
+        }
+        answer = await self.ask("First run", properties, ["device_id", "admin", "password", "again"], intro)
+        if answer is None:
+            return
+        if answer.pop("again") != answer["password"]:
+            self.say("The two passwords differ; nothing was done. Try again: command setup: complete", "bad")
+            return
+        if answer["device_id"] == name:
+            del answer["device_id"]
+        done = await self._app.spark.invoke("setup.complete", answer)
+        later = "; the new name holds from the next start" if done["renamed_at_next_start"] else ""
+        self.say(f"{done['admin']} is administrator and may log in over SSH{later}", "ok")
+
+
+DANGEROUS = frozenset({"appliance.stop", "session.close", "user.remove"})
+"""Actions whose None means that the reader said no."""
+
+
+def key_line(key: str, text: str) -> Line:
+    """One line of the help."""
+    return ((f"  {key:<8}", "accent"), (text, "text"))
+
+
+def lines_of(value: Any, indent: int = 0) -> list[Line]:
+    """A JSON value as lines."""
+    pad = "  " * indent
+    if isinstance(value, dict):
+        lines: list[Line] = []
+        for name, item in value.items():
+            if isinstance(item, dict | list) and item:
+                lines += [((f"{pad}{name}", "title"),), *lines_of(item, indent + 1)]
+            else:
+                lines.append(((f"{pad}{name}: ", "muted"), (scalar(item), "text")))
+        return lines
+    if isinstance(value, list):
+        parts: list[Line] = []
+        for item in value:
+            parts += lines_of(item, indent) if isinstance(item, dict | list) else [((f"{pad}{scalar(item)}", "text"),)]
+            if isinstance(item, dict):
+                parts.append(())
+        return parts
+    return [((f"{pad}{scalar(value)}", "text"),)]
+
+
+def scalar(value: Any) -> str:
+    """One value as text."""
+    if value is None or value == [] or value == {}:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

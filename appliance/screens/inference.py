@@ -1,0 +1,172 @@
+"""Inference: run the model on pictures of this machine; results, with the picture and its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.strip import Strip
+from textual.widget import Widget
+
+from appliance.core.model import InferenceResult, InferenceStats
+from appliance.core.state import Section
+from appliance.errors import ApplianceError
+from appliance.screens import format as f
+from appliance.screens.glyphs import Colours
+from appliance.screens.page import Page
+from appliance.screens.widgets.grid import Column, Grid, Row
+from appliance.screens.widgets.lines import Line, LineView
+
+CONSOLE_NAMES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+
+
+class PictureView(LineView):
+    """A picture as cells."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__("Picture", id=id)
+        self._cells: list[Any] = []
+
+    def set_cells(self, cells: list[Any]) -> None:
+        """Show another picture; none where empty."""
+        self._cells = cells
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Cells inside the box."""
+        row = y - 1
+        if not 0 <= row < min(len(self._cells), self.inner_height):
+            return super().render_line(y)
+        pad = max(0, self.inner_width - len(self._cells[row]))
+        edge = self._strip((("│", "border"),), 1)
+        blank = self._strip(((" " * pad, "text"),), pad)
+        body = [Segment(char, Style(color=colour(fore), bgcolor=colour(back))) for char, fore, back in self._cells[row][: self.inner_width]]
+        return Strip([*edge, *body, *blank, *edge], self.size.width)
+
+
+def colour(value: Any) -> str:
+    """A cell's colour as rich has it."""
+    if isinstance(value, int):
+        return ("bright_" if value > 7 else "") + CONSOLE_NAMES[value % 8]
+    return f"rgb({value[0]},{value[1]},{value[2]})"
+
+
+class Inference(Page):
+    """Results to the left, the picture to the right."""
+
+    page = "inference"
+    sections = frozenset({Section.inference, Section.results})
+    keys = (("o", "Open pictures"), ("Enter", "All boxes"), ("i", "Models"))
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("o", "open", show=False), Binding("i", "models", show=False)]
+
+    _drawn = ""
+
+    def body(self) -> Iterable[Widget]:
+        """Counters above, results and picture below."""
+        yield LineView("Model", id="stats")
+        with Horizontal():
+            yield Grid((Column("time", 8), Column("found")), "Results", id="results", empty="press o and name a picture")
+            yield PictureView("picture")
+
+    def show(self, sections: frozenset[Section]) -> None:
+        """Show what changed."""
+        if Section.inference in sections:
+            self._show_stats()
+        if Section.results in sections:
+            results = self.console.get(Section.results).value or ()
+            self.query_one("#results", Grid).set_rows([Row(r.result_id, ((f.clock(r.time), "muted"), found(r))) for r in results])
+            self._draw()
+
+    def show_ages(self) -> None:
+        """How old the counters are."""
+        self.query_one("#stats", LineView).set_note(f.age(self.console.age(Section.inference)))
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self._drawn = ""
+        self.call_after_refresh(self._draw)
+
+    def _show_stats(self) -> None:
+        stats = self.console.get(Section.inference).value
+        lines: list[Line] = [((" no model: see Services for why", "warn"),)]
+        if isinstance(stats, InferenceStats):
+            lines = [
+                ((f" {stats.model}", "title"), (f" on {stats.backend}", "text"), ("   since start ", "muted"), (f"{stats.total} results, {stats.errors} failures", "text")),
+                ((" time for a picture ", "muted"), (f"p50 {f.milliseconds(stats.p50_ms)}, p95 {f.milliseconds(stats.p95_ms)}", "text")),
+            ]
+        self.query_one("#stats", LineView).set_lines(lines)
+
+    def _current(self) -> InferenceResult | None:
+        key = self.query_one("#results", Grid).key
+        return next((result for result in self.console.get(Section.results).value or () if result.result_id == key), None)
+
+    def on_grid_selected(self) -> None:
+        """Another result."""
+        self._draw()
+
+    def on_grid_chosen(self) -> None:
+        """Show every box."""
+        if (result := self._current()) is not None:
+            lines: list[Line] = [((result.source, "title"),), ((f"{result.width} x {result.height}, {result.model} {result.model_version} on {result.backend}, model {result.inference_time_ms:.0f} ms, in all {result.total_time_ms:.0f} ms", "muted"),), ()]
+            lines += [((f"{box.score:5.2f}  ", "accent"), (f"{box.label:<16}", "text"), (f"{box.x_min:6.0f} {box.y_min:6.0f} {box.x_max:6.0f} {box.y_max:6.0f}", "muted")) for box in result.boxes]
+            self.spark.flows.start(self.spark.flows.read("Result", lines), "result")
+
+    def _draw(self) -> None:
+        result, view = self._current(), self.query_one("#picture", PictureView)
+        wanted = "" if result is None else f"{result.result_id} {view.inner_width} {view.inner_height}"
+        if result is None or wanted == self._drawn or view.inner_width < 4 or view.inner_height < 2:
+            return
+        self._drawn = wanted
+        self.run_worker(self._read_picture(result, view), name="picture", group="picture", exclusive=True, exit_on_error=False)
+
+    async def _read_picture(self, result: InferenceResult, view: PictureView) -> None:
+        plain = not self.spark.caps.full_glyphs or self.spark.caps.colours is Colours.console
+        args = {"result_id": result.result_id, "columns": view.inner_width, "rows": view.inner_height, "mode": "console" if plain else "half-blocks"}
+        try:
+            drawn = await self.console.invoke("inference.preview", args)
+        except ApplianceError as error:
+            view.set_cells([])
+            view.set_lines([((f" not drawn: {error.message}", "muted"),)])
+        else:
+            view.set_lines([])
+            view.set_cells(drawn["rows"])
+        view.set_note(result.source.rpartition("/")[2])
+
+    def action_open(self) -> None:
+        """Run the model on pictures."""
+        self.spark.flows.start(self._open(), "open")
+
+    async def _open(self) -> None:
+        kind = {"type": "array", "items": {"type": "string"}, "description": "files on this machine, with commas between them"}
+        answer = await self.spark.flows.ask("Detect objects", {"paths": kind}, ["paths"])
+        if answer is None:
+            return
+        job = await self.console.invoke("inference.run", answer)
+        self.say(f"{job.name}: running")
+        done = await self.console.invoke("job.wait", {"job_id": job.job_id})
+        bad = [outcome for outcome in done.result or () if "error" in outcome]
+        if done.error or bad:
+            self.say(done.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
+        else:
+            self.say(f"{job.name}: done", "ok")
+
+    def action_models(self) -> None:
+        """Show the models."""
+        self.spark.flows.start(self._models(), "models")
+
+    async def _models(self) -> None:
+        from appliance.screens.flows import lines_of
+
+        await self.spark.flows.read("Models", lines_of(await self.console.invoke("inference.models")))
+
+
+def found(result: InferenceResult) -> str:
+    """Labels with their counts: "4 person, 1 bus"."""
+    counts: dict[str, int] = {}
+    for box in result.boxes:
+        counts[box.label] = counts.get(box.label, 0) + 1
+    return ", ".join(f"{count} {label}" for label, count in counts.items()) or "nothing found"

@@ -1,0 +1,178 @@
+"""Overview: the host with its past, services, alerts, devices and queues at a glance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from appliance.core.model import HostSample
+from appliance.core.state import Section
+from appliance.errors import ApplianceError
+from appliance.screens import format as f
+from appliance.screens.page import Page
+from appliance.screens.rows import ACTIVE_ALERTS, alert_cells, device_cells, queue_cells, service_cells
+from appliance.screens.widgets.charts import columns, meter, nice_range, resample, sparkline
+from appliance.screens.widgets.grid import Column, Grid, Row
+from appliance.screens.widgets.lines import Line, LineView
+
+METRICS = (("cpu_usage", "CPU %"), ("memory_usage", "Memory %"), ("temperature_c", "Temperature °C"), ("load_1m", "Load"), ("net_rx_rate", "Net in B/s"), ("net_tx_rate", "Net out B/s"))
+RANGES = ((1 / 6, "10 min", ""), (1.0, "1 h", "minute"), (24.0, "24 h", "minute"), (168.0, "7 d", "hour"))
+"""(hours, words, bucket of the roll-up; "" is the live readings)."""
+
+
+class Overview(Page):
+    """The first page."""
+
+    page = "overview"
+    sections = frozenset({Section.host, Section.trends, Section.services, Section.alerts, Section.devices, Section.queues})
+    keys = (("m", "Metric"), ("t", "Time range"), ("Tab", "Next panel"))
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "metric", show=False), Binding("t", "range", show=False)]
+
+    _metric = 0
+    _range = 0
+    _history: tuple[tuple[float, float], ...] = ()
+    _note = ""
+
+    def body(self) -> Iterable[Widget]:
+        """Two panels above, two columns below."""
+        with Horizontal(id="upper"):
+            yield LineView("Host", id="host")
+            yield LineView("Trend", id="trend")
+        with Horizontal(id="lower"):
+            yield Grid((Column("service", 10), Column("health", 11), Column("reason")), "Services", id="services", empty="starting")
+            with Vertical(id="side"):
+                yield Grid((Column("alert"), Column("state", 14), Column("for", 7)), "Alerts", id="alerts", empty="no alerts")
+                yield Grid((Column("device", 12), Column("state", 11), Column("reason")), "Devices", id="devices", empty="not looked for yet")
+                yield Grid((Column("queue"), Column("waits", 8, "right"), Column("of", 8, "right"), Column("dropped", 8, "right")), "Queues", id="queues")
+
+    def on_resize(self) -> None:
+        """More room for the plot on tall terminals."""
+        self.set_class(self.size.height >= 40, "tall")
+        self.call_after_refresh(self.refresh_all)
+
+    def show(self, sections: frozenset[Section]) -> None:
+        """Show what changed."""
+        if Section.host in sections or Section.trends in sections:
+            self._show_host()
+            self._show_trend()
+        get = self.console.get
+        if Section.services in sections:
+            rows = [Row(s.name, service_cells(s, self.spark.glyphs)) for s in get(Section.services).value or ()]
+            self.query_one("#services", Grid).set_rows(rows)
+        if Section.alerts in sections:
+            alerts = [alert for alert in get(Section.alerts).value or () if alert.state in ACTIVE_ALERTS]
+            self.query_one("#alerts", Grid).set_rows([Row(a.alert_id, alert_cells(a, self.spark.glyphs)) for a in alerts])
+        if Section.devices in sections:
+            self.query_one("#devices", Grid).set_rows([Row(d.kind, device_cells(d, self.spark.glyphs)) for d in get(Section.devices).value or ()])
+        if Section.queues in sections:
+            self.query_one("#queues", Grid).set_rows([Row(q.name, queue_cells(q)) for q in get(Section.queues).value or ()])
+
+    def show_ages(self) -> None:
+        """Every panel says how old it is."""
+        for name in ("host", "services", "alerts", "devices", "queues"):
+            self.query_one(f"#{name}", LineView).set_note(f.age(self.console.age(Section(name))))
+        if RANGES[self._range][2] and int(time.time()) % 30 == 0:
+            self.refresh_history()
+
+    def _show_host(self) -> None:
+        sample = self.console.get(Section.host).value
+        panel = self.query_one("#host", LineView)
+        panel.set_lines(self._host_lines(sample, panel.inner_width) if isinstance(sample, HostSample) else [((" not read yet", "muted"),)])
+
+    def _host_lines(self, sample: HostSample, width: int) -> list[Line]:
+        bar = max(6, (width - 17) // 2)
+        trends = self.console.get(Section.trends).value or {}
+
+        def line(label: str, share: float | None, text: str, metric: str, top: float = 100.0) -> Line:
+            now = time.time()
+            values = resample(trends.get(metric, ()), now - 600, now, max(0, width - 17 - bar))
+            plot = sparkline(values, 0, max(top, nice_range(values)[1] if top <= 1 else top), self.spark.glyphs)
+            return ((f" {label:<5}", "muted"), *meter(share, bar, self.spark.glyphs), (f" {text:>9} ", "text"), (plot, "spark"))
+
+        heat = sample.temperature_c
+        flags = "" if sample.throttled is None else ", ".join(sample.throttled) or "not throttled"
+        rx, tx = total(sample, "rx_rate"), total(sample, "tx_rate")
+        return [
+            line("cpu", share(sample.cpu_usage), f.percent(sample.cpu_usage), "cpu_usage"),
+            line("mem", share(sample.memory_usage), f.percent(sample.memory_usage), "memory_usage"),
+            line("disk", share(sample.disk_usage), f.percent(sample.disk_usage), "disk_usage"),
+            line("temp", None if heat is None else heat / 100, f.NONE if heat is None else f"{heat:.0f} °C", "temperature_c"),
+            ((" load ", "muted"), (f"{sample.load_1m:.2f} {sample.load_5m:.2f} {sample.load_15m:.2f}", "text"), (f"   {flags}", "warn" if sample.throttled else "muted")),
+            ((" net  ", "muted"), (f"in {f.rate(rx)}  out {f.rate(tx)}", "text")),
+            ((" up   ", "muted"), (f"{f.duration(sample.uptime_s)}", "text"), ("   free ", "muted"), (f.size(sample.disk_free), "text")),
+            ((" self ", "muted"), (f"{f.percent(sample.process_cpu)} of a core, {f.size(sample.process_rss)}", "text")),
+        ]
+
+    def _show_trend(self) -> None:
+        metric, label = METRICS[self._metric]
+        hours, words, bucket = RANGES[self._range]
+        panel = self.query_one("#trend", LineView)
+        panel.box_title = f"{label}, {words}"
+        panel.repaint(0)
+        now = time.time()
+        points = self._history if bucket else (self.console.get(Section.trends).value or {}).get(metric, ())
+        width, height = max(1, panel.inner_width - 8), max(1, panel.inner_height - 1)
+        values = resample(points, now - hours * 3600, now, width)
+        low, high = (0.0, 100.0) if "%" in label else nice_range(values)
+        chart = columns(values, height, low, high, self.spark.glyphs)
+        marks = {0: number(high), height // 2: number((low + high) / 2), height - 1: number(low)}
+        lines: list[Line] = [((f"{marks.get(row, ''):>6} ", "muted"), (chart[row], "spark")) for row in range(height)]
+        last = f.NONE if not points else number(points[-1][1])
+        foot = f"{words} ago".ljust(max(0, width - len(last) - 6)) + f"now {last}"
+        panel.set_lines([*lines, (("       ", "muted"), (foot if points else self._note or "no readings in this time", "muted"))])
+
+    def action_metric(self) -> None:
+        """The next metric."""
+        self._metric = (self._metric + 1) % len(METRICS)
+        self._changed()
+
+    def action_range(self) -> None:
+        """The next range of time."""
+        self._range = (self._range + 1) % len(RANGES)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._history, self._note = (), "reading"
+        self.refresh_history()
+        self._show_trend()
+
+    def refresh_history(self) -> None:
+        """Read the roll-ups of the plot's metric."""
+        if RANGES[self._range][2]:
+            self.run_worker(self._read_history(), name="history", group="history", exclusive=True, exit_on_error=False)
+
+    async def _read_history(self) -> None:
+        hours, _, bucket = RANGES[self._range]
+        args: dict[str, Any] = {"metric": METRICS[self._metric][0], "hours": hours, "bucket": bucket}
+        try:
+            found = await self.console.invoke("metric.history", args)
+        except ApplianceError as error:
+            self._history, self._note = (), error.message
+        else:
+            self._history, self._note = tuple((at, value) for at, value in found["points"]), "no readings in this time"
+        self._show_trend()
+
+
+def share(percent: float | None) -> float | None:
+    """0…1 of a percentage."""
+    return None if percent is None else percent / 100
+
+
+def total(sample: HostSample, field: str) -> float | None:
+    """The sum over all interfaces but the loopback; None before there are rates."""
+    rates = [getattr(link, field) for link in sample.network if link.name != "lo"]
+    known = [rate for rate in rates if rate is not None]
+    return sum(known) if known else None
+
+
+def number(value: float) -> str:
+    """A value at an axis."""
+    for limit, divisor, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / divisor:.1f}{unit}"
+    return f"{value:.0f}" if abs(value) >= 10 or value == int(value) else f"{value:.2f}"

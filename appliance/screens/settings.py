@@ -1,0 +1,79 @@
+"""Settings: every key, its value, where that comes from; change one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from appliance.errors import ApplianceError
+from appliance.screens.flows import scalar
+from appliance.screens.page import Page
+from appliance.screens.widgets.grid import Column, Grid, Row
+from appliance.screens.widgets.lines import LineView
+
+
+class Settings(Page):
+    """All keys."""
+
+    page = "settings"
+    keys = (("e", "Change"),)
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "change", show=False)]
+
+    _rows: tuple[dict[str, Any], ...] = ()
+
+    def body(self) -> Iterable[Widget]:
+        """The table, and the meaning of the key under the cursor."""
+        yield Grid((Column("key", 30), Column("value", 18), Column("default", 18, least=100), Column("from")), "Settings", id="settings", empty="reading")
+        yield LineView("Meaning", id="detail")
+
+    def refresh_all(self) -> None:
+        """Read the settings."""
+        super().refresh_all()
+        self.run_worker(self._read(), name="settings", group="settings", exclusive=True, exit_on_error=False)
+
+    async def _read(self) -> None:
+        try:
+            self._rows = tuple(await self.console.invoke("config.list"))
+        except ApplianceError as error:
+            self.query_one(Grid).set_empty(str(error))
+            return
+        rows = []
+        for row in self._rows:
+            changed = row["value"] != row["default"]
+            value = (scalar(row["value"]), "accent" if changed else "text")
+            rows.append(Row(row["key"], (row["key"], value, (scalar(row["default"]), "muted"), (row["origin"], "muted"))))  # type: ignore[arg-type]
+        self.query_one(Grid).set_rows(rows)
+        self._detail()
+
+    def on_grid_selected(self) -> None:
+        """Another key."""
+        self._detail()
+
+    def _detail(self) -> None:
+        row = next((row for row in self._rows if row["key"] == self.query_one(Grid).key), None)
+        if row is not None:
+            env = f"Environment variable {row['env']}" if row["env"] else "no environment variable"
+            self.query_one("#detail", LineView).set_lines(
+                [((f" {row['meaning']}", "text"),), ((f" {env}", "muted"),), ((f" {row['origin']}: ", "muted"), (scalar(row["value"]), "accent")), ((" A change holds from the next start on.", "muted"),)]
+            )
+
+    def on_grid_chosen(self) -> None:
+        """Enter changes too."""
+        self.action_change()
+
+    def action_change(self) -> None:
+        """Change the key under the cursor."""
+        key = self.query_one(Grid).key
+        if key:
+            self.spark.flows.start(self._change(key), "change")
+
+    async def _change(self, key: str) -> None:
+        row = next(row for row in self._rows if row["key"] == key)
+        kind = {"type": "string", "description": row["meaning"], "default": "" if row["value"] is None else scalar(row["value"])}
+        answer = await self.spark.flows.ask(key, {"value": kind}, ["value"])
+        if answer is not None:
+            await self.spark.flows.do("config.set", {"key": key, "value": answer["value"]}, f"{key} = {answer['value']} from the next start on")
+            await self._read()

@@ -1,0 +1,1 @@
+"""Widgets of our own, painted line by line: one changed line is one line sent."""

@@ -22,7 +22,7 @@ from appliance.core.dispatch import Dispatcher
 from appliance.core.logs import LogRing
 from appliance.core.model import Actor, Role
 from appliance.core.presence import Presence
-from appliance.core.state import LiveState
+from appliance.core.state import LiveState, Section
 from appliance.screens.glyphs import Caps
 from appliance.session.manager import Session, Sessions
 from appliance.session.ssh import Listen, SshService
@@ -49,6 +49,9 @@ class SmallApp(App[None]):
     def compose(self) -> ComposeResult:
         yield Static("keys:", id="keys")
         yield Static("ready ▂▄█ ✓ ○", id="noise")
+
+    def on_mount(self) -> None:
+        self.seen.watch([Section.queues], lambda _: self.post_message(Key("f12", None)))  # nobody closes it but the manager
 
     def on_key(self, event: Key) -> None:
         self.pressed.append(event.key)

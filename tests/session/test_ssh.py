@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -169,8 +170,10 @@ async def test_a_stalled_console_that_ends_does_not_stay(ssh: SshService, rig: R
         await wait_for(lambda: rig.apps and rig.apps[0]() and rig.apps[0]()._driver)  # type: ignore[union-attr]
         driver = rig.apps[0]()._driver  # type: ignore[union-attr]
         await wait_for(lambda: driver.dropped_frames > 5, 30)  # type: ignore[union-attr]
+        channel: Any = driver._channel  # type: ignore[union-attr]
         process.stdin.write(b"\x11")
         await wait_for(lambda: rig.sessions.count("ssh") == 0)
+        await wait_for(lambda: channel._chan is None)  # and not only the App: the client still takes nothing
 
 
 async def test_the_text_twin(ssh: SshService) -> None:
@@ -291,7 +294,13 @@ async def test_the_host_key_is_made_once_and_kept(ui: UiThread, rig: Rig, accoun
 
 async def test_stopping_closes_port_and_connections(ssh: SshService, rig: Rig) -> None:
     port = ssh.port
-    conn = await connect(ssh)
+    told: list[str] = []
+
+    class Listener(asyncssh.SSHClient):
+        def connection_lost(self, exc: Exception | None) -> None:
+            told.append(str(exc))
+
+    conn = await connect(ssh, client_factory=Listener)
     shown = await terminal(conn)
     await wait_for(lambda: shown.shows("ready"))
     await ssh.stop()
@@ -300,6 +309,7 @@ async def test_stopping_closes_port_and_connections(ssh: SshService, rig: Rig) -
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     assert (await ssh.health()).health is Health.unhealthy
+    assert told == ["None"], "the connection was cut, not closed with a word"
 
 
 async def test_a_taken_port_is_an_error(ui: UiThread, rig: Rig, accounts: Accounts, tmp_path: Path) -> None:

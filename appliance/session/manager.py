@@ -29,7 +29,7 @@ FAILED = "This console failed ({}) and was closed; the log says where. Nothing e
 class AppFactory(Protocol):
     """Makes the App of one session."""
 
-    def __call__(self, console: Console, caps: Caps, driver_class: Any) -> App[Any]:
+    def __call__(self, console: Console, caps: Caps, driver_class: Any, /) -> App[Any]:
         """The App, not yet running."""
 
 

@@ -43,19 +43,20 @@ async def run_on_terminal(
     out_fd: int,
     environ: Mapping[str, str],
     opened: Callable[[Session], None] | None = None,
-) -> None:
-    """One console on a local terminal, from first paint to the last byte written. On the UI loop."""
+) -> str | None:
+    """One console on a local terminal, until its last byte is written; returns what its App returns. On the UI loop."""
     channel = TtyChannel(in_fd, out_fd)
     session = sessions.create(actor, channel, caps_of(environ), window_size(out_fd))
     if opened is not None:
         opened(session)
     channel.open(session.feed, session.end, session.resumed)
-    await sessions.run(session)
+    result = await sessions.run(session)
     try:
         await asyncio.wait_for(channel.ended.wait(), WRITE_OUT)
     except TimeoutError:
         log.warning("a terminal took nothing for %g s and was left as it is", WRITE_OUT)
         channel.abandon()
+    return result
 
 
 class AttachService:
@@ -113,7 +114,7 @@ class AttachService:
             return HealthReport(
                 Health.degraded, f"{self._path} is gone: no terminal can attach", "prime-spark service restart console"
             )
-        return HealthReport(Health.healthy, f"{len(self._sessions)} consoles open")
+        return HealthReport(Health.healthy, f"{len(self._sessions)} open")
 
     def _accept(self) -> None:
         if self._socket is None:

@@ -124,13 +124,14 @@ class Sessions:
 
         return end
 
-    async def run(self, session: Session) -> None:
-        """Run a console until its reader quits, its terminal closes, or it is ended."""
+    async def run(self, session: Session) -> str | None:
+        """Run a console until its reader quits, its terminal closes, or it is ended; returns what the App returns."""
         app = session.app
         if app is None:
             raise RuntimeError("a session runs once")
+        result: str | None = None
         try:
-            await app.run_async()
+            result = await app.run_async()
             if app._exception is not None:
                 session.channel.write(FAILED.format(type(app._exception).__name__).encode())
         except Exception:
@@ -141,6 +142,7 @@ class Sessions:
             self._open.pop(session.session_id, None)
             self._core.call_soon_threadsafe(self._presence.remove, session.session_id)
             session.channel.close()
+        return result
 
     def end_all(self, via: str = "") -> None:
         """Close every console, or those of one front; on the UI loop."""

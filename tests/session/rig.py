@@ -32,7 +32,7 @@ ACTOR = Actor("ada", Role.admin, "test", "here")
 SECRET = "hunter2-is-a-secret"
 
 
-class SmallApp(App[None]):
+class SmallApp(App[str]):
     """Shows the keys it got; some keys do more."""
 
     CSS = "#keys { background: #204060; color: #ffaa33; } #noise { height: 1fr; background: #0a7b4c; }"
@@ -138,7 +138,7 @@ class Rig:
 class Opened:
     """An open console in memory."""
 
-    def __init__(self, session: Session, channel: Memory, run: asyncio.Future[None]) -> None:
+    def __init__(self, session: Session, channel: Memory, run: asyncio.Future[str | None]) -> None:
         self.session, self.channel, self.run = session, channel, run
 
     @property

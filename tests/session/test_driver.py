@@ -198,3 +198,9 @@ async def test_ends_before_it_ran(rig: Rig) -> None:
     await wait_for(console.run.done)
     assert len(rig.sessions) == 0
     assert console.channel.closed
+
+
+async def test_what_the_app_returns_comes_back(rig: Rig) -> None:
+    console = await opened(rig)
+    console.app.exit("left")
+    assert await console.run == "left"

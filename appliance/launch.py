@@ -38,7 +38,9 @@ FIRST_PAINT = 5.0
 def console(environ: Mapping[str, str]) -> int:
     """Run the appliance with a console on this terminal, or attach; returns the exit code."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.", file=sys.stderr)
+        print(
+            "error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.", file=sys.stderr
+        )
         return 2
     return _locked(environ, _run_console, on_held=_attach, stderr=False)
 
@@ -51,7 +53,9 @@ def headless(environ: Mapping[str, str]) -> int:
 Mode = Callable[[Settings, Paths, logs.LogRing, Mapping[str, str]], Coroutine[Any, Any, int]]
 
 
-def _locked(environ: Mapping[str, str], mode: Mode, *, on_held: Callable[[Paths, Lock, Mapping[str, str]], int], stderr: bool) -> int:
+def _locked(
+    environ: Mapping[str, str], mode: Mode, *, on_held: Callable[[Paths, Lock, Mapping[str, str]], int], stderr: bool
+) -> int:
     where = paths.find(environ)
     try:
         settings = config.load(where, environ)
@@ -124,7 +128,8 @@ class Owners:
 async def _left(appliance: Appliance, local: asyncio.Future[str | None]) -> str:
     """Wait until the local console is left or the appliance is asked to stop; "headless" where it goes on without it."""
     stopping = asyncio.create_task(appliance.stopping.wait())
-    await asyncio.wait({local, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {local, stopping}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     return "" if appliance.stopping.is_set() else "headless"
 
@@ -166,7 +171,7 @@ def _make_sessions(appliance: Appliance, ui: UiThread, owners: Owners) -> Sessio
 
 async def _local_console(
     appliance: Appliance, sessions: Sessions, owners: Owners, environ: Mapping[str, str], first: asyncio.Event
-) -> None:
+) -> str | None:
     """The console on this process's own terminal; on the UI loop."""
     from appliance.session.attach import run_on_terminal
     from appliance.session.manager import Session
@@ -188,7 +193,7 @@ async def _local_console(
     owners.making = True
     try:
         actor = appliance.local_actor(getpass.getuser())
-        await run_on_terminal(sessions, actor, sys.stdin.fileno(), sys.stdout.fileno(), environ, opened)
+        return await run_on_terminal(sessions, actor, sys.stdin.fileno(), sys.stdout.fileno(), environ, opened)
     finally:
         raw.leave()
 
@@ -271,7 +276,13 @@ def _ssh(appliance: Appliance, ui: UiThread, sessions: Sessions) -> Service:
     listen = Listen(wanted.host, wanted.port, appliance.paths.host_key, wanted.max_sessions)
     answer = functools.partial(_text_command, appliance)
     return SshService(
-        ui=ui, sessions=sessions, accounts=appliance.accounts, core=appliance.loop, note=note, text_command=answer, listen=listen
+        ui=ui,
+        sessions=sessions,
+        accounts=appliance.accounts,
+        core=appliance.loop,
+        note=note,
+        text_command=answer,
+        listen=listen,
     )
 
 

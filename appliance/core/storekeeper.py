@@ -38,12 +38,15 @@ class StoreService:
         self._jobs = jobs
         self._bus = bus
         self._clock = clock
+        self.opened = asyncio.Event()
+        """Set while the store takes writes."""
 
     async def start(self) -> None:
         """Open, migrate, load. Raises StoreError."""
         await asyncio.to_thread(self._store.open)
         await self._outbox.load()
         await self._jobs.load()
+        self.opened.set()
         await self._bus.publish(Noted(time=self._clock.wall(), event="appliance.started", severity="info"))
 
     async def run(self) -> None:
@@ -52,6 +55,7 @@ class StoreService:
 
     async def stop(self) -> None:
         """Commit what is queued, and close."""
+        self.opened.clear()
         await asyncio.to_thread(self._store.close)
 
     async def health(self) -> HealthReport:

@@ -30,8 +30,15 @@ class Alerts(Page):
 
     def body(self) -> Iterable[Widget]:
         """Two tables."""
-        yield Grid((Column("alert", 20), Column("severity", 8), Column("state", 14), Column("since", 11), Column("what")), "Alerts", id="alerts", empty="no alerts")
-        yield Grid((Column("rule", 14), Column("state", 14), Column("severity", 8), Column("what it last saw")), "Rules", id="rules")
+        yield Grid(
+            (Column("alert", 20), Column("severity", 8), Column("state", 14), Column("since", 11), Column("what")),
+            "Alerts",
+            id="alerts",
+            empty="no alerts",
+        )
+        yield Grid(
+            (Column("rule", 14), Column("state", 14), Column("severity", 8), Column("what it last saw")), "Rules", id="rules"
+        )
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show what changed."""
@@ -39,12 +46,29 @@ class Alerts(Page):
         if Section.alerts in sections:
             alerts = self.console.get(Section.alerts).value or ()
             self.query_one("#alerts", Grid).set_rows(
-                [Row(a.alert_id, (a.alert_id, a.severity.value, badge(a.state.value, glyphs), (f.clock(a.since), "muted"), told(a))) for a in alerts]
+                [
+                    Row(
+                        a.alert_id,
+                        (a.alert_id, a.severity.value, badge(a.state.value, glyphs), (f.clock(a.since), "muted"), told(a)),
+                    )
+                    for a in alerts
+                ]
             )
         if Section.rules in sections:
             rules = self.console.get(Section.rules).value or ()
             self.query_one("#rules", Grid).set_rows(
-                [Row(r.rule, (r.rule, badge(r.state.value, glyphs), (r.severity.value, "muted"), (f"{r.summary}: {r.reason}", "text"))) for r in rules]
+                [
+                    Row(
+                        r.rule,
+                        (
+                            r.rule,
+                            badge(r.state.value, glyphs),
+                            (r.severity.value, "muted"),
+                            (f"{r.summary}: {r.reason}", "text"),
+                        ),
+                    )
+                    for r in rules
+                ]
             )
 
     def show_ages(self) -> None:
@@ -60,12 +84,16 @@ class Alerts(Page):
         """Acknowledge the alert under the cursor."""
         key = self.query_one("#alerts", Grid).key
         if key:
-            self.spark.flows.start(self.spark.flows.do("alert.acknowledge", {"alert_id": key}, f"{key} is acknowledged"), "acknowledge")
+            self.spark.flows.start(
+                self.spark.flows.do("alert.acknowledge", {"alert_id": key}, f"{key} is acknowledged"), "acknowledge"
+            )
 
     def action_silence(self) -> None:
         """Silence a rule for an hour."""
         if rule := self._rule():
-            self.spark.flows.start(self.spark.flows.do("alert.silence", {"rule": rule, "minutes": 60}, f"{rule} is silent for 60 min"), "silence")
+            self.spark.flows.start(
+                self.spark.flows.do("alert.silence", {"rule": rule, "minutes": 60}, f"{rule} is silent for 60 min"), "silence"
+            )
 
     def action_unsilence(self) -> None:
         """Let a rule speak again."""
@@ -79,7 +107,12 @@ class Alerts(Page):
     async def _history(self) -> None:
         past = await self.console.invoke("alert.history", {"limit": 200})
         lines: list[Line] = [
-            ((f"{f.clock(alert.resolved_at or alert.since):<12}", "muted"), (f"{alert.alert_id:<22}", "text"), (f"{alert.state.value:<14}", "accent"), (alert.message, "text"))
+            (
+                (f"{f.clock(alert.resolved_at or alert.since):<12}", "muted"),
+                (f"{alert.alert_id:<22}", "text"),
+                (f"{alert.state.value:<14}", "accent"),
+                (alert.message, "text"),
+            )
             for alert in past
         ]
         await self.spark.flows.read("Past changes of alerts", lines or [(("none yet", "muted"),)])
@@ -87,4 +120,4 @@ class Alerts(Page):
 
 def told(alert: AlertStatus) -> str:
     """The message, and who has seen it."""
-    return alert.message + (f" (seen by {alert.acknowledged_by})" if alert.acknowledged_by else "")
+    return f"seen by {alert.acknowledged_by}: {alert.message}" if alert.acknowledged_by else alert.message

@@ -34,7 +34,15 @@ class Audit(Page):
 
     def body(self) -> Iterable[Widget]:
         """The table."""
-        columns = (Column("no.", 6, "right"), Column("time", 11), Column("who", 10), Column("via", 8), Column("action", 22), Column("outcome", 10), Column("detail"))
+        columns = (
+            Column("no.", 6, "right"),
+            Column("time", 11),
+            Column("who", 10),
+            Column("via", 8, least=100),
+            Column("action", 20),
+            Column("outcome", 10),
+            Column("detail"),
+        )
         yield Grid(columns, "Audit", id="audit", empty="reading")
 
     def refresh_all(self) -> None:
@@ -82,5 +90,13 @@ class Audit(Page):
 def row_of(entry: AuditEntry, outcome: object) -> Row:
     """One entry as a row."""
     args = " ".join(f"{name}={value}" for name, value in entry.args.items())
-    cells = (str(entry.seq), (f.clock(entry.time), "muted"), entry.actor, (entry.via, "muted"), (entry.action, "accent"), outcome, entry.detail or args)
+    cells = (
+        str(entry.seq),
+        (f.clock(entry.time), "muted"),
+        entry.actor,
+        (entry.via, "muted"),
+        (entry.action, "accent"),
+        outcome,
+        entry.detail or args,
+    )
     return Row(str(entry.seq), cells)  # type: ignore[arg-type]

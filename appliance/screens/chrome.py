@@ -38,7 +38,12 @@ class Header(LineView):
         setup = self.spark.get(Section.setup).value or {}
         sessions = self.spark.get(Section.sessions).value or ()
         actor = self.spark.actor
-        left: list[Piece] = [(" Prime Spark ", "bar-key"), (f"{setup.get('host_name', '')}  ", "bar"), *self._health(), *self._alerts()]
+        left: list[Piece] = [
+            (" Prime Spark ", "bar-key"),
+            (f"{setup.get('host_name', '')}  ", "bar"),
+            *self._health(),
+            *self._alerts(),
+        ]
         who = f"{actor.name} {actor.role.name}  {len(sessions)} console{'s' if len(sessions) != 1 else ''}  {time.strftime('%H:%M:%S')} "
         room = self.size.width - width_of(tuple(left)) - len(who)
         if room < 1:
@@ -49,11 +54,15 @@ class Header(LineView):
     def _health(self) -> list[Piece]:
         statuses = self.spark.get(Section.services).value or ()
         shown: list[Piece] = []
-        signs: tuple[tuple[Health, str], ...] = ((Health.healthy, self.glyphs.ok), (Health.degraded, self.glyphs.warn), (Health.unhealthy, self.glyphs.bad))
+        signs: tuple[tuple[Health, str], ...] = (
+            (Health.healthy, self.glyphs.ok),
+            (Health.degraded, self.glyphs.warn),
+            (Health.unhealthy, self.glyphs.bad),
+        )
         for health, sign in signs:
             count = sum(status.health is health for status in statuses)
             if count:
-                shown.append((f"{sign} {count} {health.value}  ", "bar"))
+                shown.append((f"{sign} {count} {health.value}  " if self.size.width >= 100 else f"{sign} {count}  ", "bar"))
         return shown
 
     def _alerts(self) -> list[Piece]:
@@ -67,7 +76,7 @@ class Header(LineView):
         for key, page, title in TABS:
             role: Role = "tab-on" if page == self._page else "tab"
             pieces.append((f"{key} {title if wide else title[:3]} ", role) if page != self._page else (f"{key} {title} ", role))
-        return (*pieces, ("? Help", "tab"))
+        return (*pieces, ("? Help", "tab")) if self.size.width > 84 else tuple(pieces)
 
     def on_resize(self) -> None:
         """Lay it out anew."""

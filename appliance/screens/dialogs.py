@@ -51,7 +51,9 @@ class Choice(Dialog):
             box.border_title = self._title
             text = LineView(id="text")
             lines: list[Line] = [((line, "text"),) for line in textwrap.wrap(self._text, 70)]
-            keys: list[Line] = [((f" {key} ", "tab-on"), (f" {meaning}", "text")) for key, meaning in (*self._choices, ("Esc", "cancel"))]
+            keys: list[Line] = [
+                ((f" {key} ", "tab-on"), (f" {meaning}", "text")) for key, meaning in (*self._choices, ("Esc", "cancel"))
+            ]
             shown = [*lines, (), *keys]
             text.set_lines(shown)
             text.styles.height = len(shown)
@@ -74,10 +76,15 @@ class Fields(Dialog):
         given: Values known already.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("up", "app.focus_previous", show=False), Binding("down", "app.focus_next", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "app.focus_previous", show=False),
+        Binding("down", "app.focus_next", show=False),
+    ]
     AUTO_FOCUS = "Input"
 
-    def __init__(self, title: str, schema: dict[str, Any], intro: Sequence[str] = (), given: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, title: str, schema: dict[str, Any], intro: Sequence[str] = (), given: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self._title = title
         self._properties: dict[str, dict[str, Any]] = {name: plain(kind) for name, kind in schema.get("properties", {}).items()}
@@ -100,7 +107,9 @@ class Fields(Dialog):
                 value = self._given.get(name, kind.get("default", ""))
                 yield Input(shown(value), password=kind.get("format") == "password", id=f"field-{name}", select_on_focus=False)
             keys = LineView(id="error", classes="label")
-            keys.set_lines([((" Enter ", "tab-on"), (" next field, last one: done   ", "text"), (" Esc ", "tab-on"), (" cancel", "text"))])
+            keys.set_lines(
+                [((" Enter ", "tab-on"), (" next field, last one: done   ", "text"), (" Esc ", "tab-on"), (" cancel", "text"))]
+            )
             yield keys
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -108,7 +117,7 @@ class Fields(Dialog):
         inputs = list(self.query(Input))
         index = inputs.index(event.input)
         if index + 1 < len(inputs):
-            inputs[index + 1].focus()
+            self.set_focus(inputs[index + 1])
             return
         try:
             values = {name: self._value(name) for name in self._properties}
@@ -196,7 +205,16 @@ class Palette(Dialog):
         words = typed.lower().replace(":", " ").split()
         found = [action for action in self._actions if all(word in f"{action.name} {action.summary}".lower() for word in words)]
         self.query_one(Grid).set_rows(
-            [Row(action.name, ((action.name.replace(".", ": "), "accent"), action.summary + (" (asks first)" if action.dangerous else ""))) for action in found]
+            [
+                Row(
+                    action.name,
+                    (
+                        (action.name.replace(".", ": "), "accent"),
+                        action.summary + (" (asks first)" if action.dangerous else ""),
+                    ),
+                )
+                for action in found
+            ]
         )
         self.query_one(Grid).highlight = True
 

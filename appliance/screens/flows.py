@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class DeclinedError(Exception):
+    """The reader said no to a confirmation."""
+
+
 class Flows:
     """Runs as workers of the App; one failing ends nothing else."""
 
@@ -40,6 +44,8 @@ class Flows:
     async def _guarded(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
+        except DeclinedError:
+            self.say("not confirmed, not done", "warn")
         except ApplianceError as error:
             self.say(str(error), "bad")
 
@@ -49,20 +55,18 @@ class Flows:
             page.say(text, role)
 
     async def invoke(self, name: str, args: dict[str, Any] | None = None) -> Any:
-        """Invoke an action, asking first where it is dangerous; None where the reader said no. Raises ApplianceError."""
+        """Invoke an action, asking first where it is dangerous. Raises ApplianceError, DeclinedError."""
         try:
             return await self._app.spark.invoke(name, args)
         except ConfirmationRequiredError as error:
             if await self._app.push_screen_wait(Choice("Confirm", error.message, (("y", "yes, do it"),))) != "y":
-                self.say("not done", "warn")
-                return None
+                raise DeclinedError from None
             return await self._app.spark.invoke(name, args, confirm=True)
 
     async def do(self, name: str, args: dict[str, Any], done: str) -> Any:
         """Invoke and say what came of it."""
         result = await self.invoke(name, args)
-        if result is not None or name not in DANGEROUS:
-            self.say(done, "ok")
+        self.say(done, "ok")
         return result
 
     async def palette(self) -> None:
@@ -84,7 +88,9 @@ class Flows:
         else:
             self.say(f"{action.name}: {'done' if result in (None, [], {}) else result}", "ok")
 
-    async def ask(self, title: str, properties: dict[str, Any], required: list[str], intro: list[str] | None = None) -> dict[str, Any] | None:
+    async def ask(
+        self, title: str, properties: dict[str, Any], required: list[str], intro: list[str] | None = None
+    ) -> dict[str, Any] | None:
         """Ask for values."""
         schema = {"properties": properties, "required": required}
         answer: dict[str, Any] | None = await self._app.push_screen_wait(Fields(title, schema, intro or []))
@@ -99,10 +105,29 @@ class Flows:
         page = self._app.page
         own = [key_line(key, text) for key, text in (page.keys if page is not None else ())]
         pages = [key_line(key, title) for key, _, title in TABS]
-        common = [key_line(key, text) for key, text in (*COMMON, ("[ ]", "Page before, next page"), ("Esc", "Leave a dialog"), ("Ctrl-L", "Paint anew"))]
-        moves = [key_line("arrows", "Move in a table; PgUp, PgDn, Home, End too"), key_line("Enter", "Open what the cursor is on")]
-        lines: list[Line] = [(("This page", "title"),), *own, *moves, (), (("Pages", "title"),), *pages, (), (("Everywhere", "title"),), *common]
-        note: list[Line] = [(), (("Every screen has a text twin: prime-spark status, services, alert list, job list, log list, …", "muted"),)]
+        common = [
+            key_line(key, text)
+            for key, text in (*COMMON, ("[ ]", "Page before, next page"), ("Esc", "Leave a dialog"), ("Ctrl-L", "Paint anew"))
+        ]
+        moves = [
+            key_line("arrows", "Move in a table; PgUp, PgDn, Home, End too"),
+            key_line("Enter", "Open what the cursor is on"),
+        ]
+        lines: list[Line] = [
+            (("This page", "title"),),
+            *own,
+            *moves,
+            (),
+            (("Pages", "title"),),
+            *pages,
+            (),
+            (("Everywhere", "title"),),
+            *common,
+        ]
+        note: list[Line] = [
+            (),
+            (("Every screen has a text twin: prime-spark status, services, alert list, job list, log list, …", "muted"),),
+        ]
         await self.read("Help", [*lines, *note])
 
     async def leave(self) -> None:
@@ -110,7 +135,9 @@ class Flows:
         if not self._app.owner:
             self._app.exit()
             return
-        text = "This console started the appliance. Its services can go on without a screen, with headless keys in this terminal."
+        text = (
+            "This console started the appliance. Its services can go on without a screen, with headless keys in this terminal."
+        )
         choices = (("s", "stop the appliance"), ("h", "leave it running, headless here"))
         answer = await self._app.push_screen_wait(Choice("Quit", text, choices))
         if answer == "s":
@@ -123,7 +150,13 @@ class Flows:
         devices: tuple[Device, ...] = self._app.spark.get(Section.devices).value or ()
         found = ", ".join(device.name for device in devices if device.health.value == "healthy") or "nothing"
         missing = ", ".join(device.name for device in devices if device.health.value == "absent") or "nothing"
-        intro = ["Welcome. Nobody is administrator yet, so SSH is closed.", f"Found: {found}", f"Not found: {missing}", "Esc: later (command: setup: complete)", ""]
+        intro = [
+            "Welcome. Nobody is administrator yet, so SSH is closed.",
+            f"Found: {found}",
+            f"Not found: {missing}",
+            "Esc: later (command: setup: complete)",
+            "",
+        ]
         name = (self._app.spark.get(Section.setup).value or {}).get("host_name", "")
         properties = {
             "device_id": {"type": "string", "default": name, "description": "name of this appliance"},
@@ -142,10 +175,6 @@ class Flows:
         done = await self._app.spark.invoke("setup.complete", answer)
         later = "; the new name holds from the next start" if done["renamed_at_next_start"] else ""
         self.say(f"{done['admin']} is administrator and may log in over SSH{later}", "ok")
-
-
-DANGEROUS = frozenset({"appliance.stop", "session.close", "user.remove"})
-"""Actions whose None means that the reader said no."""
 
 
 def key_line(key: str, text: str) -> Line:

@@ -36,9 +36,7 @@ class Caps:
         return not self.full_glyphs
 
 
-SAFE_CONSOLE = frozenset(
-    string.printable + "─│┌┐└┘├┤┬┴┼═║╔╗╚╝━┃╭╮╰╯█░▒←↑→↓▲▼▶◀●•✗°…–—µ€·«»±×äöüÄÖÜßéèáàíóúñ¡¿§¶©®£¥"
-)
+SAFE_CONSOLE = frozenset(string.printable + "─│┌┐└┘├┤┬┴┼═║╔╗╚╝━┃╭╮╰╯█░▒←↑→↓▲▼▶◀●•✗°…–—µ€·«»±×äöüÄÖÜßéèáàíóúñ¡¿§¶©®£¥")
 """Characters that Debian's console fonts have."""
 
 CONSOLE_TRANSLATE = str.maketrans(

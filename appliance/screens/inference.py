@@ -44,7 +44,10 @@ class PictureView(LineView):
         pad = max(0, self.inner_width - len(self._cells[row]))
         edge = self._strip((("│", "border"),), 1)
         blank = self._strip(((" " * pad, "text"),), pad)
-        body = [Segment(char, Style(color=colour(fore), bgcolor=colour(back))) for char, fore, back in self._cells[row][: self.inner_width]]
+        body = [
+            Segment(char, Style(color=colour(fore), bgcolor=colour(back)))
+            for char, fore, back in self._cells[row][: self.inner_width]
+        ]
         return Strip([*edge, *body, *blank, *edge], self.size.width)
 
 
@@ -78,7 +81,9 @@ class Inference(Page):
             self._show_stats()
         if Section.results in sections:
             results = self.console.get(Section.results).value or ()
-            self.query_one("#results", Grid).set_rows([Row(r.result_id, ((f.clock(r.time), "muted"), found(r))) for r in results])
+            self.query_one("#results", Grid).set_rows(
+                [Row(r.result_id, ((f.clock(r.time), "muted"), found(r))) for r in results]
+            )
             self._draw()
 
     def show_ages(self) -> None:
@@ -95,8 +100,16 @@ class Inference(Page):
         lines: list[Line] = [((" no model: see Services for why", "warn"),)]
         if isinstance(stats, InferenceStats):
             lines = [
-                ((f" {stats.model}", "title"), (f" on {stats.backend}", "text"), ("   since start ", "muted"), (f"{stats.total} results, {stats.errors} failures", "text")),
-                ((" time for a picture ", "muted"), (f"p50 {f.milliseconds(stats.p50_ms)}, p95 {f.milliseconds(stats.p95_ms)}", "text")),
+                (
+                    (f" {stats.model}", "title"),
+                    (f" on {stats.backend}", "text"),
+                    ("   since start ", "muted"),
+                    (f"{stats.total} results, {stats.errors} failures", "text"),
+                ),
+                (
+                    (" time for a picture ", "muted"),
+                    (f"p50 {f.milliseconds(stats.p50_ms)}, p95 {f.milliseconds(stats.p95_ms)}", "text"),
+                ),
             ]
         self.query_one("#stats", LineView).set_lines(lines)
 
@@ -111,8 +124,24 @@ class Inference(Page):
     def on_grid_chosen(self) -> None:
         """Show every box."""
         if (result := self._current()) is not None:
-            lines: list[Line] = [((result.source, "title"),), ((f"{result.width} x {result.height}, {result.model} {result.model_version} on {result.backend}, model {result.inference_time_ms:.0f} ms, in all {result.total_time_ms:.0f} ms", "muted"),), ()]
-            lines += [((f"{box.score:5.2f}  ", "accent"), (f"{box.label:<16}", "text"), (f"{box.x_min:6.0f} {box.y_min:6.0f} {box.x_max:6.0f} {box.y_max:6.0f}", "muted")) for box in result.boxes]
+            lines: list[Line] = [
+                ((result.source, "title"),),
+                (
+                    (
+                        f"{result.width} x {result.height}, {result.model} {result.model_version} on {result.backend}, model {result.inference_time_ms:.0f} ms, in all {result.total_time_ms:.0f} ms",
+                        "muted",
+                    ),
+                ),
+                (),
+            ]
+            lines += [
+                (
+                    (f"{box.score:5.2f}  ", "accent"),
+                    (f"{box.label:<16}", "text"),
+                    (f"{box.x_min:6.0f} {box.y_min:6.0f} {box.x_max:6.0f} {box.y_max:6.0f}", "muted"),
+                )
+                for box in result.boxes
+            ]
             self.spark.flows.start(self.spark.flows.read("Result", lines), "result")
 
     def _draw(self) -> None:
@@ -125,7 +154,12 @@ class Inference(Page):
 
     async def _read_picture(self, result: InferenceResult, view: PictureView) -> None:
         plain = not self.spark.caps.full_glyphs or self.spark.caps.colours is Colours.console
-        args = {"result_id": result.result_id, "columns": view.inner_width, "rows": view.inner_height, "mode": "console" if plain else "half-blocks"}
+        args = {
+            "result_id": result.result_id,
+            "columns": view.inner_width,
+            "rows": view.inner_height,
+            "mode": "console" if plain else "half-blocks",
+        }
         try:
             drawn = await self.console.invoke("inference.preview", args)
         except ApplianceError as error:

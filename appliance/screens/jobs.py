@@ -27,12 +27,21 @@ class Jobs(Page):
 
     def body(self) -> Iterable[Widget]:
         """The table."""
-        columns = (Column("job"), Column("state", 13), Column("done", 6, "right"), Column("owner", 8), Column("created", 11), Column("now", 0))
+        columns = (
+            Column("job"),
+            Column("state", 13),
+            Column("done", 6, "right"),
+            Column("owner", 8),
+            Column("created", 11),
+            Column("now", 0),
+        )
         yield Grid(columns, "Jobs", id="jobs", empty="no jobs yet; try the command inference: run")
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show the rows."""
-        self.query_one(Grid).set_rows([Row(job.job_id, job_cells(job, self.spark.glyphs)) for job in self.console.get(Section.jobs).value or ()])
+        self.query_one(Grid).set_rows(
+            [Row(job.job_id, job_cells(job, self.spark.glyphs)) for job in self.console.get(Section.jobs).value or ()]
+        )
 
     def show_ages(self) -> None:
         """How old the table is."""

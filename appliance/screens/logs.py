@@ -46,7 +46,12 @@ class Logs(Page):
 
     def body(self) -> Iterable[Widget]:
         """The table, and the filter's line."""
-        yield Grid((Column("time", 11), Column("level", 7), Column("from", 22, least=100), Column("message")), "Log", id="log", empty="no lines at this level")
+        yield Grid(
+            (Column("time", 11), Column("level", 7), Column("from", 22, least=100), Column("message")),
+            "Log",
+            id="log",
+            empty="no lines at this level",
+        )
         yield Input(placeholder="text that lines must contain; Enter keeps it, Esc clears it", id="filter")
 
     def on_screen_resume(self) -> None:
@@ -76,7 +81,9 @@ class Logs(Page):
 
     def _show_lines(self) -> None:
         kept = set(LEVELS[self._level :]) | {"CRITICAL"}
-        lines = [line for line in self.console.logs.lines() if line.level in kept and self._text in line.message.lower()][-SHOWN:]
+        lines = [line for line in self.console.logs.lines() if line.level in kept and self._text in line.message.lower()][
+            -SHOWN:
+        ]
         grid = self.query_one(Grid)
         grid.set_rows([row_of(line) for line in lines])
         if self._follow:
@@ -124,4 +131,12 @@ class Logs(Page):
 def row_of(line: LogLine) -> Row:
     """One line as a row."""
     role = ROLES.get(line.level, "text")
-    return Row(str(line.seq), ((f.clock(line.time), "muted"), (line.level, role), (line.logger, "muted"), (line.message, role if role != "muted" else "text")))
+    return Row(
+        str(line.seq),
+        (
+            (f.clock(line.time), "muted"),
+            (line.level, role),
+            (line.logger, "muted"),
+            (line.message, role if role != "muted" else "text"),
+        ),
+    )

@@ -10,17 +10,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from appliance.core.model import HostSample
+from appliance.core.model import Health, HostSample
 from appliance.core.state import Section
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
 from appliance.screens.page import Page
-from appliance.screens.rows import ACTIVE_ALERTS, alert_cells, device_cells, queue_cells, service_cells
+from appliance.screens.rows import ACTIVE_ALERTS, alert_cells, device_lines, queue_lines, service_cells
 from appliance.screens.widgets.charts import columns, meter, nice_range, resample, sparkline
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
-METRICS = (("cpu_usage", "CPU %"), ("memory_usage", "Memory %"), ("temperature_c", "Temperature °C"), ("load_1m", "Load"), ("net_rx_rate", "Net in B/s"), ("net_tx_rate", "Net out B/s"))
+METRICS = (
+    ("cpu_usage", "CPU %"),
+    ("memory_usage", "Memory %"),
+    ("temperature_c", "Temperature °C"),
+    ("load_1m", "Load"),
+    ("net_rx_rate", "Net in B/s"),
+    ("net_tx_rate", "Net out B/s"),
+)
+WORST = (Health.unhealthy, Health.degraded, Health.healthy, Health.absent)
+"""Order of the services: what needs a look stands on top."""
 RANGES = ((1 / 6, "10 min", ""), (1.0, "1 h", "minute"), (24.0, "24 h", "minute"), (168.0, "7 d", "hour"))
 """(hours, words, bucket of the roll-up; "" is the live readings)."""
 
@@ -44,11 +53,13 @@ class Overview(Page):
             yield LineView("Host", id="host")
             yield LineView("Trend", id="trend")
         with Horizontal(id="lower"):
-            yield Grid((Column("service", 10), Column("health", 11), Column("reason")), "Services", id="services", empty="starting")
+            yield Grid(
+                (Column("service", 10), Column("health", 11), Column("reason")), "Services", id="services", empty="starting"
+            )
             with Vertical(id="side"):
                 yield Grid((Column("alert"), Column("state", 14), Column("for", 7)), "Alerts", id="alerts", empty="no alerts")
-                yield Grid((Column("device", 12), Column("state", 11), Column("reason")), "Devices", id="devices", empty="not looked for yet")
-                yield Grid((Column("queue"), Column("waits", 8, "right"), Column("of", 8, "right"), Column("dropped", 8, "right")), "Queues", id="queues")
+                yield LineView("Devices", id="devices")
+                yield LineView("Queues", id="queues")
 
     def on_resize(self) -> None:
         """More room for the plot on tall terminals."""
@@ -62,15 +73,20 @@ class Overview(Page):
             self._show_trend()
         get = self.console.get
         if Section.services in sections:
-            rows = [Row(s.name, service_cells(s, self.spark.glyphs)) for s in get(Section.services).value or ()]
+            worst_first = sorted(get(Section.services).value or (), key=lambda status: WORST.index(status.health))
+            rows = [Row(status.name, service_cells(status, self.spark.glyphs)) for status in worst_first]
             self.query_one("#services", Grid).set_rows(rows)
         if Section.alerts in sections:
             alerts = [alert for alert in get(Section.alerts).value or () if alert.state in ACTIVE_ALERTS]
             self.query_one("#alerts", Grid).set_rows([Row(a.alert_id, alert_cells(a, self.spark.glyphs)) for a in alerts])
         if Section.devices in sections:
-            self.query_one("#devices", Grid).set_rows([Row(d.kind, device_cells(d, self.spark.glyphs)) for d in get(Section.devices).value or ()])
+            devices = self.query_one("#devices", LineView)
+            devices.set_lines(
+                device_lines(get(Section.devices).value or (), devices.inner_width, devices.inner_height, self.spark.glyphs)
+            )
         if Section.queues in sections:
-            self.query_one("#queues", Grid).set_rows([Row(q.name, queue_cells(q)) for q in get(Section.queues).value or ()])
+            queues = self.query_one("#queues", LineView)
+            queues.set_lines(queue_lines(get(Section.queues).value or (), queues.inner_height))
 
     def show_ages(self) -> None:
         """Every panel says how old it is."""
@@ -82,7 +98,9 @@ class Overview(Page):
     def _show_host(self) -> None:
         sample = self.console.get(Section.host).value
         panel = self.query_one("#host", LineView)
-        panel.set_lines(self._host_lines(sample, panel.inner_width) if isinstance(sample, HostSample) else [((" not read yet", "muted"),)])
+        panel.set_lines(
+            self._host_lines(sample, panel.inner_width) if isinstance(sample, HostSample) else [((" not read yet", "muted"),)]
+        )
 
     def _host_lines(self, sample: HostSample, width: int) -> list[Line]:
         bar = max(6, (width - 17) // 2)
@@ -102,10 +120,24 @@ class Overview(Page):
             line("mem", share(sample.memory_usage), f.percent(sample.memory_usage), "memory_usage"),
             line("disk", share(sample.disk_usage), f.percent(sample.disk_usage), "disk_usage"),
             line("temp", None if heat is None else heat / 100, f.NONE if heat is None else f"{heat:.0f} °C", "temperature_c"),
-            ((" load ", "muted"), (f"{sample.load_1m:.2f} {sample.load_5m:.2f} {sample.load_15m:.2f}", "text"), (f"   {flags}", "warn" if sample.throttled else "muted")),
+            (
+                (" load ", "muted"),
+                (f"{sample.load_1m:.2f} {sample.load_5m:.2f} {sample.load_15m:.2f}", "text"),
+                (f"   {flags}", "warn" if sample.throttled else "muted"),
+            ),
             ((" net  ", "muted"), (f"in {f.rate(rx)}  out {f.rate(tx)}", "text")),
-            ((" up   ", "muted"), (f"{f.duration(sample.uptime_s)}", "text"), ("   free ", "muted"), (f.size(sample.disk_free), "text")),
-            ((" self ", "muted"), (f"{f.percent(sample.process_cpu)} of a core, {f.size(sample.process_rss)}", "text")),
+            (
+                (" self ", "muted"),
+                (f"{f.percent(sample.process_cpu)} of a core  {f.size(sample.process_rss)}", "text"),
+                ("  up ", "muted"),
+                (f.duration(sample.uptime_s), "text"),
+            ),
+            (
+                (" free ", "muted"),
+                (f.size(sample.disk_free), "text"),
+                ("  cores ", "muted"),
+                (" ".join(f"{core:.0f}" for core in sample.cpu_per_core) or f.NONE, "text"),
+            ),
         ]
 
     def _show_trend(self) -> None:
@@ -124,7 +156,9 @@ class Overview(Page):
         lines: list[Line] = [((f"{marks.get(row, ''):>6} ", "muted"), (chart[row], "spark")) for row in range(height)]
         last = f.NONE if not points else number(points[-1][1])
         foot = f"{words} ago".ljust(max(0, width - len(last) - 6)) + f"now {last}"
-        panel.set_lines([*lines, (("       ", "muted"), (foot if points else self._note or "no readings in this time", "muted"))])
+        panel.set_lines(
+            [*lines, (("       ", "muted"), (foot if points else self._note or "no readings in this time", "muted"))]
+        )
 
     def action_metric(self) -> None:
         """The next metric."""

@@ -137,4 +137,3 @@ class Page(Screen[None]):
     def say(self, text: str, role: Role = "text") -> None:
         """Show a message in the footer."""
         self.query_one(Footer).say(text, role)
-

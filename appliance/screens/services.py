@@ -37,7 +37,12 @@ class Services(Page):
         """Show the rows and the detail."""
         rows = []
         for status in self.console.get(Section.services).value or ():
-            tail = (status.phase.value, str(status.restarts), (f.clock(status.since), "muted"), (f.clock(status.checked), "muted"))
+            tail = (
+                status.phase.value,
+                str(status.restarts),
+                (f.clock(status.since), "muted"),
+                (f.clock(status.checked), "muted"),
+            )
             rows.append(Row(status.name, (*service_cells(status, self.spark.glyphs), *tail)))  # type: ignore[arg-type]
         self.query_one("#services", Grid).set_rows(rows)
         self._detail()
@@ -63,7 +68,13 @@ class Services(Page):
             ((f" {status.name}: ", "title"), (status.summary, "text")),
             ((" reason    ", "muted"), (status.reason, "text")),
             ((" next step ", "muted"), (status.next_step or f.NONE, "warn" if status.next_step else "muted")),
-            ((" needs     ", "muted"), (", ".join(status.depends) or "nothing", "text"), ("   restarts ", "muted"), (str(status.restarts), "text"), (f"   {details}", "muted")),
+            (
+                (" needs     ", "muted"),
+                (", ".join(status.depends) or "nothing", "text"),
+                ("   restarts ", "muted"),
+                (str(status.restarts), "text"),
+                (f"   {details}", "muted"),
+            ),
         ]
         self.query_one("#detail", LineView).set_lines(lines)
 
@@ -72,4 +83,6 @@ class Services(Page):
         status = self._current()
         if status is not None:
             self.say(f"restarting {status.name}")
-            self.spark.flows.start(self.spark.flows.do("service.restart", {"name": status.name}, f"{status.name} was restarted"), "restart")
+            self.spark.flows.start(
+                self.spark.flows.do("service.restart", {"name": status.name}, f"{status.name} was restarted"), "restart"
+            )

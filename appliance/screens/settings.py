@@ -26,7 +26,12 @@ class Settings(Page):
 
     def body(self) -> Iterable[Widget]:
         """The table, and the meaning of the key under the cursor."""
-        yield Grid((Column("key", 30), Column("value", 18), Column("default", 18, least=100), Column("from")), "Settings", id="settings", empty="reading")
+        yield Grid(
+            (Column("key", 30), Column("value", 18), Column("default", 18, least=100), Column("from")),
+            "Settings",
+            id="settings",
+            empty="reading",
+        )
         yield LineView("Meaning", id="detail")
 
     def refresh_all(self) -> None:
@@ -57,7 +62,12 @@ class Settings(Page):
         if row is not None:
             env = f"Environment variable {row['env']}" if row["env"] else "no environment variable"
             self.query_one("#detail", LineView).set_lines(
-                [((f" {row['meaning']}", "text"),), ((f" {env}", "muted"),), ((f" {row['origin']}: ", "muted"), (scalar(row["value"]), "accent")), ((" A change holds from the next start on.", "muted"),)]
+                [
+                    ((f" {row['meaning']}", "text"),),
+                    ((f" {env}", "muted"),),
+                    ((f" {row['origin']}: ", "muted"), (scalar(row["value"]), "accent")),
+                    ((" A change holds from the next start on.", "muted"),),
+                ]
             )
 
     def on_grid_chosen(self) -> None:
@@ -72,8 +82,14 @@ class Settings(Page):
 
     async def _change(self, key: str) -> None:
         row = next(row for row in self._rows if row["key"] == key)
-        kind = {"type": "string", "description": row["meaning"], "default": "" if row["value"] is None else scalar(row["value"])}
+        kind = {
+            "type": "string",
+            "description": row["meaning"],
+            "default": "" if row["value"] is None else scalar(row["value"]),
+        }
         answer = await self.spark.flows.ask(key, {"value": kind}, ["value"])
         if answer is not None:
-            await self.spark.flows.do("config.set", {"key": key, "value": answer["value"]}, f"{key} = {answer['value']} from the next start on")
+            await self.spark.flows.do(
+                "config.set", {"key": key, "value": answer["value"]}, f"{key} = {answer['value']} from the next start on"
+            )
             await self._read()

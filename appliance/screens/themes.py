@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from rich.style import Style
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from appliance.screens.glyphs import Caps, Colours
 
@@ -37,9 +37,54 @@ class Look:
     track: str
 
 
-DARK = Look("dark", "#10141b", "#d5dde8", "#718096", "#58c4f6", "#5bd28b", "#f2c14e", "#ff6e6e", "#2c3a4d", "#1b2635", "#d5dde8", "#24476b", "#ffffff", "#27313f")
-LIGHT = Look("light", "#fbfcfd", "#1d2733", "#66748a", "#0a66c2", "#18763a", "#8f5f00", "#c3202c", "#c3ced9", "#e3eaf1", "#1d2733", "#cde2f8", "#0b1a29", "#dde5ec")
-CONSOLE = Look("console-16", "black", "white", "bright_black", "bright_cyan", "bright_green", "bright_yellow", "bright_red", "bright_black", "blue", "bright_white", "cyan", "black", "bright_black")
+DARK = Look(
+    "dark",
+    "#10141b",
+    "#d5dde8",
+    "#718096",
+    "#58c4f6",
+    "#5bd28b",
+    "#f2c14e",
+    "#ff6e6e",
+    "#2c3a4d",
+    "#1b2635",
+    "#d5dde8",
+    "#24476b",
+    "#ffffff",
+    "#27313f",
+)
+LIGHT = Look(
+    "light",
+    "#fbfcfd",
+    "#1d2733",
+    "#66748a",
+    "#0a66c2",
+    "#18763a",
+    "#8f5f00",
+    "#c3202c",
+    "#c3ced9",
+    "#e3eaf1",
+    "#1d2733",
+    "#cde2f8",
+    "#0b1a29",
+    "#dde5ec",
+)
+CONSOLE = Look(
+    "console-16",
+    "black",
+    "white",
+    "bright_black",
+    "bright_cyan",
+    "bright_green",
+    "bright_yellow",
+    "bright_red",
+    "bright_black",
+    "blue",
+    "bright_white",
+    "cyan",
+    "black",
+    "bright_black",
+)
 LOOKS = {look.name: look for look in (DARK, LIGHT, CONSOLE)}
 
 
@@ -68,11 +113,7 @@ def style_of(look: Look, role: Role) -> Style:
 def textual_theme(look: Look) -> Theme:
     """The same for Textual's own widgets (inputs)."""
     if look is CONSOLE:
-        plain = dict.fromkeys(("secondary", "warning", "error", "success", "accent"), "ansi_cyan")
-        return Theme(
-            "spark-console-16", primary="ansi_cyan", foreground="ansi_white", background="ansi_black", surface="ansi_black", panel="ansi_black",
-            dark=True, ansi=True, **plain,
-        )  # fmt: skip
+        return replace(BUILTIN_THEMES["ansi-dark"], name="spark-console-16")
     return Theme(
         f"spark-{look.name}", primary=look.accent, secondary=look.accent, accent=look.accent, warning=look.warn, error=look.bad, success=look.ok,
         foreground=look.text, background=look.back, surface=look.back, panel=look.bar, dark=look is DARK,

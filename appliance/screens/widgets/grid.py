@@ -73,7 +73,13 @@ class Grid(LineView, can_focus=True):
         key: str
 
     def __init__(
-        self, columns: Sequence[Column], title: str | None = None, *, empty: str = "nothing to show", id: str | None = None, classes: str | None = None
+        self,
+        columns: Sequence[Column],
+        title: str | None = None,
+        *,
+        empty: str = "nothing to show",
+        id: str | None = None,
+        classes: str | None = None,
     ) -> None:
         super().__init__(title, id=id, classes=classes)
         self._columns = tuple(columns)
@@ -209,7 +215,10 @@ class Grid(LineView, can_focus=True):
         return widths
 
     def _header(self, widths: list[int]) -> Line:
-        return ((" ", "head"), *((self._fit(column.title, column, width), "head") for column, width in zip(self._columns, widths, strict=True)))
+        return (
+            (" ", "head"),
+            *((self._fit(column.title, column, width), "head") for column, width in zip(self._columns, widths, strict=True)),
+        )
 
     def _line(self, row: Row, widths: list[int], at_cursor: bool) -> Line:
         marked = at_cursor and (self.has_focus or self.highlight)

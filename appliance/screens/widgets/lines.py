@@ -41,7 +41,9 @@ class LineView(Widget):
         wrap_last: The last piece of a line that is too long is cut with an ellipsis.
     """
 
-    def __init__(self, title: str | None = None, *, role: Role = "text", id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self, title: str | None = None, *, role: Role = "text", id: str | None = None, classes: str | None = None
+    ) -> None:
         super().__init__(id=id, classes=classes)
         self.box_title = title
         self.box_note = ""
@@ -139,7 +141,9 @@ class LineView(Widget):
             segments.append(Segment(shown, style_of(self.look, role)))
             left -= min(used, left)
         if left > 0:
-            segments.append(Segment(" " * left, style_of(self.look, line[-1][1] if line and line[-1][1] in FILLING else self._role)))
+            segments.append(
+                Segment(" " * left, style_of(self.look, line[-1][1] if line and line[-1][1] in FILLING else self._role))
+            )
         return Strip(segments, width)
 
 

@@ -1,0 +1,90 @@
+"""A real appliance, and consoles on channels in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from appliance import config, paths
+from appliance.core.logs import LogRing
+from appliance.core.model import Actor, Role
+from appliance.runtime import Appliance
+from appliance.screens.app import SparkApp
+from appliance.screens.glyphs import Caps
+from appliance.session.manager import Session, Sessions
+from tests.session.rig import Memory, screen_of
+from tests.support import wait_for
+
+
+class Seen:
+    """One console, as its reader sees it."""
+
+    def __init__(self, session: Session, channel: Memory, size: tuple[int, int]) -> None:
+        self.session, self.channel, self.size = session, channel, size
+        self.run: asyncio.Future[str | None] = asyncio.Future()
+
+    @property
+    def app(self) -> SparkApp:
+        assert isinstance(self.session.app, SparkApp)
+        return self.session.app
+
+    @property
+    def display(self) -> str:
+        return "\n".join(screen_of(bytes(self.channel.written), *self.size))
+
+    async def shows(self, text: str) -> None:
+        try:
+            await wait_for(lambda: text in self.display, 15)
+        except AssertionError:
+            raise AssertionError(f"{text!r} is not on:\n{self.display}") from None
+
+    async def press(self, keys: str, then: str) -> None:
+        """Type, once the first page is there, and wait for a text."""
+        await wait_for(lambda: self.session.app is not None and self.app.page is not None and self.app.page.is_mounted)
+        self.session.feed(keys.encode())
+        await self.shows(then)
+
+    async def end(self) -> None:
+        self.session.end()
+        await asyncio.wait_for(asyncio.shield(self.run), 10)
+
+
+class Bench:
+    """The appliance and its consoles."""
+
+    def __init__(self, appliance: Appliance) -> None:
+        self.appliance = appliance
+        self.sessions = Sessions(self._make, appliance.console, appliance.presence, appliance.loop)
+
+    def _make(self, console: object, caps: Caps, driver_class: object) -> SparkApp:
+        return SparkApp(console, caps, "dark", driver_class)  # type: ignore[arg-type]
+
+    def open(self, caps: Caps | None = None, size: tuple[int, int] = (80, 24), role: Role = Role.admin) -> Seen:
+        channel = Memory()
+        session = self.sessions.create(Actor("ada", role, "console"), channel, caps or Caps(), size)
+        seen = Seen(session, channel, size)
+        seen.run = asyncio.ensure_future(self.sessions.run(session))
+        return seen
+
+    async def invoke(self, name: str, **args: object) -> object:
+        return await self.appliance.dispatcher.invoke(name, args, Actor("ada", Role.admin, "console"), confirm=True)
+
+
+@pytest.fixture
+async def bench(home: Path) -> AsyncIterator[Bench]:
+    """A running appliance that was set up."""
+    (home / "config.toml").write_text("[telemetry]\ninterval_seconds = 0.5\n")
+    where = paths.find()
+    where.make()
+    appliance = Appliance(config.load(where, os.environ), where, LogRing(), dict(os.environ))
+    appliance.start([])
+    assert appliance.supervisor is not None
+    await appliance.supervisor.settled()
+    bench = Bench(appliance)
+    await bench.invoke("setup.complete", admin="ada", password="correct horse")
+    yield bench
+    await appliance.stop()

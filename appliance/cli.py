@@ -103,7 +103,11 @@ def root() -> Root:
                 _start("run")
 
     group = Root("prime-spark", callback=click.pass_context(default), invoke_without_command=True, help=HELP)
-    group.params.append(click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."))
+    group.params.append(
+        click.Option(
+            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+        )
+    )
     return group
 
 

@@ -20,13 +20,54 @@ from appliance.paths import Paths
 from appliance.settings import Settings
 
 NOT_YET = frozenset(
-    "CONTROL_PC_IP SPARK_AGENT_IP EDGE_NAS_IP EDGE_ROUTER_IP PRIMECORE1_IP PRIMECORE2_IP PRIMECORE3_IP PRIMECORE4_IP "
-    "WIREGUARD_PORT WIREGUARD_INTERFACE VPN_SUBNET REDIS_LOCAL_PORT REDIS_PASSWORD REDIS_MAX_MEMORY REDIS_EVICTION_POLICY "
-    "SUPABASE_URL SUPABASE_KEY MINIO_ENDPOINT MINIO_ACCESS_KEY MINIO_SECRET_KEY MINIO_BUCKET OLLAMA_EDGE_URL "
-    "OLLAMA_CLOUD_URL OLLAMA_DEFAULT_MODEL API_HOST JWT_SECRET JWT_EXPIRATION_HOURS ADMIN_USERNAME ADMIN_PASSWORD POWER_MODE "
-    "BATTERY_LOW_THRESHOLD BATTERY_CRITICAL_THRESHOLD ROUTING_STRATEGY EDGE_TIMEOUT_SECONDS CLOUD_FALLBACK_ENABLED "
-    "MAX_RETRIES HEALTH_CHECK_INTERVAL KAFKA_BOOTSTRAP_SERVERS POSTGRES_HOST POSTGRES_PORT POSTGRES_USER "
-    "POSTGRES_PASSWORD MLFLOW_PORT AIRFLOW_PORT WAKE_WORDS SAMPLE_RATE".split()
+    [
+        "CONTROL_PC_IP",
+        "SPARK_AGENT_IP",
+        "EDGE_NAS_IP",
+        "EDGE_ROUTER_IP",
+        "PRIMECORE1_IP",
+        "PRIMECORE2_IP",
+        "PRIMECORE3_IP",
+        "PRIMECORE4_IP",
+        "WIREGUARD_PORT",
+        "WIREGUARD_INTERFACE",
+        "VPN_SUBNET",
+        "REDIS_LOCAL_PORT",
+        "REDIS_PASSWORD",
+        "REDIS_MAX_MEMORY",
+        "REDIS_EVICTION_POLICY",
+        "SUPABASE_URL",
+        "SUPABASE_KEY",
+        "MINIO_ENDPOINT",
+        "MINIO_ACCESS_KEY",
+        "MINIO_SECRET_KEY",
+        "MINIO_BUCKET",
+        "OLLAMA_EDGE_URL",
+        "OLLAMA_CLOUD_URL",
+        "OLLAMA_DEFAULT_MODEL",
+        "API_HOST",
+        "JWT_SECRET",
+        "JWT_EXPIRATION_HOURS",
+        "ADMIN_USERNAME",
+        "ADMIN_PASSWORD",
+        "POWER_MODE",
+        "BATTERY_LOW_THRESHOLD",
+        "BATTERY_CRITICAL_THRESHOLD",
+        "ROUTING_STRATEGY",
+        "EDGE_TIMEOUT_SECONDS",
+        "CLOUD_FALLBACK_ENABLED",
+        "MAX_RETRIES",
+        "HEALTH_CHECK_INTERVAL",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "POSTGRES_HOST",
+        "POSTGRES_PORT",
+        "POSTGRES_USER",
+        "POSTGRES_PASSWORD",
+        "MLFLOW_PORT",
+        "AIRFLOW_PORT",
+        "WAKE_WORDS",
+        "SAMPLE_RATE",
+    ]
 )
 """Documented environment names that this version has no reader for; `config check` says so where one is set."""
 
@@ -57,7 +98,9 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.", "mend that line; `prime-spark config init` shows a valid file.") from error
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}.", "mend that line; `prime-spark config init` shows a valid file."
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.", "save it as UTF-8.") from error
     except OSError as error:
@@ -128,7 +171,12 @@ def _leaves(document: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tu
 
 
 def _merge(
-    into: dict[str, Any], document: Mapping[str, Any], origins: dict[tuple[str, ...], str], path: Path, text: str, prefix: tuple[str, ...]
+    into: dict[str, Any],
+    document: Mapping[str, Any],
+    origins: dict[tuple[str, ...], str],
+    path: Path,
+    text: str,
+    prefix: tuple[str, ...],
 ) -> None:
     for name, value in document.items():
         key = (*prefix, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def _template_lines(group: type[BaseModel]) -> Iterator[str]:
 def write_new(path: Path) -> None:
     """Write the template. Raises ConfigError where the file exists."""
     if path.exists():
-        raise ConfigError(f"{path} exists; it is left as it is.", f"edit it, or move it away and run this again.")
+        raise ConfigError(f"{path} exists; it is left as it is.", "edit it, or move it away and run this again.")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(path, template().encode())
 
@@ -91,7 +92,7 @@ def change(paths: Paths, key: str, value: str, environ: Mapping[str, str]) -> No
     parts = tuple(key.split("."))
     text = paths.config.read_text(encoding="utf-8") if paths.config.exists() else ""
     probe = f"{'.'.join(parts)} = {_literal(value)}\n"
-    config.check_keys(config.tomllib.loads(probe), paths.config, probe)
+    config.check_keys(tomllib.loads(probe), paths.config, probe)
     try:
         document = tomlkit.parse(text)
     except TOMLKitError as error:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from appliance import config, paths
 from appliance.core import logs
 from appliance.core.model import Actor
@@ -38,9 +40,7 @@ FIRST_PAINT = 5.0
 def console(environ: Mapping[str, str]) -> int:
     """Run the appliance with a console on this terminal, or attach; returns the exit code."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(
-            "error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.", file=sys.stderr
-        )
+        click.echo("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.", err=True)
         return 2
     return _locked(environ, _run_console, on_held=_attach, stderr=False)
 
@@ -64,16 +64,16 @@ def _locked(
         if not lock.take():
             return on_held(where, lock, environ)
     except ConfigError as error:
-        print(error_text(error), file=sys.stderr)
+        click.echo(error_text(error), err=True)
         return error.exit_code
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}.\nnext: make it writable, or set PRIME_SPARK_HOME.", file=sys.stderr)
+        click.echo(f"error: {error.filename}: {error.strerror}.\nnext: make it writable, or set PRIME_SPARK_HOME.", err=True)
         return 1
     try:
         ring = logs.configure(settings.log.level, settings.log.format, where.log_file, stderr=stderr)
         return asyncio.run(mode(settings, where, ring, environ))
     except ApplianceError as error:
-        print(error_text(error), file=sys.stderr)
+        click.echo(error_text(error), err=True)
         return error.exit_code
     finally:
         lock.release()
@@ -90,8 +90,8 @@ def _attach(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
 
 def _say_held(_: Paths, lock: Lock, __: Mapping[str, str]) -> int:
     pid = lock.holder()
-    print(f"error: an appliance runs here already (process {pid or 'unknown'}).", file=sys.stderr)
-    print("next: use `prime-spark` in a terminal to attach to it, or stop it: prime-spark appliance stop", file=sys.stderr)
+    click.echo(f"error: an appliance runs here already (process {pid or 'unknown'}).", err=True)
+    click.echo("next: use `prime-spark` in a terminal to attach to it, or stop it: prime-spark appliance stop", err=True)
     return 1
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,11 @@ from appliance.core.clock import SystemClock
 from appliance.core.console import Console
 from appliance.core.devices import DeviceService
 from appliance.core.dispatch import Dispatcher
-from appliance.core.events import HealthChanged, InferenceCompleted, new_id
+from appliance.core.events import HealthChanged, InferenceCompleted
 from appliance.core.inference.service import InferenceService
 from appliance.core.jobs import Jobs
 from appliance.core.logs import LogRing
-from appliance.core.model import Actor, InferenceResult, Role, ServiceStatus
+from appliance.core.model import Actor, InferenceResult, ServiceStatus
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Service
 from appliance.core.presence import Presence

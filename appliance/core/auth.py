@@ -49,7 +49,7 @@ class Accounts:
                 return user
         raise NotFoundError(f"No user is called {name!r}.", "list them with `prime-spark user list`.")
 
-    async def add(self, name: str, role: Role, password: str = "") -> UserInfo:  # noqa: S107
+    async def add(self, name: str, role: Role, password: str = "") -> UserInfo:
         """Create an account; without a password only keys open it.
 
         Raises:

@@ -73,9 +73,7 @@ class Subscription:
 
     def status(self) -> QueueStatus:
         """Depth, capacity and drops, for the console."""
-        return QueueStatus(
-            self.name, len(self._queue), self._capacity, self._delivered, self._dropped, self._policy.value
-        )
+        return QueueStatus(self.name, len(self._queue), self._capacity, self._delivered, self._dropped, self._policy.value)
 
     def close(self) -> None:
         """Leave the bus."""

@@ -70,7 +70,9 @@ class Console:
         work = self._dispatcher.invoke(name, args or {}, self.actor, confirm=confirm)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._core))
 
-    def watch(self, sections: Iterable[Section], callback: Callable[[frozenset[Section]], None], min_interval: float = 0.1) -> Watch:
+    def watch(
+        self, sections: Iterable[Section], callback: Callable[[frozenset[Section]], None], min_interval: float = 0.1
+    ) -> Watch:
         """Be told of changes, on the core's thread: `callback` must only post a message."""
         watch = self.state.watch(sections, callback, min_interval)
         self._watches.append(watch)
@@ -78,7 +80,9 @@ class Console:
 
     def show(self, screen: str, columns: int, rows: int) -> None:
         """Tell the others what this console shows."""
-        self._core.call_soon_threadsafe(lambda: self._presence.change(self.session_id, screen=screen, columns=columns, rows=rows))
+        self._core.call_soon_threadsafe(
+            lambda: self._presence.change(self.session_id, screen=screen, columns=columns, rows=rows)
+        )
 
     def close(self) -> None:
         """Drop all watches; more than once is fine."""

@@ -56,7 +56,9 @@ class DeviceService:
         devices: tuple[Device, ...] = self._state.get(Section.devices).value or ()
         ill = [device for device in devices if device.health in {Health.degraded, Health.unhealthy}]
         if ill:
-            return HealthReport(Health.degraded, "; ".join(f"{device.name}: {device.reason}" for device in ill), ill[0].next_step)
+            return HealthReport(
+                Health.degraded, "; ".join(f"{device.name}: {device.reason}" for device in ill), ill[0].next_step
+            )
         there = sum(device.health is Health.healthy for device in devices)
         return HealthReport(Health.healthy, f"{there} of {len(devices)} kinds of hardware are there")
 

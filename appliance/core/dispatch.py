@@ -125,7 +125,7 @@ class Dispatcher:
             raise self._unexpected(action, error) from error
 
     def _unexpected(self, action: Action, error: Exception) -> ActionError:
-        log.exception("action %s failed", action.name)
+        log.error("action %s failed", action.name, exc_info=error)
         return ActionError(f"{action.name} failed: {type(error).__name__}: {error}", "see the log for where.")
 
 

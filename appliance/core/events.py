@@ -143,9 +143,7 @@ class Noted(Event, frozen=True, kw_only=True):
     attributes: dict[str, Any] = {}
 
 
-EVENT_TYPES: dict[str, type[Event]] = {
-    cls.type: cls for cls in (HostMetrics, InferenceCompleted, HealthChanged, Noted)
-}
+EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (HostMetrics, InferenceCompleted, HealthChanged, Noted)}
 """Every event type by its type name."""
 
 

@@ -106,7 +106,9 @@ class Jobs:
         if task is None or job.state in ENDED:
             raise ConflictError(f"The job {job.name} has ended ({job.state.value}).", "there is nothing to cancel.")
         task.cancel()
-        return await self.wait(job.job_id)
+        await asyncio.wait({task})
+        await self._cancelled_unstarted(job.job_id)
+        return self.get(job.job_id)
 
     async def stop(self, deadline: float) -> None:
         """Cancel all jobs and wait up to `deadline` seconds."""
@@ -115,6 +117,14 @@ class Jobs:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=deadline)
+        for job_id in list(self._tasks):
+            await self._cancelled_unstarted(job_id)
+
+    async def _cancelled_unstarted(self, job_id: str) -> None:
+        """A task that is cancelled before its first step never runs: its job ends here."""
+        if self._jobs[job_id].state not in ENDED:
+            self._tasks.pop(job_id, None)
+            await self._finish(job_id, state=JobState.cancelled, error="cancelled before it began")
 
     def change(self, job_id: str, **changes: Any) -> None:
         """Change a running job's status on the screen only."""
@@ -153,7 +163,8 @@ class Jobs:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, body = excluded.body",
+                "INSERT INTO jobs VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, body = excluded.body",
                 (job.job_id, job.state.value, job.created, body),
             )
             connection.execute(

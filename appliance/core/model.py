@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 
-class Role(IntEnum):
-    """What an actor may do; a higher role includes the lower ones."""
+class Role(StrEnum):
+    """What an actor may do; a higher role includes the lower ones, and compares as greater."""
 
-    viewer = 1
-    operator = 2
-    admin = 3
+    viewer = "viewer"
+    operator = "operator"
+    admin = "admin"
+
+    @property
+    def rank(self) -> int:
+        """0 for the lowest."""
+        return ("viewer", "operator", "admin").index(self.value)
+
+    def __lt__(self, other: str) -> bool:
+        return self.rank < Role(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= Role(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > Role(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= Role(other).rank
 
 
 class Health(StrEnum):

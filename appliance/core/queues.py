@@ -17,7 +17,7 @@ class QueueService:
 
     name = "spine"
     summary = "Carries events to their subscribers and shows the queues"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, bus: Bus, more: Callable[[], tuple[QueueStatus, ...]], state: LiveState) -> None:
         self._bus = bus

@@ -43,8 +43,7 @@ class Supervisor:
         self._policy = policy or Policy()
         self._on_change = on_change
         self._units = {
-            service.name: Supervised(service, self._policy, clock, self._published, self.phase_of)
-            for service in self._order
+            service.name: Supervised(service, self._policy, clock, self._published, self.phase_of) for service in self._order
         }
         self._changed = asyncio.Event()
         self._stopping = False
@@ -132,4 +131,3 @@ def _visit(service: Service, by_name: dict[str, Service], done: dict[str, Servic
             raise ValueError(f"{service.name} depends on {name}, which is not a service")
         _visit(by_name[name], by_name, done, (*path, service.name))
     done[service.name] = service
-

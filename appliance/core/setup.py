@@ -14,7 +14,7 @@ class SetupService:
 
     name = "accounts"
     summary = "Users, roles and keys"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, accounts: Accounts, state: LiveState, device_id: str) -> None:
         self._accounts = accounts
@@ -41,5 +41,7 @@ class SetupService:
         """Degraded before there is an administrator: nobody can come in over SSH."""
         users = await self._accounts.users()
         if not any(user.role is Role.admin for user in users):
-            return HealthReport(Health.degraded, "no administrator yet: SSH is closed", "finish the first-run set-up on the console.")
+            return HealthReport(
+                Health.degraded, "no administrator yet: SSH is closed", "finish the first-run set-up on the console."
+            )
         return HealthReport(Health.healthy, f"{len(users)} users")

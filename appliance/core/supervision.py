@@ -93,7 +93,7 @@ class Supervised:
             except AbsentError as error:
                 self._set(Phase.running, HealthReport(Health.absent, error.message, error.next_step))
                 await asyncio.sleep(self._policy.absent_retry)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 whatever a service raises is told, and it is started again
                 await self._rest(error)
 
     async def _dependencies(self) -> None:
@@ -143,7 +143,9 @@ class Supervised:
             async with asyncio.timeout(self._policy.probe_deadline):
                 report = await self.service.health()
         except TimeoutError:
-            report = HealthReport(Health.unhealthy, f"no answer to the health probe in {self._policy.probe_deadline:g} s", "see the log.")
+            report = HealthReport(
+                Health.unhealthy, f"no answer to the health probe in {self._policy.probe_deadline:g} s", "see the log."
+            )
         except ApplianceError as error:
             report = HealthReport(Health.unhealthy, error.message, error.next_step)
         except Exception as error:

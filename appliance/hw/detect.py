@@ -31,7 +31,9 @@ def accelerator(root: Path) -> Device:
     found = sorted((root / "dev").glob("hailo*"))
     if found:
         return Device("accelerator", found[0].name, Health.healthy, f"/dev/{found[0].name} is there")
-    return Device("accelerator", "Hailo", Health.absent, "no /dev/hailo* device", "fit the Hailo-8 and run: sudo apt install hailo-all")
+    return Device(
+        "accelerator", "Hailo", Health.absent, "no /dev/hailo* device", "fit the Hailo-8 and run: sudo apt install hailo-all"
+    )
 
 
 def microphone(root: Path) -> Device:
@@ -42,7 +44,9 @@ def microphone(root: Path) -> Device:
             return Device("microphone", "ReSpeaker 4-Mic Array", Health.healthy, f"on USB {product.parent.name}")
     captures = [line for line in _text(root / "proc/asound/pcm").splitlines() if "capture" in line]
     if captures:
-        return Device("microphone", captures[0].split(":")[1].strip(), Health.healthy, "an ALSA capture device, not a ReSpeaker")
+        return Device(
+            "microphone", captures[0].split(":")[1].strip(), Health.healthy, "an ALSA capture device, not a ReSpeaker"
+        )
     return Device("microphone", "ReSpeaker", Health.absent, "no capture device", "plug the ReSpeaker array into a USB port.")
 
 
@@ -53,7 +57,9 @@ def ups(root: Path) -> Device:
             charge = _text(supply / "capacity")
             return Device("ups", supply.name, Health.healthy, f"{charge} % charged" if charge else "tells no charge")
     reason = "no battery in /sys/class/power_supply; on mains or not is unknown"
-    return Device("ups", "UPS", Health.absent, reason, "connect a UPS that the kernel knows; other kinds come with power management.")
+    return Device(
+        "ups", "UPS", Health.absent, reason, "connect a UPS that the kernel knows; other kinds come with power management."
+    )
 
 
 def bus(root: Path, kind: str, pattern: str, name: str, fix: str) -> Device:
@@ -70,7 +76,13 @@ def keyboard(root: Path) -> Device:
         if "kbd" in block and "EV=120013" in block:
             name = next((line[9:].strip('"') for line in block.splitlines() if line.startswith("N: Name=")), "keyboard")
             return Device("keyboard", name, Health.healthy, "usable for headless shortcuts")
-    return Device("keyboard", "USB keyboard", Health.absent, "no keyboard among the input devices", "plug one in, or use the console over SSH.")
+    return Device(
+        "keyboard",
+        "USB keyboard",
+        Health.absent,
+        "no keyboard among the input devices",
+        "plug one in, or use the console over SSH.",
+    )
 
 
 def _text(path: Path) -> str:

@@ -67,4 +67,6 @@ class OnnxAccelerator:
         try:
             return OnnxModel(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # the runtime's exceptions have no public base of their own
-            raise ModelError(f"{path} is not a usable ONNX model: {str(error).splitlines()[0]}", "fetch it again: make setup") from error
+            raise ModelError(
+                f"{path} is not a usable ONNX model: {str(error).splitlines()[0]}", "fetch it again: make setup"
+            ) from error

@@ -14,9 +14,15 @@ from appliance.screens.themes import Role
 from appliance.screens.widgets.lines import Line, LineView, Piece, width_of
 
 TABS = (
-    ("1", "overview", "Overview"), ("2", "services", "Services"), ("3", "inference", "Inference"), ("4", "jobs", "Jobs"),
-    ("5", "logs", "Logs"), ("6", "alerts", "Alerts"), ("7", "audit", "Audit"), ("8", "settings", "Settings"),
-)  # fmt: skip
+    ("1", "overview", "Overview"),
+    ("2", "services", "Services"),
+    ("3", "inference", "Inference"),
+    ("4", "jobs", "Jobs"),
+    ("5", "logs", "Logs"),
+    ("6", "alerts", "Alerts"),
+    ("7", "audit", "Audit"),
+    ("8", "settings", "Settings"),
+)
 """(key, page, title), left to right."""
 MESSAGE_TIME = 8.0
 """Seconds that a message stays in the footer."""
@@ -44,7 +50,8 @@ class Header(LineView):
             *self._health(),
             *self._alerts(),
         ]
-        who = f"{actor.name} {actor.role.name}  {len(sessions)} console{'s' if len(sessions) != 1 else ''}  {time.strftime('%H:%M:%S')} "
+        here = f"{len(sessions)} console{'s' if len(sessions) != 1 else ''}"
+        who = f"{actor.name} {actor.role.name}  {here}  {time.strftime('%H:%M:%S')} "
         room = self.size.width - width_of(tuple(left)) - len(who)
         if room < 1:
             who, room = time.strftime("%H:%M ", time.localtime()), 0

@@ -177,9 +177,11 @@ class Palette(Dialog):
     """All actions, narrowed by typing; dismissed with the chosen one's name."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", show=False, priority=True), Binding("down", "move(1)", show=False, priority=True),
-        Binding("pageup", "move(-12)", show=False, priority=True), Binding("pagedown", "move(12)", show=False, priority=True),
-    ]  # fmt: skip
+        Binding("up", "move(-1)", show=False, priority=True),
+        Binding("down", "move(1)", show=False, priority=True),
+        Binding("pageup", "move(-12)", show=False, priority=True),
+        Binding("pagedown", "move(12)", show=False, priority=True),
+    ]
     AUTO_FOCUS = "Input"
 
     def __init__(self, actions: Sequence[ActionInfo]) -> None:
@@ -240,9 +242,12 @@ class Reader(Dialog):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,enter,question_mark", "cancel", show=False), Binding("up,k", "scroll(-1)", show=False), Binding("down,j", "scroll(1)", show=False),
-        Binding("pageup", "scroll(-10)", show=False), Binding("pagedown,space", "scroll(10)", show=False),
-    ]  # fmt: skip
+        Binding("q,enter,question_mark", "cancel", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "scroll(-10)", show=False),
+        Binding("pagedown,space", "scroll(10)", show=False),
+    ]
 
     def __init__(self, title: str, lines: Sequence[Line]) -> None:
         super().__init__(classes="wide")

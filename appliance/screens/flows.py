@@ -205,6 +205,6 @@ def lines_of(value: Any, indent: int = 0) -> list[Line]:
 
 def scalar(value: Any) -> str:
     """One value as text."""
-    if value is None or value == [] or value == {}:
+    if value is None or value in ([], {}):
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

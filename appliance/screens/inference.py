@@ -128,7 +128,10 @@ class Inference(Page):
                 ((result.source, "title"),),
                 (
                     (
-                        f"{result.width} x {result.height}, {result.model} {result.model_version} on {result.backend}, model {result.inference_time_ms:.0f} ms, in all {result.total_time_ms:.0f} ms",
+                        (
+                            f"{result.width} x {result.height}, {result.model} {result.model_version} on {result.backend}, "
+                            f"model {result.inference_time_ms:.0f} ms, in all {result.total_time_ms:.0f} ms"
+                        ),
                         "muted",
                     ),
                 ),

@@ -28,9 +28,19 @@ class Services(Page):
     def body(self) -> Iterable[Widget]:
         """The table, and all of the one under the cursor."""
         yield Grid(
-            (Column("service", 10), Column("health", 11), Column("reason"), Column("phase", 8), Column("restarts", 8, "right", 100), Column("since", 11), Column("checked", 8, "right", 100)),
-            "Services", id="services", empty="starting",
-        )  # fmt: skip
+            (
+                Column("service", 10),
+                Column("health", 11),
+                Column("reason"),
+                Column("phase", 8),
+                Column("restarts", 8, "right", 100),
+                Column("since", 11),
+                Column("checked", 8, "right", 100),
+            ),
+            "Services",
+            id="services",
+            empty="starting",
+        )
         yield LineView("Detail", id="detail")
 
     def show(self, sections: frozenset[Section]) -> None:

@@ -12,9 +12,25 @@ from textual.theme import BUILTIN_THEMES, Theme
 from appliance.screens.glyphs import Caps, Colours
 
 Role = Literal[
-    "text", "muted", "accent", "ok", "warn", "bad", "title", "border", "bar", "bar-key", "bar-muted", "tab", "tab-on", "selected", "track",
-    "spark", "head", "sim",
-]  # fmt: skip
+    "text",
+    "muted",
+    "accent",
+    "ok",
+    "warn",
+    "bad",
+    "title",
+    "border",
+    "bar",
+    "bar-key",
+    "bar-muted",
+    "tab",
+    "tab-on",
+    "selected",
+    "track",
+    "spark",
+    "head",
+    "sim",
+]
 
 
 @dataclass(frozen=True)
@@ -97,13 +113,25 @@ def look_for(caps: Caps, wanted: str) -> Look:
 def style_of(look: Look, role: Role) -> Style:
     """The style of a role."""
     fore: dict[str, tuple[str, str, bool]] = {
-        "text": (look.text, look.back, False), "muted": (look.muted, look.back, False), "accent": (look.accent, look.back, False),
-        "ok": (look.ok, look.back, False), "warn": (look.warn, look.back, True), "bad": (look.bad, look.back, True),
-        "title": (look.accent, look.back, True), "border": (look.border, look.back, False), "head": (look.muted, look.back, True),
-        "bar": (look.bar_text, look.bar, False), "bar-key": (look.accent, look.bar, True), "bar-muted": (look.muted, look.bar, False),
-        "tab": (look.muted, look.back, False), "tab-on": (look.select_text, look.select, True), "selected": (look.select_text, look.select, False),
-        "track": (look.track, look.back, False), "spark": (look.accent, look.back, False), "sim": ("black", look.warn, True),
-    }  # fmt: skip
+        "text": (look.text, look.back, False),
+        "muted": (look.muted, look.back, False),
+        "accent": (look.accent, look.back, False),
+        "ok": (look.ok, look.back, False),
+        "warn": (look.warn, look.back, True),
+        "bad": (look.bad, look.back, True),
+        "title": (look.accent, look.back, True),
+        "border": (look.border, look.back, False),
+        "head": (look.muted, look.back, True),
+        "bar": (look.bar_text, look.bar, False),
+        "bar-key": (look.accent, look.bar, True),
+        "bar-muted": (look.muted, look.bar, False),
+        "tab": (look.muted, look.back, False),
+        "tab-on": (look.select_text, look.select, True),
+        "selected": (look.select_text, look.select, False),
+        "track": (look.track, look.back, False),
+        "spark": (look.accent, look.back, False),
+        "sim": ("black", look.warn, True),
+    }
     if look is CONSOLE and role == "bar-muted":
         return Style(color="white", bgcolor=look.bar)
     color, back, bold = fore[role]
@@ -115,6 +143,16 @@ def textual_theme(look: Look) -> Theme:
     if look is CONSOLE:
         return replace(BUILTIN_THEMES["ansi-dark"], name="spark-console-16")
     return Theme(
-        f"spark-{look.name}", primary=look.accent, secondary=look.accent, accent=look.accent, warning=look.warn, error=look.bad, success=look.ok,
-        foreground=look.text, background=look.back, surface=look.back, panel=look.bar, dark=look is DARK,
-    )  # fmt: skip
+        f"spark-{look.name}",
+        primary=look.accent,
+        secondary=look.accent,
+        accent=look.accent,
+        warning=look.warn,
+        error=look.bad,
+        success=look.ok,
+        foreground=look.text,
+        background=look.back,
+        surface=look.back,
+        panel=look.bar,
+        dark=look is DARK,
+    )

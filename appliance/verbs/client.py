@@ -59,7 +59,9 @@ class SocketClient:
         try:
             answer = self._client().request(method, path, content=None if body is None else msgspec.json.encode(body))
         except httpx.ConnectError as error:
-            raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.") from error
+            raise NotRunningError(
+                "No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`."
+            ) from error
         except httpx.HTTPError as error:
             raise NotRunningError(f"The appliance stopped answering: {error}.", "see its log.") from error
         document = msgspec.json.decode(answer.content)
@@ -74,7 +76,9 @@ class SocketClient:
             raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.")
         if self._http is None:
             transport = httpx.HTTPTransport(uds=socket_address(self._path))
-            self._http = httpx.Client(transport=transport, base_url="http://appliance", timeout=httpx.Timeout(LONG, connect=5.0))
+            self._http = httpx.Client(
+                transport=transport, base_url="http://appliance", timeout=httpx.Timeout(LONG, connect=5.0)
+            )
         return self._http
 
 

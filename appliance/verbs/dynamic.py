@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from appliance.errors import ConfirmationRequiredError
 from appliance.verbs import render
 from appliance.verbs.context import Context
 
-TYPES: dict[str, click.ParamType] = {"integer": click.INT, "number": click.FLOAT, "boolean": click.BOOL, "string": click.STRING}
+TYPES: dict[str, click.ParamType[Any]] = {
+    "integer": click.INT,
+    "number": click.FLOAT,
+    "boolean": click.BOOL,
+    "string": click.STRING,
+}
 
 
 def noun_group(noun: str, actions: Iterable[ActionInfo]) -> click.Group:
@@ -35,7 +41,9 @@ def command(action: ActionInfo) -> click.Command:
         params.append(click.Option(["--yes"], is_flag=True, help="Do not ask for confirmation."))
     verb = action.name.partition(".")[2]
     text = f"{action.summary}.\n\nNeeds the role {action.role}."
-    return click.Command(verb, params=params, help=text, short_help=action.summary, callback=_callback(action), hidden=action.hidden)
+    return click.Command(
+        verb, params=params, help=text, short_help=action.summary, callback=_callback(action), hidden=action.hidden
+    )
 
 
 def parameter(name: str, schema: dict[str, Any], required: bool, positional: bool) -> click.Parameter:
@@ -51,9 +59,15 @@ def parameter(name: str, schema: dict[str, Any], required: bool, positional: boo
     default = schema.get("default")
     note = "" if secret or default in (None, "", []) else f" Default: {default}."
     return click.Option(
-        [flag, name], type=form, multiple=listed, required=required and not secret, help=f"{schema.get('description', '')}.{note}",
-        prompt=secret and required, hide_input=secret, confirmation_prompt=secret,
-    )  # fmt: skip
+        [flag, name],
+        type=form,
+        multiple=listed,
+        required=required and not secret,
+        help=f"{schema.get('description', '')}.{note}",
+        prompt=secret and required,
+        hide_input=secret,
+        confirmation_prompt=secret,
+    )
 
 
 def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -66,8 +80,10 @@ def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _callback(action: ActionInfo) -> Any:
     @click.pass_obj
-    def run(context: Context, as_json: bool, yes: bool = False, **given: Any) -> None:
-        args = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value not in (None, ())}
+    def run(context: Context, /, as_json: bool, yes: bool = False, **given: Any) -> None:
+        args = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value not in (None, ())
+        }
         if "paths" in args:
             args["paths"] = [str(Path(path).absolute()) for path in args["paths"]]
         result = confirmed(context, action.name, args, yes=yes)
@@ -85,7 +101,7 @@ def confirmed(context: Context, name: str, args: dict[str, Any], *, yes: bool) -
     try:
         return context.client.invoke(name, args, confirm=yes)
     except ConfirmationRequiredError as error:
-        if context.client.local or not click.get_text_stream("stdin").isatty():
+        if context.client.local or not sys.stdin.isatty():
             raise
         if not click.confirm(error.message):
             raise

@@ -12,7 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 MARKS = {"healthy": "ok", "degraded": "!", "unhealthy": "X", "absent": "-"}
-STYLES = {"healthy": "green", "ok": "green", "degraded": "yellow", "warning": "yellow", "unhealthy": "red", "failed": "red", "firing": "red"}
+STYLES = {
+    "healthy": "green",
+    "ok": "green",
+    "degraded": "yellow",
+    "warning": "yellow",
+    "unhealthy": "red",
+    "failed": "red",
+    "firing": "red",
+}
 TIMES = {"time", "since", "created", "started", "ended", "checked", "updated", "resolved_at", "silenced_until"}
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -143,5 +151,5 @@ def host_lines(sample: dict[str, Any]) -> dict[str, Any]:
         "disk": f"{percent('disk_usage')}, {sample['disk_free'] / 2**30:.1f} GiB free",
         "temperature": f"{heat}   throttled {flags}",
         "up": f"{sample['uptime_s'] / 3600:.1f} h",
-        "this process": f"{sample['process_rss'] / 2**20:.0f} MiB, {'–' if sample['process_cpu'] is None else format(sample['process_cpu'], '.1f')} % of a core",
+        "this process": f"{sample['process_rss'] / 2**20:.0f} MiB, {cell('', sample['process_cpu'])} % of a core",
     }

@@ -101,7 +101,12 @@ def _say_outcome(context: Context, outcome: dict[str, Any], *, draw: bool) -> No
 
 
 def _draw(context: Context, result: dict[str, Any]) -> None:
-    wanted = {"result_id": result["result_id"], "columns": min(context.width, 120), "rows": 30, "mode": picture_mode(context.environ)}
+    wanted = {
+        "result_id": result["result_id"],
+        "columns": min(context.width, 120),
+        "rows": 30,
+        "mode": picture_mode(context.environ),
+    }
     try:
         context.say(context.client.invoke("inference.preview", wanted)["text"])
     except (NotFoundError, InferenceError) as error:
@@ -144,7 +149,14 @@ def config_check(context: Context, as_json: bool) -> None:
     config.load(context.paths, context.environ)
     unread = config.unread_variables(context.environ)
     if as_json:
-        context.json({"valid": True, "file": str(context.paths.config), "exists": context.paths.config.exists(), "unread_variables": unread})
+        context.json(
+            {
+                "valid": True,
+                "file": str(context.paths.config),
+                "exists": context.paths.config.exists(),
+                "unread_variables": unread,
+            }
+        )
         return
     there = "valid" if context.paths.config.exists() else "not there: every setting stands at its default"
     context.say(f"{context.paths.config}: {there}")
@@ -203,7 +215,9 @@ def audit_verify(context: Context, as_json: bool) -> None:
     elif verdict["intact"]:
         context.say(f"intact: {verdict['rows']} rows, {verdict['first_seq']} to {verdict['last_seq']}")
     if not verdict["intact"]:
-        raise ApplianceError(f"The audit log was altered: {verdict['problem']}.", "keep a copy of the database and find out who did it.")
+        raise ApplianceError(
+            f"The audit log was altered: {verdict['problem']}.", "keep a copy of the database and find out who did it."
+        )
 
 
 @click.command("doctor")

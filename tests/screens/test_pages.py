@@ -118,7 +118,7 @@ async def test_odd_sizes_harm_nothing(bench: Bench, size: tuple[int, int]) -> No
     for key, _, _ in TABS:
         seen.session.resize(*size)
         seen.session.feed(key.encode())
-        await wait_for(lambda key=key: seen.app._page == dict((k, p) for k, p, _ in TABS)[key])  # type: ignore[misc]
+        await wait_for(lambda key=key: seen.app._page == {k: p for k, p, _ in TABS}[key])  # type: ignore[misc]
         seen.session.resize(80, 24)
     await seen.press("1", "Host")
     assert not seen.run.done()

@@ -55,7 +55,9 @@ class Engine:
             alert = AlertStatus(key, rule.name, reading.subject, rule.severity, AlertState.pending, "", since=wall)
         due = now - self._since.setdefault(key, now) >= rule.for_seconds
         state = self._raised(rule, alert, wall) if due else AlertState.pending
-        return self._keep(alert, state, message=f"{rule.summary}: {reading.message}", value=reading.value, threshold=rule.threshold)
+        return self._keep(
+            alert, state, message=f"{rule.summary}: {reading.message}", value=reading.value, threshold=rule.threshold
+        )
 
     def _raised(self, rule: Rule, alert: AlertStatus, wall: float) -> AlertState:
         silence = self.silences.get(rule.name)
@@ -71,7 +73,9 @@ class Engine:
             del self.alerts[key]
             return None
         self._quiet[key] = now + rule.cooldown_seconds
-        return self._keep(alert, AlertState.resolved, message=f"{rule.summary}: {message}", resolved_at=wall, acknowledged_by="")
+        return self._keep(
+            alert, AlertState.resolved, message=f"{rule.summary}: {message}", resolved_at=wall, acknowledged_by=""
+        )
 
     def _keep(self, alert: AlertStatus, state: AlertState, **fields: object) -> AlertStatus | None:
         before = self.alerts.get(alert.alert_id)

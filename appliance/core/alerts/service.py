@@ -31,7 +31,7 @@ class AlertService:
 
     name = "alerts"
     summary = "Evaluates the alert rules and keeps their history"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, engine: Engine, store: Store, bus: Bus, state: LiveState, clock: Clock) -> None:
         self._engine = engine
@@ -99,7 +99,9 @@ class AlertService:
         row = (silence.rule, silence.until, silence.by)
         await self._store.write(
             lambda connection: connection.execute(
-                "INSERT INTO silences VALUES (?, ?, ?) ON CONFLICT (rule) DO UPDATE SET until = excluded.until, by = excluded.by", row
+                "INSERT INTO silences VALUES (?, ?, ?) "
+                "ON CONFLICT (rule) DO UPDATE SET until = excluded.until, by = excluded.by",
+                row,
             )
         )
         self._engine.silences[rule] = silence
@@ -116,18 +118,28 @@ class AlertService:
     async def history(self, limit: int) -> list[AlertStatus]:
         """The last changes, newest first."""
         rows = await self._store.read(
-            lambda connection: connection.execute("SELECT body FROM alert_history ORDER BY seq DESC LIMIT ?", (limit,)).fetchall()
+            lambda connection: connection.execute(
+                "SELECT body FROM alert_history ORDER BY seq DESC LIMIT ?", (limit,)
+            ).fetchall()
         )
         return [msgspec.json.decode(body, type=AlertStatus) for (body,) in rows]
 
     async def _changed(self, alert: AlertStatus) -> None:
         if alert.state is AlertState.pending:
             return
-        log.log(logging.WARNING if alert.state is AlertState.firing else logging.INFO, "alert %s %s: %s", alert.alert_id, alert.state.value, alert.message)
+        log.log(
+            logging.WARNING if alert.state is AlertState.firing else logging.INFO,
+            "alert %s %s: %s",
+            alert.alert_id,
+            alert.state.value,
+            alert.message,
+        )
         await self._keep(alert)
         attributes = {"alert": alert.alert_id, "state": alert.state.value, "message": alert.message, "value": alert.value}
         try:
-            await self._bus.publish(Noted(time=self._clock.wall(), event="alert.changed", severity=alert.severity.value, attributes=attributes))
+            await self._bus.publish(
+                Noted(time=self._clock.wall(), event="alert.changed", severity=alert.severity.value, attributes=attributes)
+            )
         except ApplianceError as error:
             self._error = error
 
@@ -136,7 +148,8 @@ class AlertService:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO alerts VALUES (?, ?) ON CONFLICT (alert_id) DO UPDATE SET body = excluded.body", (alert.alert_id, body)
+                "INSERT INTO alerts VALUES (?, ?) ON CONFLICT (alert_id) DO UPDATE SET body = excluded.body",
+                (alert.alert_id, body),
             )
             seq = connection.execute("INSERT INTO alert_history (time, body) VALUES (?, ?)", (wall, body)).lastrowid or 0
             connection.execute("DELETE FROM alert_history WHERE seq <= ?", (seq - HISTORY,))

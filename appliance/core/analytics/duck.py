@@ -48,7 +48,12 @@ class DuckStore:
         import duckdb
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        limits = {"memory_limit": "96MB", "threads": "1", "TimeZone": "UTC", "preserve_insertion_order": "false"}
+        limits: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": "96MB",
+            "threads": "1",
+            "TimeZone": "UTC",
+            "preserve_insertion_order": "false",
+        }
         limits |= {"autoinstall_known_extensions": "false", "temp_directory": str(self.path.with_suffix(".tmp"))}
         try:
             self._connection = duckdb.connect(str(self.path), config=limits)
@@ -94,7 +99,13 @@ class DuckStore:
         if isinstance(event, InferenceCompleted):
             row = [rfc3339(event.time), self._device_id, event.model, event.inference_time_ms, body, None, event.id]
             return "INSERT INTO ai_inference_results VALUES (?, ?, ?, ?, ?, ?, ?)", row
-        return "INSERT INTO analytics_events VALUES (?, ?, ?, ?, ?)", [rfc3339(event.time), event.type, self._device_id, body, event.id]
+        return "INSERT INTO analytics_events VALUES (?, ?, ?, ?, ?)", [
+            rfc3339(event.time),
+            event.type,
+            self._device_id,
+            body,
+            event.id,
+        ]
 
     def cursor(self, journal: str) -> int:
         """The number of the last event taken over from a journal."""
@@ -103,7 +114,9 @@ class DuckStore:
 
     def results(self, limit: int = 50) -> list[InferenceCompleted]:
         """The newest inference results, newest first."""
-        sql = "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results ORDER BY time DESC, event_id DESC LIMIT ?"
+        sql = (
+            "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results ORDER BY time DESC, event_id DESC LIMIT ?"
+        )
         return [
             msgspec.convert({**msgspec.json.decode(body), "time": time, "id": id_}, InferenceCompleted)
             for time, id_, body in self.query(sql, [limit])
@@ -114,7 +127,9 @@ class DuckStore:
         if table not in ROLLUPS:
             raise StoreError(f"There is no roll-up called {table}.", f"use one of {', '.join(ROLLUPS)}.")
         sql = f"SELECT epoch(bucket), sum_value / count FROM {table} WHERE device_id = ? AND metric_name = ? "  # noqa: S608
-        rows = self.query(sql + "AND bucket BETWEEN ? AND ? ORDER BY 1", [self._device_id, metric, rfc3339(since), rfc3339(until)])
+        rows = self.query(
+            sql + "AND bucket BETWEEN ? AND ? ORDER BY 1", [self._device_id, metric, rfc3339(since), rfc3339(until)]
+        )
         return [(float(bucket), float(value)) for bucket, value in rows]
 
     def recent(self, metrics: Sequence[str], since: float) -> list[tuple[str, float, float]]:
@@ -123,7 +138,7 @@ class DuckStore:
             "SELECT metric_name, epoch(time), value FROM device_metrics "
             "WHERE device_id = ? AND time >= ? AND list_contains(?, metric_name) ORDER BY time"
         )
-        return self.query(sql, [self._device_id, rfc3339(since), list(metrics)])  # type: ignore[return-value]
+        return self.query(sql, [self._device_id, rfc3339(since), list(metrics)])
 
     def metrics(self) -> list[str]:
         """Names of all metrics that were ever kept and still are."""
@@ -178,9 +193,13 @@ class DuckStore:
     def _explain(self, error: Exception) -> StoreError:
         text = str(error).splitlines()[0]
         if "No space left" in text or "could not write" in text.lower():
-            return DiskFullError(f"No room to write {self.path.name}: {text}", f"free space on the file system of {self.path.parent}.")
+            return DiskFullError(
+                f"No room to write {self.path.name}: {text}", f"free space on the file system of {self.path.parent}."
+            )
         if "Conflicting lock" in text or "Could not set lock" in text:
-            return StoreError(f"{self.path.name} is open in another process.", "stop the other appliance that uses this directory.")
+            return StoreError(
+                f"{self.path.name} is open in another process.", "stop the other appliance that uses this directory."
+            )
         return StoreError(f"The analytics store failed: {text}", f"if it stays, move {self.path} away; a new one is made.")
 
 

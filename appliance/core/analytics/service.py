@@ -31,7 +31,7 @@ class AnalyticsService:
 
     name = "analytics"
     summary = "Keeps metrics with minute and hour roll-ups, results and events in DuckDB"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(
         self, duck: DuckStore, bus: Bus, outbox: Outbox, state: LiveState, clock: Clock, flush: float, keep_days: int
@@ -85,7 +85,9 @@ class AnalyticsService:
         if self._error is not None:
             reason = f"{self._error.message} {len(self._pending)} readings wait, {self._lost} were given up"
             return HealthReport(Health.unhealthy, reason, self._error.next_step)
-        return HealthReport(Health.healthy, f"written every {self._flush_interval:g} s", details={"waiting": len(self._pending)})
+        return HealthReport(
+            Health.healthy, f"written every {self._flush_interval:g} s", details={"waiting": len(self._pending)}
+        )
 
     def status(self) -> tuple[QueueStatus, ...]:
         """The journal as this reader sees it, and the readings that wait for the disk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -75,10 +76,10 @@ def metric_actions(duck: DuckStore, clock: Clock) -> list[Action]:
             raise NotFoundError(f"No metric is called {params.metric!r}.", "list them with `prime-spark metric list`.")
         return {"metric": params.metric, "bucket": params.bucket, "points": points}
 
-    view = {"query": True, "role": Role.viewer}
+    query = functools.partial(Action, query=True, role=Role.viewer)
     return [
-        Action("metric.list", "List the metrics that are kept", names, **view),
-        Action("metric.history", "Show a metric over time (averages)", history, params=History, positional=("metric",), **view),
+        query("metric.list", "List the metrics that are kept", names),
+        query("metric.history", "Show a metric over time (averages)", history, params=History, positional=("metric",)),
     ]
 
 
@@ -107,14 +108,14 @@ def inference_actions(
     async def stats(_: Invocation, __: NoParams) -> Any:
         return state.get(Section.inference).value
 
-    view = {"query": True, "role": Role.viewer}
+    query = functools.partial(Action, query=True, role=Role.viewer)
     return [
         Action("inference.run", "Detect objects in picture files of this machine", run, params=Pictures, positional=("paths",),
                brief=lambda job: f"job {job.job_id[-6:]} {job.state.value}"),
-        Action("inference.results", "List the newest results", results, params=Limit, **view),
-        Action("inference.stats", "Show counters and times of the model", stats, **view),
-        Action("inference.preview", "Draw a result for a terminal", preview, params=Preview, hidden=True, **view),
-        Action("inference.models", "List the models found", models, **view),
+        query("inference.results", "List the newest results", results, params=Limit),
+        query("inference.stats", "Show counters and times of the model", stats),
+        query("inference.preview", "Draw a result for a terminal", preview, params=Preview, hidden=True),
+        query("inference.models", "List the models found", models),
     ]  # fmt: skip
 
 

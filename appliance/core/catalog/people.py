@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -93,18 +94,18 @@ def user_actions(accounts: Accounts, changed: Callable[[], Awaitable[None]]) -> 
     async def remove_key(_: Invocation, params: UserFingerprint) -> None:
         await accounts.remove_key(params.name, params.fingerprint)
 
-    admin = {"role": Role.admin}
+    admin = functools.partial(Action, role=Role.admin)
     return [
-        Action("user.list", "List users, their roles and keys", listing, query=True, **admin),
-        Action("user.add", "Add a user", add, params=NewUser, positional=("name",), **admin),
-        Action("user.remove", "Remove a user", remove, params=UserName, positional=("name",), dangerous=True,
-               confirm_text="Remove the user {name} and all their keys?", **admin),
-        Action("user.set-role", "Change a user's role", set_role, params=UserRole, positional=("name", "role"), **admin),
-        Action("user.set-password", "Change a user's password", set_password, params=UserPassword, positional=("name",), **admin),
-        Action("user.add-key", "Let a public key log in as a user", add_key, params=UserKey,
-               positional=("name", "public_key"), **admin),
-        Action("user.remove-key", "Forget a user's public key", remove_key, params=UserFingerprint,
-               positional=("name", "fingerprint"), **admin),
+        admin("user.list", "List users, their roles and keys", listing, query=True),
+        admin("user.add", "Add a user", add, params=NewUser, positional=("name",)),
+        admin("user.remove", "Remove a user", remove, params=UserName, positional=("name",), dangerous=True,
+               confirm_text="Remove the user {name} and all their keys?"),
+        admin("user.set-role", "Change a user's role", set_role, params=UserRole, positional=("name", "role")),
+        admin("user.set-password", "Change a user's password", set_password, params=UserPassword, positional=("name",)),
+        admin("user.add-key", "Let a public key log in as a user", add_key, params=UserKey,
+               positional=("name", "public_key")),
+        admin("user.remove-key", "Forget a user's public key", remove_key, params=UserFingerprint,
+               positional=("name", "fingerprint")),
     ]  # fmt: skip
 
 
@@ -122,4 +123,6 @@ def setup_action(
         await changed()
         return {"admin": user.name, "device_id": params.device_id, "renamed_at_next_start": bool(params.device_id)}
 
-    return Action("setup.complete", "Create the first administrator and name the appliance", complete, params=FirstRun, role=Role.admin)
+    return Action(
+        "setup.complete", "Create the first administrator and name the appliance", complete, params=FirstRun, role=Role.admin
+    )

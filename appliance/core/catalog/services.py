@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -67,17 +68,17 @@ def actions(supervisor: Supervisor, state: LiveState, presence: Presence, stop: 
         stop()
         return {"stopping": True}
 
-    view = {"query": True, "role": Role.viewer}
+    query = functools.partial(Action, query=True, role=Role.viewer)
     return [
-        Action("appliance.status", "Show everything at a glance", status, shortcut="s", brief=brief_status, **view),
+        query("appliance.status", "Show everything at a glance", status, shortcut="s", brief=brief_status),
         Action("appliance.stop", "Stop the appliance", halt, role=Role.admin, dangerous=True, shortcut="x",
                confirm_text="Stop the appliance? All services and all consoles end.", brief=lambda _: "stopping"),
-        Action("service.list", "List services with health and reason", services, shortcut="v", brief=brief_services, **view),
+        query("service.list", "List services with health and reason", services, shortcut="v", brief=brief_services),
         Action("service.restart", "Restart a service", restart, params=ServiceName, positional=("name",), timeout=60,
                brief=lambda status: f"{status.name} is {status.health.value}: {status.reason}"),
-        Action("device.list", "List hardware, found and missing", devices, shortcut="d", brief=brief_devices, **view),
-        Action("host.show", "Show this machine's numbers", host, shortcut="h", brief=brief_host, **view),
-        Action("session.list", "List open consoles", sessions, brief=lambda found: f"{len(found)} open", **view),
+        query("device.list", "List hardware, found and missing", devices, shortcut="d", brief=brief_devices),
+        query("host.show", "Show this machine's numbers", host, shortcut="h", brief=brief_host),
+        query("session.list", "List open consoles", sessions, brief=lambda found: f"{len(found)} open"),
         Action("session.close", "Close a console", close, params=SessionId, role=Role.admin, positional=("session_id",),
                dangerous=True, confirm_text="Close the console {session_id}? Whoever uses it is cut off."),
     ]  # fmt: skip

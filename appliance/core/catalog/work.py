@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 from pydantic import Field
@@ -75,13 +76,12 @@ def job_actions(jobs: Jobs) -> list[Action]:
         running = [job.name for job in found if job.state is JobState.running]
         return f"{len(running)} running, {len(found)} in all" + (f": {', '.join(running)}" if running else "")
 
-    view = {"query": True, "role": Role.viewer}
-    one = {"params": JobId, "positional": ("job_id",)}
+    query = functools.partial(Action, query=True, role=Role.viewer)
     return [
-        Action("job.list", "List jobs, newest first", listing, shortcut="j", brief=brief, **view),
-        Action("job.show", "Show one job with its result", show, **one, **view),
-        Action("job.wait", "Wait until a job has ended", wait, timeout=86400, hidden=True, **one, **view),
-        Action("job.cancel", "Cancel a job", cancel, **one),
+        query("job.list", "List jobs, newest first", listing, shortcut="j", brief=brief),
+        query("job.show", "Show one job with its result", show, params=JobId, positional=("job_id",)),
+        query("job.wait", "Wait until a job has ended", wait, timeout=86400, hidden=True, params=JobId, positional=("job_id",)),
+        Action("job.cancel", "Cancel a job", cancel, params=JobId, positional=("job_id",)),
     ]
 
 
@@ -114,11 +114,11 @@ def alert_actions(alerts: AlertService, state: LiveState) -> list[Action]:
         active = [alert for alert in found if alert.state in ACTIVE]
         return "; ".join(f"{alert.alert_id} {alert.state.value}: {alert.message}" for alert in active) or "no alerts"
 
-    view = {"query": True, "role": Role.viewer}
+    query = functools.partial(Action, query=True, role=Role.viewer)
     return [
-        Action("alert.list", "List alerts, active ones first", listing, shortcut="a", brief=brief, **view),
-        Action("alert.rules", "List alert rules and what each last saw", rules, **view),
-        Action("alert.history", "Show past changes of alerts", history, params=Page, **view),
+        query("alert.list", "List alerts, active ones first", listing, shortcut="a", brief=brief),
+        query("alert.rules", "List alert rules and what each last saw", rules),
+        query("alert.history", "Show past changes of alerts", history, params=Page),
         Action("alert.acknowledge", "Acknowledge an alert", acknowledge, params=AlertId, positional=("alert_id",)),
         Action("alert.acknowledge-all", "Acknowledge all firing alerts", acknowledge_all, shortcut="k",
                brief=lambda done: f"{len(done)} acknowledged"),

@@ -33,7 +33,10 @@ def read_file(path: Path, max_bytes: int) -> bytes:
             raise ImageError(f"{path} {what}.", "give the path of a picture file.")
         size = path.stat().st_size
         if size > max_bytes:
-            raise ImageError(f"{path} has {size / 2**20:.0f} MiB; the limit is {max_bytes / 2**20:.0f} MiB.", "raise inference.max_file_mib, or make it smaller.")
+            raise ImageError(
+                f"{path} has {size / 2**20:.0f} MiB; the limit is {max_bytes / 2**20:.0f} MiB.",
+                "raise inference.max_file_mib, or make it smaller.",
+            )
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}.", "make it readable for this user.") from error

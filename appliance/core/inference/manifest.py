@@ -56,7 +56,9 @@ def load(directory: Path) -> Manifest:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "fetch the model again: make setup") from error
     except msgspec.DecodeError as error:
-        raise ModelError(f"{path} is not a model manifest: {error}.", "mend it, or fetch the model again: make setup") from error
+        raise ModelError(
+            f"{path} is not a model manifest: {error}.", "mend it, or fetch the model again: make setup"
+        ) from error
 
 
 def verify(manifest: Manifest, directory: Path) -> Path:
@@ -70,7 +72,9 @@ def verify(manifest: Manifest, directory: Path) -> Path:
     except OSError as error:
         raise ModelError(f"The model {path} cannot be read: {error.strerror}.", "fetch it again: make setup") from error
     if digest != manifest.file.sha256:
-        raise ModelError(f"{path.name} is not the file that its manifest names (SHA-256 differs).", "fetch it again: make setup")
+        raise ModelError(
+            f"{path.name} is not the file that its manifest names (SHA-256 differs).", "fetch it again: make setup"
+        )
     return path
 
 

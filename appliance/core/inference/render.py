@@ -43,7 +43,8 @@ def half_blocks(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], columns: int, 
     across, down = fit(rgb.shape[1], rgb.shape[0], columns, rows)
     pixels = np.asarray(with_boxes(rgb, boxes, across, down * 2, text=False)).tolist()
     cells: list[list[Cell]] = [
-        [("▀", tuple(upper), tuple(lower)) for upper, lower in zip(pixels[2 * y], pixels[2 * y + 1], strict=True)] for y in range(down)
+        [("▀", tuple(upper), tuple(lower)) for upper, lower in zip(pixels[2 * y], pixels[2 * y + 1], strict=True)]
+        for y in range(down)
     ]
     return captioned(cells, boxes, rgb.shape[1], rgb.shape[0], lambda colour: (colour, (0, 0, 0)))
 
@@ -63,7 +64,11 @@ def console(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], columns: int, rows
 
 
 def captioned(
-    cells: list[list[Cell]], boxes: Sequence[Box], wide: int, tall: int, style: Callable[[tuple[int, int, int]], tuple[Colour, Colour]]
+    cells: list[list[Cell]],
+    boxes: Sequence[Box],
+    wide: int,
+    tall: int,
+    style: Callable[[tuple[int, int, int]], tuple[Colour, Colour]],
 ) -> list[list[Cell]]:
     """Write each box's label and score over the cells at its upper left corner."""
     palette = colours(boxes)
@@ -122,12 +127,17 @@ def sixel(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], columns: int, rows: 
     image = _pixels(rgb, boxes, columns, rows).quantize(64)
     flat = image.getpalette()[: 64 * 3]
     out = [f'\x1bPq"1;1;{image.width};{image.height}']
-    out += [f"#{i};2;{flat[3 * i] * 100 // 255};{flat[3 * i + 1] * 100 // 255};{flat[3 * i + 2] * 100 // 255}" for i in range(len(flat) // 3)]
+    out += [
+        f"#{i};2;{flat[3 * i] * 100 // 255};{flat[3 * i + 1] * 100 // 255};{flat[3 * i + 2] * 100 // 255}"
+        for i in range(len(flat) // 3)
+    ]
     pixels = np.asarray(image)
     for top in range(0, image.height, 6):
         band = pixels[top : top + 6]
         weights = (1 << np.arange(band.shape[0]))[:, None]
-        lines = [f"#{colour}{_run_lengths(((band == colour) * weights).sum(axis=0).tolist())}" for colour in np.unique(band).tolist()]
+        lines = [
+            f"#{colour}{_run_lengths(((band == colour) * weights).sum(axis=0).tolist())}" for colour in np.unique(band).tolist()
+        ]
         out.append("$".join(lines) + "-")
     return "".join(out) + "\x1b\\"
 

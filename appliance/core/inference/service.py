@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-
 from appliance.core.events import new_id
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.detector import Detection, Detector, choose, load
@@ -46,9 +45,9 @@ class InferenceService:
 
     name = "inference"
     summary = "Runs models on pictures"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 one keyword for each thing it is given, by the composition root alone
         self,
         *,
         accelerator: Accelerator,
@@ -194,7 +193,7 @@ class InferenceService:
 
     def models(self) -> list[dict[str, Any]]:
         """The models found; one that cannot be read says why."""
-        found = []
+        found: list[dict[str, Any]] = []
         for directory in manifests.find(self._model_dirs):
             try:
                 manifest = manifests.load(directory)

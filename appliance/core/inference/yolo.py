@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def decode(
-    maps: Sequence[npt.NDArray[np.float32]], anchors: Sequence[Sequence[tuple[float, float]]], size: tuple[int, int], threshold: float
+    maps: Sequence[npt.NDArray[np.float32]],
+    anchors: Sequence[Sequence[tuple[float, float]]],
+    size: tuple[int, int],
+    threshold: float,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Raw maps to candidate boxes.
 

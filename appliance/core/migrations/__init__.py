@@ -11,11 +11,8 @@ from appliance.errors import StoreError
 
 def scripts() -> list[tuple[int, str, str]]:
     """All migrations as (version, name, SQL), in order."""
-    found = []
-    for entry in resources.files(__name__).iterdir():
-        if entry.name.endswith(".sql"):
-            found.append((int(entry.name[:4]), entry.name, entry.read_text(encoding="utf-8")))
-    return sorted(found)
+    entries = [entry for entry in resources.files(__name__).iterdir() if entry.name.endswith(".sql")]
+    return sorted((int(entry.name[:4]), entry.name, entry.read_text(encoding="utf-8")) for entry in entries)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -52,5 +49,5 @@ def _compare(name: str, applied: str, shipped: str) -> None:
 
 def _apply(connection: sqlite3.Connection, version: int, name: str, sql: str, digest: str) -> None:
     connection.executescript(
-        f"BEGIN IMMEDIATE;\n{sql}\nINSERT INTO migrations VALUES ({version}, '{name}', '{digest}');\nCOMMIT;"  # noqa: S608
+        f"BEGIN IMMEDIATE;\n{sql}\nINSERT INTO migrations VALUES ({version}, '{name}', '{digest}');\nCOMMIT;"
     )

@@ -33,7 +33,7 @@ class TelemetryService:
 
     name = "telemetry"
     summary = "Reads CPU, memory, disk, temperature, network and load of this machine"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, probe: HostProbe, bus: Bus, state: LiveState, clock: Clock, interval: float) -> None:
         self._probe = probe
@@ -67,7 +67,9 @@ class TelemetryService:
             return HealthReport(Health.unhealthy, f"the last reading failed: {self._last_error}", "see the log.")
         age = self._state.age(Section.host)
         if age is None or age > 3 * self._interval:
-            return HealthReport(Health.unhealthy, "no reading for three intervals", "look for a blocked disk or an overloaded CPU.")
+            return HealthReport(
+                Health.unhealthy, "no reading for three intervals", "look for a blocked disk or an overloaded CPU."
+            )
         return HealthReport(Health.healthy, f"a reading every {self._interval:g} s")
 
     async def _read_once(self) -> None:
@@ -86,7 +88,9 @@ class TelemetryService:
         step, self._offset = offset - self._offset, offset
         if abs(step) >= STEP:
             log.warning("the wall clock was stepped by %+.1f s", step)
-            note = Noted(time=self._clock.wall(), event="clock.stepped", severity="warning", attributes={"seconds": round(step, 3)})
+            note = Noted(
+                time=self._clock.wall(), event="clock.stepped", severity="warning", attributes={"seconds": round(step, 3)}
+            )
             await self._bus.publish(note)
 
 

@@ -76,11 +76,22 @@ def columns(values: Sequence[float | None], height: int, low: float, high: float
 def badge(health: str, glyphs: Glyphs) -> Piece:
     """A state as sign and word: colour is never the only signal."""
     signs: dict[str, tuple[str, Role]] = {
-        "healthy": (glyphs.ok, "ok"), "ok": (glyphs.ok, "ok"), "completed": (glyphs.ok, "ok"), "running": (glyphs.ok, "accent"),
-        "degraded": (glyphs.warn, "warn"), "pending": (glyphs.warn, "warn"), "warning": (glyphs.warn, "warn"), "acknowledged": (glyphs.warn, "warn"),
-        "unhealthy": (glyphs.bad, "bad"), "failed": (glyphs.bad, "bad"), "firing": (glyphs.bad, "bad"), "critical": (glyphs.bad, "bad"),
-        "refused": (glyphs.bad, "bad"), "timeout": (glyphs.bad, "bad"), "interrupted": (glyphs.bad, "bad"),
-    }  # fmt: skip
+        "healthy": (glyphs.ok, "ok"),
+        "ok": (glyphs.ok, "ok"),
+        "completed": (glyphs.ok, "ok"),
+        "running": (glyphs.ok, "accent"),
+        "degraded": (glyphs.warn, "warn"),
+        "pending": (glyphs.warn, "warn"),
+        "warning": (glyphs.warn, "warn"),
+        "acknowledged": (glyphs.warn, "warn"),
+        "unhealthy": (glyphs.bad, "bad"),
+        "failed": (glyphs.bad, "bad"),
+        "firing": (glyphs.bad, "bad"),
+        "critical": (glyphs.bad, "bad"),
+        "refused": (glyphs.bad, "bad"),
+        "timeout": (glyphs.bad, "bad"),
+        "interrupted": (glyphs.bad, "bad"),
+    }
     sign, role = signs.get(health, (glyphs.none, "muted"))
     return f"{sign} {health}", role
 

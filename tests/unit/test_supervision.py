@@ -1,0 +1,209 @@
+"""Supervision: services that hang, raise, die every second, are absent, or turn bad."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from appliance.core.alerts.engine import Engine, Silence
+from appliance.core.alerts.rules import DEFAULTS, Reading, Rule
+from appliance.core.clock import SystemClock
+from appliance.core.model import AlertState, Health, HealthReport, Phase, ServiceStatus, Severity
+from appliance.core.services import Supervisor, in_order
+from appliance.core.state import LiveState
+from appliance.core.supervision import Policy
+from appliance.errors import AbsentError, ConflictError
+from tests.support import wait_for
+
+QUICK = Policy(
+    start_deadline=0.1, stop_deadline=0.2, probe_interval=0.02, probe_deadline=0.05, backoff_base=0.01, backoff_cap=0.02,
+    breaker_failures=4, breaker_rest=60, stable_after=5, absent_retry=0.05,
+)  # fmt: skip
+
+
+class Plain:
+    """A service that does as it is told."""
+
+    summary = "test"
+
+    def __init__(self, name: str, depends: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.depends: tuple[str, ...] = depends
+        self.report = HealthReport(Health.healthy, "fine")
+        self.starts = 0
+        self.events: list[str] = []
+
+    async def start(self) -> None:
+        self.starts += 1
+        self.events.append("start")
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self.events.append("stop")
+
+    async def health(self) -> HealthReport:
+        return self.report
+
+
+class Hanging(Plain):
+    async def start(self) -> None:
+        self.starts += 1
+        await asyncio.Event().wait()
+
+
+class Raising(Plain):
+    async def start(self) -> None:
+        self.starts += 1
+        raise OSError("no such port")
+
+
+class Dying(Plain):
+    async def run(self) -> None:
+        raise RuntimeError("died")
+
+
+class Mute(Plain):
+    async def health(self) -> HealthReport:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Missing(Plain):
+    there = False
+
+    async def start(self) -> None:
+        self.starts += 1
+        if not self.there:
+            raise AbsentError("no card", "plug one in")
+
+
+@pytest.fixture
+async def supervise() -> AsyncIterator[Callable[..., Supervisor]]:
+    made: list[Supervisor] = []
+
+    def make(*services: Plain) -> Supervisor:
+        supervisor = Supervisor(services, LiveState(SystemClock()), SystemClock(), QUICK)
+        supervisor.start()
+        made.append(supervisor)
+        return supervisor
+
+    yield make
+    for supervisor in made:
+        await supervisor.stop(2)
+
+
+def status(supervisor: Supervisor, name: str) -> ServiceStatus:
+    return next(each for each in supervisor.statuses() if each.name == name)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Hanging, "longer than"), (Raising, "no such port"), (Dying, "died")])
+async def test_a_failing_service_opens_the_breaker_and_harms_no_other(
+    supervise: Callable[..., Supervisor], kind: type[Plain], reason: str
+) -> None:
+    bad, good = kind("bad"), Plain("good")
+    supervisor = supervise(bad, good)
+    await wait_for(lambda: status(supervisor, "bad").phase is Phase.broken)
+    told = status(supervisor, "bad")
+    assert told.health is Health.unhealthy
+    assert reason in told.reason
+    assert told.restarts == bad.starts == QUICK.breaker_failures
+    assert status(supervisor, "good").health is Health.healthy
+    assert good.starts == 1
+    if kind is not Dying:  # that one comes up, and dies again
+        with pytest.raises(ConflictError, match="did not come up"):
+            await supervisor.restart("bad")
+
+
+async def test_health_turns_bad_and_good_again(supervise: Callable[..., Supervisor]) -> None:
+    service = Plain("one")
+    supervisor = supervise(service)
+    await wait_for(lambda: status(supervisor, "one").health is Health.healthy)
+    service.report = HealthReport(Health.unhealthy, "broken pipe", "mend it")
+    await wait_for(lambda: status(supervisor, "one").health is Health.unhealthy)
+    assert status(supervisor, "one").next_step == "mend it"
+    service.report = HealthReport(Health.healthy, "fine")
+    await wait_for(lambda: status(supervisor, "one").health is Health.healthy)
+
+
+async def test_a_mute_service_is_unhealthy(supervise: Callable[..., Supervisor]) -> None:
+    supervisor = supervise(Mute("mute"))
+    await wait_for(lambda: "no answer" in status(supervisor, "mute").reason)
+
+
+async def test_absent_is_absent_until_it_is_there(supervise: Callable[..., Supervisor]) -> None:
+    service = Missing("card")
+    supervisor = supervise(service)
+    await wait_for(lambda: status(supervisor, "card").health is Health.absent)
+    assert status(supervisor, "card").restarts == 0
+    service.there = True
+    await wait_for(lambda: status(supervisor, "card").health is Health.healthy)
+
+
+async def test_dependents_start_after_and_stop_before(supervise: Callable[..., Supervisor]) -> None:
+    order: list[str] = []
+    base, top = Plain("base"), Plain("top", ("base",))
+    base.events = top.events = order
+    supervisor = supervise(top, base)
+    await wait_for(lambda: status(supervisor, "top").health is Health.healthy)
+    await supervisor.stop(2)
+    assert order == ["start", "start", "stop", "stop"]
+    assert status(supervisor, "base").phase is Phase.stopped
+    with pytest.raises(ValueError, match="circle"):
+        in_order([Plain("a", ("b",)), Plain("b", ("a",))])
+
+
+RULE = Rule("cpu", "CPU", lambda _: [], 85, Severity.warning, for_seconds=300, cooldown_seconds=60)
+
+
+def read(value: float | None) -> list[Reading]:
+    return [Reading("host", value, f"{value}")]
+
+
+def test_an_alert_lives_its_life() -> None:
+    engine = Engine([RULE])
+    states: list[str] = []
+
+    def at(now: float, value: float | None, wall: float | None = None) -> None:
+        changed = engine.evaluate(RULE, read(value), now, now if wall is None else wall)
+        states.extend(alert.state.value for alert in changed)
+
+    at(0, 90)
+    at(299, 90)
+    at(300, 91, wall=86400 * 400)  # the wall clock jumps: durations do not care
+    assert engine.acknowledge("cpu:host", "ada") is not None
+    at(310, 92)
+    at(320, 10)
+    at(330, 95)  # within the cooldown: quiet
+    at(381, 95)
+    assert states == ["pending", "firing", "resolved", "pending"]
+    assert engine.acknowledge("cpu:host", "ada") is None
+
+
+def test_a_short_peak_raises_nothing_and_no_data_is_no_health() -> None:
+    engine = Engine([RULE])
+    engine.evaluate(RULE, read(99), 0, 0)
+    engine.evaluate(RULE, read(10), 10, 10)
+    engine.evaluate(RULE, read(99), 290, 290)
+    assert engine.alerts["cpu:host"].state is AlertState.pending
+    engine.evaluate(RULE, read(None), 400, 400)
+    assert engine.rule_statuses()[0].state is AlertState.no_data
+
+
+def test_a_silenced_rule_is_silent_until_it_ends() -> None:
+    engine = Engine([RULE])
+    engine.silences["cpu"] = Silence("cpu", 1000, "ada")
+    engine.evaluate(RULE, read(99), 0, 0)
+    engine.evaluate(RULE, read(99), 300, 300)
+    assert engine.alerts["cpu:host"].state is AlertState.silenced
+    engine.evaluate(RULE, read(99), 1001, 1001)
+    assert engine.alerts["cpu:host"].state is AlertState.firing
+
+
+def test_every_default_rule_admits_that_it_knows_nothing() -> None:
+    state = LiveState(SystemClock())
+    for rule in DEFAULTS:
+        assert all(reading.value is None for reading in rule.measure(state)), rule.name

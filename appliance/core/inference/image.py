@@ -64,7 +64,9 @@ def decode(data: bytes, source: str, max_pixels: int) -> DecodedPicture:
             upright = ImageOps.exif_transpose(image)
             return DecodedPicture(np.asarray(to_rgb(upright)), source)
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{source} is too large: {error}.", "make it smaller.") from error
+        raise ImageError(
+            f"{source} has far more pixels than the limit of {max_pixels / 1e6:g} megapixels.", "make it smaller."
+        ) from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{source} is not a picture of a known format.", f"the formats are {', '.join(FORMATS)}.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:

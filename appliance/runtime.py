@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from appliance import configfile
 from appliance.core.actions import ActionRegistry
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
@@ -166,9 +165,13 @@ class Appliance:
         add(*setting_actions.actions(self._settings_rows, self._change_setting))
 
     def _settings_rows(self) -> list[dict[str, Any]]:
+        from appliance import configfile
+
         return configfile.rows(self.settings, self.paths, self._environ)
 
     async def _change_setting(self, key: str, value: str) -> None:
+        from appliance import configfile
+
         await asyncio.to_thread(configfile.change, self.paths, key, value, self._environ)
 
     async def _rename(self, name: str) -> None:

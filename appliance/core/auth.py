@@ -9,9 +9,6 @@ import re
 import sqlite3
 from typing import Any
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-
 from appliance.core.model import Role, UserInfo
 from appliance.core.ports import Clock
 from appliance.core.store import Store
@@ -34,7 +31,6 @@ class Accounts:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._hasher = PasswordHasher()
         self._turn = asyncio.Semaphore(HASHERS)
         self._decoy = ""
 
@@ -146,15 +142,25 @@ class Accounts:
         if len(password) < MIN_PASSWORD:
             raise InvalidArgumentsError(f"The password is shorter than {MIN_PASSWORD} characters.", "choose a longer one.")
         async with self._turn:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            return await asyncio.to_thread(hash_password, password)
 
     def _verify(self, digest: str, password: str) -> bool:
+        from argon2 import PasswordHasher
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         if not self._decoy:
-            self._decoy = self._hasher.hash("no password is this one")
+            self._decoy = hash_password("no password is this one")
         try:
-            return self._hasher.verify(digest or self._decoy, password) and bool(digest)
+            return PasswordHasher().verify(digest or self._decoy, password) and bool(digest)
         except (VerificationError, InvalidHashError):
             return False
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash, with parameters and salt inside; blocks for some 50 ms."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher().hash(password)
 
 
 def fingerprint(public_key: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from appliance import config, configfile
+from appliance import config
 from appliance.core.secrets import Secrets
 from appliance.errors import ApplianceError, InferenceError, NotFoundError, NotRunningError
 from appliance.paths import Paths
@@ -133,6 +133,8 @@ def settings() -> None:
 @pass_context
 def config_show(context: Context, as_json: bool) -> None:
     """Show every setting, its value and where that comes from."""
+    from appliance import configfile
+
     loaded = config.load(context.paths, context.environ)
     rows = configfile.rows(loaded, context.paths, context.environ)
     if as_json:
@@ -168,6 +170,8 @@ def config_check(context: Context, as_json: bool) -> None:
 @pass_context
 def config_init(context: Context) -> None:
     """Write a configuration file with every key and its meaning."""
+    from appliance import configfile
+
     configfile.write_new(context.paths.config)
     context.say(f"wrote {context.paths.config}")
 
@@ -178,6 +182,8 @@ def config_init(context: Context) -> None:
 @pass_context
 def config_set(context: Context, key: str, value: str) -> None:
     """Change a setting; takes effect at the next start."""
+    from appliance import configfile
+
     try:
         context.client.invoke("config.set", {"key": key, "value": value})
     except NotRunningError:

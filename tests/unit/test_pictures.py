@@ -56,8 +56,8 @@ def bomb(side: int = 20_000) -> bytes:
         (lambda: b"just some words\n" * 50, "not a picture"),
         (lambda: encoded(noise(), "JPEG")[:900], "truncated"),
         (lambda: encoded(noise(), "PNG")[:2000], "truncated"),
-        (lambda: bomb(), "megapixels"),
-        (lambda: bomb(12_000), "12000 x 12000"),
+        (bomb, "megapixels"),
+        (lambda: bomb(9_000), "9000 x 9000"),
         (lambda: b"%PDF-1.7\n" + b"x" * 400, "not a picture"),
     ],
 )

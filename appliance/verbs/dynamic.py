@@ -91,7 +91,8 @@ def _callback(action: ActionInfo) -> Any:
             context.json(result)
         else:
             columns = render.COLUMNS.get(action.name, ())
-            context.say(render.as_text(result, context.width, colour=context.colour, columns=columns))
+            shown = render.points(result) if action.name == "metric.history" else result
+            context.say(render.as_text(shown, context.width, colour=context.colour, columns=columns))
 
     return run
 

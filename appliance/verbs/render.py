@@ -60,6 +60,11 @@ def as_text(value: Any, width: int, *, colour: bool, columns: tuple[str, ...] = 
     return "done" if value is None else str(value)
 
 
+def points(history: dict[str, Any]) -> list[dict[str, Any]]:
+    """A metric's history as one record a point."""
+    return [{"time": at, history["metric"]: value} for at, value in history["points"]]
+
+
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     """A list of records as a table."""
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 
 import pytest
 
 from appliance.core.model import Role
+from appliance.core.state import Section
 from appliance.screens.chrome import TABS
 from appliance.screens.glyphs import Caps, Colours, unsafe
 from tests.screens.conftest import Bench
@@ -145,3 +148,18 @@ async def test_wizard_opens_only_before_there_is_an_admin(bench: Bench) -> None:
     assert await bench.appliance.accounts.check_password("admin", "battery staple") is not None
     assert "battery staple" not in seen.channel.text
     await seen.end()
+
+
+async def test_nothing_of_a_closed_console_stays(bench: Bench) -> None:
+    """Four real consoles, closed in another order than opened: no App, no watch and no presence is left."""
+    gc.collect()
+    watches = len(bench.appliance.state._watches)
+    seen = [bench.open() for _ in range(4)]
+    for index, each in enumerate(seen):
+        await each.press(str(index + 3), EXPECTED[str(index + 3)])
+    left = [weakref.ref(each.app) for each in seen]
+    for index in (2, 0, 3, 1):
+        await seen[index].end()
+    await wait_for(lambda: not bench.appliance.state.get(Section.sessions).value)
+    assert len(bench.appliance.state._watches) == watches
+    await wait_for(lambda: gc.collect() >= 0 and not any(ref() is not None for ref in left))

@@ -1,0 +1,100 @@
+"""The fronts on a real appliance: REST on the control socket, the command line, and their agreement with the state."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance import cli
+from appliance.core.model import Actor, Role
+from appliance.errors import NotRunningError
+from appliance.verbs.client import InsideClient, SocketClient
+from appliance.verbs.context import Context
+from tests.screens.conftest import Bench, bench  # noqa: F401
+
+
+async def line(bench: Bench, *words: str, inside: Role | None = None) -> tuple[int, str]:  # noqa: F811
+    """One command line against the running appliance; (exit code, what it wrote)."""
+    where = bench.appliance.paths
+    client: Any = SocketClient(where.api_socket)
+    if inside is not None:
+        client = InsideClient(bench.appliance.dispatcher, bench.appliance.loop, Actor("vic", inside, "ssh"))
+    out = io.StringIO()
+    context = Context(client, where, {"PRIME_SPARK_HOME": os.environ["PRIME_SPARK_HOME"]}, out, 120, colour=False)
+    return await asyncio.to_thread(cli.run, words, context, out), out.getvalue()
+
+
+async def test_text_json_and_state_agree(bench: Bench) -> None:  # noqa: F811
+    statuses = {status.name: status.health.value for status in bench.appliance.supervisor.statuses()}  # type: ignore[union-attr]
+    code, text = await line(bench, "services", "--json")
+    assert code == 0
+    assert {each["name"]: each["health"] for each in msgspec.json.decode(text)} == statuses
+    code, text = await line(bench, "status", inside=Role.viewer)
+    assert code == 0
+    assert all(name in text for name in statuses)
+    code, text = await line(bench, "actions", "--json")
+    assert {each["name"] for each in msgspec.json.decode(text)} == {action.name for action in bench.appliance.registry}
+
+
+@pytest.mark.parametrize(
+    ("words", "inside", "code", "told"),
+    [
+        (("service", "restart", "nope"), None, 1, "the services are"),
+        (("service", "restart", "telemetry"), Role.viewer, 4, "needs the role operator"),
+        (("appliance", "stop"), Role.admin, 5, "All services and all consoles end"),
+        (("user", "add", "Bad Name"), None, 2, "not a user name"),
+        (("nonsense",), None, 2, "No such command"),
+        (("job", "show", "abcd"), None, 1, "No job"),
+        (("infer", "/etc/passwd"), None, 1, "not a picture"),
+        (("config", "set", "ssh.prt", "1"), None, 2, "did you mean ssh.port"),
+    ],
+)
+async def test_faults_are_told_with_their_exit_code(
+    bench: Bench,  # noqa: F811
+    words: tuple[str, ...],
+    inside: Role | None,
+    code: int,
+    told: str,
+) -> None:
+    found, text = await line(bench, *words, inside=inside)
+    assert (found, told in text) == (code, True), text
+
+
+async def test_raw_rest_refuses_nonsense_and_streams_events(bench: Bench) -> None:  # noqa: F811
+    path = str(bench.appliance.paths.api_socket)
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+
+    async def ask(request: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(request.encode())
+        answer = await asyncio.wait_for(reader.read(65536), 5)
+        writer.close()
+        return answer.decode()
+
+    head = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    assert " 404 " in await ask(f"GET /api/v1/state/nope {head}\r\n")
+    assert " 400 " in await ask(f"POST /api/v1/actions/host.show {head}Content-Length: 3\r\n\r\n{{x}}")
+    assert " 409 " in await ask(f"POST /api/v1/actions/appliance.stop {head}\r\n")
+    assert "operationId" in await ask(f"GET /api/v1/openapi.json {head}\r\n")
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(f"GET /api/v1/events {head}\r\n".encode())
+    await asyncio.wait_for(reader.readuntil(b"event: edge.telemetry"), 10)
+    writer.close()
+
+
+async def test_nobody_there_is_said(tmp_path: Path) -> None:
+    client = SocketClient(tmp_path / "api.sock")
+    with pytest.raises(NotRunningError, match="No appliance"):
+        await asyncio.to_thread(client.actions)
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(tmp_path / "api.sock"))
+    stale.close()
+    with pytest.raises(NotRunningError, match="No appliance"):
+        await asyncio.to_thread(client.actions)

@@ -1,0 +1,76 @@
+"""Settings: a wrong one is named with file, line, key and fix; nothing is half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance import config, configfile, paths
+from appliance.errors import ConfigError
+from appliance.paths import Paths
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Paths:
+    return paths.find({"PRIME_SPARK_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[telemetry\ninterval_seconds = 5", r"config\.toml is not valid TOML: .*line 1"),
+        ("[telemetry]\n\ninterval = 5", r"config\.toml:3: unknown key telemetry\.interval.*telemetry\.interval_seconds"),
+        ("[telemetri]\nx = 5", r"config\.toml:1: unknown key telemetri.*telemetry"),
+        ("# one\n[telemetry]\ninterval_seconds = 'x'", r"config\.toml:3: telemetry\.interval_seconds: .*not 'x'"),
+        ("[ssh]\nport = 99999", r"config\.toml:2: ssh\.port: .*65535, not 99999"),
+        ("ssh = 5", r"config\.toml:1: "),
+        ("[alerts.rules.cpu]\nthreshold = 70\nfoo = 1", r"config\.toml:3: alerts\.rules\.cpu\.foo"),
+    ],
+)
+def test_a_wrong_file_is_told_to_the_line(where: Paths, text: str, told: str) -> None:
+    where.config.write_text(text)
+    with pytest.raises(ConfigError, match=told) as caught:
+        config.load(where, {})
+    assert caught.value.exit_code == 2
+    assert caught.value.next_step
+
+
+def test_sources_win_in_order(where: Paths, tmp_path: Path) -> None:
+    boot = tmp_path / "boot.toml"
+    both = Paths(where.config, boot, where.data, where.run, where.logs)
+    where.config.write_text("[log]\nlevel = 'DEBUG'\nformat = 'json'\n[ssh]\nport = 1")
+    boot.write_text("[ssh]\nport = 2")
+    loaded = config.load(both, {"LOG_LEVEL": "ERROR"})
+    assert (loaded.log.level, loaded.log.format, loaded.ssh.port) == ("ERROR", "json", 2)
+    with pytest.raises(ConfigError, match="environment variable LOG_LEVEL"):
+        config.load(both, {"LOG_LEVEL": "LOUD"})
+
+
+def test_the_template_is_valid_and_shows_every_key(where: Paths) -> None:
+    configfile.write_new(where.config)
+    assert config.load(where, {}) == config.load(paths.find({"PRIME_SPARK_HOME": "/nonexistent"}), {})
+    text = where.config.read_text()
+    assert all(f"# {key[-1]} = " in text for key in config.all_keys())
+    assert where.config.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ConfigError, match="exists"):
+        configfile.write_new(where.config)
+
+
+def test_a_change_keeps_comments_and_refuses_whole(where: Paths) -> None:
+    where.config.write_text("# mine\n[ssh]\nport = 1 # keep\n")
+    configfile.change(where, "ssh.port", "2222", {})
+    configfile.change(where, "node.device_id", "pc-2", {})
+    text = where.config.read_text()
+    assert "# mine" in text
+    assert "port = 2222 # keep" in text
+    assert config.load(where, {}).node.device_id == "pc-2"
+    for key, value in (("ssh.port", "abc"), ("ssh.prt", "1"), ("ssh.port", "1\n[log]\nlevel = 'DEBUG'")):
+        with pytest.raises(ConfigError):
+            configfile.change(where, key, value, {})
+    assert where.config.read_text() == text
+    assert [path.name for path in where.config.parent.iterdir()] == ["config.toml"]
+
+
+def test_variables_that_nothing_reads_are_told() -> None:
+    assert config.unread_variables({"POWER_MODE": "auto", "LOG_LEVEL": "INFO", "MINIO_BUCKET": ""}) == ["POWER_MODE"]

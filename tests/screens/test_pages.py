@@ -163,3 +163,11 @@ async def test_nothing_of_a_closed_console_stays(bench: Bench) -> None:
     await wait_for(lambda: not bench.appliance.state.get(Section.sessions).value)
     assert len(bench.appliance.state._watches) == watches
     await wait_for(lambda: gc.collect() >= 0 and not any(ref() is not None for ref in left))
+
+
+async def test_overview_hides_no_device_on_a_small_terminal(bench: Bench) -> None:
+    """All six kinds of hardware are named at 80 x 24."""
+    seen = bench.open(CONSOLE)
+    for device in bench.appliance.state.get(Section.devices).value:
+        await seen.shows(device.kind)
+    await seen.end()

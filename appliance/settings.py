@@ -108,15 +108,6 @@ class InferenceSettings(Group):
     """Largest picture, millions of pixels."""
 
 
-class HailoSettings(Group):
-    """The Hailo accelerator."""
-
-    enabled: bool = Field(True, json_schema_extra=env("HAILO_ENABLED"))
-    """Look for the device."""
-    device_id: Annotated[int, Field(ge=0)] = Field(0, json_schema_extra=env("HAILO_DEVICE_ID"))
-    """Which one, where there are several."""
-
-
 class NasSettings(Group):
     """The NAS."""
 
@@ -174,7 +165,6 @@ class Settings(Group):
     health: HealthSettings = HealthSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     inference: InferenceSettings = InferenceSettings()
-    hailo: HailoSettings = HailoSettings()
     nas: NasSettings = NasSettings()
     headless: HeadlessSettings = HeadlessSettings()
     alerts: AlertSettings = AlertSettings()

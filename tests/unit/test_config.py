@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from appliance import config, configfile, paths
+from appliance.core.alerts.rules import effective
 from appliance.errors import ConfigError
 from appliance.paths import Paths
+from appliance.settings import RuleSettings
 
 
 @pytest.fixture
@@ -74,3 +76,10 @@ def test_a_change_keeps_comments_and_refuses_whole(where: Paths) -> None:
 
 def test_variables_that_nothing_reads_are_told() -> None:
     assert config.unread_variables({"POWER_MODE": "auto", "LOG_LEVEL": "INFO", "MINIO_BUCKET": ""}) == ["POWER_MODE"]
+
+
+def test_an_unknown_alert_rule_is_told() -> None:
+    with pytest.raises(ConfigError, match="no alert rule is called cpuu"):
+        effective({"cpuu": RuleSettings(threshold=1)})
+    changed = {rule.name: rule for rule in effective({"cpu": RuleSettings(threshold=1)})}
+    assert (changed["cpu"].threshold, changed["cpu"].for_seconds) == (1, 300)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
 from appliance.core.state import LiveState, Section
+from appliance.errors import ConfigError
 from appliance.settings import RuleSettings
 
 
@@ -131,9 +132,11 @@ def effective(changes: Mapping[str, RuleSettings]) -> tuple[Rule, ...]:
     """The default rules with the operator's changes.
 
     Raises:
-        KeyError: A change names a rule that does not exist.
+        ConfigError: A change names a rule that does not exist.
     """
     known = {rule.name: rule for rule in DEFAULTS}
     for name, change in changes.items():
+        if name not in known:
+            raise ConfigError(f"[alerts.rules.{name}]: no alert rule is called {name}.", f"the rules are: {', '.join(known)}.")
         known[name] = known[name].changed_by(change)
     return tuple(known.values())

@@ -1,7 +1,8 @@
 """The audit log: who did what, when, and what came of it; each row bound to the one before it.
 
 Every row's hash is HMAC-SHA-256 (RFC 2104) over the row and the hash before it, under a key of the appliance's own,
-and the chain's end is sealed too: rows cannot be altered, inserted, removed or cut off unseen.
+and both ends of the chain are sealed too: rows cannot be altered, inserted, removed or cut off unseen. A seal that does not
+fit is never mended by the next row: it stays broken, and `verify` goes on saying so.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ from appliance.core.store import Store
 from appliance.errors import AuditChainError
 
 GENESIS = "0" * 64
+BROKEN = "broken"
+"""What stands in place of a seal after it was found not to fit."""
 COLUMNS = "seq, time, actor, role, via, origin, action, args, outcome, detail, hash"
 KEEP = 200_000
 """Rows kept; older ones are pruned a hundredth at a time, and the chain is anchored where they ended."""
+
+
+Chain = tuple[int, str, int, str]
+"""The chain record: anchor's number and hash, last row's number, seal ("" where there is no record yet)."""
 
 
 class AuditVerdict(msgspec.Struct, frozen=True):
@@ -65,27 +72,27 @@ class AuditLog:
         await self._store.write(lambda connection: self._append(connection, values))
 
     def _append(self, connection: sqlite3.Connection, values: tuple[Any, ...]) -> None:
-        seq, before = self._tail(connection)
-        digest = row_hash(self._key, before, (seq + 1, *values))
-        connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq + 1, *values, digest))
+        chain, (tail, before) = _chain(connection), _tail(connection)
+        whole = sealed(self._key, chain, tail, before)
+        seq = max(tail, chain[2]) + 1
+        digest = row_hash(self._key, before, (seq, *values))
+        connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq, *values, digest))
+        anchor = self._prune(connection, seq - self._keep) if seq % max(1, self._keep // 100) == 0 else None
+        anchor = anchor or (chain[0], chain[1])
+        mac = head_mac(self._key, anchor, seq, digest) if whole else BROKEN
         connection.execute(
-            "INSERT INTO audit_chain VALUES (1, 0, ?, ?, ?) ON CONFLICT (one) DO UPDATE "
-            "SET head_seq = excluded.head_seq, head_mac = excluded.head_mac",
-            (GENESIS, seq + 1, head_mac(self._key, seq + 1, digest)),
+            "INSERT INTO audit_chain VALUES (1, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET anchor_seq = excluded.anchor_seq, "
+            "anchor_hash = excluded.anchor_hash, head_seq = excluded.head_seq, head_mac = excluded.head_mac",
+            (*anchor, seq, mac),
         )
-        if (seq + 1) % max(1, self._keep // 100) == 0:
-            self._prune(connection, seq + 1 - self._keep)
 
-    def _tail(self, connection: sqlite3.Connection) -> tuple[int, str]:
-        row = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        return (row[0], row[1]) if row else (0, GENESIS)
-
-    def _prune(self, connection: sqlite3.Connection, last: int) -> None:
+    def _prune(self, connection: sqlite3.Connection, last: int) -> tuple[int, str] | None:
+        """Delete the rows up to `last`; returns where the chain is anchored now, or None where nothing was deleted."""
         row = connection.execute("SELECT hash FROM audit WHERE seq = ?", (last,)).fetchone()
         if row is None:
-            return
+            return None
         connection.execute("DELETE FROM audit WHERE seq <= ?", (last,))
-        connection.execute("UPDATE audit_chain SET anchor_seq = ?, anchor_hash = ?", (last, row[0]))
+        return last, row[0]
 
     async def entries(self, limit: int = 200, before: int | None = None) -> list[AuditEntry]:
         """Rows, newest first, from below the sequence number `before`."""
@@ -106,19 +113,40 @@ class AuditLog:
 
 def verify(connection: sqlite3.Connection, key: bytes) -> AuditVerdict:
     """Check the chain in an open database; works without a running appliance."""
-    chain = connection.execute("SELECT anchor_seq, anchor_hash, head_seq, head_mac FROM audit_chain").fetchone()
-    count = connection.execute("SELECT count(*) FROM audit").fetchone()[0]
-    if chain is None:
-        problem = "the rows have no chain record" if count else ""
-        return AuditVerdict(not problem, count, 0, 0, problem)
+    chain = _chain(connection)
     anchor_seq, anchor_hash, head_seq, mac = chain
+    count = connection.execute("SELECT count(*) FROM audit").fetchone()[0]
+    if not mac and not count:
+        return AuditVerdict(True, 0, 0, 0)
     try:
         seq, digest = _walk(connection, key, anchor_seq, anchor_hash)
-        if seq != head_seq or not hmac.compare_digest(mac, head_mac(key, seq, digest)):
+        if not mac:
+            raise AuditChainError("the rows have no chain record")
+        if seq != head_seq:
             raise AuditChainError(f"the log ends at row {seq}, but its seal says {head_seq}")
+        if not sealed(key, chain, seq, digest):
+            raise AuditChainError("the seal of the log does not fit: rows were removed, or the seal was altered")
     except AuditChainError as error:
         return AuditVerdict(False, count, anchor_seq + 1, head_seq, error.message)
     return AuditVerdict(True, count, anchor_seq + 1, seq)
+
+
+def sealed(key: bytes, chain: Chain, seq: int, digest: str) -> bool:
+    """Whether a log that ends with row `seq` ends where its seal says; a new log needs none."""
+    anchor_seq, anchor_hash, head_seq, mac = chain
+    if not mac:
+        return seq == 0
+    return seq == head_seq and hmac.compare_digest(mac, head_mac(key, (anchor_seq, anchor_hash), seq, digest))
+
+
+def _chain(connection: sqlite3.Connection) -> Chain:
+    row = connection.execute("SELECT anchor_seq, anchor_hash, head_seq, head_mac FROM audit_chain").fetchone()
+    return (row[0], row[1], row[2], row[3]) if row else (0, GENESIS, 0, "")
+
+
+def _tail(connection: sqlite3.Connection) -> tuple[int, str]:
+    row = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    return (row[0], row[1]) if row else (0, GENESIS)
 
 
 def _walk(connection: sqlite3.Connection, key: bytes, seq: int, digest: str) -> tuple[int, str]:
@@ -146,9 +174,9 @@ def row_hash(key: bytes, before: str, values: tuple[Any, ...]) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()
 
 
-def head_mac(key: bytes, seq: int, digest: str) -> str:
-    """The seal of a chain that ends with row `seq`."""
-    return hmac.new(key, f"head {seq} {digest}".encode(), hashlib.sha256).hexdigest()
+def head_mac(key: bytes, anchor: tuple[int, str], seq: int, digest: str) -> str:
+    """The seal of a chain that begins after the row `anchor` (number, hash) and ends with row `seq`."""
+    return hmac.new(key, f"chain {anchor[0]} {anchor[1]} {seq} {digest}".encode(), hashlib.sha256).hexdigest()
 
 
 def entry_of(row: tuple[Any, ...]) -> AuditEntry:

@@ -75,6 +75,8 @@ class Dispatcher:
             _, late = await asyncio.wait(self._running, timeout=deadline)
             for task in late:
                 task.cancel()
+            if late:  # each writes how it ended
+                await asyncio.wait(late, timeout=deadline)
 
     def _admit(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Params:
         if actor.role < action.role:

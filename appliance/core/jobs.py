@@ -61,6 +61,8 @@ class Jobs:
         )
         for (body,) in reversed(rows):
             job = msgspec.json.decode(body, type=JobStatus)
+            if job.job_id in self._tasks:  # the store was restarted: this one runs on
+                continue
             self._jobs[job.job_id] = job
             if job.state not in ENDED:
                 note = "the appliance ended while it ran"

@@ -46,6 +46,7 @@ class Supervisor:
             service.name: Supervised(service, self._policy, clock, self._published, self.phase_of) for service in self._order
         }
         self._changed = asyncio.Event()
+        self._restarting = {name: asyncio.Lock() for name in self._units}
         self._stopping = False
 
     def start(self) -> None:
@@ -55,8 +56,8 @@ class Supervisor:
             unit.launch()
 
     async def settled(self) -> None:
-        """Return when every service has been tried: it runs, is absent, or has failed once."""
-        while any(unit.status.phase in {Phase.waiting, Phase.starting} for unit in self._units.values()):
+        """Return when every service has been tried: it runs, is absent, has failed once, or waits for one that has."""
+        while any(self._undecided(name) for name in self._units):
             self._changed.clear()
             await self._changed.wait()
 
@@ -81,20 +82,30 @@ class Supervisor:
 
         Raises:
             NotFoundError: There is no such service.
-            ConflictError: It did not come up.
+            ConflictError: It did not come up, or everything is stopping.
         """
         unit = self._units.get(name)
         if unit is None:
             raise NotFoundError(f"No service is called {name!r}.", f"the services are: {', '.join(sorted(self._units))}.")
-        await unit.halt(self._policy.stop_deadline)
-        unit.reset()
-        unit.launch()
-        while unit.status.phase in {Phase.waiting, Phase.starting}:
+        async with self._restarting[name]:  # two at once would leave the service running twice
+            await unit.halt(self._policy.stop_deadline)
+            if self._stopping:
+                raise ConflictError("The appliance is stopping.", "start it again.")
+            unit.reset()
+            unit.launch()
+        while self._undecided(name):
             self._changed.clear()
             await self._changed.wait()
-        if unit.status.phase in {Phase.backoff, Phase.broken}:
+        if unit.status.phase in {Phase.waiting, Phase.backoff, Phase.broken}:
             raise ConflictError(f"{name} did not come up: {unit.status.reason}", unit.status.next_step)
         return unit.status
+
+    def _undecided(self, name: str) -> bool:
+        """Whether a service is starting, or waits for one that may still come up by itself soon."""
+        status = self._units[name].status
+        if status.phase is not Phase.waiting:
+            return status.phase is Phase.starting
+        return all(self.phase_of(other) is Phase.running or self._undecided(other) for other in status.depends)
 
     def _published(self, before: ServiceStatus, after: ServiceStatus) -> None:
         self._put()

@@ -77,6 +77,7 @@ class Watch:
         self._interval = min_interval
         self._dirty: set[Section] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def notice(self, section: Section) -> None:
         """Remember a change and plan one call for all that come within the interval."""
@@ -89,6 +90,8 @@ class Watch:
     def _fire(self) -> None:
         self._timer = None
         changed, self._dirty = frozenset(self._dirty), set()
+        if self._closed:
+            return
         try:
             self._callback(changed)
         except Exception:
@@ -97,6 +100,7 @@ class Watch:
 
     def close(self) -> None:
         """End the subscription; safe from any thread and more than once."""
+        self._closed = True
         self._state.drop(self)
 
 

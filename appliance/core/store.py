@@ -56,6 +56,7 @@ class Store:
         self.last_error: StoreError | None = None
         """The newest write's error; None again after a write that succeeded."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
         self._writer: threading.Thread | None = None
         self._reader: ThreadPoolExecutor | None = None
         self._reading: sqlite3.Connection | None = None
@@ -67,14 +68,17 @@ class Store:
             StoreError: The file is not a database, is damaged, is newer than the program, or cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            connection = connect(self.path)
-            migrate(connection)
-            self._reading = connect(self.path)
-            self._reading.execute("PRAGMA query_only=ON")
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-        self.path.chmod(0o600)
+        with contextlib.ExitStack() as undo:
+            try:
+                connection = undo.enter_context(contextlib.closing(connect(self.path)))
+                migrate(connection)
+                reading = undo.enter_context(contextlib.closing(connect(self.path)))
+                reading.execute("PRAGMA query_only=ON")
+            except sqlite3.Error as error:
+                raise explain(error, self.path) from error
+            self.path.chmod(0o600)
+            undo.pop_all()
+        self._reading = reading
         self._reader = ThreadPoolExecutor(1, "store-read")
         self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="store-write", daemon=True)
         self._writer.start()
@@ -86,10 +90,11 @@ class Store:
             DiskFullError: No room; nothing of `work` is kept.
             StoreError: Any other failure of the database.
         """
-        if self._writer is None:
-            raise StoreError("The store is not open.", "start the appliance.")
         job = _Job(work, asyncio.get_running_loop())
-        self._jobs.put(job)
+        with self._gate:  # against `close`: what is queued after its mark would never be answered
+            if self._writer is None:
+                raise StoreError("The store is not open.", "start the appliance.")
+            self._jobs.put(job)
         return await job.future  # type: ignore[no-any-return]
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -112,13 +117,15 @@ class Store:
 
     def close(self) -> None:
         """Write what is queued, then close; blocks."""
-        if self._writer is not None:
-            self._jobs.put(None)
-            self._writer.join()
-            self._writer = None
-        if self._reader is not None:
-            self._reader.shutdown()
-            self._reader = None
+        with self._gate:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                self._jobs.put(None)
+        if writer is not None:
+            writer.join()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.shutdown()
         if self._reading is not None:
             self._reading.close()
             self._reading = None
@@ -146,6 +153,9 @@ class Store:
             self.last_error = next((job.error for job in jobs if isinstance(job.error, StoreError)), None)
         except sqlite3.Error as error:
             self._fail(connection, jobs, explain(error, self.path))
+        except Exception as error:
+            log.exception("a write ended the transaction that it shared")
+            self._fail(connection, jobs, StoreError(f"A write broke its transaction: {error}.", "see the log."))
         for loop in {job.loop for job in jobs}:
             mine = [job for job in jobs if job.loop is loop]
             with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits

@@ -1,0 +1,142 @@
+"""The audit chain against somebody who has the database file, but not the key."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance.core.audit import AuditLog, canonical, row_hash
+from appliance.core.model import Actor, Role
+from appliance.core.store import Store
+from tests.support import ManualClock
+
+KEY = b"k" * 32
+EVE = b"e" * 32
+ADMIN = Actor("ada", Role.admin, "socket")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "state.sqlite")
+    store.open()
+    yield store
+    await asyncio.to_thread(store.close)
+
+
+async def fill(audit: AuditLog, count: int) -> None:
+    for index in range(count):
+        await audit.record(ADMIN, "thing.do", {"index": index}, "ok", "")
+
+
+def tamper(store: Store, script: str) -> None:
+    connection = sqlite3.connect(store.path)
+    connection.executescript(script)
+    connection.close()
+
+
+TAMPERINGS = {
+    "cut off": "DELETE FROM audit WHERE seq > 6",
+    "cut off, with the seal's number": "DELETE FROM audit WHERE seq > 6; UPDATE audit_chain SET head_seq = 6",
+    "begun later": (
+        "UPDATE audit_chain SET anchor_seq = 3, anchor_hash = (SELECT hash FROM audit WHERE seq = 3);"
+        "DELETE FROM audit WHERE seq <= 3"
+    ),
+    "without its seal": "DELETE FROM audit_chain",
+    "cut off, without its seal": "DELETE FROM audit WHERE seq > 6; DELETE FROM audit_chain",
+    "emptied, but for the seal": "DELETE FROM audit",
+    "another seal": "UPDATE audit_chain SET head_mac = 'f00'",
+    "altered": "UPDATE audit SET args = '{}' WHERE seq = 4",
+    "hash altered": "UPDATE audit SET hash = 'f00' WHERE seq = 10",
+    "two changed places": (
+        "UPDATE audit SET seq = -1 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5; UPDATE audit SET seq = 5 WHERE seq = -1"
+    ),
+    "a copy put in": "INSERT INTO audit SELECT 11, time, actor, role, via, origin, action, args, outcome, detail, hash "
+    "FROM audit WHERE seq = 10",
+}
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+async def test_tampering_is_told_at_once_and_after_further_rows(store: Store, what: str) -> None:
+    audit = AuditLog(store, KEY, ManualClock())
+    await fill(audit, 10)
+    assert (await audit.verify()).intact
+    tamper(store, TAMPERINGS[what])
+    assert not (await audit.verify()).intact
+    await fill(audit, 3)
+    verdict = await audit.verify()
+    assert not verdict.intact, "the next rows mended what was tampered with"
+    assert verdict.problem
+    assert [entry.args["index"] for entry in await audit.entries(3)] == [2, 1, 0]
+
+
+async def test_a_row_put_in_without_the_key_is_told(store: Store) -> None:
+    audit = AuditLog(store, KEY, ManualClock())
+    await fill(audit, 3)
+    before = (await audit.entries(1))[0].hash
+    values = (4, 1.0, "eve", "admin", "socket", "", "thing.do", "{}", "ok", "")
+    digest = row_hash(EVE, before, values)
+    await store.write(lambda c: c.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, digest)))
+    assert (await audit.verify()).problem == "row 4 (thing.do by eve) was altered"
+
+
+async def test_another_key_does_not_fit(store: Store) -> None:
+    await fill(AuditLog(store, KEY, ManualClock()), 2)
+    assert not (await AuditLog(store, EVE, ManualClock()).verify()).intact
+
+
+async def test_a_new_log_is_whole(store: Store) -> None:
+    verdict = await AuditLog(store, KEY, ManualClock()).verify()
+    assert (verdict.intact, verdict.rows, verdict.problem) == (True, 0, "")
+
+
+async def test_pruning_keeps_the_newest_and_stays_whole_over_a_restart(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.sqlite")
+    for start in range(4):
+        store.open()
+        audit = AuditLog(store, KEY, ManualClock(), keep=50)
+        await fill(audit, 60)
+        verdict = await audit.verify()
+        assert (verdict.intact, verdict.last_seq) == (True, 60 * (start + 1))
+        assert verdict.rows == verdict.last_seq - verdict.first_seq + 1
+        assert 50 <= verdict.rows <= 51
+        await asyncio.to_thread(store.close)
+
+
+async def test_many_at_once_make_one_chain(store: Store) -> None:
+    audit = AuditLog(store, KEY, ManualClock())
+    await asyncio.gather(*(audit.record(ADMIN, f"thing.do{index}", {}, "ok", "") for index in range(200)))
+    verdict = await audit.verify()
+    assert (verdict.intact, verdict.rows) == (True, 200)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(max_size=10), JSON, max_size=5), st.text(max_size=50))
+async def test_any_arguments_come_back_as_they_went(tmp_path: Path, args: dict[str, Any], detail: str) -> None:
+    store = Store(tmp_path / "state.sqlite")
+    store.open()
+    try:
+        audit = AuditLog(store, KEY, ManualClock())
+        await audit.record(ADMIN, "thing.do", args, "ok", detail)
+        entry = (await audit.entries(1))[0]
+        assert (entry.args, entry.detail) == (args, detail)
+        assert (await audit.verify()).intact
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+def test_the_order_of_arguments_does_not_matter() -> None:
+    assert canonical({"a": 1, "b": [1, {"y": 2, "x": 1}]}) == canonical({"b": [1, {"x": 1, "y": 2}], "a": 1})

@@ -72,6 +72,10 @@ NOT_YET = frozenset(
 """Documented environment names that this version has no reader for; `config check` says so where one is set."""
 
 
+RULES = ("alerts", "rules")
+"""The one table whose keys are names, not settings."""
+
+
 def load(paths: Paths, environ: Mapping[str, str]) -> Settings:
     """The settings of this machine.
 
@@ -108,15 +112,25 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def check_keys(document: dict[str, Any], path: Path, text: str) -> None:
-    """Refuse the first unknown key, naming its line and the nearest known one."""
+    """Refuse the first unknown key, naming its line and the nearest known one. Raises ConfigError."""
     known = set(all_keys())
     for key in _leaves(document, ()):
-        if key in known or _in_open_table(key):
+        if _is_rule(key) or (key in known and key != RULES):
             continue
-        names = {".".join(name[:size]) for name in known for size in range(1, len(name) + 1)}
-        near = difflib.get_close_matches(".".join(key), sorted(names), n=1, cutoff=0.5)
-        fix = f"did you mean {near[0]}?" if near else "remove it; `prime-spark config show` lists all keys."
-        raise ConfigError(f"{path}:{line_of(text, key)}: unknown key {'.'.join(key)}.", fix)
+        where, name = f"{path}:{line_of(text, key)}", ".".join(key)
+        if any(key == full[: len(key)] for full in known):
+            raise ConfigError(f"{where}: {name} is a table, not a value.", f"write its keys below [{name}].")
+        raise ConfigError(f"{where}: unknown key {name}.", _nearest(key, known))
+
+
+def _nearest(key: tuple[str, ...], known: set[tuple[str, ...]]) -> str:
+    name = ".".join(key)
+    names = {".".join(full[:size]) for full in known for size in range(1, len(full) + 1)}
+    names |= {".".join((*RULES, rule)) for rule in _rule_names()}
+    if name in names:
+        return f"write {name} without quotes around it."
+    near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else "remove it; `prime-spark config show` lists all keys."
 
 
 def unread_variables(environ: Mapping[str, str]) -> list[str]:
@@ -155,13 +169,19 @@ def _fields(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[t
             yield (*prefix, name), field
 
 
-def _in_open_table(key: tuple[str, ...]) -> bool:
-    """Keys below [alerts.rules.NAME] are checked by validation, not by name."""
-    return key[:2] == ("alerts", "rules")
+def _is_rule(key: tuple[str, ...]) -> bool:
+    """Whether this is [alerts.rules.NAME] of a rule that exists; what stands in it is checked by validation."""
+    return key[:2] == RULES and len(key) == 3 and key[2] in _rule_names()
+
+
+def _rule_names() -> set[str]:
+    from appliance.core.alerts.rules import DEFAULTS
+
+    return {rule.name for rule in DEFAULTS}
 
 
 def _leaves(document: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    groups = {key[: index + 1] for key in all_keys() for index in range(len(key) - 1)}
+    groups = {key[: index + 1] for key in all_keys() for index in range(len(key) - 1)} | {RULES}
     for name, value in document.items():
         key = (*prefix, name)
         if isinstance(value, dict) and key in groups:
@@ -182,7 +202,9 @@ def _merge(
         key = (*prefix, name)
         origins[key] = f"{path}:{line_of(text, key)}"
         if isinstance(value, dict):
-            _merge(into.setdefault(name, {}), value, origins, path, text, key)
+            if not isinstance(into.get(name), dict):
+                into[name] = {}
+            _merge(into[name], value, origins, path, text, key)
         else:
             into[name] = value
 

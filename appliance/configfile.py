@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,16 +90,17 @@ def change(paths: Paths, key: str, value: str, environ: Mapping[str, str]) -> No
         ConfigError: Unknown key, wrong value, or an unwritable file.
     """
     parts = tuple(key.split("."))
-    text = paths.config.read_text(encoding="utf-8") if paths.config.exists() else ""
-    probe = f"{'.'.join(parts)} = {_literal(value)}\n"
-    config.check_keys(tomllib.loads(probe), paths.config, probe)
+    text = config.read(paths.config)[0] if paths.config.exists() else ""
+    config.check_keys(functools.reduce(lambda inner, name: {name: inner}, reversed(parts), {}), paths.config, "")
     try:
         document = tomlkit.parse(text)
     except TOMLKitError as error:
         raise ConfigError(f"{paths.config} is not valid TOML: {error}.", "mend it first.") from error
     table: Any = document
-    for name in parts[:-1]:
+    for depth, name in enumerate(parts[:-1], 1):
         table = table.setdefault(name, tomlkit.table())
+        if not isinstance(table, dict):
+            raise ConfigError(f"{'.'.join(parts[:depth])} is a value, not a table.", f"nothing can be set below it: {key}.")
     table[parts[-1]] = tomlkit.value(_literal(value))
     _write_checked(paths, tomlkit.dumps(document), environ)
 

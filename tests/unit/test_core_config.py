@@ -1,0 +1,137 @@
+"""Settings by nasty files and nasty keys: every fault is told as one of ours, and the file stays what it was."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import tomlkit
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance import config, configfile, paths
+from appliance.errors import ConfigError
+from appliance.paths import Paths
+
+KEYS = [".".join(key) for key in config.all_keys()]
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Paths:
+    return paths.find({"PRIME_SPARK_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "fix"),
+    [
+        ("# a\nssh = 5", r"config\.toml:2: ssh is a table, not a value", r"below \[ssh\]"),
+        ("[[ssh]]\nport = 1", r"config\.toml:1: ssh is a table", r"below \[ssh\]"),
+        ("[alerts]\nrules = 5", r"config\.toml:2: alerts\.rules is a table", "below"),
+        ("[alerts.rules.cpuu]\nthreshold = 7", r"config\.toml:1: unknown key alerts\.rules\.cpuu", r"alerts\.rules\.cpu\?"),
+        ('"ssh.port" = 5', r"config\.toml:1: unknown key ssh\.port", "without quotes"),
+        ("[ssh.port]\nx = 1", r"config\.toml:1: ssh\.port: .*integer", "8022"),
+        ("[telemetry]\ninterval_seconds = nan", r"config\.toml:2: telemetry\.interval_seconds", "5.0"),
+        ('"" = 1', r"config\.toml:1: unknown key", "lists all keys"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_told(where: Paths, text: str, told: str, fix: str) -> None:
+    where.config.write_text(text)
+    with pytest.raises(ConfigError, match=told) as caught:
+        config.load(where, {})
+    assert re.search(fix, caught.value.next_step), caught.value.next_step
+
+
+def test_a_file_that_cannot_be_read_is_told(where: Paths) -> None:
+    where.config.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        config.load(where, {})
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        configfile.change(where, "ssh.port", "1", {})
+    assert where.config.read_bytes() == b"# caf\xe9\n"
+    where.config.unlink()
+    where.config.mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(where, {})
+
+
+def test_files_that_disagree_about_a_table_are_told_of_the_later_one(where: Paths, tmp_path: Path) -> None:
+    where.config.write_text("[ssh]\nport = 1\n")
+    (tmp_path / "boot.toml").write_text("\n[ssh.port]\nx = 1\n")
+    both = Paths(where.config, tmp_path / "boot.toml", where.data, where.run, where.logs)
+    with pytest.raises(ConfigError, match=r"boot\.toml:2: ssh\.port"):
+        config.load(both, {})
+
+
+@pytest.mark.parametrize(
+    "key", ["ssh port", "", ".", "ssh..port", "ssh", "ssh.port.x", "alerts.rules.cpuu.threshold", "ssh]\n[x"]
+)
+def test_a_key_that_is_none_changes_nothing(where: Paths, key: str) -> None:
+    text = "[ssh] # mine\nport = 1\n"
+    where.config.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        configfile.change(where, key, "1", {})
+    assert caught.value.next_step
+    assert where.config.read_text() == text
+    assert [path.name for path in where.config.parent.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("ssh.port = 5 # hm\n", "ssh.port = 7 # hm\n"),
+        ("ssh = {port = 5} # in\n", "ssh = {port = 7} # in\n"),
+        ("[ssh]\n# only\n\n[log]\n", "[ssh]\n# only\nport = 7\n\n[log]\n"),
+    ],
+)
+def test_every_way_to_write_a_table_is_kept(where: Paths, before: str, after: str) -> None:
+    where.config.write_text(before)
+    configfile.change(where, "ssh.port", "7", {})
+    assert where.config.read_text() == after
+
+
+def test_the_threshold_of_a_rule_can_be_changed(where: Paths) -> None:
+    configfile.change(where, "alerts.rules.cpu.threshold", "70", {})
+    configfile.change(where, "alerts.rules.cpu.for_seconds", "5", {})
+    changed = config.load(where, {}).alerts.rules["cpu"]
+    assert (changed.threshold, changed.for_seconds) == (70, 5)
+
+
+def test_where_a_value_comes_from_is_shown(where: Paths) -> None:
+    where.config.write_text("[log]\nlevel = 'DEBUG'\nformat = 'json'\n")
+    environ = {"LOG_LEVEL": "ERROR"}
+    shown = {row["key"]: row for row in configfile.rows(config.load(where, environ), where, environ)}
+    assert (shown["log.level"]["value"], shown["log.level"]["origin"]) == ("ERROR", "environment LOG_LEVEL")
+    assert (shown["log.format"]["value"], shown["log.format"]["origin"]) == ("json", str(where.config))
+    assert (shown["ssh.port"]["value"], shown["ssh.port"]["origin"]) == (8022, "default")
+    assert set(shown) == set(KEYS)
+    assert all(row["meaning"] for row in shown.values())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(KEYS) | st.text(max_size=20), st.text(max_size=20))
+def test_any_change_is_whole_or_refused(where: Paths, key: str, value: str) -> None:
+    """Whatever is asked for: the file is valid before and after, and keeps its comment."""
+    where.config.write_text("# mine\n[ssh]\nport = 1\n")
+    refused: ConfigError | None = None
+    try:
+        configfile.change(where, key, value, {})
+    except ConfigError as error:
+        refused = error
+    if refused is not None:
+        assert refused.next_step
+        assert where.config.read_text() == "# mine\n[ssh]\nport = 1\n"
+    config.load(where, {})
+    assert tomlkit.parse(where.config.read_text()).as_string().startswith("# mine\n")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60) | st.text(alphabet="[]=.\"'\n# ashrulecpoting15{},", max_size=60).map(str.encode))
+def test_any_file_loads_or_is_told(where: Paths, body: bytes) -> None:
+    where.config.write_bytes(body)
+    told = str(where.config)
+    try:
+        config.load(where, {})
+    except ConfigError as error:
+        told = error.message
+    assert str(where.config) in told

@@ -5,11 +5,13 @@ The same code serves the UNIX socket now and a TCP port behind authentication la
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -22,6 +24,8 @@ from appliance.core.events import envelope
 from appliance.core.model import Actor, Health, ServiceStatus
 from appliance.core.state import LiveState, Section
 from appliance.errors import ApplianceError, NotFoundError
+
+log = logging.getLogger(__name__)
 
 STATUS_CODES = {
     "config": 400, "invalid_arguments": 422, "unknown_action": 404, "not_found": 404, "not_authorized": 403, "auth": 401,
@@ -70,7 +74,10 @@ class RestApi:
             Route("/api/v1/state/{section}", self.one_state),
             Route("/api/v1/events", self.events),
         ]
-        return Starlette(routes=routes, exception_handlers={ApplianceError: on_error, msgspec.DecodeError: on_bad_body})
+        handlers = {
+            ApplianceError: on_error, msgspec.DecodeError: on_bad_body, HTTPException: on_no_route, Exception: on_fault,
+        }  # fmt: skip
+        return Starlette(routes=routes, exception_handlers=handlers)
 
     async def health(self, _: Request) -> Response:
         """Whether the appliance is well: 200, or 503 where a service is unhealthy."""
@@ -140,6 +147,20 @@ async def on_error(_: Request, error: Exception) -> Response:
         raise error
     body = {"error": {"code": error.code, "message": error.message, "next_step": error.next_step}}
     return reply(body, STATUS_CODES.get(error.code, 500))
+
+
+async def on_no_route(_: Request, error: Exception) -> Response:
+    """An address or a method that there is not."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    body = {"code": "not_found", "message": f"There is nothing here ({status}).", "next_step": "see /api/v1/openapi.json."}
+    return reply({"error": body}, status)
+
+
+async def on_fault(request: Request, error: Exception) -> Response:
+    """A fault of ours: told, and logged with where it was."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = {"code": "error", "message": f"{type(error).__name__}: {error}", "next_step": "see the log for where."}
+    return reply({"error": body}, 500)
 
 
 async def on_bad_body(_: Request, error: Exception) -> Response:

@@ -64,7 +64,10 @@ class SocketClient:
             ) from error
         except httpx.HTTPError as error:
             raise NotRunningError(f"The appliance stopped answering: {error}.", "see its log.") from error
-        document = msgspec.json.decode(answer.content)
+        try:
+            document = msgspec.json.decode(answer.content)
+        except msgspec.DecodeError as error:
+            raise ApplianceError(f"The appliance answered {answer.status_code} without JSON.", "see its log.") from error
         if answer.is_error:
             raise error_of(document)
         return document

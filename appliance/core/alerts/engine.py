@@ -56,12 +56,17 @@ class Engine:
         due = now - self._since.setdefault(key, now) >= rule.for_seconds
         state = self._raised(rule, alert, wall) if due else AlertState.pending
         return self._keep(
-            alert, state, message=f"{rule.summary}: {reading.message}", value=reading.value, threshold=rule.threshold
-        )
+            alert, state, message=f"{rule.summary}: {reading.message}", value=reading.value, threshold=rule.threshold,
+            silenced_until=self.silenced_until(rule.name, wall),
+        )  # fmt: skip
+
+    def silenced_until(self, rule: str, wall: float) -> float:
+        """Until when (wall clock) a rule is silenced; 0 where it is not."""
+        silence = self.silences.get(rule)
+        return silence.until if silence is not None and silence.until > wall else 0.0
 
     def _raised(self, rule: Rule, alert: AlertStatus, wall: float) -> AlertState:
-        silence = self.silences.get(rule.name)
-        if silence is not None and silence.until > wall:
+        if self.silenced_until(rule.name, wall):
             return AlertState.silenced
         return AlertState.acknowledged if alert.acknowledged_by else AlertState.firing
 
@@ -74,7 +79,12 @@ class Engine:
             return None
         self._quiet[key] = now + rule.cooldown_seconds
         return self._keep(
-            alert, AlertState.resolved, message=f"{rule.summary}: {message}", resolved_at=wall, acknowledged_by=""
+            alert,
+            AlertState.resolved,
+            message=f"{rule.summary}: {message}",
+            resolved_at=wall,
+            acknowledged_by="",
+            silenced_until=0.0,
         )
 
     def _keep(self, alert: AlertStatus, state: AlertState, **fields: object) -> AlertStatus | None:
@@ -97,12 +107,17 @@ class Engine:
         for key in old:
             del self.alerts[key]
 
-    def restore(self, alert: AlertStatus, now: float) -> None:
-        """Take up an alert of an earlier run: it goes on as what it was."""
-        self.alerts[alert.alert_id] = alert
-        rule = next((rule for rule in self.rules if rule.name == alert.rule), None)
+    def restore(self, alert: AlertStatus, now: float, wall: float) -> AlertStatus:
+        """Take up an alert of an earlier run: it goes on as what it was, or ends where its rule is evaluated no more."""
+        rule = next((rule for rule in self.rules if rule.name == alert.rule and rule.enabled), None)
         if rule is not None:
             self._since[alert.alert_id] = now - rule.for_seconds
+        elif alert.state is not AlertState.resolved:
+            alert = msgspec.structs.replace(
+                alert, state=AlertState.resolved, resolved_at=wall, message=f"{alert.message} (its rule is disabled now)"
+            )
+        self.alerts[alert.alert_id] = alert
+        return alert
 
     def rule_statuses(self) -> tuple[RuleStatus, ...]:
         """Every rule with what it last saw."""

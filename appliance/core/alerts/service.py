@@ -46,7 +46,10 @@ class AlertService:
         """Bring back alerts and silences of earlier runs."""
         alerts = await self._store.read(lambda connection: connection.execute("SELECT body FROM alerts").fetchall())
         for (body,) in alerts:
-            self._engine.restore(msgspec.json.decode(body, type=AlertStatus), self._clock.monotonic())
+            alert = msgspec.json.decode(body, type=AlertStatus)
+            restored = self._engine.restore(alert, self._clock.monotonic(), self._clock.wall())
+            if restored.state is not alert.state:
+                await self._changed(restored)
         rows = await self._store.read(lambda connection: connection.execute("SELECT rule, until, by FROM silences").fetchall())
         self._engine.silences = {rule: Silence(rule, until, by) for rule, until, by in rows}
         self._show()
@@ -110,9 +113,10 @@ class AlertService:
 
     async def unsilence(self, rule: str) -> None:
         """Let a rule speak again. Raises ConflictError where it was not silenced."""
-        if self._engine.silences.pop(rule, None) is None:
+        if rule not in self._engine.silences:
             raise ConflictError(f"The rule {rule!r} is not silenced.", "there is nothing to do.")
         await self._store.write(lambda connection: connection.execute("DELETE FROM silences WHERE rule = ?", (rule,)))
+        self._engine.silences.pop(rule, None)
         await self.evaluate()
 
     async def history(self, limit: int) -> list[AlertStatus]:

@@ -48,6 +48,7 @@ class AnalyticsService:
         self._trends: dict[str, deque[tuple[float, float]]] = {}
         self._results: deque[object] = deque(maxlen=RESULTS)
         self._lost = 0
+        self._flushing = asyncio.Lock()
         self._error: StoreError | None = None
         self.cursor = 0
 
@@ -95,13 +96,22 @@ class AnalyticsService:
         return (self._outbox.status(self.cursor), waiting)
 
     async def flush(self) -> None:
-        """Write the waiting readings. Raises StoreError; they go on waiting then."""
-        events = list(self._pending)
-        if not events:
-            return
-        await asyncio.to_thread(self._duck.add_metrics, events)
-        for _ in events:
-            self._pending.popleft()
+        """Write the waiting readings. Raises StoreError; they go on waiting then.
+
+        A flush that began is finished even where its caller is cancelled: its readings would be written twice else.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._flush()))
+
+    async def _flush(self) -> None:
+        async with self._flushing:
+            events = list(self._pending)
+            if not events:
+                return
+            await asyncio.to_thread(self._duck.add_metrics, events)
+            while events and self._pending and self._pending[0] is not events[0]:  # a full ring let go of these meanwhile
+                del events[0]
+            for _ in events:
+                self._pending.popleft()
 
     async def _collect(self) -> None:
         if self._queue is None:

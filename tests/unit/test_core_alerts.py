@@ -1,0 +1,226 @@
+"""Alerts on a real store: kept over restarts, silenced, acknowledged, and told when the disk does not take them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.core.alerts.engine import ACTIVE, Engine
+from appliance.core.alerts.rules import DEFAULTS, Reading, Rule
+from appliance.core.alerts.service import SHOWN, AlertService
+from appliance.core.bus import Bus
+from appliance.core.events import Noted
+from appliance.core.model import AlertState, AlertStatus, Health, HostSample, Severity
+from appliance.core.outbox import Outbox
+from appliance.core.state import LiveState, Section
+from appliance.core.store import Store
+from appliance.errors import ConflictError, DiskFullError, NotFoundError
+from tests.support import ManualClock
+
+CPU = replace(next(rule for rule in DEFAULTS if rule.name == "cpu"), for_seconds=60, cooldown_seconds=120)
+DAY = 86400.0
+
+
+class Bench:
+    """The service with a clock that the test moves, on a host whose load the test sets."""
+
+    def __init__(self, path: Path, *rules: Rule) -> None:
+        self.clock = ManualClock()
+        self.store = Store(path)
+        self.store.open()
+        self.bus = Bus(Outbox(self.store, "pc"))
+        self.queue = self.bus.subscribe("test", (Noted,))
+        self.state = LiveState(self.clock)
+        self.engine = Engine(rules)
+        self.alerts = AlertService(self.engine, self.store, self.bus, self.state, self.clock)
+
+    async def load(self, cpu: float | None, seconds: float = 0.0) -> None:
+        """Let time go by, with a reading at its end, and evaluate."""
+        self.clock.move(seconds)
+        if cpu is not None:
+            self.state.put(Section.host, sample(cpu))
+        await self.alerts.evaluate()
+
+    def shown(self) -> list[tuple[str, str]]:
+        return [(alert.alert_id, alert.state.value) for alert in self.state.get(Section.alerts).value]
+
+    async def told(self) -> list[str]:
+        """The states that went over the bus."""
+        await self.bus.publish(Noted(time=0, event="end", severity="info"))
+        events: list[Any] = await self.queue.batch()
+        return [event.attributes["state"] for event in events[:-1]]
+
+    async def again(self, *rules: Rule) -> Bench:
+        """The same after a restart of the appliance."""
+        await asyncio.to_thread(self.store.close)
+        after = Bench(self.store.path, *rules)
+        after.clock.wall_now, after.clock.monotonic_now = self.clock.wall_now, 5.0
+        await after.alerts.start()
+        return after
+
+
+def sample(cpu: float) -> HostSample:
+    fields = dict.fromkeys(HostSample.__struct_fields__)
+    return HostSample(**{**fields, "cpu_usage": cpu})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path / "state.sqlite", CPU)
+    await bench.alerts.start()
+    yield bench
+    await asyncio.to_thread(bench.store.close)
+
+
+async def test_the_whole_life_is_told_and_kept(bench: Bench) -> None:
+    await bench.load(95)
+    assert bench.shown() == [("cpu:host", "pending")]
+    await bench.load(95, 59)
+    await bench.load(95, 1)
+    assert bench.shown() == [("cpu:host", "firing")]
+    await bench.alerts.acknowledge("cpu:host", "ada")
+    await bench.load(96, 5)
+    assert bench.shown() == [("cpu:host", "acknowledged")]
+    await bench.load(10, 5)
+    assert bench.shown() == [("cpu:host", "resolved")]
+    for _ in range(2):  # too hot again, but within the cooldown
+        await bench.load(99, 59)
+    assert bench.shown() == [("cpu:host", "resolved")]
+    await bench.load(99, 3)
+    await bench.load(99, 60)
+    assert bench.shown() == [("cpu:host", "firing")]
+    assert await bench.told() == ["firing", "resolved", "firing"]
+    assert [alert.state.value for alert in await bench.alerts.history(10)] == ["firing", "resolved", "acknowledged", "firing"]
+
+
+async def test_a_host_that_is_not_read_is_no_data_and_ends_no_alert(bench: Bench) -> None:
+    await bench.load(95)
+    await bench.load(95, 60)
+    await bench.load(None, 61)  # no reading for longer than readings count
+    assert bench.state.get(Section.rules).value[0].state is AlertState.no_data
+    assert bench.shown() == [("cpu:host", "firing")]
+
+
+async def test_a_wall_clock_that_jumps_fires_and_ends_nothing(bench: Bench) -> None:
+    await bench.load(95)
+    bench.clock.wall_now += DAY
+    await bench.load(95, 10)
+    assert bench.shown() == [("cpu:host", "pending")]
+    bench.clock.wall_now -= 3 * DAY
+    await bench.load(95, 50)
+    assert bench.shown() == [("cpu:host", "firing")]
+
+
+async def test_a_silence_is_kept_over_a_restart_and_ends_by_itself(bench: Bench) -> None:
+    await bench.load(95)
+    await bench.load(95, 60)
+    await bench.alerts.silence("cpu", 600, "ada")
+    alert = bench.state.get(Section.alerts).value[0]
+    assert (alert.state, alert.silenced_until) == (AlertState.silenced, bench.clock.wall() + 600)
+    after = await bench.again(CPU)
+    try:
+        await after.load(95, 300)
+        assert after.shown() == [("cpu:host", "silenced")]
+        await after.load(95, 301)
+        alert = after.state.get(Section.alerts).value[0]
+        assert (alert.state, alert.silenced_until) == (AlertState.firing, 0)
+        await after.alerts.silence("cpu", 600, "ada")
+        await after.alerts.unsilence("cpu")
+        assert after.shown() == [("cpu:host", "firing")]
+        with pytest.raises(ConflictError):
+            await after.alerts.unsilence("cpu")
+        with pytest.raises(NotFoundError, match="cpuu"):
+            await after.alerts.silence("cpuu", 1, "ada")
+    finally:
+        await asyncio.to_thread(after.store.close)
+
+
+async def test_an_alert_outlives_a_restart_but_not_its_rule(bench: Bench) -> None:
+    await bench.load(95)
+    await bench.load(95, 60)
+    await bench.alerts.acknowledge("cpu:host", "ada")
+    after = await bench.again(CPU)
+    assert after.shown() == [("cpu:host", "acknowledged")]
+    await after.load(95)
+    assert after.shown() == [("cpu:host", "acknowledged")]
+    last = await after.again(replace(CPU, enabled=False))
+    try:
+        assert last.shown() == [("cpu:host", "resolved")]
+        assert "disabled" in last.state.get(Section.alerts).value[0].message
+        await last.load(95, SHOWN + 1)
+        assert last.shown() == []
+        assert [alert.state.value for alert in await last.alerts.history(1)] == ["resolved"]
+        with pytest.raises(NotFoundError):
+            await last.alerts.acknowledge("cpu:host", "ada")
+    finally:
+        await asyncio.to_thread(last.store.close)
+
+
+async def test_a_full_disk_is_told_and_the_alert_is_shown_all_the_same(bench: Bench) -> None:
+    pages = await bench.store.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    await bench.store.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+    await _fill(bench.store)
+    await bench.load(95)
+    await bench.load(95, 60)
+    assert bench.shown() == [("cpu:host", "firing")]
+    report = await bench.alerts.health()
+    assert report.health is Health.unhealthy
+    assert "not on disk" in report.reason
+    await bench.store.write(lambda c: c.execute("PRAGMA max_page_count = 100000").fetchone())
+    await bench.load(10, 60)
+    assert (await bench.alerts.health()).health is Health.healthy
+
+
+async def _fill(store: Store) -> None:
+    """Use up what is left in the pages that the database may have."""
+    size = 4000
+    while size > 0:
+        try:
+            for table in ("alerts", "alert_history", "outbox"):
+                await store.write(lambda c, table=table, size=size: _stuff(c, table, size))  # type: ignore[misc]
+        except DiskFullError:
+            size //= 2
+
+
+def _stuff(connection: Any, table: str, size: int) -> None:
+    body, key = b" " * size, connection.execute("SELECT hex(randomblob(8))").fetchone()[0]
+    values = {"alerts": (f"x:{key}", body), "alert_history": (None, 0.0, body), "outbox": (None, key, "x", body)}[table]
+    connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+
+
+RULE = Rule("r", "R", lambda _: [], 50, Severity.warning, for_seconds=10, cooldown_seconds=20)
+STEP = st.tuples(st.floats(0, 30), st.one_of(st.none(), st.floats(0, 100)), st.floats(-2 * DAY, 2 * DAY))
+
+
+@given(st.lists(STEP, max_size=40))
+def test_an_alert_fires_only_after_it_held_long_enough(steps: list[tuple[float, float | None, float]]) -> None:
+    """Whatever the readings and the wall clock do; judged by a plain recomputation from the monotonic clock."""
+    engine, now, held_since, quiet = Engine([RULE]), 0.0, None, 0.0
+    for gap, value, wall in steps:
+        now += gap
+        before = engine.alerts.get("r:s")
+        engine.evaluate(RULE, [Reading("s", value, "")], now, wall)
+        after = engine.alerts.get("r:s")
+        if value is None:
+            assert after == before
+            continue
+        was_active = before is not None and before.state in ACTIVE
+        if value <= 50:
+            held_since, quiet = None, now + 20 if was_active else quiet
+            assert after is None or after.state is AlertState.resolved
+        elif quiet <= now:
+            held_since = now if held_since is None else held_since
+            assert active(after) == (now - held_since >= 10)
+        else:
+            assert not active(after)
+
+
+def active(alert: AlertStatus | None) -> bool:
+    return alert is not None and alert.state in ACTIVE

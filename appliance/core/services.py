@@ -96,7 +96,10 @@ class Supervisor:
         while self._undecided(name):
             self._changed.clear()
             await self._changed.wait()
-        if unit.status.phase in {Phase.waiting, Phase.backoff, Phase.broken}:
+        if unit.status.phase is Phase.waiting:
+            missing = ", ".join(other for other in unit.status.depends if self.phase_of(other) is not Phase.running)
+            raise ConflictError(f"{name} did not come up: it waits for {missing}.", "mend that one first; see Services.")
+        if unit.status.phase in {Phase.backoff, Phase.broken}:
             raise ConflictError(f"{name} did not come up: {unit.status.reason}", unit.status.next_step)
         return unit.status
 

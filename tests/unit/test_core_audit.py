@@ -55,7 +55,8 @@ TAMPERINGS = {
     "altered": "UPDATE audit SET args = '{}' WHERE seq = 4",
     "hash altered": "UPDATE audit SET hash = 'f00' WHERE seq = 10",
     "two changed places": (
-        "UPDATE audit SET seq = -1 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5; UPDATE audit SET seq = 5 WHERE seq = -1"
+        "UPDATE audit SET seq = -1 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5; "
+        "UPDATE audit SET seq = 5 WHERE seq = -1"
     ),
     "a copy put in": "INSERT INTO audit SELECT 11, time, actor, role, via, origin, action, args, outcome, detail, hash "
     "FROM audit WHERE seq = 10",

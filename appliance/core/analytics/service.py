@@ -167,7 +167,12 @@ class AnalyticsService:
 
     async def _prune_daily(self) -> None:
         while True:
-            await asyncio.to_thread(self._duck.prune, self._keep_days, self._clock.wall())
+            try:
+                await asyncio.to_thread(self._duck.prune, self._keep_days, self._clock.wall())
+            except StoreError as error:
+                log.warning("old readings are kept for now: %s", error.message)
+                await asyncio.sleep(600)
+                continue
             await asyncio.sleep(86400)
 
     def _show(self) -> None:

@@ -1,0 +1,248 @@
+"""From the spine to the disk: telemetry with a clock that is stepped, the journal's readers, the analytics sink."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.core.analytics.duck import DuckStore
+from appliance.core.analytics.service import AnalyticsService
+from appliance.core.bus import Bus
+from appliance.core.events import Event, HostMetrics, InferenceCompleted, Noted, envelope, from_envelope
+from appliance.core.model import Box, Health, HostSample, InferenceResult
+from appliance.core.outbox import Outbox
+from appliance.core.state import LiveState, Section
+from appliance.core.store import Store
+from appliance.core.telemetry.service import TelemetryService, metrics_of
+from appliance.errors import StoreError
+from appliance.hw.host import PsutilHost
+from tests.support import ManualClock, wait_for
+
+
+class Held(DuckStore):
+    """A store whose next write of metrics waits until the test lets it go on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "pc")
+        self.writing, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def add_metrics(self, events: Sequence[HostMetrics]) -> int:
+        self.writing.set()
+        assert self.go_on.wait(10)
+        return super().add_metrics(events)
+
+
+class Bench:
+    """Store, bus and analytics, wired as the appliance does it."""
+
+    def __init__(self, home: Path) -> None:
+        self.clock = ManualClock()
+        self.store = Store(home / "state.sqlite")
+        self.store.open()
+        self.outbox = Outbox(self.store, "pc")
+        self.bus = Bus(self.outbox)
+        self.state = LiveState(self.clock)
+        self.duck = Held(home / "analytics.duckdb")
+        self.analytics = AnalyticsService(self.duck, self.bus, self.outbox, self.state, self.clock, 0.02, 30)
+        self.run: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.outbox.load()
+        await self.analytics.start()
+        self.run = asyncio.create_task(self.analytics.run())
+
+    async def stop(self) -> None:
+        assert self.run is not None
+        self.run.cancel()
+        await asyncio.wait({self.run})
+        await self.analytics.stop()
+
+    def count(self, table: str) -> int:
+        return int(self.duck.query(f"SELECT count(*) FROM {table}", [])[0][0])
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await asyncio.to_thread(bench.store.close)
+
+
+def reading(clock: ManualClock, value: float) -> HostMetrics:
+    return HostMetrics(time=clock.wall(), metrics={"cpu_usage": value})
+
+
+async def test_a_flush_that_is_cut_short_writes_nothing_twice(bench: Bench) -> None:
+    await bench.start()
+    bench.duck.go_on.clear()
+    await bench.bus.publish(reading(bench.clock, 40))
+    await wait_for(bench.duck.writing.is_set)
+    stopping = asyncio.create_task(bench.stop())
+    await asyncio.sleep(0)
+    bench.duck.go_on.set()
+    await asyncio.wait_for(stopping, 10)
+    await bench.start()
+    assert bench.count("device_metrics") == 1
+    assert bench.duck.query("SELECT sum_value, count FROM device_metrics_minute", []) == [(40.0, 1)]
+    await bench.stop()
+
+
+async def test_events_are_taken_over_once_whatever_is_restarted(bench: Bench) -> None:
+    events = [Noted(time=bench.clock.wall() + index, event=f"e{index}", severity="info") for index in range(30)]
+    for part in range(3):
+        await bench.start()
+        for event in events[part * 10 : part * 10 + 10]:
+            await bench.bus.publish(event)
+            await bench.outbox.append(event)  # the same one again
+        if part == 1:  # and once with all of it taken over before the stop
+            await wait_for(lambda: bench.analytics.cursor == bench.outbox.head)
+        await bench.stop()
+    await bench.start()
+    await wait_for(lambda: bench.analytics.cursor == bench.outbox.head)
+    found = bench.duck.query("SELECT event_id::VARCHAR FROM analytics_events ORDER BY time", [])
+    assert [row[0] for row in found] == [event.id for event in events]
+    await bench.stop()
+
+
+async def test_results_and_trends_come_back_after_a_restart(bench: Bench) -> None:
+    result = InferenceResult(
+        "0190a8e4-0000-7000-8000-000000000001", bench.clock.wall(), "bus.jpg", "m", "1", "detection", "cpu", 64, 48,
+        (Box("bus", 0.9, 1, 2, 3, 4),), 5.0, 6.0,
+    )  # fmt: skip
+    await bench.start()
+    await bench.bus.publish(InferenceCompleted.of(result))
+    await bench.bus.publish(reading(bench.clock, 41))
+    await wait_for(lambda: bench.state.get(Section.results).value == (result,))
+    await wait_for(lambda: (bench.state.get(Section.trends).value or {}).get("cpu_usage"))
+    await bench.stop()
+    bench.state = LiveState(bench.clock)
+    bench.analytics = AnalyticsService(bench.duck, bench.bus, bench.outbox, bench.state, bench.clock, 0.02, 30)
+    await bench.start()
+    assert bench.state.get(Section.results).value == (result,)
+    assert bench.state.get(Section.trends).value["cpu_usage"] == ((bench.clock.wall(), 41.0),)
+    await bench.stop()
+
+
+async def test_a_sink_that_cannot_write_is_unhealthy_and_catches_up(bench: Bench) -> None:
+    await bench.start()
+    await asyncio.to_thread(bench.duck.close)
+    await bench.bus.publish(reading(bench.clock, 42))
+
+    async def health() -> Health:
+        return (await bench.analytics.health()).health
+
+    async def ill() -> bool:
+        return await health() is Health.unhealthy
+
+    async def well() -> bool:
+        return await health() is Health.healthy
+
+    await wait_for(ill)
+    await asyncio.to_thread(bench.duck.open)
+    await wait_for(well)
+    assert bench.count("device_metrics") == 1
+    await bench.stop()
+
+
+async def test_an_event_is_itself_again_after_the_envelope() -> None:
+    event = Noted(time=1_800_000_000.25, event="x", severity="info", attributes={"a": [1, None, "ü"]})
+    document: dict[str, Any] = envelope(event, "pc")
+    assert document["timestamp"] == "2027-01-15T08:00:00.250000Z"
+    assert from_envelope(document) == event
+
+
+async def test_a_failed_append_is_not_in_the_journal(bench: Bench) -> None:
+    await bench.outbox.load()
+    await bench.outbox.append(Noted(time=1.0, event="kept", severity="info"))
+    head = bench.outbox.head
+    pages = await bench.store.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    await bench.store.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+    with pytest.raises(StoreError):
+        await bench.outbox.append(Noted(time=2.0, event="x" * 10_000_000, severity="info"))
+    assert bench.outbox.head == head
+    assert [event.time for _, event in await bench.outbox.read(0)] == [1.0]
+
+
+class FailingProbe:
+    """The real host, which cannot be read at times."""
+
+    def __init__(self, real: PsutilHost) -> None:
+        self._real = real
+        self.fails = False
+
+    def read(self) -> HostSample:
+        if self.fails:
+            raise OSError("the disk is gone")
+        return self._real.read()
+
+
+async def test_a_stepped_clock_is_noted_and_readings_go_on(bench: Bench, tmp_path: Path) -> None:
+    await bench.outbox.load()
+    queue = bench.bus.subscribe("test", (Noted,))
+    probe = FailingProbe(PsutilHost(tmp_path))
+    service = TelemetryService(probe, bench.bus, bench.state, bench.clock, 0.0)
+    await service.start()
+    run = asyncio.create_task(service.run())
+    bench.clock.move(1)  # time goes by: no step
+    version = bench.state.get(Section.host).version
+    await wait_for(lambda: bench.state.get(Section.host).version > version + 1)
+    assert queue.status().depth == 0
+    bench.clock.wall_now += 86400
+    (forward,) = await asyncio.wait_for(queue.batch(), 10)
+    bench.clock.wall_now -= 2 * 86400
+    (back,) = await asyncio.wait_for(queue.batch(), 10)
+    steps: list[Event] = [forward, back]
+    assert [step.data()["attributes"]["seconds"] for step in steps] == [86400.0, -172800.0]
+    probe.fails = True
+
+    async def report() -> str:
+        return (await service.health()).reason
+
+    async def told() -> bool:
+        return "the disk is gone" in await report()
+
+    await wait_for(told)
+    probe.fails = False
+
+    async def well() -> bool:
+        return "reading every" in await report()
+
+    await wait_for(well)
+    run.cancel()
+    await asyncio.wait({run})
+
+
+def test_what_the_machine_does_not_tell_is_no_metric(tmp_path: Path) -> None:
+    metrics = metrics_of(PsutilHost(tmp_path).read())
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert 0 < metrics["memory_usage"] <= 100
+    assert "net_tx_rate" not in metrics  # a first reading has no rate
+
+
+def test_an_event_of_another_type_is_refused() -> None:
+    document = envelope(Noted(time=1.0, event="x", severity="info"), "pc")
+    with pytest.raises(KeyError):
+        from_envelope({**document, "type": "no.such"})
+
+
+def test_the_journal_reads_what_any_sqlite_reads(tmp_path: Path) -> None:
+    """The database is plain SQLite: another program sees the same rows."""
+
+    async def write() -> None:
+        store = Store(tmp_path / "state.sqlite")
+        store.open()
+        await Outbox(store, "pc").append(Noted(time=1.0, event="x", severity="info"))
+        await asyncio.to_thread(store.close)
+
+    asyncio.run(write())
+    connection = sqlite3.connect(tmp_path / "state.sqlite")
+    assert connection.execute("SELECT type FROM outbox").fetchall() == [("event.noted",)]
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()

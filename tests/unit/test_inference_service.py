@@ -1,0 +1,195 @@
+"""The inference service with the real model: bounded, honest about failures, and unharmed by bad pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from appliance.core.inference import image
+from appliance.core.inference.service import WAITING, InferenceService
+from appliance.core.model import Health, InferenceResult, InferenceStats
+from appliance.core.state import LiveState, Section
+from appliance.errors import AbsentError, DiskFullError, ImageError, InferenceError, ModelError
+from appliance.hw.onnx import OnnxAccelerator
+from tests.support import ManualClock, capability
+
+MODELS = Path(__file__).resolve().parents[2] / ".models"
+MODEL = "yolov3-tiny-coco"
+
+
+class Bench:
+    """A service that keeps its results in a list."""
+
+    def __init__(self, *directories: Path, model: str = "") -> None:
+        self.kept: list[InferenceResult] = []
+        self.full = False
+        self.state = LiveState(ManualClock())
+        self.service = InferenceService(
+            accelerator=OnnxAccelerator(1), model_dirs=list(directories), model=model, state=self.state, clock=ManualClock(),
+            on_result=self._keep, score_threshold=0.3, max_bytes=2_000_000, max_pixels=1_000_000,
+        )  # fmt: skip
+
+    async def _keep(self, result: InferenceResult) -> None:
+        if self.full:
+            raise DiskFullError("No room.", "make some.")
+        self.kept.append(result)
+
+    @property
+    def stats(self) -> InferenceStats:
+        found = self.state.get(Section.inference).value
+        assert isinstance(found, InferenceStats)
+        return found
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """A running service on a copy of the model, which a test may spoil."""
+    capability((MODELS / MODEL / "manifest.toml").exists(), "the model (make setup)")
+    (tmp_path / MODEL).mkdir()
+    for file in (MODELS / MODEL).iterdir():
+        (tmp_path / MODEL / file.name).symlink_to(file)
+    bench = Bench(tmp_path)
+    await bench.service.start()
+    yield bench
+    await bench.service.stop()
+
+
+def photograph(name: str = "bus.jpg") -> Path:
+    capability((MODELS / "samples" / name).exists(), "the photographs (make setup)")
+    return MODELS / "samples" / name
+
+
+def png(mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, "PNG")
+    return stream.getvalue()
+
+
+async def test_a_photograph_is_kept_before_it_is_told(bench: Bench) -> None:
+    result = await bench.service.infer_file(photograph())
+    assert bench.kept == [result]
+    assert {"bus", "person"} <= {box.label for box in result.boxes}
+    assert result.total_time_ms >= result.inference_time_ms > 0
+    assert (bench.stats.total, bench.stats.errors, bench.stats.error_rate) == (1, 0, 0.0)
+    assert bench.stats.p50_ms == bench.stats.p95_ms == result.total_time_ms
+
+
+async def test_a_result_that_cannot_be_kept_is_not_told(bench: Bench) -> None:
+    bench.full = True
+    with pytest.raises(DiskFullError):
+        await bench.service.infer(png(), "x.png")
+    assert (bench.stats.total, bench.stats.p50_ms) == (0, None)
+    bench.full = False
+    await bench.service.infer(png(), "x.png")
+    assert bench.stats.total == 1
+
+
+async def test_bad_pictures_are_no_failures_of_the_model(bench: Bench, tmp_path: Path) -> None:
+    for data, told in ((b"", "is empty"), (b"words " * 99, "not a picture"), (png(size=(2000, 1000)), "2000 x 1000")):
+        with pytest.raises(ImageError, match=told):
+            await bench.service.infer(data, "x.png")
+    (tmp_path / "big.png").write_bytes(b"x" * 2_000_001)
+    with pytest.raises(ImageError, match="the limit is 2 MiB"):
+        await bench.service.infer_file(tmp_path / "big.png")
+    assert (bench.stats.errors, bench.stats.error_rate) == (0, None)
+    assert (await bench.service.health()).health is Health.healthy
+    assert bench.kept == []
+
+
+async def test_too_many_at_once_are_refused_and_the_others_are_done(bench: Bench) -> None:
+    data = png()
+    done = await asyncio.gather(
+        *(bench.service.infer(data, f"{index}.png") for index in range(WAITING + 6)), return_exceptions=True
+    )
+    refused = [each for each in done if isinstance(each, InferenceError)]
+    assert len(refused) == 6
+    assert "wait already" in str(refused[0])
+    assert [result.source for result in bench.kept] == [f"{index}.png" for index in range(WAITING)]
+    await bench.service.infer(data, "after.png")
+
+
+async def test_a_spoilt_model_is_unhealthy_until_it_is_mended(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / MODEL / f"{MODEL}.onnx"
+    file.unlink()
+    file.write_bytes(b"spoilt")
+    with pytest.raises(ModelError, match="SHA-256"):
+        await bench.service.infer(png(), "x.png")
+    report = await bench.service.health()
+    assert report.health is Health.unhealthy
+    assert report.next_step
+    assert (bench.stats.errors, bench.stats.error_rate) == (1, 1.0)
+    shutil.copyfile(MODELS / MODEL / f"{MODEL}.onnx", file)
+    await bench.service.infer(png(), "x.png")
+    assert (await bench.service.health()).health is Health.healthy
+    assert bench.stats.error_rate == 0.5
+
+
+async def test_no_model_is_absent_and_a_wrong_name_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AbsentError, match=str(tmp_path)):
+        await Bench(tmp_path).service.start()
+    capability((MODELS / MODEL / "manifest.toml").exists(), "the model (make setup)")
+    with pytest.raises(ModelError, match=MODEL):
+        await Bench(MODELS, model="other").service.start()
+    with pytest.raises(AbsentError):
+        await Bench(MODELS).service.infer(png(), "x.png")
+
+
+async def test_a_broken_manifest_is_listed_with_its_fault(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "zzz").mkdir()
+    (tmp_path / "zzz" / "manifest.toml").write_text("name = 1")
+    good, bad = bench.service.models()
+    assert (good["name"], good["active"]) == (MODEL, True)
+    assert "not a model manifest" in bad["error"]
+
+
+def seeds() -> list[bytes]:
+    generator = np.random.default_rng(5)
+    plain = Image.fromarray(generator.integers(0, 255, (30, 40, 3), np.uint8))
+    deep = Image.fromarray(generator.integers(0, 65535, (30, 40)).astype(np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = []
+    for picture, form, options in (
+        (plain, "JPEG", {"exif": exif}),
+        (plain.convert("CMYK"), "JPEG", {}),
+        (plain, "PNG", {}),
+        (plain.convert("P"), "PNG", {}),
+        (deep, "PNG", {}),
+        (plain, "GIF", {"save_all": True, "append_images": [plain]}),
+        *((plain, form, {}) for form in ("WEBP", "BMP", "TIFF", "PPM")),
+    ):
+        stream = io.BytesIO()
+        picture.save(stream, form, **options)
+        found.append(stream.getvalue())
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_pictures_are_decoded_or_refused_and_nothing_else(seed: int) -> None:
+    generator, pictures, refused, taken = random.Random(seed), seeds(), 0, 0
+    for _ in range(400):
+        data = bytearray(generator.choice(pictures))
+        for _ in range(generator.randrange(1, 6)):
+            data[generator.randrange(min(len(data), generator.choice([30, 100, 10_000])))] = generator.randrange(256)
+        if generator.random() < 0.3:
+            data = data[: generator.randrange(len(data))]
+        try:
+            picture = image.decode(bytes(data), "x", 1_000_000)
+        except ImageError:
+            refused += 1
+            continue
+        taken += 1
+        tall, wide, channels = picture.rgb.shape
+        assert tall * wide <= 1_000_000
+        assert channels == 3
+    assert refused > 50
+    assert taken > 50

@@ -14,10 +14,10 @@ from typing import Any, TextIO
 import click
 
 from appliance import __version__, paths
-from appliance.errors import ApplianceError, ConfigError
+from appliance.errors import ApplianceError, ConfigError, error_text
 from appliance.verbs import static
 from appliance.verbs.client import Client, SocketClient
-from appliance.verbs.context import Context, error_json, error_text
+from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
 
 OWN = {command.name: command for command in (

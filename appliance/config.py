@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from appliance.errors import ConfigError
 from appliance.paths import Paths
-from appliance.settings import Settings
+from appliance.settings import Settings, meanings
 
 NOT_YET = frozenset(
     [
@@ -160,6 +160,14 @@ def group_of(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
+def meaning(key: tuple[str, ...]) -> str:
+    """What a setting does; empty for one that is not there."""
+    model: type[BaseModel] | None = Settings
+    for name in key[:-1]:
+        model = group_of(model.model_fields[name]) if model is not None else None
+    return meanings().get((model.__name__, key[-1]), "") if model is not None else ""
+
+
 def _fields(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
     for name, field in model.model_fields.items():
         group = group_of(field)
@@ -229,7 +237,7 @@ def _validated(document: dict[str, Any], origins: dict[tuple[str, ...], str]) ->
 def _fix(key: tuple[str, ...]) -> str:
     for known, field in _fields(Settings, ()):
         if known == key:
-            return f"{field.description or ''} The default is {field.default!r}.".strip()
+            return f"{meaning(key)} The default is {field.default!r}.".strip()
     return "`prime-spark config init` shows every key with its meaning."
 
 

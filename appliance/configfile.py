@@ -41,7 +41,7 @@ def _row(
         "value": plain(_value(settings, key)),
         "default": plain(field.get_default(call_default_factory=True)),
         "origin": origin,
-        "meaning": field.description or "",
+        "meaning": config.meaning(key),
         "env": env,
     }
 
@@ -63,13 +63,13 @@ def template() -> str:
     for name, field in Settings.model_fields.items():
         group = config.group_of(field)
         if group is not None:
-            lines += [f"# {(group.__doc__ or '').strip()}", f"[{name}]", *_template_lines(group), ""]
+            lines += [f"# {(group.__doc__ or '').strip()}", f"[{name}]", *_template_lines(name, group), ""]
     return "\n".join(lines)
 
 
-def _template_lines(group: type[BaseModel]) -> Iterator[str]:
+def _template_lines(prefix: str, group: type[BaseModel]) -> Iterator[str]:
     for name, field in group.model_fields.items():
-        yield from (f"# {line}" for line in (field.description or "").splitlines())
+        yield from (f"# {line}" for line in config.meaning((prefix, name)).splitlines())
         value = plain(field.get_default(call_default_factory=True))
         shown = "(not set)" if value is None else tomlkit.item(value).as_string().strip() if value != {} else "{}"
         yield f"# {name} = {shown}"

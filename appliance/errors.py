@@ -163,3 +163,8 @@ class NotRunningError(ApplianceError):
 
     code = "not_running"
     exit_code = 3
+
+
+def error_text(error: ApplianceError) -> str:
+    """What happened, and the next step, on two lines."""
+    return f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")

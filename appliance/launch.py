@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import getpass
 import io
 import logging
@@ -13,16 +14,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from appliance import config, paths
 from appliance.core import logs
 from appliance.core.model import Actor
-from appliance.errors import AbsentError, ApplianceError, ConfigError
+from appliance.errors import AbsentError, ApplianceError, ConfigError, error_text
 from appliance.lock import Lock
 from appliance.paths import Paths, socket_address
 from appliance.settings import Settings
-from appliance.verbs.context import error_text
 
 if TYPE_CHECKING:
     from appliance.core.ports import Keyboard, Service, StatusLed
@@ -40,9 +38,20 @@ FIRST_PAINT = 5.0
 def console(environ: Mapping[str, str]) -> int:
     """Run the appliance with a console on this terminal, or attach; returns the exit code."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        click.echo("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.", err=True)
+        say("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.")
         return 2
     return _locked(environ, _run_console, on_held=_attach, stderr=False)
+
+
+def say(text: str) -> None:
+    """Tell whoever started this."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def collect_garbage() -> None:
+    """What is loaded by now stays: collections pass it over from here on."""
+    gc.freeze()
+    gc.enable()
 
 
 def headless(environ: Mapping[str, str]) -> int:
@@ -56,24 +65,25 @@ Mode = Callable[[Settings, Paths, logs.LogRing, Mapping[str, str]], Coroutine[An
 def _locked(
     environ: Mapping[str, str], mode: Mode, *, on_held: Callable[[Paths, Lock, Mapping[str, str]], int], stderr: bool
 ) -> int:
-    where = paths.find(environ)
     try:
+        where = paths.find(environ)
         settings = config.load(where, environ)
         where.make()
         lock = Lock(where.lock)
         if not lock.take():
+            gc.enable()
             return on_held(where, lock, environ)
     except ConfigError as error:
-        click.echo(error_text(error), err=True)
+        say(error_text(error))
         return error.exit_code
     except OSError as error:
-        click.echo(f"error: {error.filename}: {error.strerror}.\nnext: make it writable, or set PRIME_SPARK_HOME.", err=True)
+        say(f"error: {error.filename}: {error.strerror}.\nnext: make it writable, or set PRIME_SPARK_HOME.")
         return 1
     try:
         ring = logs.configure(settings.log.level, settings.log.format, where.log_file, stderr=stderr)
         return asyncio.run(mode(settings, where, ring, environ))
     except ApplianceError as error:
-        click.echo(error_text(error), err=True)
+        say(error_text(error))
         return error.exit_code
     finally:
         lock.release()
@@ -90,8 +100,8 @@ def _attach(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
 
 def _say_held(_: Paths, lock: Lock, __: Mapping[str, str]) -> int:
     pid = lock.holder()
-    click.echo(f"error: an appliance runs here already (process {pid or 'unknown'}).", err=True)
-    click.echo("next: use `prime-spark` in a terminal to attach to it, or stop it: prime-spark appliance stop", err=True)
+    say(f"error: an appliance runs here already (process {pid or 'unknown'}).")
+    say("next: use `prime-spark` in a terminal to attach to it, or stop it: prime-spark appliance stop")
     return 1
 
 
@@ -111,6 +121,7 @@ async def _run_console(settings: Settings, where: Paths, ring: logs.LogRing, env
     painted = asyncio.Event()
     local = asyncio.wrap_future(ui.submit(_local_console(appliance, sessions, owners, environ, painted)))
     await _first_of(painted, local)
+    collect_garbage()
     appliance.start(_fronts(appliance, ui, sessions))
     if await _left(appliance, local) == "headless":
         await _go_on_headless(appliance, settings)
@@ -208,6 +219,7 @@ async def _run_headless(settings: Settings, where: Paths, ring: logs.LogRing, en
     ui.start()
     sessions = _make_sessions(appliance, ui, Owners())
     appliance.start([*_fronts(appliance, ui, sessions), _headless_service(appliance, settings)])
+    collect_garbage()
     logging.getLogger("prime-spark").info("press ? for the keys")
     await appliance.stopping.wait()
     await _end(appliance, ui, sessions, None)

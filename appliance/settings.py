@@ -6,6 +6,11 @@ Sources, later ones win: these defaults, the configuration file, the boot partit
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +32,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Group(BaseModel):
     """Base of all groups of settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NodeSettings(Group):
@@ -169,3 +174,16 @@ class Settings(Group):
     headless: HeadlessSettings = HeadlessSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
+
+
+@functools.cache
+def meanings() -> dict[tuple[str, str], str]:
+    """(group, setting) → the text that stands below it in this file; read only where somebody asks."""
+    found = {}
+    for group in ast.parse(inspect.getsource(sys.modules[__name__])).body:
+        if not isinstance(group, ast.ClassDef):
+            continue
+        for field, text in pairwise(group.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                found[group.name, field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+    return found

@@ -95,7 +95,7 @@ class OnTerminal:
 def appliance(home: Path, *verb: str) -> OnTerminal:
     """This appliance, set up, with a free SSH port."""
     (home / "config.toml").write_text("[ssh]\nport = 0\n")
-    return OnTerminal([sys.executable, "-c", "from appliance.cli import main; main()", *verb], home)
+    return OnTerminal([str(Path(sys.executable).with_name("prime-spark")), *verb], home)
 
 
 def new_home() -> tempfile.TemporaryDirectory[str]:

@@ -75,7 +75,7 @@ virtual_environment() {
     local files=() file
     for file in "$@"; do files+=(-r "$file"); done
     .venv/bin/python -m pip install -q --disable-pip-version-check "${files[@]}"
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --config-settings editable_mode=compat -e .
     printf '%s' "$sum" >"$stamp"
 }
 

@@ -43,11 +43,6 @@ class Context:
         self.say(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
 
 
-def error_text(error: ApplianceError) -> str:
-    """What happened, and the next step, on two lines."""
-    return f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
-
-
 def error_json(error: ApplianceError) -> str:
     """The error as the API has it."""
     body = {"error": {"code": error.code, "message": error.message, "next_step": error.next_step}}

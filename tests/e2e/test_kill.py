@@ -33,7 +33,7 @@ from tests.support import capability, wait_for_sync
 
 ROUNDS = int(os.environ.get("PRIME_SPARK_KILLS", "6"))
 MODELS = Path(appliance.__file__).resolve().parent.parent / ".models"
-COMMAND = [sys.executable, "-c", "from appliance.cli import main; main()", "headless"]
+COMMAND = [sys.executable, "-m", "appliance", "headless"]
 RULES = ("cpu", "memory", "disk")
 
 Load = Callable[[SocketClient, "Ledger", str], None]

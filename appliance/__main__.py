@@ -1,0 +1,32 @@
+"""The console script: starts the appliance by the shortest way, or hands over to the command line.
+
+The first paint has a budget of one second, of which the command line's library would take a part.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+STARTS: dict[tuple[str, ...], str] = {(): "console", ("run",): "console", ("headless",): "headless"}
+"""Command lines that need no parser."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    mode = STARTS.get(tuple(sys.argv[1:]))
+    if mode is None or "_PRIME_SPARK_COMPLETE" in os.environ:
+        from appliance import cli
+
+        cli.main()
+        return
+    gc.disable()  # until the first paint: modules that load are no garbage
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is wanted, and looking for them reads every package
+    from appliance import launch
+
+    raise SystemExit(launch.console(os.environ) if mode == "console" else launch.headless(os.environ))
+
+
+if __name__ == "__main__":
+    main()

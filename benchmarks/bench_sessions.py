@@ -15,8 +15,9 @@ from pathlib import Path
 
 import asyncssh
 
+from appliance.core.figures import percentile
 from appliance.verbs.client import SocketClient
-from benchmarks.rows import Figure, at_most, percentile
+from benchmarks.rows import Figure, at_most
 from benchmarks.terminal import OnTerminal, appliance, new_home
 
 SESSIONS, KEYS = 8, 40

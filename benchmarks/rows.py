@@ -31,9 +31,3 @@ def at_least(
 ) -> Figure:
     """A figure that must not be below its budget."""
     return Figure(name, round(measured, 3), unit, budget, peer, peer_measured, measured >= budget)
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which `share` (0…1) of all lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -44,4 +44,4 @@ class SetupService:
             return HealthReport(
                 Health.degraded, "no administrator yet: SSH is closed", "finish the first-run set-up on the console."
             )
-        return HealthReport(Health.healthy, f"{len(users)} users")
+        return HealthReport(Health.healthy, f"{len(users)} user{'s' * (len(users) != 1)}")

@@ -207,4 +207,6 @@ def scalar(value: Any) -> str:
     """One value as text."""
     if value is None or value in ([], {}):
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

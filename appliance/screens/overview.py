@@ -135,8 +135,8 @@ class Overview(Page):
             (
                 (" free ", "muted"),
                 (f.size(sample.disk_free), "text"),
-                ("  cores ", "muted"),
-                (" ".join(f"{core:.0f}" for core in sample.cpu_per_core) or f.NONE, "text"),
+                ("  each core ", "muted"),
+                (" ".join(f.percent(core) for core in sample.cpu_per_core) or f.NONE, "text"),
             ),
         ]
 

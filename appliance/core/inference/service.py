@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.core.events import new_id
+from appliance.core.figures import percentile
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.detector import Detection, Detector, choose, load
 from appliance.core.inference.image import DecodedPicture, decode, read_file
@@ -179,14 +179,13 @@ class InferenceService:
         self._show()
 
     def _show(self) -> None:
-        ordered = sorted(self._times)
         stats = InferenceStats(
             model=self._directory.name if self._directory is not None else "",
             backend=self._accelerator.backend,
             total=self._total,
             errors=self._errors,
-            p50_ms=statistics.median(ordered) if ordered else None,
-            p95_ms=ordered[int(0.95 * (len(ordered) - 1))] if ordered else None,
+            p50_ms=percentile(self._times, 0.5) if self._times else None,
+            p95_ms=percentile(self._times, 0.95) if self._times else None,
             error_rate=self._last.count(False) / len(self._last) if self._last else None,
         )
         self._state.put(Section.inference, stats)

@@ -19,6 +19,10 @@ ApplianceError
 ├── InferenceError
 │   ├── ImageError              not an image, truncated, too large
 │   └── ModelError              missing, wrong hash, wrong shape
+├── MemoryTierError             a tier of the memory did not do its part
+│   ├── TierUnavailableError    it does not answer, is hung, or is not mounted
+│   ├── TierFullError           it has no room, and nothing may be evicted
+│   └── CorruptRecordError      what it gave is not what was written
 └── NotRunningError             no appliance answers (exit code 3)
 """
 
@@ -156,6 +160,30 @@ class ModelError(InferenceError):
     """The model is missing, altered, or does not fit its manifest."""
 
     code = "model"
+
+
+class MemoryTierError(ApplianceError):
+    """A tier of the memory failed."""
+
+    code = "memory"
+
+
+class TierUnavailableError(MemoryTierError):
+    """The tier does not answer in time, refuses, or is not mounted. What is owed to it waits."""
+
+    code = "tier_unavailable"
+
+
+class TierFullError(MemoryTierError):
+    """The tier has no room, and nothing in it may be evicted."""
+
+    code = "tier_full"
+
+
+class CorruptRecordError(MemoryTierError):
+    """The bytes do not carry the checksum they were written with."""
+
+    code = "corrupt"
 
 
 class NotRunningError(ApplianceError):

@@ -3,8 +3,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-RUN_PACKAGES=(ca-certificates libportaudio2)
-TEST_PACKAGES=(openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi)
+RUN_PACKAGES=(ca-certificates libportaudio2 redis-server)
+TEST_PACKAGES=(openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
+    redis-server postgresql bindfs fuse3)
+
+# Debian starts servers when it installs them. The appliance and the tests start their own: a server that comes in here
+# must not run or start at boot. Both files exist only while packages are installed.
+POLICY=/usr/sbin/policy-rc.d
+NO_CLUSTER=/etc/postgresql-common/createcluster.d/prime-spark.conf
+MARK="# Written by Prime Spark's setup.sh for the time of an installation"
 
 on_pi() { grep -qs "Raspberry Pi" /proc/device-tree/model; }
 
@@ -27,20 +34,67 @@ as_root() {
     if [[ $EUID -eq 0 ]]; then "$@"; elif sudo -n true 2>/dev/null; then sudo "$@"; else return 1; fi
 }
 
+new_services() {
+    # Of the packages in $@, the services that this machine does not have yet. Those that it has are not touched.
+    local name
+    for name in "$@"; do
+        case "$name" in
+        redis-server) [[ -e /usr/bin/redis-server ]] || printf 'redis-server ' ;;
+        postgresql) compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || printf 'postgresql ' ;;
+        esac
+    done
+}
+
+allow_services() {
+    # Removes what hold_services left, also after a run that was killed.
+    local file
+    for file in "$POLICY" "$NO_CLUSTER"; do
+        if grep -qsF "$MARK" "$file"; then as_root rm -f "$file" || say "remove it yourself: $file"; fi
+    done
+}
+
+write_as_root() {
+    # $1: a file, executable, in a directory that is made; $2: its text
+    as_root sh -c 'mkdir -p "${1%/*}" && printf "%s\n" "$2" >"$1" && chmod 755 "$1"' sh "$1" "$2"
+}
+
+hold_services() {
+    # Keeps the services in $@ from being started, and PostgreSQL from making a cluster, until allow_services.
+    local names file text
+    names="$(printf '%s*|' "$@")"
+    trap allow_services EXIT
+    for file in "$POLICY" "$NO_CLUSTER"; do
+        case "$file" in
+        "$POLICY") text="$(printf '#!/bin/sh\n%s\ncase "$1" in %s) exit 101 ;; esac\nexit 0' "$MARK" "${names%|}")" ;;
+        "$NO_CLUSTER") text="$(printf '%s\ncreate_main_cluster = false' "$MARK")" ;;
+        esac
+        if [[ ! -e "$file" ]]; then write_as_root "$file" "$text" || true; fi
+    done
+}
+
+install_packages() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null
+}
+
 system_packages() {
     command -v dpkg-query >/dev/null || { say "no dpkg here: install yourself what corresponds to: $*"; return; }
-    local wanted
-    wanted="$(missing_packages "$@")"
-    [[ -n "$wanted" ]] || return 0
-    say "installing $wanted"
-    # shellcheck disable=SC2086
-    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $wanted >/dev/null 2>&1; then
-        # shellcheck disable=SC2086
-        if ! { as_root apt-get update -q >/dev/null && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $wanted >/dev/null; }; then
-            say "not installed (root or passwordless sudo is needed): $wanted"
-            say "next: sudo apt-get install $wanted"
+    allow_services
+    local wanted services name
+    read -ra wanted <<<"$(missing_packages "$@")"
+    [[ ${#wanted[@]} -gt 0 ]] || return 0
+    read -ra services <<<"$(new_services "${wanted[@]}")"
+    say "installing ${wanted[*]}"
+    if [[ ${#services[@]} -gt 0 ]]; then hold_services "${services[@]}"; fi
+    if ! install_packages "${wanted[@]}" 2>/dev/null; then
+        if ! { as_root apt-get update -q >/dev/null && install_packages "${wanted[@]}"; }; then
+            say "not installed (root or passwordless sudo is needed): ${wanted[*]}"
+            say "next: sudo apt-get install ${wanted[*]}"
         fi
     fi
+    for name in "${services[@]}"; do
+        if [[ -e "/etc/init.d/$name" ]]; then as_root update-rc.d "$name" disable || say "it starts at boot; next: sudo systemctl disable $name"; fi
+    done
+    allow_services
 }
 
 usable_python() {

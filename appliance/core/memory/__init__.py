@@ -1,0 +1,1 @@
+"""Tiered memory: Redis, local disk, NAS and cloud as one memory (see docs/memory.md)."""

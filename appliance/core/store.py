@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
+SPINE = "appliance.core.migrations"
 GROUP = 500
 """Most writes in one transaction."""
 
@@ -49,10 +50,16 @@ class _Job:
 
 
 class Store:
-    """The appliance's durable state."""
+    """A durable database.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        migrations: The package whose migrations make its tables.
+    """
+
+    def __init__(self, path: Path, migrations: str = SPINE) -> None:
         self.path = path
+        self._migrations = migrations
         self.last_error: StoreError | None = None
         """The newest write's error; None again after a write that succeeded."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -71,7 +78,7 @@ class Store:
         with contextlib.ExitStack() as undo:
             try:
                 connection = undo.enter_context(contextlib.closing(connect(self.path)))
-                migrate(connection)
+                migrate(connection, self._migrations)
                 reading = undo.enter_context(contextlib.closing(connect(self.path)))
                 reading.execute("PRAGMA query_only=ON")
             except sqlite3.Error as error:

@@ -9,13 +9,13 @@ from importlib import resources
 from appliance.errors import StoreError
 
 
-def scripts() -> list[tuple[int, str, str]]:
-    """All migrations as (version, name, SQL), in order."""
-    entries = [entry for entry in resources.files(__name__).iterdir() if entry.name.endswith(".sql")]
+def scripts(package: str = __name__) -> list[tuple[int, str, str]]:
+    """All migrations of a package as (version, name, SQL), in order."""
+    entries = [entry for entry in resources.files(package).iterdir() if entry.name.endswith(".sql")]
     return sorted((int(entry.name[:4]), entry.name, entry.read_text(encoding="utf-8")) for entry in entries)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, package: str = __name__) -> None:
     """Bring the database to the newest version, each migration in a transaction of its own.
 
     Raises:
@@ -25,7 +25,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL)"
     )
     applied = {row[0]: row[2] for row in connection.execute("SELECT version, name, sha256 FROM migrations")}
-    known = scripts()
+    known = scripts(package)
     if unknown := set(applied) - {version for version, _, _ in known}:
         raise StoreError(
             f"The database has migration {max(unknown)}, which this version of the program does not know.",

@@ -1,0 +1,1 @@
+"""Migrations of the memory's database (see core.migrations)."""

@@ -1,0 +1,156 @@
+"""Tier 2 on the NAS: files of this appliance below a mount point, believed only while the marker file answers in time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from appliance.core.memory import codec, files
+from appliance.core.memory.keys import key_id, relative_path
+from appliance.core.memory.lane import Lane
+from appliance.core.memory.model import Head, Meta, Record
+from appliance.core.memory.tier import Diverged, Usage
+from appliance.core.model import Health, HealthReport
+from appliance.errors import AbsentError, ApplianceError
+
+MARKER = ".prime-spark-nas"
+"""Lies in the root of the mounted file system; the empty mount point below does not have it."""
+PROBE = 2.0
+"""Seconds that the marker may take."""
+CALL = 10.0
+"""Seconds that a file may take."""
+LISTED = 120.0
+"""Seconds that a listing of everything may take."""
+
+T = TypeVar("T")
+
+
+class NasReplica:
+    """One writer, one directory: `MOUNT/prime-spark/DEVICE/…` (implements tier.Replica).
+
+    Args:
+        mount: Where the NAS is mounted.
+        device_id: Names the directory; the only appliance that writes there.
+        limit: Most bytes of one value.
+    """
+
+    name = "nas"
+    level = 2
+    shared = False
+
+    def __init__(self, mount: Path, device_id: str, limit: int) -> None:
+        self._mount = mount
+        self._home = f"prime-spark/{device_id}"
+        self._limit = limit
+        self._lane = Lane("nas")
+
+    async def open(self) -> None:
+        """Nothing is made before the marker is there. Raises AbsentError, TierUnavailableError."""
+        await self._call(lambda root: None, PROBE)
+
+    async def close(self) -> None:
+        """Let the thread end."""
+        self._lane.close()
+
+    async def health(self) -> HealthReport:
+        """Absent without the marker; unhealthy where it hangs, is read-only or full."""
+        try:
+            await self._call(self._try_write, PROBE)
+        except AbsentError as error:
+            return HealthReport(Health.absent, error.message, error.next_step)
+        except ApplianceError as error:
+            return HealthReport(Health.unhealthy, error.message, error.next_step)
+        return HealthReport(Health.healthy, f"{self._mount} is mounted and takes writes")
+
+    def _try_write(self, root: int) -> None:
+        probe = f"{self._home}/.probe"
+        files.write(root, probe, b"x")
+        files.remove(root, probe)
+
+    def accepts(self, meta: Meta) -> bool:
+        """Everything within the limit."""
+        return meta.size <= self._limit
+
+    async def get(self, namespace: str, key: str) -> Record | None:
+        """See tier.Replica; a tombstone is never kept here."""
+        return await self._read(self._path(namespace, key))
+
+    async def read_id(self, key_id: str) -> Record | None:
+        """As `get`, by the name of the file."""
+        async for path, _ in self._files():
+            if path.endswith(f"/{key_id}"):
+                return await self._read(path)
+        return None
+
+    async def put(self, record: Record, parent: str) -> Diverged | None:
+        """Replace the file; a tombstone removes it. Nobody else writes here, so nothing diverges."""
+        path = self._path(record.meta.namespace, record.meta.key)
+        if record.meta.deleted:
+            await self._call(lambda root: files.remove(root, path), CALL)
+            return None
+        data = codec.encode(record)
+        await self._call(lambda root: files.write(root, path, data), CALL)
+        return None
+
+    async def replace(self, record: Record, seen: tuple[str, ...]) -> Diverged | None:
+        """As `put`."""
+        return await self.put(record, "")
+
+    async def purge(self, namespace: str, key: str, version: str) -> None:
+        """Remove the file where it holds this version."""
+        path = self._path(namespace, key)
+
+        def work(root: int) -> None:
+            data = files.read(root, path)
+            if data is not None and codec.decode(data, path).meta.version == version:
+                files.remove(root, path)
+
+        await self._call(work, CALL)
+
+    async def heads(self) -> AsyncIterator[Head]:
+        """Every file, read for its version."""
+        async for path, _ in self._files():
+            record = await self._read(path)
+            if record is not None:
+                meta = record.meta
+                yield Head(key_id=key_id(meta.namespace, meta.key), version=meta.version, checksum=meta.checksum,
+                           size=meta.size, modified=meta.modified)  # fmt: skip
+
+    async def usage(self) -> Usage:
+        """Counted file by file."""
+        sizes = [size async for _, size in self._files()]
+        return Usage(len(sizes), sum(sizes))
+
+    async def _files(self) -> AsyncIterator[tuple[str, int]]:
+        def work(root: int) -> list[tuple[str, int]]:
+            return [(path, status.st_size) for path, status in files.walk(root, self._home) if "/." not in path]
+
+        for found in await self._call(work, LISTED):
+            yield found
+
+    async def _read(self, path: str) -> Record | None:
+        data = await self._call(lambda root: files.read(root, path), CALL)
+        return None if data is None else codec.decode(data, f"{self._mount}/{path}")
+
+    def _path(self, namespace: str, key: str) -> str:
+        return f"{self._home}/{namespace}/{relative_path(key_id(namespace, key))}"
+
+    async def _call(self, work: Callable[[int], T], limit: float) -> T:
+        """Run with a descriptor of the mounted root, after the marker has been seen through that very descriptor."""
+
+        def guarded() -> T:
+            try:
+                with files.directory(self._mount) as root:
+                    os.stat(MARKER, dir_fd=root)
+                    return work(root)
+            except FileNotFoundError as error:
+                raise AbsentError(
+                    f"The NAS is not mounted at {self._mount}: {MARKER} is not there.",
+                    f"mount it; on a NAS that is new to this appliance: touch {self._mount}/{MARKER}",
+                ) from error
+            except OSError as error:
+                raise files.explain(error, "nas", str(self._mount)) from error
+
+        return await self._lane.run(guarded, limit)

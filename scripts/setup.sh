@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 RUN_PACKAGES=(ca-certificates libportaudio2 redis-server)
-TEST_PACKAGES=(openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
+TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
     redis-server postgresql bindfs fuse3)
 
 # Debian starts servers when it installs them. The appliance and the tests start their own: a server that comes in here

@@ -10,8 +10,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -91,7 +92,7 @@ def load(paths: Paths, environ: Mapping[str, str]) -> Settings:
             _merge(merged, document, origins, path, text, ())
     for name, key in env_names().items():
         if environ.get(name):
-            _put(merged, key, environ[name])
+            _put(merged, key, _from_text(key, environ[name]))
             origins[key] = f"environment variable {name}"
     return _validated(merged, origins)
 
@@ -217,6 +218,17 @@ def _merge(
             into[name] = value
 
 
+def _from_text(key: tuple[str, ...], text: str) -> Any:
+    """A variable's text as the setting's type: a text stays one, anything else is read as TOML has it."""
+    field = dict(_fields(Settings, ()))[key]
+    if field.annotation in (str, Path) or get_origin(field.annotation) is Literal:
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def _put(document: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
     for name in key[:-1]:
         document = document.setdefault(name, {})
@@ -225,7 +237,7 @@ def _put(document: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
 
 def _validated(document: dict[str, Any], origins: dict[tuple[str, ...], str]) -> Settings:
     try:
-        return Settings.model_validate(document)
+        return Settings.model_validate_json(msgspec.json.encode(document, enc_hook=str), strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = tuple(str(part) for part in fault["loc"])

@@ -83,3 +83,30 @@ def test_an_unknown_alert_rule_is_told() -> None:
         effective({"cpuu": RuleSettings(threshold=1)})
     changed = {rule.name: rule for rule in effective({"cpu": RuleSettings(threshold=1)})}
     assert (changed["cpu"].threshold, changed["cpu"].for_seconds) == (1, 300)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("[ssh]\nport = true", "ssh.port: Input should be a valid integer, not True"),
+        ('[ssh]\nport = "8022"', "ssh.port: Input should be a valid integer, not '8022'"),
+        ("[ssh]\nenabled = 1", "ssh.enabled: Input should be a valid boolean, not 1"),
+        ("[telemetry]\ninterval_seconds = true", "telemetry.interval_seconds: Input should be a valid number, not True"),
+        ("[node]\ndevice_id = 7", "node.device_id: Input should be a valid string, not 7"),
+        ("[ssh]\nport = 8022.5", "ssh.port: Input should be a valid integer"),
+    ],
+)
+def test_no_type_is_taken_for_another(home: Path, line: str, told: str) -> None:
+    (home / "config.toml").write_text(line)
+    with pytest.raises(ConfigError) as caught:
+        config.load(paths.find(), {})
+    assert f"{home}/config.toml:2: {told}" in caught.value.message
+
+
+def test_a_whole_number_does_for_a_number_and_variables_are_read_as_text(home: Path) -> None:
+    (home / "config.toml").write_text("[telemetry]\ninterval_seconds = 7\n[nas]\npath = '/srv/nas'")
+    found = config.load(paths.find(), {"API_PORT": "9000", "LOG_LEVEL": "DEBUG"})
+    assert (found.telemetry.interval_seconds, found.api.port, found.log.level) == (7.0, 9000, "DEBUG")
+    assert found.nas.path == Path("/srv/nas")
+    with pytest.raises(ConfigError, match="API_PORT"):
+        config.load(paths.find(), {"API_PORT": "many"})

@@ -28,6 +28,8 @@ ApplianceError
 
 from __future__ import annotations
 
+from appliance.core.printable import printable
+
 
 class ApplianceError(Exception):
     """Base of all errors that people see.
@@ -195,4 +197,5 @@ class NotRunningError(ApplianceError):
 
 def error_text(error: ApplianceError) -> str:
     """What happened, and the next step, on two lines."""
-    return f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
+    text = f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
+    return printable(text, keep="\n")

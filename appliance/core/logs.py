@@ -8,10 +8,12 @@ import logging.handlers
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
 from appliance.core.model import LogLine
+from appliance.core.printable import printable
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 RING = 2000
@@ -87,10 +89,22 @@ def configure(level: str, form: str, file: Path | None, *, stderr: bool) -> LogR
     return ring
 
 
+class TextFormatter(logging.Formatter):
+    """One line a message; what would steer the reader's terminal, or forge a line, is made visible."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line (called by logging)."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback below it (called by logging)."""
+        return printable(super().formatException(ei), keep="\n")
+
+
 def formatter_for(form: str) -> logging.Formatter:
     """The form of a line: "json" or "text"."""
     if form == "text":
-        return logging.Formatter(TEXT)
+        return TextFormatter(TEXT)
     names = {"asctime": "time", "levelname": "level", "name": "logger"}
     return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from appliance.core.actions import ActionInfo
+from appliance.core.printable import printable
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
@@ -48,7 +50,7 @@ class Choice(Dialog):
     def compose(self) -> ComposeResult:
         """The text, then the keys."""
         with Vertical(id="box") as box:
-            box.border_title = self._title
+            box.border_title = Text(printable(self._title))
             text = LineView(id="text")
             lines: list[Line] = [((line, "text"),) for line in textwrap.wrap(self._text, 70)]
             keys: list[Line] = [
@@ -95,7 +97,7 @@ class Fields(Dialog):
     def compose(self) -> ComposeResult:
         """A label and an input each."""
         with Vertical(id="box") as box:
-            box.border_title = self._title
+            box.border_title = Text(printable(self._title))
             text = LineView(id="text")
             text.set_lines([((line, "muted"),) for line in self._intro])
             text.styles.height = len(self._intro)
@@ -155,7 +157,7 @@ def shown(value: Any) -> str:
     """A known value as typed text."""
     if value in (None, []):
         return ""
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+    return printable(", ".join(str(item) for item in value) if isinstance(value, list) else str(value))
 
 
 def parse(name: str, kind: dict[str, Any], text: str) -> Any:
@@ -257,7 +259,7 @@ class Reader(Dialog):
     def compose(self) -> ComposeResult:
         """The text fills the screen."""
         with Vertical(id="box") as box:
-            box.border_title = self._title
+            box.border_title = Text(printable(self._title))
             box.border_subtitle = "Esc to leave, arrows to scroll"
             text = LineView(id="text")
             text.set_lines(self._lines)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.printable import printable
+
 MARKS = {"healthy": "ok", "degraded": "!", "unhealthy": "X", "absent": "-"}
 STYLES = {
     "healthy": "green",
@@ -57,7 +59,7 @@ def as_text(value: Any, width: int, *, colour: bool, columns: tuple[str, ...] = 
         return "\n".join(cell("", item) for item in value) or "nothing to show"
     if isinstance(value, dict):
         return draw(record(value), width, colour=colour)
-    return "done" if value is None else str(value)
+    return "done" if value is None else printable(str(value), keep="\n")
 
 
 def points(history: dict[str, Any]) -> list[dict[str, Any]]:
@@ -82,7 +84,7 @@ def record(value: dict[str, Any]) -> Table:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for name, item in value.items():
-        grid.add_row(name.replace("_", " "), Text(cell(name, item), style=style_of(item)))
+        grid.add_row(Text(printable(name.replace("_", " ")), style="bold"), Text(cell(name, item), style=style_of(item)))
     return grid
 
 
@@ -92,7 +94,7 @@ def style_of(value: Any) -> str:
 
 
 def cell(name: str, value: Any) -> str:
-    """One value as text; what is not known is a dash."""
+    """One value as text, its control characters made visible; what is not known is a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -100,12 +102,12 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, float):
         return when(value) if name in TIMES else f"{value:.4g}"
     if name == "boxes":
-        return ", ".join(f"{box['label']} {box['score']:.2f}" for box in value) or "nothing found"
+        return ", ".join(f"{printable(box['label'])} {box['score']:.2f}" for box in value) or "nothing found"
     if isinstance(value, list):
         return ", ".join(cell("", item) for item in value)
     if isinstance(value, dict):
-        return " ".join(f"{key}={cell(key, item)}" for key, item in value.items())
-    return str(value)
+        return " ".join(f"{printable(str(key))}={cell(key, item)}" for key, item in value.items())
+    return printable(str(value), keep="\n")
 
 
 def when(timestamp: float) -> str:

@@ -11,6 +11,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from appliance.core.printable import printable
 from appliance.screens.themes import Role
 from appliance.screens.widgets.lines import Line, LineView, cut
 
@@ -237,5 +238,5 @@ class Grid(LineView, can_focus=True):
 
 
 def text_of(cell: Cell) -> str:
-    """The cell's text, on one line."""
-    return (cell if isinstance(cell, str) else cell[0]).replace("\n", " ")
+    """The cell's text, on one line, its control characters made visible."""
+    return printable((cell if isinstance(cell, str) else cell[0]).replace("\n", " "))

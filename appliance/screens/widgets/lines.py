@@ -10,6 +10,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from appliance.core.printable import printable
 from appliance.screens.glyphs import FULL, Glyphs
 from appliance.screens.themes import DARK, Look, Role, style_of
 
@@ -20,13 +21,14 @@ Line = tuple[Piece, ...]
 
 def width_of(line: Line) -> int:
     """Cells that a line takes."""
-    return sum(cell_len(text) for text, _ in line)
+    return sum(cell_len(printable(text)) for text, _ in line)
 
 
 def cut(text: str, width: int) -> str:
-    """The text in exactly `width` cells; one that is cut ends in "…"."""
+    """The text in exactly `width` cells, its control characters made visible; one that is cut ends in "…"."""
     if width <= 0:
         return ""
+    text = printable(text)
     if cell_len(text) > width:
         return set_cell_size(text, width - 1) + "…"
     return set_cell_size(text, width)
@@ -133,9 +135,10 @@ class LineView(Widget):
     def _strip(self, line: Line, width: int) -> Strip:
         segments: list[Segment] = []
         left = width
-        for text, role in line:
+        for raw, role in line:
             if left <= 0:
                 break
+            text = printable(raw)
             used = cell_len(text)
             shown = text if used <= left else cut(text, left)
             segments.append(Segment(shown, style_of(self.look, role)))

@@ -149,8 +149,8 @@ def _merge_fields(
 ) -> dict[str, Any]:
     merged = {}
     for name in (*mine, *(name for name in theirs if name not in mine)):
-        sides = (side.get(name, msgspec.UNSET) for side in (base, mine, theirs))
-        value = _merge(*sides, f"{path}/{name.replace('~', '~0').replace('/', '~1')}", clashes)
+        old, left, right = (side.get(name, msgspec.UNSET) for side in (base, mine, theirs))
+        value = _merge(old, left, right, f"{path}/{name.replace('~', '~0').replace('/', '~1')}", clashes)
         if value is not msgspec.UNSET:
             merged[name] = value
     return merged
@@ -183,7 +183,7 @@ def too_alike(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether comparing the lines would take seconds: there are too many, or too many that repeat."""
     if max(len(one), len(other)) > MOST_LINES:
         return True
-    positions = difflib.SequenceMatcher(None, one, other).b2j
+    positions = difflib.SequenceMatcher(None, one, other).b2j  # type: ignore[attr-defined] # documented, not in typeshed
     return sum(count * len(positions.get(line, ())) for line, count in Counter(one).items()) > MOST_PAIRS
 
 
@@ -193,7 +193,7 @@ def merge_text(base: str, mine: str, theirs: str) -> Merge:
     Line endings and a missing final newline are kept as each line has them. A text of more than MOST_LINES lines, or with
     too many lines that repeat, clashes as a whole.
     """
-    if mine == theirs or theirs == base:
+    if theirs in (mine, base):
         return Merge(mine)
     if mine == base:
         return Merge(theirs)

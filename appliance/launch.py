@@ -48,10 +48,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201
 
 
-def collect_garbage() -> None:
-    """What is loaded by now stays: collections pass it over from here on."""
+def keep_modules() -> None:
+    """What is loaded by now stays: collections pass it over. Called before any console's App is made, for those end."""
     gc.freeze()
-    gc.enable()
 
 
 def headless(environ: Mapping[str, str]) -> int:
@@ -118,10 +117,11 @@ async def _run_console(settings: Settings, where: Paths, ring: logs.LogRing, env
     owners = Owners()
     sessions = _make_sessions(appliance, ui, owners)
     await asyncio.wrap_future(imported)
+    keep_modules()
     painted = asyncio.Event()
     local = asyncio.wrap_future(ui.submit(_local_console(appliance, sessions, owners, environ, painted)))
     await _first_of(painted, local)
-    collect_garbage()
+    gc.enable()
     appliance.start(_fronts(appliance, ui, sessions))
     if await _left(appliance, local) == "headless":
         await _go_on_headless(appliance, settings)
@@ -219,7 +219,8 @@ async def _run_headless(settings: Settings, where: Paths, ring: logs.LogRing, en
     ui.start()
     sessions = _make_sessions(appliance, ui, Owners())
     appliance.start([*_fronts(appliance, ui, sessions), _headless_service(appliance, settings)])
-    collect_garbage()
+    keep_modules()
+    gc.enable()
     logging.getLogger("prime-spark").info("press ? for the keys")
     await appliance.stopping.wait()
     await _end(appliance, ui, sessions, None)

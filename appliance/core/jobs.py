@@ -22,7 +22,14 @@ log = logging.getLogger(__name__)
 ENDED = {JobState.completed, JobState.failed, JobState.cancelled, JobState.interrupted}
 PARALLEL = 2
 KEEP = 500
-"""Ended jobs kept."""
+"""Ended jobs kept; those that ended first go first. A job that has not ended is never dropped."""
+QUEUE = 200
+"""Most jobs that have not ended; further ones are refused."""
+PRUNE = (
+    "DELETE FROM jobs WHERE rowid IN (SELECT rowid FROM jobs WHERE state NOT IN ('pending', 'running') "
+    "ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
+)
+"""Rows are numbered in the order of their last writing, and an ended job is not written again: no clock has a say."""
 
 
 class JobHandle:
@@ -51,31 +58,38 @@ class Jobs:
         self._state = state
         self._clock = clock
         self._jobs: dict[str, JobStatus] = {}
+        self._ended: dict[str, None] = {}
+        """Ids of ended jobs, the one that ended first in front."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
 
     async def load(self) -> None:
         """Bring back the jobs of earlier runs; what had not ended then is interrupted now."""
-        rows = await self._store.read(
-            lambda connection: connection.execute("SELECT body FROM jobs ORDER BY created DESC LIMIT ?", (KEEP,)).fetchall()
-        )
-        for (body,) in reversed(rows):
-            job = msgspec.json.decode(body, type=JobStatus)
-            if job.job_id in self._tasks:  # the store was restarted: this one runs on
-                continue
-            self._jobs[job.job_id] = job
+        rows = await self._store.read(lambda connection: connection.execute("SELECT body FROM jobs ORDER BY rowid").fetchall())
+        found = [msgspec.json.decode(body, type=JobStatus) for (body,) in rows]
+        new = [job for job in found if job.job_id not in self._jobs]  # else the store was restarted: what is here is newer
+        self._jobs.update((job.job_id, job) for job in sorted(new, key=lambda job: job.created))
+        self._ended.update((job.job_id, None) for job in new if job.state in ENDED)
+        for job in new:
             if job.state not in ENDED:
                 note = "the appliance ended while it ran"
                 await self._finish(job.job_id, state=JobState.interrupted, error=note)
         self._show()
 
     async def submit(self, name: str, owner: str, work: Callable[[JobHandle], Awaitable[Any]]) -> JobStatus:
-        """Queue a job; it is on disk when this returns. Its result must be JSON-able."""
+        """Queue a job; it is on disk when this returns. Its result must be JSON-able.
+
+        Raises:
+            ConflictError: Too many jobs wait already.
+            StoreError: It is not on disk, and will not run.
+        """
+        if len(self._jobs) - len(self._ended) >= QUEUE:
+            raise ConflictError(f"{QUEUE} jobs wait or run already.", "wait until some have ended, or cancel some.")
         job = JobStatus(new_id(), name, owner, JobState.pending, self._clock.wall())
         self._jobs[job.job_id] = job
         try:
             await self._save(job)
-        except ApplianceError:
+        except BaseException:  # also where the caller went away meanwhile: nobody was told of this job
             del self._jobs[job.job_id]
             raise
         self._show()
@@ -157,6 +171,7 @@ class Jobs:
             log.error("the outcome of job %s is not on disk: %s", job.name, error.message)
             job = msgspec.structs.replace(job, error=f"{job.error} (not kept: {error.message})".strip())
         self._jobs[job_id] = job
+        self._ended[job_id] = None
         self._forget_oldest()
         self._show()
 
@@ -165,20 +180,16 @@ class Jobs:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, body = excluded.body",
-                (job.job_id, job.state.value, job.created, body),
+                "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", (job.job_id, job.state.value, job.created, body)
             )
-            connection.execute(
-                "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs ORDER BY created DESC LIMIT -1 OFFSET ?)", (KEEP,)
-            )
+            connection.execute(PRUNE, (KEEP,))
 
         await self._store.write(write)
 
     def _forget_oldest(self) -> None:
-        ended = [key for key, job in self._jobs.items() if job.state in ENDED]
-        for key in ended[: max(0, len(ended) - KEEP)]:
-            del self._jobs[key]
+        while len(self._ended) > KEEP:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest], self._jobs[oldest]
 
     def _show(self) -> None:
         self._state.put(Section.jobs, self.all())

@@ -30,9 +30,11 @@ class Outbox:
         self._floor = 0
         self._encoder = msgspec.json.Encoder()
         self.dropped = 0
+        self.epoch = 0
+        """Grows whenever the store was opened: what lies in it may be another journal, and readers `resume`."""
 
     async def load(self) -> None:
-        """Learn where the journal ends; once, after the store is open."""
+        """Learn where the journal ends; whenever the store was opened."""
 
         def read(connection: sqlite3.Connection) -> tuple[int, int, int]:
             head, floor = connection.execute("SELECT coalesce(max(seq), 0), coalesce(min(seq), 1) FROM outbox").fetchone()
@@ -40,6 +42,25 @@ class Outbox:
             return head, floor - 1, row[0] if row else 0
 
         self._head, self._floor, self.dropped = await self._store.read(read)
+        self.epoch += 1
+        self._appended.set()
+
+    async def resume(self, seq: int, event_id: str) -> int:
+        """Where a reader goes on that had come to event `event_id` at number `seq`.
+
+        Returns:
+            `seq`, or 0 where this is another journal than the one it read (the database was moved away, or an
+            older one was restored): its numbers mean other events then, and it begins again.
+        """
+
+        def look(connection: sqlite3.Connection) -> bool:
+            row = connection.execute("SELECT id FROM outbox WHERE seq = ?", (seq,)).fetchone()
+            if row is not None:
+                return bool(row[0] == event_id)
+            first = connection.execute("SELECT min(seq) FROM outbox").fetchone()[0]
+            return first is not None and seq < first  # trimmed: whatever there is comes after it
+
+        return seq if await self._store.read(look) else 0
 
     async def append(self, event: Event) -> int:
         """Store one event; on disk when this returns. The same id twice is stored once.
@@ -92,9 +113,9 @@ class Outbox:
         """The number of the newest event."""
         return self._head
 
-    async def wait_beyond(self, seq: int) -> None:
-        """Return when an event with a number above `seq` is stored."""
-        while self._head <= seq:
+    async def wait_beyond(self, seq: int, epoch: int) -> None:
+        """Return when an event with a number above `seq` is stored, or the journal is no more the one of `epoch`."""
+        while self._head <= seq and self.epoch == epoch:
             self._appended.clear()
             await self._appended.wait()
 

@@ -111,6 +111,59 @@ async def test_events_are_taken_over_once_whatever_is_restarted(bench: Bench) ->
     await bench.stop()
 
 
+def names(bench: Bench) -> list[str]:
+    """Events that are in the analytics, oldest first."""
+    rows = bench.duck.query("SELECT event_data->>'event' FROM analytics_events ORDER BY time", [])
+    return [row[0] for row in rows]
+
+
+async def note(bench: Bench, *events: str) -> None:
+    for event in events:
+        bench.clock.move(1)
+        await bench.bus.publish(Noted(time=bench.clock.wall(), event=event, severity="info"))
+
+
+@pytest.mark.parametrize("while_running", [False, True])
+async def test_a_new_database_is_followed_from_its_beginning(bench: Bench, while_running: bool) -> None:
+    """The repair that the store recommends: move the database away; the appliance makes a new one."""
+    await bench.start()
+    await note(bench, "a", "b", "c")
+    await wait_for(lambda: names(bench) == ["a", "b", "c"])
+    if not while_running:
+        await bench.stop()
+    await asyncio.to_thread(bench.store.close)
+    bench.store.path.rename(bench.store.path.with_suffix(".away"))
+    await asyncio.to_thread(bench.store.open)
+    if while_running:
+        await bench.outbox.load()
+    else:
+        await bench.start()
+    await note(bench, "d")
+    await wait_for(lambda: names(bench) == ["a", "b", "c", "d"])
+    assert bench.analytics.status()[0].depth == 0
+    await bench.stop()
+
+
+async def test_a_restored_database_is_taken_over_without_doubles(bench: Bench) -> None:
+    await bench.start()
+    await note(bench, "a", "b")
+    await wait_for(lambda: len(names(bench)) == 2)
+    await asyncio.to_thread(bench.store.close)
+    backup = bench.store.path.read_bytes()
+    await asyncio.to_thread(bench.store.open)
+    await note(bench, "c", "d")
+    await wait_for(lambda: len(names(bench)) == 4)
+    await bench.stop()
+    await asyncio.to_thread(bench.store.close)
+    bench.store.path.write_bytes(backup)
+    await asyncio.to_thread(bench.store.open)
+    await bench.outbox.load()
+    await note(bench, "e", "f", "g")  # with the numbers that c and d had
+    await bench.start()
+    await wait_for(lambda: names(bench) == list("abcdefg"))
+    await bench.stop()
+
+
 async def test_results_and_trends_come_back_after_a_restart(bench: Bench) -> None:
     result = InferenceResult(
         "0190a8e4-0000-7000-8000-000000000001", bench.clock.wall(), "bus.jpg", "m", "1", "detection", "cpu", 64, 48,

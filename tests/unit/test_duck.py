@@ -43,11 +43,13 @@ def test_roll_ups_equal_a_plain_recomputation(tmp_path: Path, batches: list[list
 def test_events_come_with_their_cursor_or_not_at_all(tmp_path: Path) -> None:
     store = DuckStore(tmp_path / "a.duckdb", "pc")
     store.open()
-    store.add_events("outbox", [(7, Noted(time=1.0, event="x", severity="info"))])
-    assert store.cursor("outbox") == 7
+    event = Noted(time=1.0, event="x", severity="info")
+    store.add_events("outbox", [(7, event)])
+    assert store.cursor("outbox") == (7, event.id)
     with pytest.raises(StoreError):
         store.add_events("outbox", [(8, Noted(time=2.0, event="y", severity="info", id="no uuid"))])
-    assert store.cursor("outbox") == 7
+    assert store.cursor("outbox") == (7, event.id)
+    store.add_events("outbox", [(3, event)])  # the same one, from a journal with other numbers
     assert store.query("SELECT count(*) FROM analytics_events", []) == [(1,)]
     store.close()
     with pytest.raises(StoreError, match="not open"):
@@ -75,3 +77,16 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.duckdb").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match="move"):
         DuckStore(tmp_path / "a.duckdb", "pc").open()
+
+
+def test_a_file_of_the_first_schema_is_taken_on(tmp_path: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(tmp_path / "a.duckdb")) as old:
+        old.execute("CREATE TABLE cursors (journal VARCHAR PRIMARY KEY, seq BIGINT NOT NULL)")
+        old.execute("INSERT INTO cursors VALUES ('outbox', 5)")
+    store = DuckStore(tmp_path / "a.duckdb", "pc")
+    store.open()
+    assert store.cursor("outbox") == (5, "")
+    assert store.cursor("other") == (0, "")
+    store.close()

@@ -90,8 +90,10 @@ class DuckStore:
 
     def add_events(self, journal: str, events: Sequence[tuple[int, Event]]) -> None:
         """Take events over from a journal, with the cursor, in one transaction: each is stored once, whatever happens."""
-        work = [self._event_row(event) for _, event in events]
-        work.append((SET_CURSOR, [journal, events[-1][0]]))
+        known = {row[0] for row in self.query(KNOWN, [[event.id for _, event in events]])}
+        work = [self._event_row(event) for _, event in events if event.id not in known]
+        seq, last = events[-1]
+        work.append((SET_CURSOR, [journal, seq, last.id]))
         self._transact(work)
 
     def _event_row(self, event: Event) -> tuple[str, list[Any]]:
@@ -107,10 +109,10 @@ class DuckStore:
             event.id,
         ]
 
-    def cursor(self, journal: str) -> int:
-        """The number of the last event taken over from a journal."""
-        rows = self.query("SELECT seq FROM cursors WHERE journal = ?", [journal])
-        return int(rows[0][0]) if rows else 0
+    def cursor(self, journal: str) -> tuple[int, str]:
+        """Number and id of the last event taken over from a journal; 0 and nothing before the first."""
+        rows = self.query("SELECT seq, coalesce(event_id, '') FROM cursors WHERE journal = ?", [journal])
+        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
 
     def results(self, limit: int = 50) -> list[InferenceCompleted]:
         """The newest inference results, newest first."""
@@ -214,4 +216,12 @@ ADD_ROLLUP = (
     "min_value = least(min_value, excluded.min_value), max_value = greatest(max_value, excluded.max_value), "
     "count = count + excluded.count"
 )
-SET_CURSOR = "INSERT INTO cursors VALUES (?, ?) ON CONFLICT (journal) DO UPDATE SET seq = excluded.seq"
+SET_CURSOR = (
+    "INSERT INTO cursors (journal, seq, event_id) VALUES (?, ?, ?) "
+    "ON CONFLICT (journal) DO UPDATE SET seq = excluded.seq, event_id = excluded.event_id"
+)
+KNOWN = (
+    "SELECT event_id::VARCHAR FROM (SELECT event_id FROM analytics_events UNION ALL SELECT event_id FROM ai_inference_results) "
+    "WHERE event_id IN (SELECT unnest($1::UUID[]))"
+)
+"""Which of these events are kept already."""

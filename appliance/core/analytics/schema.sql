@@ -36,3 +36,5 @@ CREATE TABLE IF NOT EXISTS device_metrics_hourly (
 );
 -- How far each journal has been taken in: written in the transaction of the rows themselves.
 CREATE TABLE IF NOT EXISTS cursors (journal VARCHAR PRIMARY KEY, seq BIGINT NOT NULL);
+-- The event at that number: a journal that has another one there is another journal.
+ALTER TABLE cursors ADD COLUMN IF NOT EXISTS event_id VARCHAR;

@@ -50,12 +50,13 @@ class AnalyticsService:
         self._lost = 0
         self._flushing = asyncio.Lock()
         self._error: StoreError | None = None
+        self._epoch = 0
         self.cursor = 0
 
     async def start(self) -> None:
         """Open the store and show what it knows. Raises StoreError."""
         await asyncio.to_thread(self._duck.open)
-        self.cursor = await asyncio.to_thread(self._duck.cursor, JOURNAL)
+        await self._resume()
         since = self._clock.wall() - SPAN
         self._trends = {name: deque() for name in TRENDS}
         for name, time, value in await asyncio.to_thread(self._duck.recent, TRENDS, since):
@@ -142,22 +143,35 @@ class AnalyticsService:
                 log.warning("telemetry waits: %s", error.message)
                 self._error = error
 
+    async def _resume(self) -> None:
+        """Find the place in the journal: behind what was taken over, or at the beginning of another journal."""
+        epoch = self._outbox.epoch
+        seq, event_id = await asyncio.to_thread(self._duck.cursor, JOURNAL)
+        self.cursor, self._epoch = await self._outbox.resume(seq, event_id), epoch
+        if self.cursor != seq:
+            log.warning("the journal is not the one of before: its events are taken over from the beginning")
+
     async def _follow_journal(self) -> None:
         while True:
-            await self._outbox.wait_beyond(self.cursor)
-            events = await self._outbox.read(self.cursor)
-            if not events:
-                self.cursor = self._outbox.head
-                continue
+            await self._outbox.wait_beyond(self.cursor, self._epoch)
             try:
-                await asyncio.to_thread(self._duck.add_events, JOURNAL, events)
+                if self._outbox.epoch != self._epoch:
+                    await self._resume()
+                await self._take_over()
             except StoreError as error:
                 self._error = error
                 log.warning("events wait: %s", error.message)
                 await asyncio.sleep(self._flush_interval)
-                continue
-            self.cursor = events[-1][0]
-            self._show_results([event for _, event in events])
+
+    async def _take_over(self) -> None:
+        """Bring the next events of the journal to disk. Raises StoreError."""
+        events = await self._outbox.read(self.cursor)
+        if not events:
+            self.cursor = self._outbox.head
+            return
+        await asyncio.to_thread(self._duck.add_events, JOURNAL, events)
+        self.cursor = events[-1][0]
+        self._show_results([event for _, event in events])
 
     def _show_results(self, events: list[Event]) -> None:
         fresh = [event.to_result() for event in events if isinstance(event, InferenceCompleted)]

@@ -55,6 +55,11 @@ class Paths:
         return self.secrets / "ssh_host_ed25519_key"
 
     @property
+    def audit_mark(self) -> Path:
+        """How far the audit log had come; outside the database."""
+        return self.secrets / "audit.mark"
+
+    @property
     def lock(self) -> Path:
         """Held by the running appliance; says its process id."""
         return self.run / "appliance.lock"

@@ -1,8 +1,9 @@
 """The audit log: who did what, when, and what came of it; each row bound to the one before it.
 
 Every row's hash is HMAC-SHA-256 (RFC 2104) over the row and the hash before it, under a key of the appliance's own,
-and both ends of the chain are sealed too: rows cannot be altered, inserted, removed or cut off unseen. A seal that does not
-fit is never mended by the next row: it stays broken, and `verify` goes on saying so.
+and both ends of the chain are sealed too: rows cannot be altered, inserted, removed or cut off unseen. A mark outside the
+database (core.watermark) tells where the log had come to, so that it cannot be emptied or put back to an older copy unseen.
+A seal that does not fit is never mended by the next row: it stays broken, and `verify` goes on saying so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +21,7 @@ import msgspec
 from appliance.core.model import Actor, AuditEntry
 from appliance.core.ports import Clock
 from appliance.core.store import Store
+from appliance.core.watermark import Watermark
 from appliance.errors import AuditChainError
 
 GENESIS = "0" * 64
@@ -51,13 +54,15 @@ class AuditLog:
         key: Secret bytes of the appliance.
         clock: For the rows' times.
         keep: Rows kept.
+        mark: File that says how far the log had come; None for none.
     """
 
-    def __init__(self, store: Store, key: bytes, clock: Clock, keep: int = KEEP) -> None:
+    def __init__(self, store: Store, key: bytes, clock: Clock, keep: int = KEEP, mark: Path | None = None) -> None:
         self._store = store
         self._key = key
         self._clock = clock
         self._keep = keep
+        self._mark = Watermark(mark, key)
 
     async def record(self, actor: Actor, action: str, args: dict[str, Any], outcome: str, detail: str) -> None:
         """Append one row; on disk when this returns.
@@ -69,12 +74,12 @@ class AuditLog:
             self._clock.wall(), actor.name, actor.role.name, actor.via, actor.origin,
             action, canonical(args), outcome, detail,
         )  # fmt: skip
-        await self._store.write(lambda connection: self._append(connection, values))
+        self._mark.advance(await self._store.write(lambda connection: self._append(connection, values)))
 
-    def _append(self, connection: sqlite3.Connection, values: tuple[Any, ...]) -> None:
-        chain, (tail, before) = _chain(connection), _tail(connection)
-        whole = sealed(self._key, chain, tail, before)
-        seq = max(tail, chain[2]) + 1
+    def _append(self, connection: sqlite3.Connection, values: tuple[Any, ...]) -> int:
+        chain, (tail, before), mark = _chain(connection), _tail(connection), self._mark.seq()
+        whole = sealed(self._key, chain, tail, before) and tail >= mark
+        seq = max(tail, chain[2], mark) + 1
         digest = row_hash(self._key, before, (seq, *values))
         connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq, *values, digest))
         anchor = self._prune(connection, seq - self._keep) if seq % max(1, self._keep // 100) == 0 else None
@@ -85,6 +90,7 @@ class AuditLog:
             "anchor_hash = excluded.anchor_hash, head_seq = excluded.head_seq, head_mac = excluded.head_mac",
             (*anchor, seq, mac),
         )
+        return seq
 
     def _prune(self, connection: sqlite3.Connection, last: int) -> tuple[int, str] | None:
         """Delete the rows up to `last`; returns where the chain is anchored now, or None where nothing was deleted."""
@@ -108,18 +114,24 @@ class AuditLog:
 
     async def verify(self) -> AuditVerdict:
         """Check every row and the end of the chain."""
-        return await self._store.read(lambda connection: verify(connection, self._key))
+        return await self._store.read(lambda connection: verify(connection, self._key, self._mark))
 
 
-def verify(connection: sqlite3.Connection, key: bytes) -> AuditVerdict:
+def verify(connection: sqlite3.Connection, key: bytes, mark: Watermark) -> AuditVerdict:
     """Check the chain in an open database; works without a running appliance."""
+    reached = mark.seq()  # before the rows: it is never ahead of them
     chain = _chain(connection)
     anchor_seq, anchor_hash, head_seq, mac = chain
     count = connection.execute("SELECT count(*) FROM audit").fetchone()[0]
-    if not mac and not count:
+    if not (mac or count or reached or mark.problem):
         return AuditVerdict(True, 0, 0, 0)
     try:
         seq, digest = _walk(connection, key, anchor_seq, anchor_hash)
+        if mark.problem:
+            raise AuditChainError(mark.problem)
+        if seq < reached:
+            lost = "rows were removed, or an older copy of the database was put in its place"
+            raise AuditChainError(f"the log ends at row {seq}, but it had come to row {reached}: {lost}")
         if not mac:
             raise AuditChainError("the rows have no chain record")
         if seq != head_seq:

@@ -198,12 +198,13 @@ def audit_verify_offline(paths: Paths, environ: Mapping[str, str]) -> dict[str, 
         NotFoundError: There is no database or no key.
     """
     from appliance.core.audit import verify
+    from appliance.core.watermark import Watermark
 
     key = Secrets(paths.secrets, dict(environ)).get("audit.key")
     if key is None or not paths.database.exists():
         raise NotFoundError(f"There is no audit log in {paths.data}.", "start the appliance once.")
     with closing(sqlite3.connect(f"file:{paths.database}?mode=ro", uri=True)) as connection:
-        built: dict[str, Any] = msgspec.to_builtins(verify(connection, key))
+        built: dict[str, Any] = msgspec.to_builtins(verify(connection, key, Watermark(paths.audit_mark, key)))
         return built
 
 

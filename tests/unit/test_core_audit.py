@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from appliance.core.audit import AuditLog, canonical, row_hash
 from appliance.core.model import Actor, Role
 from appliance.core.store import Store
-from tests.support import ManualClock
+from appliance.core.watermark import Watermark
+from tests.support import ManualClock, wait_for
 
 KEY = b"k" * 32
 EVE = b"e" * 32
@@ -51,6 +52,7 @@ TAMPERINGS = {
     "without its seal": "DELETE FROM audit_chain",
     "cut off, without its seal": "DELETE FROM audit WHERE seq > 6; DELETE FROM audit_chain",
     "emptied, but for the seal": "DELETE FROM audit",
+    "emptied": "DELETE FROM audit; DELETE FROM audit_chain",
     "another seal": "UPDATE audit_chain SET head_mac = 'f00'",
     "altered": "UPDATE audit SET args = '{}' WHERE seq = 4",
     "hash altered": "UPDATE audit SET hash = 'f00' WHERE seq = 10",
@@ -75,6 +77,72 @@ async def test_tampering_is_told_at_once_and_after_further_rows(store: Store, wh
     assert not verdict.intact, "the next rows mended what was tampered with"
     assert verdict.problem
     assert [entry.args["index"] for entry in await audit.entries(3)] == [2, 1, 0]
+
+
+WIPE = "DELETE FROM audit; DELETE FROM audit_chain"
+
+
+async def marked(path: Path, seq: int) -> None:
+    """Wait until the mark says that the log came to the row `seq`."""
+    await wait_for(lambda: path.exists() and Watermark(path, KEY).seq() == seq)
+
+
+async def test_a_log_that_was_emptied_between_two_lives_is_told(store: Store, tmp_path: Path) -> None:
+    mark = tmp_path / "secrets/audit.mark"
+    await fill(AuditLog(store, KEY, ManualClock(), mark=mark), 5)
+    await marked(mark, 5)
+    assert mark.stat().st_mode & 0o777 == 0o600
+    tamper(store, WIPE)
+    again = AuditLog(store, KEY, ManualClock(), mark=mark)
+    assert "had come to row 5" in (await again.verify()).problem
+    await fill(again, 2)
+    await marked(mark, 7)
+    assert not (await AuditLog(store, KEY, ManualClock(), mark=mark).verify()).intact
+
+
+async def test_an_older_copy_of_the_database_is_told(tmp_path: Path) -> None:
+    mark, store = tmp_path / "audit.mark", Store(tmp_path / "state.sqlite")
+    copy = b""
+    for _ in range(2):
+        store.open()
+        await fill(AuditLog(store, KEY, ManualClock(), mark=mark), 4)
+        await asyncio.to_thread(store.close)
+        copy = copy or store.path.read_bytes()
+    await marked(mark, 8)
+    store.path.write_bytes(copy)
+    store.open()
+    audit = AuditLog(store, KEY, ManualClock(), mark=mark)
+    assert "ends at row 4, but it had come to row 8" in (await audit.verify()).problem
+    await fill(audit, 10)
+    assert "row 5 is missing" in (await audit.verify()).problem
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_mark_that_was_altered_is_told_and_left(store: Store, tmp_path: Path) -> None:
+    mark = tmp_path / "audit.mark"
+    await fill(AuditLog(store, KEY, ManualClock(), mark=mark), 3)
+    await marked(mark, 3)
+    forged = mark.read_bytes().replace(b"3 ", b"1 ", 1)
+    mark.write_bytes(forged)
+    tamper(store, WIPE)
+    again = AuditLog(store, KEY, ManualClock(), mark=mark)
+    await fill(again, 1)
+    assert "was altered" in (await again.verify()).problem
+    assert mark.read_bytes() == forged
+
+
+async def test_a_mark_that_cannot_be_written_stops_nobody(store: Store, tmp_path: Path) -> None:
+    place = tmp_path / "audit.mark"
+    audit = AuditLog(store, KEY, ManualClock(), mark=place)
+    await fill(audit, 1)
+    await marked(place, 1)
+    place.unlink()
+    place.mkdir()
+    await fill(audit, 2)
+    assert (await audit.verify()).intact
+    place.rmdir()
+    await fill(audit, 1)
+    await marked(place, 4)
 
 
 async def test_a_row_put_in_without_the_key_is_told(store: Store) -> None:

@@ -137,7 +137,7 @@ async def test_queries_leave_no_row(audit: AuditLog) -> None:
         ("DELETE FROM audit WHERE seq = 5", "ends at row 4"),
         ("DELETE FROM audit WHERE seq = 1", "row 1 is missing"),
         ("UPDATE audit SET seq = 9 WHERE seq = 5", "row 5 is missing"),
-        ("DELETE FROM audit; DELETE FROM audit_chain", ""),
+        ("DELETE FROM audit; DELETE FROM audit_chain", "had come to row 5"),
     ],
 )
 async def test_tampering_with_the_audit_is_found(store: Store, audit: AuditLog, tamper: str, told: str) -> None:
@@ -148,8 +148,7 @@ async def test_tampering_with_the_audit_is_found(store: Store, audit: AuditLog, 
         other.executescript(tamper)
     verdict = await audit.verify()
     assert told in verdict.problem
-    assert verdict.intact == (not told)  # an emptied log is whole, and says that it has no rows
-    assert verdict.rows == 0 or not verdict.intact
+    assert not verdict.intact
 
 
 async def test_pruning_keeps_the_chain_whole(store: Store) -> None:

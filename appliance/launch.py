@@ -25,6 +25,7 @@ from appliance.settings import Settings
 if TYPE_CHECKING:
     from appliance.core.ports import Keyboard, Service, StatusLed
     from appliance.runtime import Appliance
+    from appliance.session.answers import Errand
     from appliance.session.headless import HeadlessService
     from appliance.session.manager import Sessions
     from appliance.session.ui import UiThread
@@ -299,14 +300,14 @@ def _ssh(appliance: Appliance, ui: UiThread, sessions: Sessions) -> Service:
     )
 
 
-def _text_command(appliance: Appliance, arguments: list[str], actor: Actor, width: int) -> tuple[int, str]:
+def _text_command(appliance: Appliance, arguments: list[str], actor: Actor, width: int, errand: Errand) -> tuple[int, str]:
     """One command line, answered inside this process; in a thread of its own."""
     from appliance import cli
     from appliance.verbs.client import InsideClient
     from appliance.verbs.context import Context
 
     out = io.StringIO()
-    client = InsideClient(appliance.dispatcher, appliance.loop, actor)
+    client = InsideClient(appliance.dispatcher, appliance.loop, actor, errand.wait)
     context = Context(client, appliance.paths, {}, out, width, colour=False)
     code = cli.run(arguments, context, out)
     return code, out.getvalue()

@@ -12,9 +12,10 @@ import asyncssh
 from appliance.core.model import Health, HealthReport
 from appliance.core.secrets import write_private
 from appliance.errors import StoreError
+from appliance.session.answers import TextCommand
 from appliance.session.gate import Accounts, Doorkeeper, Gate, Note
 from appliance.session.manager import Sessions
-from appliance.session.sshchannel import Desk, SshSession, TextCommand
+from appliance.session.sshchannel import Desk, SshSession
 from appliance.session.ui import UiThread
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class SshService:
     async def _shut(self, server: asyncssh.SSHAcceptor) -> None:
         server.close()
         self.desk.sessions.end_all("ssh")
+        self.desk.answers.close()
         if self.desk.tasks:
             await asyncio.wait(set(self.desk.tasks), timeout=GRACE)
         self.keeper.emptied.clear()
@@ -141,7 +143,8 @@ class SshService:
         if self._server is None:
             return HealthReport(Health.unhealthy, "not listening", "prime-spark service restart ssh")
         limiter = self.keeper.limiter
-        details = {"port": self.port, "failed_logins": limiter.failures, "refused": limiter.refused}
+        details = {"port": self.port, "failed_logins": limiter.failures, "refused": limiter.refused,
+                   "commands": len(self.desk.answers)}  # fmt: skip
         text = f"{self._listen.host}:{self.port}, {self.desk.sessions.count('ssh')} of {self.desk.max_sessions} consoles"
         return HealthReport(Health.healthy, text, details=details)
 

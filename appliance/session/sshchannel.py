@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import asyncssh
 
-from appliance.core.model import Actor
+from appliance.session.answers import Answers, Errand, TextCommand
 from appliance.session.caps import caps_of
 from appliance.session.gate import Gate
 from appliance.session.manager import Session, Sessions
@@ -22,13 +22,8 @@ HIGH, LOW = 256 * 1024, 64 * 1024
 """Bytes that may wait for the network: above HIGH frames are dropped until LOW is reached."""
 LOOK_AGAIN = 0.2
 """Seconds between looks at a network that stalls."""
-MOST_COMMANDS = 16
-"""Commands that are answered at one time, in all."""
 WIDTH = 200
 """Columns of an answer that goes to no terminal."""
-
-TextCommand = Callable[[list[str], Actor, int], tuple[int, str]]
-"""(arguments, actor, width) → (exit code, text); blocks."""
 
 
 class Desk:
@@ -43,9 +38,7 @@ class Desk:
     def __init__(self, sessions: Sessions, max_sessions: int, text_command: TextCommand) -> None:
         self.sessions = sessions
         self.max_sessions = max_sessions
-        self.text_command = text_command
-        self.commands = 0
-        """Commands being answered."""
+        self.answers = Answers(text_command)
         self.tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -69,6 +62,7 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         self._chan: asyncssh.SSHServerChannel[bytes] | None = None
         self._session: Session | None = None
         self._command: str | None = None
+        self._errand = Errand()
         self._window_shut = False
         self._watching: asyncio.TimerHandle | None = None
         self._pty = False
@@ -125,20 +119,13 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         await sessions.run(self._session)
 
     async def _answer(self, command: str) -> None:
-        if self._desk.commands >= MOST_COMMANDS:
-            self._say(f"error: {MOST_COMMANDS} commands are being answered already.\nnext: try again in a moment.\n", 1)
-            return
         try:
             arguments = shlex.split(command)
         except ValueError as error:
             self._say(f"error: this command line is not understood: {error}\n", 2)
             return
         width = self._chan.get_terminal_size()[0] if self._chan is not None else 0
-        self._desk.commands += 1
-        try:
-            code, text = await asyncio.to_thread(self._desk.text_command, arguments, self._gate.actor(), width or WIDTH)
-        finally:
-            self._desk.commands -= 1
+        code, text = await self._desk.answers.answer(arguments, self._gate.actor(), width or WIDTH, self._errand)
         self._say(text, code)
 
     def _say(self, text: str, code: int) -> None:
@@ -148,9 +135,15 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
             self._chan.exit(code)
 
     def data_received(self, data: bytes, datatype: Any) -> None:
-        """Keys."""
+        """Keys, or a command's standard input."""
         if self._session is not None:
             self._session.feed(data)
+        elif self._command is not None:
+            self._errand.feed(data)
+
+    def signal_received(self, signal: str) -> None:
+        """The client asks for an end."""
+        self._errand.cancel()
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
         """Another size."""
@@ -161,11 +154,13 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         """No more keys: the console ends, an answer goes on."""
         if self._session is not None:
             self._session.end()
+        self._errand.eof()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client is gone: nobody waits for an answer."""
         self._chan = None
+        self._errand.cancel()
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None

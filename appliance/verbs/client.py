@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,14 +94,18 @@ class InsideClient:
         dispatcher: Of the running appliance.
         core: Its loop.
         actor: Who asks.
+        wait: Waits for a result; raises where whoever asked is gone.
     """
 
     local = True
 
-    def __init__(self, dispatcher: Dispatcher, core: asyncio.AbstractEventLoop, actor: Actor) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, core: asyncio.AbstractEventLoop, actor: Actor, wait: Callable[[Future[Any]], Any]
+    ) -> None:
         self._dispatcher = dispatcher
         self._core = core
         self._actor = actor
+        self._wait = wait
 
     def actions(self) -> list[ActionInfo]:
         """The registry."""
@@ -108,7 +114,7 @@ class InsideClient:
     def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out. Raises ApplianceError."""
         work = self._dispatcher.invoke(name, args, self._actor, confirm=confirm)
-        result = asyncio.run_coroutine_threadsafe(work, self._core).result()
+        result = self._wait(asyncio.run_coroutine_threadsafe(work, self._core))
         return msgspec.json.decode(msgspec.json.encode(result, enc_hook=str))
 
 

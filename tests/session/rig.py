@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from appliance.core.model import Actor, Role
 from appliance.core.presence import Presence
 from appliance.core.state import LiveState, Section
 from appliance.screens.glyphs import Caps
+from appliance.session.answers import Errand
 from appliance.session.manager import Session, Sessions
 from appliance.session.ssh import Listen, SshService
 from appliance.session.ui import UiThread
@@ -207,10 +209,14 @@ async def terminal(
     return Terminal(process, columns or 80, rows or 24)
 
 
-def twin(arguments: list[str], actor: Actor, width: int) -> tuple[int, str]:
+def twin(arguments: list[str], actor: Actor, width: int, errand: Errand) -> tuple[int, str]:
     """A text command."""
     if arguments[:1] == ["fail"]:
         raise RuntimeError("as asked")
+    if arguments[:1] == ["wait"]:
+        errand.wait(Future())
+    if arguments[:1] == ["read"]:
+        return 0, f"read {errand.line()}\n"
     return (0 if arguments[:1] == ["status"] else 2), f"{actor.name} {actor.role.name} {' '.join(arguments)}\n"
 
 

@@ -14,8 +14,10 @@ import pytest
 from appliance.core.auth import Accounts
 from appliance.core.model import Health, Role
 from appliance.errors import StoreError
+from appliance.session import answers
+from appliance.session.answers import MOST_OF_ONE, STOPPED
 from appliance.session.ssh import BANNER, SshService, load_host_key
-from appliance.session.sshchannel import HIGH, MOST_COMMANDS
+from appliance.session.sshchannel import HIGH
 from appliance.session.ui import UiThread
 from tests.session.rig import Rig, Terminal, connect, listen_on, make_service, screen_of, terminal
 from tests.support import wait_for
@@ -189,12 +191,61 @@ async def test_the_text_twin(ssh: SshService) -> None:
         assert "as asked" not in str(failed.stdout)
 
 
-async def test_too_many_commands_at_one_time_are_refused(ssh: SshService) -> None:
-    ssh.desk.commands = MOST_COMMANDS
+async def test_commands_whose_client_is_gone_are_cut_short(ssh: SshService) -> None:
+    """They held the UI loop's threads for up to a day, and nobody could log in any more."""
+    for _ in range(6):
+        conn = await connect(ssh, "vic", "battery staple")
+        for _ in range(MOST_OF_ONE):
+            await conn.create_process("wait")
+        await wait_for(lambda: len(ssh.desk.answers) == MOST_OF_ONE)
+        conn.abort()
+        await wait_for(lambda: len(ssh.desk.answers) == 0)
+    async with await connect(ssh) as conn:
+        assert (await conn.run("status")).exit_status == 0
+
+
+async def test_one_user_cannot_take_every_place(ssh: SshService) -> None:
+    async with await connect(ssh, "vic", "battery staple") as vic, await connect(ssh) as ada:
+        waiting = [await vic.create_process("wait") for _ in range(MOST_OF_ONE)]
+        await wait_for(lambda: len(ssh.desk.answers) == MOST_OF_ONE)
+        refused = await vic.run("status")
+        assert (refused.exit_status, "of vic are being answered" in str(refused.stdout)) == (1, True)
+        assert (await ada.run("status")).exit_status == 0
+        waiting[0].send_signal("INT")
+        await wait_for(lambda: waiting[0].exit_status == STOPPED)
+        assert (await vic.run("status")).exit_status == 0
+
+
+async def test_too_many_commands_at_one_time_are_refused(ssh: SshService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MOST", 0)
     async with await connect(ssh) as conn:
         done = await conn.run("status")
     assert done.exit_status == 1
     assert "try again" in str(done.stdout)
+
+
+async def test_a_command_that_takes_too_long_is_stopped(ssh: SshService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "LONGEST", 0.05)
+    async with await connect(ssh) as conn:
+        done = await conn.run("wait")
+    assert (done.exit_status, "took longer" in str(done.stdout)) == (1, True)
+    await wait_for(lambda: len(ssh.desk.answers) == 0)
+
+
+@pytest.mark.parametrize(("given", "term"), [("a line\nmore", None), ("without an end", None), ("typed\r", "xterm")])
+async def test_a_command_reads_a_line(ssh: SshService, given: str, term: str | None) -> None:
+    async with await connect(ssh) as conn:
+        done = await conn.run("read", input=given, term_type=term)
+    assert str(done.stdout).strip() == f"read {given.splitlines()[0]}"
+
+
+async def test_stopping_cuts_commands_short(ssh: SshService) -> None:
+    conn = await connect(ssh)
+    await conn.create_process("wait")
+    await wait_for(lambda: len(ssh.desk.answers) == 1)
+    await ssh.stop()
+    await wait_for(lambda: len(ssh.desk.answers) == 0)
+    await asyncio.wait_for(conn.wait_closed(), 10)
 
 
 async def test_without_terminal_and_command_it_says_how(ssh: SshService) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from appliance.core.console import Console
 from appliance.core.model import AuditEntry
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
@@ -29,8 +30,12 @@ class Audit(Page):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "verify", show=False)]
 
     _entries: tuple[AuditEntry, ...] = ()
-    _read_at: float | None = None
     _ticks = 0
+    _problem = ""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.stamp = f.Stamp()
 
     def body(self) -> Iterable[Widget]:
         """The table."""
@@ -55,7 +60,10 @@ class Audit(Page):
         self._ticks += 1
         if self._ticks % EVERY == 0:
             self._look()
-        self.query_one(Grid).set_note(f"read {self._ticks % EVERY} s ago" if self._entries else "")
+        self._note()
+
+    def _note(self) -> None:
+        self.query_one(Grid).set_note(f.age(self.stamp.age) + (f", {self._problem}" if self._problem else ""))
 
     def _look(self) -> None:
         self.run_worker(self._read(), name="audit", group="audit", exclusive=True, exit_on_error=False)
@@ -64,8 +72,13 @@ class Audit(Page):
         try:
             self._entries = tuple(await self.console.invoke("audit.list", {"limit": 300}))
         except ApplianceError as error:
+            self._problem = f"not read: {error.message}"
             self.query_one(Grid).set_empty(str(error))
+            self._note()
             return
+        self._problem = ""
+        self.stamp.set()
+        self._note()
         self.query_one(Grid).set_empty("no rows yet")
         self.query_one(Grid).set_rows([row_of(entry, badge(entry.outcome, self.spark.glyphs)) for entry in self._entries])
 

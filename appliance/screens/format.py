@@ -44,6 +44,22 @@ def age(seconds: float | None) -> str:
     return "never" if seconds is None else duration(seconds)
 
 
+class Stamp:
+    """When something was last read, by a clock that does not jump."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+
+    def set(self) -> None:
+        """It was read just now."""
+        self.at = time.monotonic()
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since then; None where it never was read."""
+        return None if self.at is None else time.monotonic() - self.at
+
+
 def since(timestamp: float) -> str:
     """How long ago a moment was, by the wall clock."""
     return NONE if not timestamp else duration(time.time() - timestamp)

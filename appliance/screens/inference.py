@@ -87,8 +87,9 @@ class Inference(Page):
             self._draw()
 
     def show_ages(self) -> None:
-        """How old the counters are."""
+        """How old the counters and the results are."""
         self.query_one("#stats", LineView).set_note(f.age(self.console.age(Section.inference)))
+        self.query_one("#results", Grid).set_note(f.age(self.console.age(Section.results)))
 
     def on_resize(self) -> None:
         """Draw for the new size."""

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from appliance.core.console import Console
 from appliance.core.model import Health, HostSample
 from appliance.core.state import Section
 from appliance.errors import ApplianceError
@@ -32,6 +33,8 @@ WORST = (Health.unhealthy, Health.degraded, Health.healthy, Health.absent)
 """Order of the services: what needs a look stands on top."""
 RANGES = ((1 / 6, "10 min", ""), (1.0, "1 h", "minute"), (24.0, "24 h", "minute"), (168.0, "7 d", "hour"))
 """(hours, words, bucket of the roll-up; "" is the live readings)."""
+EVERY = 30
+"""Seconds between two reads of the past while the page is seen."""
 
 
 class Overview(Page):
@@ -46,6 +49,11 @@ class Overview(Page):
     _range = 0
     _history: tuple[tuple[float, float], ...] = ()
     _note = ""
+    _ticks = 0
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.stamp = f.Stamp()
 
     def body(self) -> Iterable[Widget]:
         """Two panels above, two columns below."""
@@ -92,8 +100,14 @@ class Overview(Page):
         """Every panel says how old it is."""
         for name in ("host", "services", "alerts", "devices", "queues"):
             self.query_one(f"#{name}", LineView).set_note(f.age(self.console.age(Section(name))))
-        if RANGES[self._range][2] and int(time.time()) % 30 == 0:
+        self._show_trend_age()
+        self._ticks += 1
+        if self._ticks % EVERY == 0:
             self.refresh_history()
+
+    def _show_trend_age(self) -> None:
+        past = self.stamp.age if RANGES[self._range][2] else self.console.age(Section.trends)
+        self.query_one("#trend", LineView).set_note(f.age(past))
 
     def _show_host(self) -> None:
         sample = self.console.get(Section.host).value
@@ -171,7 +185,8 @@ class Overview(Page):
         self._changed()
 
     def _changed(self) -> None:
-        self._history, self._note = (), "reading"
+        self._history, self._note, self.stamp.at = (), "reading", None
+        self._show_trend_age()
         self.refresh_history()
         self._show_trend()
 
@@ -186,9 +201,11 @@ class Overview(Page):
         try:
             found = await self.console.invoke("metric.history", args)
         except ApplianceError as error:
-            self._history, self._note = (), error.message
+            self._history, self._note, self.stamp.at = (), error.message, None
         else:
             self._history, self._note = tuple((at, value) for at, value in found["points"]), "no readings in this time"
+            self.stamp.set()
+        self._show_trend_age()
         self._show_trend()
 
 

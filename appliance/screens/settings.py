@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from appliance.core.console import Console
 from appliance.errors import ApplianceError
+from appliance.screens import format as f
 from appliance.screens.flows import scalar
 from appliance.screens.page import Page
 from appliance.screens.widgets.grid import Column, Grid, Row
@@ -23,6 +25,10 @@ class Settings(Page):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "change", show=False)]
 
     _rows: tuple[dict[str, Any], ...] = ()
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.stamp = f.Stamp()
 
     def body(self) -> Iterable[Widget]:
         """The table, and the meaning of the key under the cursor."""
@@ -45,6 +51,7 @@ class Settings(Page):
         except ApplianceError as error:
             self.query_one(Grid).set_empty(str(error))
             return
+        self.stamp.set()
         rows = []
         for row in self._rows:
             changed = row["value"] != row["default"]
@@ -52,6 +59,11 @@ class Settings(Page):
             rows.append(Row(row["key"], (row["key"], value, (scalar(row["default"]), "muted"), (row["origin"], "muted"))))  # type: ignore[arg-type]
         self.query_one(Grid).set_rows(rows)
         self._detail()
+        self.show_ages()
+
+    def show_ages(self) -> None:
+        """How long ago the settings were read."""
+        self.query_one(Grid).set_note(f.age(self.stamp.age))
 
     def on_grid_selected(self) -> None:
         """Another key."""

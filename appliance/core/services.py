@@ -1,6 +1,6 @@
 """Supervised services: started in the order of their dependencies, probed, restarted, stopped in reverse.
 
-A failing service is restarted with exponential backoff and full jitter; after too many failures in a row a breaker
+A failing service is restarted with exponential backoff and jitter; after too many failures in a row a breaker
 opens and it rests longer. No service takes another one down.
 """
 
@@ -67,7 +67,7 @@ class Supervisor:
         ends = asyncio.get_running_loop().time() + deadline
         for service in reversed(self._order):
             left = max(0.1, ends - asyncio.get_running_loop().time())
-            await self._units[service.name].halt(min(left, self._policy.stop_deadline))
+            await self._units[service.name].halt(min(left, self._policy.stop_deadline + 0.5))
 
     def statuses(self) -> tuple[ServiceStatus, ...]:
         """All services by name."""
@@ -82,15 +82,21 @@ class Supervisor:
 
         Raises:
             NotFoundError: There is no such service.
-            ConflictError: It did not come up, or everything is stopping.
+            ConflictError: It did not end (a new life beside the old one would lose to its late stop), it did not come
+                up, or everything is stopping.
         """
         unit = self._units.get(name)
         if unit is None:
             raise NotFoundError(f"No service is called {name!r}.", f"the services are: {', '.join(sorted(self._units))}.")
         async with self._restarting[name]:  # two at once would leave the service running twice
-            await unit.halt(self._policy.stop_deadline)
+            ended = await unit.halt(self._policy.end_deadline)
             if self._stopping:
                 raise ConflictError("The appliance is stopping.", "start it again.")
+            if not ended:
+                raise ConflictError(
+                    f"{name} did not stop within {self._policy.end_deadline:g} s, so it is not started again.",
+                    "restart it once more in a moment; if it stays, restart the appliance.",
+                )
             unit.reset()
             unit.launch()
         while self._undecided(name):

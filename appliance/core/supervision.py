@@ -34,6 +34,11 @@ class Policy:
     """Running this long forgets earlier failures."""
     absent_retry: float = 30.0
 
+    @property
+    def end_deadline(self) -> float:
+        """How long a life may take to end: its run, then its stop, and a moment."""
+        return 2 * self.stop_deadline + 0.5
+
     def delay(self, failures: int) -> float:
         """Seconds to wait after the nth failure in a row: exponential, with jitter so that many do not retry at once."""
         ceiling = min(self.backoff_cap, self.backoff_base * 2.0 ** (failures - 1))
@@ -55,6 +60,8 @@ class Supervised:
         self._publish = publish
         self._phase_of = phase_of
         self._task: asyncio.Task[None] | None = None
+        self._run: asyncio.Task[None] | None = None
+        self._halting = False
         self._poked = asyncio.Event()
         self._failures = 0
         self.status = ServiceStatus(
@@ -63,7 +70,8 @@ class Supervised:
         )  # fmt: skip
 
     def launch(self) -> None:
-        """Begin to keep the service alive."""
+        """Begin to keep the service alive; only after its life before has ended."""
+        self._halting = False
         self._set(Phase.waiting, HealthReport(Health.degraded, "waiting to start"))
         self._task = asyncio.create_task(self._live(), name=f"service {self.service.name}")
 
@@ -75,15 +83,26 @@ class Supervised:
         """Some other service changed: look at the dependencies again."""
         self._poked.set()
 
-    async def halt(self, deadline: float) -> None:
-        """Stop the service and its supervision."""
+    def _alive(self) -> set[asyncio.Task[None]]:
+        """What of the service's life has not ended."""
+        return {task for task in (self._task, self._run) if task is not None and not task.done()}
+
+    async def halt(self, deadline: float) -> bool:
+        """Stop the service and its supervision; returns whether both ended within `deadline` seconds."""
         if self._task is not None and not self._task.done():
             self._set(Phase.stopping, HealthReport(Health.degraded, "stopping"))
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=deadline)
-            if not self._task.done():
-                log.error("service %s did not stop within %g s", self.service.name, deadline)
-        self._set(Phase.stopped, HealthReport(Health.unhealthy, "stopped", f"prime-spark service restart {self.service.name}"))
+            if not self._halting:  # a second cancellation would cut its clean-up short
+                self._halting = True
+                self._task.cancel()
+        if alive := self._alive():
+            await asyncio.wait(alive, timeout=deadline)
+        hint = f"prime-spark service restart {self.service.name}"
+        if self._alive():
+            log.error("service %s did not stop within %g s", self.service.name, deadline)
+            self._set(Phase.stopping, HealthReport(Health.unhealthy, f"did not stop within {deadline:g} s", hint))
+            return False
+        self._set(Phase.stopped, HealthReport(Health.unhealthy, "stopped", hint))
+        return True
 
     async def _live(self) -> None:
         while True:
@@ -124,7 +143,7 @@ class Supervised:
     async def _run_and_probe(self) -> None:
         began = self._clock.monotonic()
         await self._probe()
-        run = asyncio.create_task(self.service.run(), name=f"run {self.service.name}")
+        run = self._run = asyncio.create_task(self.service.run(), name=f"run {self.service.name}")
         try:
             while not run.done():
                 await asyncio.wait({run}, timeout=self._policy.probe_interval)
@@ -167,6 +186,15 @@ class Supervised:
         await asyncio.sleep(rest)
 
     async def _clean_up(self) -> None:
+        """Stop the service; a cancellation that comes meanwhile waits for it."""
+        stop = asyncio.create_task(self._stop(), name=f"stop {self.service.name}")
+        try:
+            await asyncio.shield(stop)
+        except asyncio.CancelledError:
+            await stop
+            raise
+
+    async def _stop(self) -> None:
         try:
             async with asyncio.timeout(self._policy.stop_deadline):
                 await self.service.stop()

@@ -58,6 +58,33 @@ class Counting:
         return HealthReport(Health.healthy, "fine")
 
 
+class Slow(Counting):
+    """A service whose end takes as long as it may: its run, then its stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resource: object | None = None
+        self.may_end = asyncio.Event()
+        self.takes = 0.2
+
+    async def start(self) -> None:
+        await super().start()
+        self.resource = object()
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            if self.takes:
+                await asyncio.sleep(self.takes)
+            else:
+                await self.may_end.wait()
+
+    async def stop(self) -> None:
+        await asyncio.sleep(self.takes)
+        self.resource = None
+
+
 def supervisor(*services: Counting) -> Supervisor:
     made = Supervisor(services, LiveState(SystemClock()), SystemClock(), QUICK)
     made.start()
@@ -74,6 +101,59 @@ async def test_two_restarts_at_once_leave_one_running() -> None:
     assert service.most == 1
     await kept.stop(2)
     assert service.running == 0
+
+
+async def test_a_new_life_begins_only_after_the_old_one_ended() -> None:
+    service = Slow()
+    kept = supervisor(service)
+    await kept.settled()
+    await wait_for(lambda: service.running == 1)
+    assert (await kept.restart("one")).health is Health.healthy
+    await wait_for(lambda: service.running == 1)
+    assert (service.starts, service.most) == (2, 1)
+    assert service.resource is not None
+    await kept.stop(2)
+    assert service.resource is None
+
+
+async def test_a_life_that_does_not_end_is_told_and_gets_no_second_one_beside_it() -> None:
+    service = Slow()
+    kept = supervisor(service)
+    await kept.settled()
+    await wait_for(lambda: service.running == 1)
+    service.takes = 0  # its run goes on after it was cancelled
+    with pytest.raises(ConflictError, match="did not stop within"):
+        await kept.restart("one")
+    told = kept.statuses()[0]
+    assert (told.phase, told.health, service.starts) == (Phase.stopping, Health.unhealthy, 1)
+    service.may_end.set()
+    assert (await kept.restart("one")).health is Health.healthy
+    assert service.starts == 2
+    await kept.stop(2)
+
+
+async def test_a_restart_while_a_failed_life_is_cleaned_up_waits_for_it() -> None:
+    class Failing(Slow):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stopping, self.stopped = asyncio.Event(), 0
+
+        async def start(self) -> None:
+            await super().start()
+            if self.starts == 1:
+                raise OSError("no such port")
+
+        async def stop(self) -> None:
+            self.stopping.set()
+            await super().stop()
+            self.stopped += 1
+
+    service = Failing()
+    kept = supervisor(service)
+    await service.stopping.wait()
+    assert (await kept.restart("one")).health is Health.healthy
+    assert service.stopped == 1
+    await kept.stop(2)
 
 
 async def test_a_stopped_supervisor_restarts_nothing() -> None:

@@ -15,7 +15,6 @@ PACKAGE = Path(appliance.__file__).parent
 HOMES = {
     "aiokafka": "core/streams/kafka.py",
     "argon2": "core/auth.py",
-    "asyncpg": "core/analytics/timescale.py",
     "duckdb": "core/analytics/duck.py",
     "evdev": "hw/keyboard.py",
     "gpiozero": "hw/led.py",
@@ -28,6 +27,7 @@ HOMES = {
 }
 """The one file that may import each client library."""
 FOLDERS = {
+    "asyncpg": ("core/analytics/timescale.py", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "hw"),
     "pyroute2": ("core/vpn", "hw"),

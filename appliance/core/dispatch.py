@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -19,9 +21,12 @@ from appliance.errors import (
     InvalidArgumentsError,
     NotAuthorizedError,
     PreconditionError,
+    StoreError,
 )
 
 log = logging.getLogger(__name__)
+
+UNKNOWN = "whether it took effect is not known"
 
 
 class AuditSink(Protocol):
@@ -52,7 +57,8 @@ class Dispatcher:
             What the handler returned. For an audited action its row is durable by then.
 
         Raises:
-            ActionError: It was refused, failed or took too long; nothing is left half-audited.
+            ActionError: It was refused, failed or took too long; or it was done, but its end could not be audited.
+            StoreError: It was not begun, because it could not be audited.
         """
         action = self.registry.get(name)
         try:
@@ -93,21 +99,34 @@ class Dispatcher:
         return params
 
     async def _audited(self, action: Action, params: Params, actor: Actor) -> Any:
-        args = params.model_dump(mode="json")
-        await self._audit.record(actor, action.name, args, "started", "")
+        row = functools.partial(self._audit.record, actor, action.name, params.model_dump(mode="json"))
+        await row("started", "")
         try:
             result = await self._handle(action, params, actor)
         except asyncio.CancelledError:
-            await self._audit.record(actor, action.name, args, "failed", "the appliance stopped")
+            await self._told(action, row("failed", f"the appliance stopped; {UNKNOWN}"))
             raise
         except ActionTimeoutError as error:
-            await self._audit.record(actor, action.name, args, "timeout", error.message)
+            await self._told(action, row("timeout", error.message))
             raise
         except ApplianceError as error:
-            await self._audit.record(actor, action.name, args, "failed", error.message)
+            await self._told(action, row("failed", error.message))
             raise
-        await self._audit.record(actor, action.name, args, "ok", "")
+        if unaudited := await self._told(action, row("ok", "")):
+            raise ActionError(
+                f"{action.name} was done, but its end is not in the audit: {unaudited.message}",
+                "do not repeat it; look at the service store.",
+            )
         return result
+
+    async def _told(self, action: Action, row: Awaitable[None]) -> StoreError | None:
+        """Write the closing row; where that fails, what the action came to goes before it."""
+        try:
+            await row
+        except StoreError as error:
+            log.error("the end of %s is not in the audit: %s", action.name, error.message)
+            return error
+        return None
 
     async def _handle(self, action: Action, params: Params, actor: Actor) -> Any:
         invocation = Invocation(actor, action.name, new_id())
@@ -116,10 +135,7 @@ class Dispatcher:
                 return await action.handler(invocation, params)
         except TimeoutError as error:
             if limit.expired():
-                raise ActionTimeoutError(
-                    f"{action.name} took longer than {action.timeout:g} s and was cancelled.",
-                    "look at Services and Logs for what is slow, then try again.",
-                ) from error
+                raise late(action) from error
             raise self._unexpected(action, error) from error
         except ApplianceError:
             raise
@@ -129,6 +145,14 @@ class Dispatcher:
     def _unexpected(self, action: Action, error: Exception) -> ActionError:
         log.error("action %s failed", action.name, exc_info=error)
         return ActionError(f"{action.name} failed: {type(error).__name__}: {error}", "see the log for where.")
+
+
+def late(action: Action) -> ActionTimeoutError:
+    """What is said of an action that ran out of time; one that changes something may have done so by then."""
+    text = f"{action.name} took longer than {action.timeout:g} s and was cancelled"
+    if action.query:
+        return ActionTimeoutError(f"{text}.", "look at Services and Logs for what is slow, then try again.")
+    return ActionTimeoutError(f"{text}; {UNKNOWN}.", "look whether it took effect before you try again.")
 
 
 def describe_danger(action: Action, params: Params) -> str:

@@ -93,6 +93,8 @@ class Store:
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the writer's transaction; returns when it is on disk.
 
+        Where the caller is cancelled before `work` began, it is not run at all; later than that it may be on disk.
+
         Raises:
             DiskFullError: No room; nothing of `work` is kept.
             StoreError: Any other failure of the database.
@@ -155,7 +157,8 @@ class Store:
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
-                _run_in_savepoint(connection, job, self.path)
+                if not job.future.cancelled():  # its caller was told that it is not done: then it must not be
+                    _run_in_savepoint(connection, job, self.path)
             connection.execute("COMMIT")
             self.last_error = next((job.error for job in jobs if isinstance(job.error, StoreError)), None)
         except sqlite3.Error as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from appliance.core.dispatch import Dispatcher
 from appliance.core.model import Actor, Role
 from appliance.core.store import Store
 from appliance.errors import (
+    ActionError,
     ActionTimeoutError,
     ConfirmationRequiredError,
     ConflictError,
@@ -217,6 +220,51 @@ async def test_a_timeout_of_the_handlers_own_is_no_timeout_of_the_action(bench: 
     with pytest.raises(ActionTimeoutError, match="was cancelled"):
         await bench.do("a.slow")
     assert await bench.outcomes() == [("a.own", "started"), ("a.own", "failed")]
+
+
+async def test_an_action_that_ran_out_of_time_does_nothing_later_and_does_not_claim_to_have_done_nothing(bench: Bench) -> None:
+    gate, inside = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        inside.set()
+        assert gate.wait(30)
+
+    async def act(_: Any, __: Any) -> None:
+        held.append(asyncio.create_task(bench.store.write(hold)))
+        await wait_for(inside.is_set)
+        await bench.store.write(lambda c: c.execute("INSERT INTO facts VALUES ('late', '1')"))
+
+    held: list[asyncio.Task[None]] = []
+    bench.registry.add(Action("a.act", "A", act, timeout=0.3))
+    doing = asyncio.create_task(bench.do("a.act"))
+    await wait_for(lambda: held and inside.is_set())
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.6, gate.set)  # after the time of the action, before that of the test
+    with pytest.raises(ActionTimeoutError, match="whether it took effect is not known"):
+        await doing
+    await held[0]
+    assert await bench.store.read(lambda c: c.execute("SELECT count(*) FROM facts").fetchone()[0]) == 0
+    assert await bench.outcomes() == [("a.act", "started"), ("a.act", "timeout")]
+
+
+async def test_what_was_done_is_not_called_failed_where_only_its_audit_failed(bench: Bench) -> None:
+    async def act(_: Any, __: Any) -> str:
+        await asyncio.to_thread(bench.store.close)
+        return "done"
+
+    async def fails(_: Any, __: Any) -> None:
+        await asyncio.to_thread(bench.store.close)
+        raise ConflictError("no", "yes")
+
+    bench.registry.add(Action("a.act", "A", act), Action("a.fails", "F", fails))
+    with pytest.raises(ActionError, match=r"a\.act was done, but its end is not in the audit") as caught:
+        await bench.do("a.act")
+    assert "do not repeat" in caught.value.next_step
+    bench.store.open()
+    with pytest.raises(ConflictError, match="no"):
+        await bench.do("a.fails")
+    bench.store.open()
+    assert await bench.outcomes() == [("a.act", "started"), ("a.fails", "started")]
 
 
 async def test_an_unknown_action_names_the_nearest(bench: Bench) -> None:

@@ -127,6 +127,37 @@ async def test_a_caller_that_went_away_spoils_nothing(store: Store) -> None:
     assert task.cancelled()
 
 
+class Held:
+    """Keeps the writer's thread in a write until it is let go."""
+
+    def __init__(self, store: Store) -> None:
+        self._gate, self._inside = threading.Event(), threading.Event()
+        self._task = asyncio.create_task(store.write(self._hold))
+
+    def _hold(self, _: sqlite3.Connection) -> None:
+        self._inside.set()
+        assert self._gate.wait(30)
+
+    async def __aenter__(self) -> Held:
+        await wait_for(self._inside.is_set)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.set()
+        await self._task
+
+
+async def test_a_write_that_was_cancelled_before_it_began_is_not_done(store: Store) -> None:
+    async with Held(store):
+        task = asyncio.create_task(store.write(put("cancelled")))
+        other = asyncio.create_task(store.write(put("wanted")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+    await other
+    assert await rows(store) == ["wanted"]
+
+
 async def test_closing_answers_every_write(store: Store) -> None:
     """No write waits for ever: each is on disk, or is told that the store is closed."""
     closing = asyncio.create_task(asyncio.to_thread(store.close))
@@ -209,7 +240,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, mo
     store.open()
     store.close()
     bad = (*scripts(), (50, "0050_bad.sql", "CREATE TABLE half (x); CREATE TABLE half (x);"))
-    monkeypatch.setattr("appliance.core.migrations.scripts", lambda: list(bad))
+    monkeypatch.setattr("appliance.core.migrations.scripts", lambda _: list(bad))
     with pytest.raises(StoreError, match="half already exists"):
         store.open()
     monkeypatch.undo()

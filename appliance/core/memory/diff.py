@@ -71,9 +71,9 @@ def as_lines(kind: Kind, value: bytes, limit: int) -> tuple[str, ...]:
     text = (_pretty(value) if kind is Kind.json else None) or as_text(value)
     if text is None:
         return (f"binary, {len(value)} bytes", *_dump(value, limit - 1))
-    lines = text.split("\n")
+    lines = text.split("\n", limit)
     shown = tuple(_printable(line) for line in lines[:limit])
-    return shown if len(lines) <= limit else (*shown, _left_out(len(lines) - limit, "lines", "\n".join(lines[limit:]).encode()))
+    return (*shown, *(_left_out(rest.count("\n") + 1, "lines", rest.encode()) for rest in lines[limit:]))
 
 
 def _pretty(value: bytes) -> str | None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.unit.doctor_support import Machine
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

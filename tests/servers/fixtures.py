@@ -1,0 +1,76 @@
+"""Fixtures for the servers. One PostgreSQL and one S3 server for each worker, started by the first test that wants them."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.nas import Nas
+from tests.servers.postgres import PostgresServer, make_template, private_directory
+from tests.servers.redis import RedisServer
+from tests.servers.s3 import Bucket, S3Server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An initialised data directory, made once for all workers, to copy."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    with (shared / "postgres-template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        template = shared / "template"
+        return template if template.exists() else make_template(shared)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_template: Path) -> Iterator[PostgresServer]:
+    """This worker's PostgreSQL. A test that kills or stops it starts it again."""
+    directory = private_directory()
+    try:
+        with PostgresServer(directory, postgres_template) as server:
+            yield server
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """The DSN of a new, empty database."""
+    name = f"test_{secrets.token_hex(8)}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """This worker's S3 server. A test that kills or pauses it restarts or resumes it."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> Iterator[Bucket]:
+    """A new, empty bucket, its endpoint and keys."""
+    bucket = s3_server.create_bucket()
+    yield bucket
+    s3_server.remove_bucket(bucket)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of the test's own, on a UNIX socket."""
+    with tempfile.TemporaryDirectory(prefix="prime-spark-redis-") as short, RedisServer(Path(short)) as server:
+        yield server
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> Iterator[Nas]:
+    """A share of the test's own, mounted."""
+    with Nas(tmp_path / "nas") as share:
+        yield share

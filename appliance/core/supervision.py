@@ -64,6 +64,8 @@ class Supervised:
         self._halting = False
         self._poked = asyncio.Event()
         self._failures = 0
+        self._trouble: HealthReport | None = None
+        """What was last wrong; None again after a good probe."""
         self.status = ServiceStatus(
             service.name, service.summary, Phase.waiting, Health.degraded, "not started yet",
             since=clock.wall(), depends=service.depends, simulated=bool(getattr(service, "simulated", False)),
@@ -72,7 +74,7 @@ class Supervised:
     def launch(self) -> None:
         """Begin to keep the service alive; only after its life before has ended."""
         self._halting = False
-        self._set(Phase.waiting, HealthReport(Health.degraded, "waiting to start"))
+        self._between(Phase.waiting, "waiting to start")
         self._task = asyncio.create_task(self._live(), name=f"service {self.service.name}")
 
     def reset(self) -> None:
@@ -90,7 +92,7 @@ class Supervised:
     async def halt(self, deadline: float) -> bool:
         """Stop the service and its supervision; returns whether both ended within `deadline` seconds."""
         if self._task is not None and not self._task.done():
-            self._set(Phase.stopping, HealthReport(Health.degraded, "stopping"))
+            self._between(Phase.stopping, "stopping")
             if not self._halting:  # a second cancellation would cut its clean-up short
                 self._halting = True
                 self._task.cancel()
@@ -110,6 +112,7 @@ class Supervised:
             try:
                 await self._one_life()
             except AbsentError as error:
+                self._trouble = None
                 self._set(Phase.running, HealthReport(Health.absent, error.message, error.next_step))
                 await asyncio.sleep(self._policy.absent_retry)
             except Exception as error:  # noqa: BLE001 whatever a service raises is told, and it is started again
@@ -117,13 +120,13 @@ class Supervised:
 
     async def _dependencies(self) -> None:
         while waiting := [name for name in self.service.depends if self._phase_of(name) is not Phase.running]:
-            self._set(Phase.waiting, HealthReport(Health.degraded, f"waits for {', '.join(waiting)}"))
+            self._between(Phase.waiting, f"waits for {', '.join(waiting)}")
             self._poked.clear()
             await self._poked.wait()
 
     async def _one_life(self) -> None:
         """Start, run and probe until something fails; always stop."""
-        self._set(Phase.starting, HealthReport(Health.degraded, "starting"))
+        self._between(Phase.starting, "starting")
         try:
             async with asyncio.timeout(self._policy.start_deadline) as limit:
                 await self.service.start()
@@ -170,6 +173,7 @@ class Supervised:
         except Exception as error:
             log.exception("health probe of %s failed", self.service.name)
             report = HealthReport(Health.unhealthy, f"{type(error).__name__}: {error}", "see the log.")
+        self._trouble = report if report.health is Health.unhealthy else None
         self._set(Phase.running, report, probed=True)
 
     async def _rest(self, error: Exception) -> None:
@@ -182,6 +186,7 @@ class Supervised:
         log.warning("service %s failed (%d in a row): %s; next try in %.1f s", self.service.name, self._failures, reason, rest,
                     exc_info=None if isinstance(error, ApplianceError) else error)  # fmt: skip
         report = HealthReport(Health.unhealthy, f"{reason} ({self._failures} in a row)", hint)
+        self._trouble = report
         self._set(Phase.broken if broken else Phase.backoff, report, failed=True)
         await asyncio.sleep(rest)
 
@@ -202,6 +207,14 @@ class Supervised:
             log.error("service %s did not stop within %g s", self.service.name, self._policy.stop_deadline)
         except Exception:
             log.exception("service %s failed while stopping", self.service.name)
+
+    def _between(self, phase: Phase, reason: str) -> None:
+        """Show a phase without a probe: what was wrong before stays wrong until a probe says otherwise."""
+        bad = self._trouble
+        if bad is None:
+            self._set(phase, HealthReport(Health.degraded, reason))
+        else:
+            self._set(phase, HealthReport(Health.unhealthy, f"{reason}; before: {bad.reason}", bad.next_step))
 
     def _set(self, phase: Phase, report: HealthReport, *, probed: bool = False, failed: bool = False) -> None:
         before, now = self.status, self._clock.wall()

@@ -12,10 +12,10 @@ from appliance.core.alerts.rules import DEFAULTS, Reading, Rule
 from appliance.core.clock import SystemClock
 from appliance.core.model import AlertState, Health, HealthReport, Phase, ServiceStatus, Severity
 from appliance.core.services import Supervisor, in_order
-from appliance.core.state import LiveState
+from appliance.core.state import LiveState, Section
 from appliance.core.supervision import Policy
 from appliance.errors import AbsentError, ConflictError
-from tests.support import wait_for
+from tests.support import ManualClock, wait_for
 
 QUICK = Policy(
     start_deadline=0.1, stop_deadline=0.2, probe_interval=0.02, probe_deadline=0.05, backoff_base=0.01, backoff_cap=0.02,
@@ -59,6 +59,14 @@ class Raising(Plain):
     async def start(self) -> None:
         self.starts += 1
         raise OSError("no such port")
+
+
+class Mendable(Raising):
+    mended = False
+
+    async def start(self) -> None:
+        if not self.mended:
+            await super().start()
 
 
 class Dying(Plain):
@@ -116,6 +124,50 @@ async def test_a_failing_service_opens_the_breaker_and_harms_no_other(
     if kind is not Dying:  # that one comes up, and dies again
         with pytest.raises(ConflictError, match="did not come up"):
             await supervisor.restart("bad")
+
+
+async def test_a_failed_service_stays_unhealthy_until_a_good_probe() -> None:
+    told: list[tuple[Health, Health]] = []
+    service = Mendable("card")
+    supervisor = Supervisor(
+        [service], LiveState(SystemClock()), SystemClock(), QUICK, lambda a, b: told.append((a.health, b.health))
+    )
+    supervisor.start()
+    await wait_for(lambda: status(supervisor, "card").phase is Phase.broken)
+    assert told == [(Health.degraded, Health.unhealthy)]  # although it was starting between its failures
+    with pytest.raises(ConflictError, match="no such port"):
+        await supervisor.restart("card")
+    assert len(told) == 1
+    service.mended = True
+    await supervisor.restart("card")
+    assert told[1:] == [(Health.unhealthy, Health.healthy)]
+    await supervisor.stop(2)
+
+
+def test_a_service_that_is_tried_again_is_down_all_the_same() -> None:
+    clock = ManualClock()
+    state = LiveState(clock)
+    rule = next(rule for rule in DEFAULTS if rule.name == "service-down")
+    engine = Engine([rule])
+    changes: list[str] = []
+
+    def after(seconds: float, phase: Phase, health: Health) -> None:
+        clock.move(seconds)
+        state.put(Section.services, (ServiceStatus("ssh", "", phase, health, "port 8022 is taken"),))
+        changed = engine.evaluate(rule, rule.measure(state), clock.monotonic(), clock.wall())
+        changes.extend(alert.state.value for alert in changed)
+
+    after(0, Phase.waiting, Health.degraded)
+    assert engine.alerts == {}
+    after(1, Phase.broken, Health.unhealthy)
+    after(61, Phase.broken, Health.unhealthy)
+    for phase in (Phase.starting, Phase.stopping, Phase.stopped, Phase.waiting):
+        after(10, phase, Health.unhealthy)
+        after(10, phase, Health.degraded)
+    after(400, Phase.broken, Health.unhealthy)
+    assert changes == ["pending", "firing"]
+    after(1, Phase.running, Health.healthy)
+    assert changes[2:] == ["resolved"]
 
 
 async def test_health_turns_bad_and_good_again(supervise: Callable[..., Supervisor]) -> None:

@@ -77,14 +77,17 @@ def host(field: str, unit: str) -> Measure:
 
 
 def services(state: LiveState) -> list[Reading]:
-    """1 for each service that is down, 0 for each that is not."""
+    """1 for each service that is down, 0 for each that is not; nothing of one that is between two lives."""
     statuses: tuple[ServiceStatus, ...] = state.get(Section.services).value or ()
-    return [Reading(status.name, float(_down(status)), status.reason) for status in statuses]
+    return [Reading(status.name, _down(status), status.reason) for status in statuses]
 
 
-def _down(status: ServiceStatus) -> bool:
-    failed = status.phase in {Phase.backoff, Phase.broken}
-    return failed or (status.health is Health.unhealthy and status.phase is Phase.running)
+def _down(status: ServiceStatus) -> float | None:
+    if status.phase is Phase.stopped:
+        return None
+    if status.health is Health.unhealthy:
+        return 1.0
+    return 0.0 if status.phase is Phase.running else None
 
 
 def backlog(state: LiveState) -> list[Reading]:

@@ -26,6 +26,7 @@ from appliance.errors import (
 
 log = logging.getLogger(__name__)
 
+AUDIT_DEADLINE = 5.0
 UNKNOWN = "whether it took effect is not known"
 
 
@@ -37,11 +38,18 @@ class AuditSink(Protocol):
 
 
 class Dispatcher:
-    """Carries actions out for every front."""
+    """Carries actions out for every front.
 
-    def __init__(self, registry: ActionRegistry, audit: AuditSink) -> None:
+    Args:
+        registry: The actions.
+        audit: Where their rows go.
+        audit_deadline: Seconds that one row may take.
+    """
+
+    def __init__(self, registry: ActionRegistry, audit: AuditSink, audit_deadline: float = AUDIT_DEADLINE) -> None:
         self.registry = registry
         self._audit = audit
+        self._audit_deadline = audit_deadline
         self._running: set[asyncio.Task[Any]] = set()
 
     async def invoke(self, name: str, args: dict[str, Any], actor: Actor, *, confirm: bool = False) -> Any:
@@ -66,7 +74,7 @@ class Dispatcher:
         except ConfirmationRequiredError:
             raise
         except ActionError as error:
-            await self._audit.record(actor, name, {}, "refused", error.message)
+            await self._told(action, self._record(actor, name, {}, "refused", error.message))
             raise
         if action.query:
             return await self._handle(action, params, actor)
@@ -99,7 +107,7 @@ class Dispatcher:
         return params
 
     async def _audited(self, action: Action, params: Params, actor: Actor) -> Any:
-        row = functools.partial(self._audit.record, actor, action.name, params.model_dump(mode="json"))
+        row = functools.partial(self._record, actor, action.name, params.model_dump(mode="json"))
         await row("started", "")
         try:
             result = await self._handle(action, params, actor)
@@ -118,6 +126,15 @@ class Dispatcher:
                 "do not repeat it; look at the service store.",
             )
         return result
+
+    async def _record(self, actor: Actor, action: str, args: dict[str, Any], outcome: str, detail: str) -> None:
+        """Write a row, in bounded time: a disk that hangs must not hang every front. Raises StoreError."""
+        try:
+            async with asyncio.timeout(self._audit_deadline):
+                await self._audit.record(actor, action, args, outcome, detail)
+        except TimeoutError as error:
+            reason = f"The audit took no row within {self._audit_deadline:g} s."
+            raise StoreError(reason, "look at the service store: its disk may hang.") from error
 
     async def _told(self, action: Action, row: Awaitable[None]) -> StoreError | None:
         """Write the closing row; where that fails, what the action came to goes before it."""

@@ -12,6 +12,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,8 @@ Work = Callable[[sqlite3.Connection], Any]
 SPINE = "appliance.core.migrations"
 GROUP = 500
 """Most writes in one transaction."""
+PROVEN = 60.0
+"""Seconds for which a commit proves that the next one would succeed too."""
 
 
 class _Job:
@@ -62,6 +65,9 @@ class Store:
         self._migrations = migrations
         self.last_error: StoreError | None = None
         """The newest write's error; None again after a write that succeeded."""
+        self._committed = 0.0
+        """When the newest commit succeeded, on the monotonic clock."""
+        self._busy = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._writer: threading.Thread | None = None
@@ -105,6 +111,25 @@ class Store:
                 raise StoreError("The store is not open.", "start the appliance.")
             self._jobs.put(job)
         return await job.future  # type: ignore[no-any-return]
+
+    async def probe(self, deadline: float) -> None:
+        """Show that writes reach the disk: by one, unless the writer rests after a success of the last minute.
+
+        Args:
+            deadline: Seconds.
+
+        Raises:
+            StoreError: They do not, or not in time.
+        """
+        rests = not self._busy and self._jobs.empty() and self.last_error is None
+        if rests and time.monotonic() - self._committed < PROVEN:
+            return
+        try:
+            async with asyncio.timeout(deadline):
+                await self.write(_touch)
+        except TimeoutError as error:
+            reason = f"no write was answered for {deadline:g} s: the disk hangs, or a write does not end"
+            raise StoreError(reason, f"look at the disk of {self.path.parent} (dmesg).") from error
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the reader's connection.
@@ -150,7 +175,9 @@ class Store:
                 open_ = False
             jobs = [job for job in group if job is not None]
             if jobs:
+                self._busy = True
                 self._commit(connection, jobs)
+                self._busy = False
         connection.close()
 
     def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
@@ -160,6 +187,7 @@ class Store:
                 if not job.future.cancelled():  # its caller was told that it is not done: then it must not be
                     _run_in_savepoint(connection, job, self.path)
             connection.execute("COMMIT")
+            self._committed = time.monotonic()
             self.last_error = next((job.error for job in jobs if isinstance(job.error, StoreError)), None)
         except sqlite3.Error as error:
             self._fail(connection, jobs, explain(error, self.path))
@@ -196,6 +224,12 @@ def _run_in_savepoint(connection: sqlite3.Connection, job: _Job, path: Path) -> 
             raise
         connection.execute("ROLLBACK TO work")
         connection.execute("RELEASE work")
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """A change that is really written, and means nothing."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.execute(f"PRAGMA user_version = {1 - version % 2}")
 
 
 def connect(path: Path) -> sqlite3.Connection:

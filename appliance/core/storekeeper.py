@@ -12,9 +12,13 @@ from appliance.core.model import Health, HealthReport
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Clock
 from appliance.core.store import Store
+from appliance.errors import StoreError
 
 LOW = 64 * 1024 * 1024
 """Bytes of free disk below which the store is degraded."""
+
+ANSWER = 2.0
+"""Seconds within which the writer must answer a probe."""
 
 
 class StoreService:
@@ -59,9 +63,10 @@ class StoreService:
         await asyncio.to_thread(self._store.close)
 
     async def health(self) -> HealthReport:
-        """Unhealthy after a failed write; degraded when the disk is nearly full."""
-        error = self._store.last_error
-        if error is not None:
+        """Unhealthy while writes fail or are not answered; degraded when the disk is nearly full."""
+        try:
+            await self._store.probe(ANSWER)
+        except StoreError as error:
             return HealthReport(Health.unhealthy, error.message, error.next_step)
         usage = await asyncio.to_thread(shutil.disk_usage, self._store.path.parent)
         if usage.free < LOW:

@@ -267,6 +267,36 @@ async def test_what_was_done_is_not_called_failed_where_only_its_audit_failed(be
     assert await bench.outcomes() == [("a.act", "started"), ("a.fails", "started")]
 
 
+class Hanging:
+    """An audit whose disk hangs from the nth row on."""
+
+    def __init__(self, good: int) -> None:
+        self._good = good
+
+    async def record(self, *_: object) -> None:
+        self._good -= 1
+        if self._good < 0:
+            await asyncio.Event().wait()
+
+
+async def test_an_audit_that_hangs_hangs_no_action() -> None:
+    done: list[int] = []
+
+    async def act(_: Any, __: Any) -> None:
+        done.append(1)
+
+    registry = ActionRegistry()
+    registry.add(Action("a.act", "A", act))
+    with pytest.raises(StoreError, match="took no row"):
+        await asyncio.wait_for(Dispatcher(registry, Hanging(0), 0.05).invoke("a.act", {}, ADMIN), 10)
+    assert done == []
+    with pytest.raises(ActionError, match="was done, but its end is not in the audit"):
+        await asyncio.wait_for(Dispatcher(registry, Hanging(1), 0.05).invoke("a.act", {}, ADMIN), 10)
+    assert done == [1]
+    with pytest.raises(NotAuthorizedError):
+        await asyncio.wait_for(Dispatcher(registry, Hanging(0), 0.05).invoke("a.act", {}, VIEWER), 10)
+
+
 async def test_an_unknown_action_names_the_nearest(bench: Bench) -> None:
     with pytest.raises(UnknownActionError) as caught:
         await bench.do("user.ad")

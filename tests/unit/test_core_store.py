@@ -15,10 +15,18 @@ from typing import Any, TypeVar
 
 import pytest
 
+from appliance.core import store as module
+from appliance.core import storekeeper
+from appliance.core.bus import Bus
+from appliance.core.jobs import Jobs
 from appliance.core.migrations import scripts
+from appliance.core.model import Health
+from appliance.core.outbox import Outbox
+from appliance.core.state import LiveState
 from appliance.core.store import Store
+from appliance.core.storekeeper import StoreService
 from appliance.errors import DiskFullError, StoreError
-from tests.support import wait_for, wait_for_sync
+from tests.support import ManualClock, wait_for, wait_for_sync
 
 E = TypeVar("E", bound=StoreError)
 
@@ -156,6 +164,40 @@ async def test_a_write_that_was_cancelled_before_it_began_is_not_done(store: Sto
         await asyncio.wait({task})
     await other
     assert await rows(store) == ["wanted"]
+
+
+def service(store: Store) -> StoreService:
+    outbox, clock = Outbox(store, "pc"), ManualClock()
+    return StoreService(store, outbox, Jobs(store, LiveState(clock), clock), Bus(outbox), clock)
+
+
+async def test_a_writer_that_hangs_makes_the_store_unhealthy_until_it_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storekeeper, "ANSWER", 0.05)
+    keeper = service(store)
+    assert (await keeper.health()).health is Health.healthy
+    async with Held(store):
+        report = await keeper.health()
+    assert report.health is Health.unhealthy
+    assert "no write was answered" in report.reason
+    monkeypatch.setattr(storekeeper, "ANSWER", 10.0)
+    assert (await keeper.health()).health is Health.healthy
+
+
+async def test_a_resting_writer_is_asked_for_a_real_write_once_its_last_success_is_old(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = service(store)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # from now on no write gets through
+    assert (await keeper.health()).health is Health.healthy
+    monkeypatch.setattr(module, "PROVEN", 0.0)
+    monkeypatch.setattr(storekeeper, "ANSWER", 0.05)
+    assert (await keeper.health()).health is Health.unhealthy
+    other.close()
+    monkeypatch.setattr(storekeeper, "ANSWER", 10.0)
+    assert (await keeper.health()).health is Health.healthy
 
 
 async def test_closing_answers_every_write(store: Store) -> None:

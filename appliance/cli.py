@@ -19,6 +19,7 @@ from appliance.verbs import static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
+from appliance.verbs.forms import Command, Group, echo
 
 OWN = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
@@ -26,7 +27,7 @@ OWN = {command.name: command for command in (
 STARTS = ("run", "headless")
 
 
-class Root(click.Group):
+class Root(Group):
     """The verbs known here, and every noun of the running appliance's registry."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,7 +57,7 @@ class Root(click.Group):
             mine = []
         if not mine and noun != "audit":
             return None
-        group = noun_group(noun, mine)
+        group = noun_group(noun, mine, _client(ctx))
         if noun == "audit":
             group.add_command(static.audit_verify)
         return group
@@ -72,9 +73,9 @@ def _client(ctx: click.Context) -> Client:
 def _start_command(name: str) -> click.Command:
     if name == "run":
         text = "Start the appliance with its console here, or attach to the one that runs (the default)."
-        return click.Command("run", callback=lambda: _start("run"), help=text)
+        return Command("run", callback=lambda: _start("run"), help=text)
     text = "Start the appliance without a screen; keys are shortcuts, ? lists them."
-    return click.Command("headless", callback=lambda: _start("headless"), help=text)
+    return Command("headless", callback=lambda: _start("headless"), help=text)
 
 
 def _start(mode: str) -> None:
@@ -98,7 +99,7 @@ def root() -> Root:
     def default(ctx: click.Context) -> None:
         if ctx.invoked_subcommand is None:
             if _client(ctx).local:
-                click.echo(ctx.get_help(), file=ctx.obj.out)
+                echo(ctx, ctx.get_help())
             else:
                 _start("run")
 
@@ -118,8 +119,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance run
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        click.echo(f"prime-spark {__version__}")
+    if value and not ctx.resilient_parsing:
+        echo(ctx, f"prime-spark {__version__}")
         ctx.exit()
 
 

@@ -308,7 +308,7 @@ def _text_command(appliance: Appliance, arguments: list[str], actor: Actor, widt
 
     out = io.StringIO()
     client = InsideClient(appliance.dispatcher, appliance.loop, actor, errand.wait)
-    context = Context(client, appliance.paths, {}, out, width, colour=False)
+    context = Context(client, appliance.paths, {}, out, width, colour=False, read_line=errand.line)
     code = cli.run(arguments, context, out)
     return code, out.getvalue()
 

@@ -12,6 +12,7 @@ import msgspec
 
 from appliance import errors
 from appliance.core.actions import ActionInfo
+from appliance.core.model import Role
 from appliance.errors import ApplianceError, NotRunningError
 from appliance.paths import socket_address
 
@@ -34,6 +35,9 @@ class Client(Protocol):
     def actions(self) -> list[ActionInfo]:
         """The registry."""
 
+    def may(self, action: ActionInfo) -> bool:
+        """Whether it is worth asking for this action; whether it is done is the dispatcher's to say."""
+
     def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out; returns plain JSON types. Raises ApplianceError."""
 
@@ -50,6 +54,10 @@ class SocketClient:
     def actions(self) -> list[ActionInfo]:
         """The registry. Raises NotRunningError."""
         return msgspec.convert(self._request("GET", "/api/v1/actions"), list[ActionInfo])
+
+    def may(self, action: ActionInfo) -> bool:
+        """Whoever can open the socket may do everything."""
+        return True
 
     def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out. Raises ApplianceError."""
@@ -110,6 +118,10 @@ class InsideClient:
     def actions(self) -> list[ActionInfo]:
         """The registry."""
         return [action.describe() for action in self._dispatcher.registry]
+
+    def may(self, action: ActionInfo) -> bool:
+        """The role that the asker logged in with reaches."""
+        return self._actor.role >= Role(action.role)
 
     def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out. Raises ApplianceError."""

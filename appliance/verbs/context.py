@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -12,6 +13,11 @@ import msgspec
 from appliance.errors import ApplianceError
 from appliance.paths import Paths
 from appliance.verbs.client import Client
+
+
+def stdin_line() -> str:
+    """The first line of this process's standard input."""
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 @dataclass
@@ -25,6 +31,7 @@ class Context:
         out: Where answers go.
         width: Columns of the answer's tables.
         colour: Whether the reader's terminal takes colours.
+        read_line: Reads a line of the reader's standard input, without its end.
     """
 
     client: Client
@@ -33,6 +40,7 @@ class Context:
     out: TextIO
     width: int
     colour: bool
+    read_line: Callable[[], str] = stdin_line
 
     def say(self, text: str) -> None:
         """Write one piece of text."""

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from appliance.core.actions import ActionInfo
-from appliance.errors import ConfirmationRequiredError
+from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
 from appliance.verbs import render
+from appliance.verbs.client import Client
 from appliance.verbs.context import Context
+from appliance.verbs.forms import Command, Group, secret, secret_options
 
 TYPES: dict[str, click.ParamType[Any]] = {
     "integer": click.INT,
@@ -22,28 +24,59 @@ TYPES: dict[str, click.ParamType[Any]] = {
 }
 
 
-def noun_group(noun: str, actions: Iterable[ActionInfo]) -> click.Group:
+def noun_group(noun: str, actions: Iterable[ActionInfo], client: Client) -> click.Group:
     """All actions of one noun as a group."""
-    group = click.Group(noun, help=f"Actions on {noun}s.")
+    group = Group(noun, help=f"Actions on {noun}s.")
     for action in actions:
-        group.add_command(command(action))
+        group.add_command(command(action, client) if client.may(action) else refused(action))
     return group
 
 
-def command(action: ActionInfo) -> click.Command:
+def refused(action: ActionInfo) -> click.Command:
+    """An action that the asker may not do: whatever stands behind it is not even read, and the dispatcher refuses it."""
+
+    @click.pass_obj
+    def run(context: Context, /, rest: tuple[str, ...]) -> None:
+        context.client.invoke(action.name, {})
+        raise NotAuthorizedError(
+            f"{action.name} needs the role {action.role}.", f"log in as a user with the role {action.role}."
+        )
+
+    rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
+    settings = {"ignore_unknown_options": True, "help_option_names": []}
+    return Command(action.name.partition(".")[2], params=[rest], callback=run, hidden=True, context_settings=settings)
+
+
+def command(action: ActionInfo, client: Client) -> click.Command:
     """One action as a command."""
     required = set(action.parameters.get("required", []))
     properties: dict[str, Any] = action.parameters.get("properties", {})
-    params = [parameter(name, schema, name in required, name in action.positional) for name, schema in properties.items()]
+    secrets = {name: name in required for name, schema in properties.items() if is_secret(schema)}
+    params = [
+        parameter(name, schema, name in required, name in action.positional)
+        for name, schema in properties.items()
+        if name not in secrets
+    ]
     params.sort(key=lambda item: action.positional.index(item.name) if item.name in action.positional else -1)
+    for name in secrets:
+        params += secret_options(name, properties[name].get("description", name), local=client.local)
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."))
     if action.dangerous:
         params.append(click.Option(["--yes"], is_flag=True, help="Do not ask for confirmation."))
-    verb = action.name.partition(".")[2]
     text = f"{action.summary}.\n\nNeeds the role {action.role}."
-    return click.Command(
-        verb, params=params, help=text, short_help=action.summary, callback=_callback(action), hidden=action.hidden
+    return Command(
+        action.name.partition(".")[2],
+        params=params,
+        help=text,
+        short_help=action.summary,
+        callback=_callback(action, secrets),
+        hidden=action.hidden,
     )
+
+
+def is_secret(schema: dict[str, Any]) -> bool:
+    """A parameter that must not be seen."""
+    return plain_schema(schema).get("format") == "password"
 
 
 def parameter(name: str, schema: dict[str, Any], required: bool, positional: bool) -> click.Parameter:
@@ -54,20 +87,11 @@ def parameter(name: str, schema: dict[str, Any], required: bool, positional: boo
     form = click.Choice(kind["enum"]) if "enum" in kind else TYPES.get(kind.get("type", "string"), click.STRING)
     if positional:
         return click.Argument([name], type=form, nargs=-1 if listed else 1, required=required, default=None)
-    secret = kind.get("format") == "password"
     flag = f"--{name.replace('_', '-')}"
     default = schema.get("default")
-    note = "" if secret or default in (None, "", []) else f" Default: {default}."
-    return click.Option(
-        [flag, name],
-        type=form,
-        multiple=listed,
-        required=required and not secret,
-        help=f"{schema.get('description', '')}.{note}",
-        prompt=secret and required,
-        hide_input=secret,
-        confirmation_prompt=secret,
-    )
+    note = "" if default in (None, "", []) else f" Default: {default}."
+    told = f"{schema.get('description', '')}.{note}"
+    return click.Option([flag, name], type=form, multiple=listed, required=required, help=told)
 
 
 def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -78,9 +102,11 @@ def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _callback(action: ActionInfo) -> Any:
+def _callback(action: ActionInfo, secrets: dict[str, bool]) -> Any:
     @click.pass_obj
     def run(context: Context, /, as_json: bool, yes: bool = False, **given: Any) -> None:
+        for name, required in secrets.items():
+            given[name] = secret(context, name, given, required=required)
         args = {
             name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value not in (None, ())
         }

@@ -19,9 +19,10 @@ from appliance.errors import ApplianceError, InferenceError, NotFoundError, NotR
 from appliance.paths import Paths
 from appliance.verbs import render
 from appliance.verbs.context import Context, json_option, pass_context
+from appliance.verbs.forms import Command, Group
 
 
-@click.command("status")
+@click.command("status", cls=Command)
 @json_option
 @pass_context
 def status(context: Context, as_json: bool) -> None:
@@ -33,7 +34,7 @@ def status(context: Context, as_json: bool) -> None:
         context.say(render.status(found, context.width, colour=context.colour))
 
 
-@click.command("services")
+@click.command("services", cls=Command)
 @json_option
 @pass_context
 def services(context: Context, as_json: bool) -> None:
@@ -49,7 +50,7 @@ def _listed(context: Context, name: str, as_json: bool) -> None:
         context.say(render.as_text(found, context.width, colour=context.colour, columns=render.COLUMNS[name]))
 
 
-@click.command("actions")
+@click.command("actions", cls=Command)
 @json_option
 @pass_context
 def actions(context: Context, as_json: bool) -> None:
@@ -61,7 +62,7 @@ def actions(context: Context, as_json: bool) -> None:
         context.say(render.as_text(found, context.width, colour=context.colour, columns=render.COLUMNS["actions"]))
 
 
-@click.command("infer")
+@click.command("infer", cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @click.option("--show/--no-show", default=None, help="Draw each picture with its boxes (default: on a terminal).")
 @json_option
@@ -123,12 +124,12 @@ def picture_mode(environ: Mapping[str, str]) -> str:
     return "console" if term in {"linux", "vt100", "dumb"} else "half-blocks"
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def settings() -> None:
     """Settings: show, check, init, set."""
 
 
-@settings.command("show")
+@settings.command("show", cls=Command)
 @json_option
 @pass_context
 def config_show(context: Context, as_json: bool) -> None:
@@ -143,7 +144,7 @@ def config_show(context: Context, as_json: bool) -> None:
         context.say(render.as_text(rows, context.width, colour=context.colour, columns=render.COLUMNS["config.list"]))
 
 
-@settings.command("check")
+@settings.command("check", cls=Command)
 @json_option
 @pass_context
 def config_check(context: Context, as_json: bool) -> None:
@@ -166,7 +167,7 @@ def config_check(context: Context, as_json: bool) -> None:
         context.say(f"{name} is set, but nothing in this version reads it")
 
 
-@settings.command("init")
+@settings.command("init", cls=Command)
 @pass_context
 def config_init(context: Context) -> None:
     """Write a configuration file with every key and its meaning."""
@@ -176,7 +177,7 @@ def config_init(context: Context) -> None:
     context.say(f"wrote {context.paths.config}")
 
 
-@settings.command("set")
+@settings.command("set", cls=Command)
 @click.argument("key")
 @click.argument("value")
 @pass_context
@@ -208,7 +209,7 @@ def audit_verify_offline(paths: Paths, environ: Mapping[str, str]) -> dict[str, 
         return built
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @json_option
 @pass_context
 def audit_verify(context: Context, as_json: bool) -> None:
@@ -227,7 +228,7 @@ def audit_verify(context: Context, as_json: bool) -> None:
         )
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @json_option
 @pass_context
 def doctor(context: Context, as_json: bool) -> None:
@@ -245,7 +246,7 @@ def doctor(context: Context, as_json: bool) -> None:
         raise ApplianceError(f"{len(failed)} checks failed: {', '.join(failed)}.", "carry out the fixes above.")
 
 
-@click.command("completion")
+@click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @pass_context
 def completion(context: Context, shell: str) -> None:

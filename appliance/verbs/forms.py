@@ -1,0 +1,76 @@
+"""Commands whose help goes where their answers go, and parameters that are secrets."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from appliance.errors import InvalidArgumentsError
+from appliance.verbs.context import Context
+
+
+class Command(click.Command):
+    """A verb."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """As click's, but it writes to the reader of this command line, who may be far away."""
+        return _aimed(super().get_help_option(ctx))
+
+
+class Group(click.Group):
+    """A noun."""
+
+    command_class = Command
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """As click's, but it writes to the reader of this command line, who may be far away."""
+        return _aimed(super().get_help_option(ctx))
+
+
+def _aimed(option: click.Option | None) -> click.Option | None:
+    if option is not None:
+        option.callback = _show_help
+    return option
+
+
+def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        echo(ctx, ctx.get_help())
+        ctx.exit()
+
+
+def echo(ctx: click.Context, text: str) -> None:
+    """Write a text to the reader of this command line."""
+    context = ctx.find_object(Context)
+    click.echo(text, file=context.out if context is not None else None)
+
+
+def secret_options(name: str, description: str, *, local: bool) -> list[click.Parameter]:
+    """Flags that say where a secret comes from; it is never an argument, which every user of the machine could read."""
+    flag = f"--{name.replace('_', '-')}"
+    told = f"{description}: read it from standard input, one line."
+    found: list[click.Parameter] = [click.Option([f"{flag}-stdin", f"{name}_stdin"], is_flag=True, help=told)]
+    if not local:
+        found.insert(0, click.Option([flag, name], is_flag=True, help=f"{description}: ask for it, unseen."))
+    return found
+
+
+def secret(context: Context, name: str, given: dict[str, Any], *, required: bool) -> str | None:
+    """A secret from standard input or from whoever sits at the terminal; None where none is given.
+
+    Raises:
+        InvalidArgumentsError: It is needed, and there is nobody to ask; or the line is empty.
+    """
+    asked, read = given.pop(name, False), given.pop(f"{name}_stdin", False)
+    flag = f"--{name.replace('_', '-')}-stdin"
+    if read:
+        if line := context.read_line():
+            return line
+        raise InvalidArgumentsError(f"There is no {name} on standard input.", f"give one line with {flag}.")
+    if not asked and not required:
+        return None
+    if context.client.local or not sys.stdin.isatty():
+        raise InvalidArgumentsError(f"The {name} is missing.", f"give {flag} and the {name} on standard input.")
+    return str(click.prompt(name.replace("_", " ").capitalize(), hide_input=True, confirmation_prompt=True))

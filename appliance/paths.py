@@ -24,9 +24,9 @@ class Paths:
     boot_config: Path | None
     """Configuration on the boot partition, editable on any computer; None under PRIME_SPARK_HOME."""
     data: Path
-    """Databases, models, secrets."""
+    """Databases, models, secrets, and the lock."""
     run: Path
-    """Sockets and the lock."""
+    """Sockets."""
     logs: Path
 
     @property
@@ -61,8 +61,8 @@ class Paths:
 
     @property
     def lock(self) -> Path:
-        """Held by the running appliance; says its process id."""
-        return self.run / "appliance.lock"
+        """Held by the running appliance; says its process id. Beside what it guards: `run` differs between logins."""
+        return self.data / "appliance.lock"
 
     @property
     def api_socket(self) -> Path:

@@ -90,6 +90,13 @@ def test_lines_that_repeat_too_much_are_compared_in_place() -> None:
     assert len(rows) == 30_001
 
 
+def test_no_line_is_counted_to_the_common_start_and_end_at_once() -> None:
+    many = [str(number % 150) for number in range(30_000)]
+    rows = side_by_side("\n".join(many), "\n".join([*many, *many[:150]]), None)
+    assert [row.left for row in rows if row.left is not None] == many
+    assert [row.mark for row in rows] == ["same"] * 30_000 + ["right"] * 150
+
+
 def test_json_is_indented_sorted_and_keeps_its_digits() -> None:
     value = b'{"b":1.10,"a":[123456789012345678901234567890,"\xc3\xa4\\u001b"]}'
     assert as_lines(Kind.json, value, 10) == (

@@ -326,6 +326,7 @@ def test_two_that_were_made_anew_after_a_deletion_merge_as_additions() -> None:
     assert merge_records(GONE, record({"a": 1}), record({"b": 2})).value == b'{"a":1,"b":2}'
     assert merge_records(GONE, record({"a": 1}), record({"a": 2})).clashes == ("/a",)
     assert not merge_records(GONE, text("a"), text("b")).clean
+    assert merge_records(GONE, record({}), record([1])).clashes == ("",)
 
 
 def test_numbers_keep_their_digits() -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
+from collections.abc import Mapping
 
 import msgspec
 
-from appliance.core.events import Event, envelope, from_envelope
+from appliance.core.events import Event, InferenceCompleted, envelope, from_envelope
 from appliance.core.model import QueueStatus
 from appliance.core.store import Store
+
+log = logging.getLogger(__name__)
+
+ASIDE = 1000
+"""Events set aside that are kept, the newest."""
 
 
 class Outbox:
@@ -30,18 +37,20 @@ class Outbox:
         self._floor = 0
         self._encoder = msgspec.json.Encoder()
         self.dropped = 0
+        self.unreadable = 0
+        """Events that were set aside because they could not be read or stored."""
         self.epoch = 0
         """Grows whenever the store was opened: what lies in it may be another journal, and readers `resume`."""
 
     async def load(self) -> None:
         """Learn where the journal ends; whenever the store was opened."""
 
-        def read(connection: sqlite3.Connection) -> tuple[int, int, int]:
+        def read(connection: sqlite3.Connection) -> tuple[int, int, dict[str, int]]:
             head, floor = connection.execute("SELECT coalesce(max(seq), 0), coalesce(min(seq), 1) FROM outbox").fetchone()
-            row = connection.execute("SELECT value FROM outbox_counts WHERE name = 'dropped'").fetchone()
-            return head, floor - 1, row[0] if row else 0
+            return head, floor - 1, dict(connection.execute("SELECT name, value FROM outbox_counts"))
 
-        self._head, self._floor, self.dropped = await self._store.read(read)
+        self._head, self._floor, counts = await self._store.read(read)
+        self.dropped, self.unreadable = counts.get("dropped", 0), counts.get("unreadable", 0)
         self.epoch += 1
         self._appended.set()
 
@@ -90,23 +99,55 @@ class Outbox:
         if excess < max(1, self._capacity // 100):
             return 0
         deleted = connection.execute("DELETE FROM outbox WHERE seq <= ?", (seq - self._capacity,)).rowcount
-        connection.execute(
-            "INSERT INTO outbox_counts VALUES ('dropped', ?) ON CONFLICT (name) DO UPDATE SET value = value + ?",
-            (deleted, deleted),
-        )
+        connection.execute(COUNT, ("dropped", deleted))
         self._floor = seq - self._capacity
         return deleted
 
     async def read(self, after: int, limit: int = 500) -> list[tuple[int, Event]]:
-        """Up to `limit` events with a sequence number above `after`, oldest first."""
+        """Up to `limit` events with a sequence number above `after`, oldest first; what cannot be read is set aside.
 
+        Raises:
+            StoreError: The journal could not be read, or what cannot be read could not be set aside.
+        """
+        while rows := await self._rows(after, limit):
+            events, bad = _decoded(rows)
+            if bad:
+                await self.set_aside(bad)
+            if events:
+                return events
+            after = rows[-1][0]
+        return []
+
+    async def _rows(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         def select(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
             return connection.execute(
                 "SELECT seq, envelope FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
             ).fetchall()
 
-        rows = await self._store.read(select)
-        return [(seq, from_envelope(msgspec.json.decode(body))) for seq, body in rows]
+        return await self._store.read(select)
+
+    async def set_aside(self, bad: Mapping[int, str]) -> None:
+        """Take events out of the journal that nobody can use, so that the others go on; they are kept apart and counted.
+
+        Args:
+            bad: Why, by the event's number.
+
+        Raises:
+            StoreError: They are where they were.
+        """
+
+        def move(connection: sqlite3.Connection) -> int:
+            moved = 0
+            for seq, reason in bad.items():
+                moved += connection.execute(MOVE, (reason, seq)).rowcount
+                connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
+            connection.execute(COUNT, ("unreadable", moved))
+            connection.execute(PRUNE, (ASIDE,))
+            return moved
+
+        self.unreadable += await self._store.write(move)
+        for seq, reason in bad.items():
+            log.error("event %d of the journal is set aside: %s", seq, reason)
 
     @property
     def head(self) -> int:
@@ -122,3 +163,23 @@ class Outbox:
     def status(self, cursor: int) -> QueueStatus:
         """The queue as one reader sees it."""
         return QueueStatus("outbox", max(0, self._head - cursor), self._capacity, cursor, self.dropped, "drop oldest")
+
+
+def _decoded(rows: list[tuple[int, bytes]]) -> tuple[list[tuple[int, Event]], dict[int, str]]:
+    """The events, and by number why others are none."""
+    events, bad = [], {}
+    for seq, body in rows:
+        try:
+            event = from_envelope(msgspec.json.decode(body))
+            if isinstance(event, InferenceCompleted):
+                event.to_result()
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+            bad[seq] = f"{type(error).__name__}: {error}"
+        else:
+            events.append((seq, event))
+    return events, bad
+
+
+COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
+MOVE = "INSERT OR IGNORE INTO outbox_unreadable SELECT seq, id, type, envelope, ? FROM outbox WHERE seq = ?"
+PRUNE = "DELETE FROM outbox_unreadable WHERE seq NOT IN (SELECT seq FROM outbox_unreadable ORDER BY seq DESC LIMIT ?)"

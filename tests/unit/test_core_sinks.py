@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.core.analytics.duck import DuckStore
@@ -23,6 +24,12 @@ from appliance.core.telemetry.service import TelemetryService, metrics_of
 from appliance.errors import StoreError
 from appliance.hw.host import PsutilHost
 from tests.support import ManualClock, wait_for
+
+RESULT = InferenceResult(
+    "0190a8e4-0000-7000-8000-000000000001", 1_800_000_000.0, "bus.jpg", "m", "1", "detection", "cpu", 64, 48,
+    (Box("bus", 0.9, 1, 2, 3, 4),), 5.0, 6.0,
+)  # fmt: skip
+RESULT_EVENT = InferenceCompleted.of(RESULT)
 
 
 class Held(DuckStore):
@@ -140,7 +147,7 @@ async def test_a_new_database_is_followed_from_its_beginning(bench: Bench, while
         await bench.start()
     await note(bench, "d")
     await wait_for(lambda: names(bench) == ["a", "b", "c", "d"])
-    assert bench.analytics.status()[0].depth == 0
+    await wait_for(lambda: bench.analytics.status()[0].depth == 0)
     await bench.stop()
 
 
@@ -164,13 +171,66 @@ async def test_a_restored_database_is_taken_over_without_doubles(bench: Bench) -
     await bench.stop()
 
 
-async def test_results_and_trends_come_back_after_a_restart(bench: Bench) -> None:
-    result = InferenceResult(
-        "0190a8e4-0000-7000-8000-000000000001", bench.clock.wall(), "bus.jpg", "m", "1", "detection", "cpu", 64, 48,
-        (Box("bus", 0.9, 1, 2, 3, 4),), 5.0, 6.0,
-    )  # fmt: skip
+GARBAGE = (
+    b"no json",
+    b"[1]",
+    b'{"type": "no.such"}',
+    b'{"type": "event.noted", "timestamp": "yesterday", "data": {}, "id": "x"}',
+)
+
+
+async def test_events_that_cannot_be_read_are_set_aside_and_the_others_go_on(bench: Bench) -> None:
+    await bench.outbox.load()
+    await note(bench, "a")
+    bad_result = envelope(RESULT_EVENT, "pc") | {"id": "0190a8e4-0000-7000-8000-0000000000ff"}
+    bad_result["data"] = {**bad_result["data"], "result": {"source": "x"}}
+    bodies = [*GARBAGE, msgspec.json.encode(bad_result)]
+
+    def spoil(connection: sqlite3.Connection) -> None:
+        for index, body in enumerate(bodies * 200):  # more than one reading takes
+            connection.execute("INSERT INTO outbox (id, type, envelope) VALUES (?, 'x', ?)", (f"bad {index}", body))
+
+    await bench.store.write(spoil)
+    await bench.outbox.append(Noted(time=bench.clock.wall() + 1, event="no uuid", severity="info", id="no uuid"))
+    bench.clock.move(1)
+    await note(bench, "b")
     await bench.start()
-    await bench.bus.publish(InferenceCompleted.of(result))
+    await wait_for(lambda: names(bench) == ["a", "b"])
+    report = await bench.analytics.health()
+    assert report.health is Health.healthy
+    assert report.details["set_aside"] == bench.outbox.unreadable == 1001
+    aside = await bench.store.read(lambda c: c.execute("SELECT envelope, reason FROM outbox_unreadable").fetchall())
+    assert len(aside) == 1000
+    assert {body for body, _ in aside} >= set(bodies)
+    assert all(reason for _, reason in aside)
+    await bench.stop()
+    again = Outbox(bench.store, "pc")
+    await again.load()
+    assert again.unreadable == 1001
+    await bench.start()
+    await note(bench, "c")
+    await wait_for(lambda: names(bench) == ["a", "b", "c"])
+    await bench.stop()
+
+
+async def test_a_stored_result_that_cannot_be_read_is_passed_over(bench: Bench) -> None:
+    await bench.start()
+    await bench.bus.publish(RESULT_EVENT)
+    await wait_for(lambda: bench.count("ai_inference_results") == 1)
+    bench.duck.query(
+        "INSERT INTO ai_inference_results SELECT time, device_id, model_name, 1, '{\"result\": {}}', NULL, uuid() "
+        "FROM ai_inference_results", []
+    )  # fmt: skip
+    await bench.stop()
+    await bench.start()
+    assert len(bench.state.get(Section.results).value) == 1
+    await bench.stop()
+
+
+async def test_results_and_trends_come_back_after_a_restart(bench: Bench) -> None:
+    result = RESULT
+    await bench.start()
+    await bench.bus.publish(RESULT_EVENT)
     await bench.bus.publish(reading(bench.clock, 41))
     await wait_for(lambda: bench.state.get(Section.results).value == (result,))
     await wait_for(lambda: (bench.state.get(Section.trends).value or {}).get("cpu_usage"))

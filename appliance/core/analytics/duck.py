@@ -24,6 +24,10 @@ ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("h
 """Roll-up table → (bucket, days kept)."""
 
 
+class RejectedError(StoreError):
+    """The rows do not fit their table; trying them again changes nothing."""
+
+
 class DuckStore:
     """Metrics with roll-ups, inference results and events, in one file. All methods block.
 
@@ -119,10 +123,8 @@ class DuckStore:
         sql = (
             "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results ORDER BY time DESC, event_id DESC LIMIT ?"
         )
-        return [
-            msgspec.convert({**msgspec.json.decode(body), "time": time, "id": id_}, InferenceCompleted)
-            for time, id_, body in self.query(sql, [limit])
-        ]
+        found = [_result(*row) for row in self.query(sql, [limit])]
+        return [event for event in found if event is not None]
 
     def trend(self, metric: str, since: float, until: float, table: str = "device_metrics_minute") -> list[tuple[float, float]]:
         """(bucket start, average) of one metric of this device, oldest first; times in seconds since the epoch."""
@@ -193,7 +195,11 @@ class DuckStore:
         return self._connection
 
     def _explain(self, error: Exception) -> StoreError:
+        import duckdb
+
         text = str(error).splitlines()[0]
+        if isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException):
+            return RejectedError(f"The analytics store does not take it: {text}", "see the log.")
         if "No space left" in text or "could not write" in text.lower():
             return DiskFullError(
                 f"No room to write {self.path.name}: {text}", f"free space on the file system of {self.path.parent}."
@@ -203,6 +209,17 @@ class DuckStore:
                 f"{self.path.name} is open in another process.", "stop the other appliance that uses this directory."
             )
         return StoreError(f"The analytics store failed: {text}", f"if it stays, move {self.path} away; a new one is made.")
+
+
+def _result(time: float, id_: str, body: str) -> InferenceCompleted | None:
+    """A stored result; None of one that cannot be read."""
+    try:
+        event = msgspec.convert({**msgspec.json.decode(body), "time": time, "id": id_}, InferenceCompleted)
+        event.to_result()
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        log.warning("the stored result %s cannot be read: %s: %s", id_, type(error).__name__, error)
+        return None
+    return event
 
 
 INSERT_METRICS = (

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 
-from appliance.core.analytics.duck import DuckStore
+from appliance.core.analytics.duck import DuckStore, RejectedError
 from appliance.core.bus import Bus, Subscription
 from appliance.core.events import Event, HostMetrics, InferenceCompleted
 from appliance.core.model import Health, HealthReport, QueueStatus
@@ -87,9 +87,11 @@ class AnalyticsService:
         if self._error is not None:
             reason = f"{self._error.message} {len(self._pending)} readings wait, {self._lost} were given up"
             return HealthReport(Health.unhealthy, reason, self._error.next_step)
-        return HealthReport(
-            Health.healthy, f"written every {self._flush_interval:g} s", details={"waiting": len(self._pending)}
-        )
+        reason = f"written every {self._flush_interval:g} s"
+        if self._outbox.unreadable:
+            reason += f"; {self._outbox.unreadable} events could not be read or stored and were set aside"
+        details = {"waiting": len(self._pending), "set_aside": self._outbox.unreadable}
+        return HealthReport(Health.healthy, reason, details=details)
 
     def status(self) -> tuple[QueueStatus, ...]:
         """The journal as this reader sees it, and the readings that wait for the disk."""
@@ -169,9 +171,25 @@ class AnalyticsService:
         if not events:
             self.cursor = self._outbox.head
             return
-        await asyncio.to_thread(self._duck.add_events, JOURNAL, events)
-        self.cursor = events[-1][0]
+        last = events[-1][0]
+        try:
+            await asyncio.to_thread(self._duck.add_events, JOURNAL, events)
+        except RejectedError:
+            events = await self._one_by_one(events)
+        self.cursor = last
         self._show_results([event for _, event in events])
+
+    async def _one_by_one(self, events: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
+        """Store what can be stored, and set the others aside; returns the stored ones. Raises StoreError."""
+        stored = []
+        for seq, event in events:
+            try:
+                await asyncio.to_thread(self._duck.add_events, JOURNAL, [(seq, event)])
+            except RejectedError as error:
+                await self._outbox.set_aside({seq: error.message})
+            else:
+                stored.append((seq, event))
+        return stored
 
     def _show_results(self, events: list[Event]) -> None:
         fresh = [event.to_result() for event in events if isinstance(event, InferenceCompleted)]

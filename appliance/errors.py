@@ -21,6 +21,7 @@ ApplianceError
 │   └── ModelError              missing, wrong hash, wrong shape
 ├── MemoryTierError             a tier of the memory did not do its part
 │   ├── TierUnavailableError    it does not answer, is hung, or is not mounted
+│   │   └── TierAbsentError     it is not there at all
 │   ├── TierFullError           it has no room, and nothing may be evicted
 │   └── CorruptRecordError      what it gave is not what was written
 └── NotRunningError             no appliance answers (exit code 3)
@@ -174,6 +175,12 @@ class TierUnavailableError(MemoryTierError):
     """The tier does not answer in time, refuses, or is not mounted. What is owed to it waits."""
 
     code = "tier_unavailable"
+
+
+class TierAbsentError(TierUnavailableError):
+    """The tier is not there at all: not mounted, not configured."""
+
+    code = "tier_absent"
 
 
 class TierFullError(MemoryTierError):

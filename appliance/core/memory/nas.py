@@ -13,7 +13,7 @@ from appliance.core.memory.lane import Lane
 from appliance.core.memory.model import Head, Meta, Record
 from appliance.core.memory.tier import Diverged, Usage
 from appliance.core.model import Health, HealthReport
-from appliance.errors import AbsentError, ApplianceError
+from appliance.errors import MemoryTierError, TierAbsentError
 
 MARKER = ".prime-spark-nas"
 """Lies in the root of the mounted file system; the empty mount point below does not have it."""
@@ -47,7 +47,7 @@ class NasReplica:
         self._lane = Lane("nas")
 
     async def open(self) -> None:
-        """Nothing is made before the marker is there. Raises AbsentError, TierUnavailableError."""
+        """Nothing is made before the marker is there. Raises TierUnavailableError."""
         await self._call(lambda root: None, PROBE)
 
     async def close(self) -> None:
@@ -58,9 +58,9 @@ class NasReplica:
         """Absent without the marker; unhealthy where it hangs, is read-only or full."""
         try:
             await self._call(self._try_write, PROBE)
-        except AbsentError as error:
+        except TierAbsentError as error:
             return HealthReport(Health.absent, error.message, error.next_step)
-        except ApplianceError as error:
+        except MemoryTierError as error:
             return HealthReport(Health.unhealthy, error.message, error.next_step)
         return HealthReport(Health.healthy, f"{self._mount} is mounted and takes writes")
 
@@ -146,7 +146,7 @@ class NasReplica:
                     os.stat(MARKER, dir_fd=root)
                     return work(root)
             except FileNotFoundError as error:
-                raise AbsentError(
+                raise TierAbsentError(
                     f"The NAS is not mounted at {self._mount}: {MARKER} is not there.",
                     f"mount it; on a NAS that is new to this appliance: touch {self._mount}/{MARKER}",
                 ) from error

@@ -40,7 +40,7 @@ class Replica(Protocol):
     """Whether other appliances write there too, so that conflicts can be."""
 
     async def open(self) -> None:
-        """Make what is needed there (bucket, tables, directories). Raises AbsentError where nothing is configured."""
+        """Make what is needed there (bucket, tables, directories). Called again until it went well once."""
 
     async def close(self) -> None:
         """Give connections back."""

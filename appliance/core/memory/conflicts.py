@@ -1,0 +1,186 @@
+"""What happens where both sides have changed: a strategy decides, or the operator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from appliance.core.events import new_id
+from appliance.core.memory import codec, merge
+from appliance.core.memory.edge import Put
+from appliance.core.memory.ledger import OpenConflict
+from appliance.core.memory.model import Kind, Meta, Record
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.rows import Row
+from appliance.core.memory.strategy import Strategy, decide
+from appliance.core.memory.tier import Replica
+from appliance.core.memory.writing import Writer
+from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError
+
+log = logging.getLogger(__name__)
+
+Choice = Literal["mine", "theirs", "both", "merged", "value"]
+Note = Callable[[str, dict[str, object]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """Which strategy holds where.
+
+    Attributes:
+        default: For namespaces that are not named.
+        by_namespace: For the named ones.
+    """
+
+    default: Strategy
+    by_namespace: Mapping[str, Strategy]
+
+    def of(self, namespace: str) -> Strategy:
+        """The namespace's."""
+        return self.by_namespace.get(namespace, self.default)
+
+
+class Settler:
+    """Settles conflicts.
+
+    Args:
+        parts: The tiers.
+        writer: Takes over what others wrote.
+        strategies: Which one holds where.
+        note: Told of conflicts and settlements.
+    """
+
+    def __init__(self, parts: Parts, writer: Writer, strategies: Strategies, note: Note) -> None:
+        self._parts = parts
+        self._edge = parts.edge
+        self._ledger = parts.ledger
+        self._writer = writer
+        self._strategies = strategies
+        self._note = note
+        self.detected = 0
+        self.resolved = 0
+
+    async def settle(self, row: Row, mine: Record, theirs: Record, replica: Replica) -> bool:
+        """Decide between two versions; False where the operator has to, or this side changed meanwhile."""
+        self.detected += 1
+        base = await self._ledger.base(row.entry)
+        decision = decide(self._strategies.of(row.meta.namespace), base, mine, theirs, self._parts.clock.wall())
+        log.info(
+            "conflict of %s:%s with %s: %s (%s)",
+            row.meta.namespace,
+            row.meta.key,
+            replica.name,
+            decision.action,
+            decision.reason,
+        )
+        if decision.action == "manual":
+            await self._ledger.open_conflict(row, replica.name, theirs, decision.reason)
+            await self._told("memory.conflict", row, replica.name, decision.reason)
+            return False
+        if decision.action in {"same", "theirs"}:
+            done = await self._writer.adopt(theirs, replica.name, row.meta.version)
+        elif decision.action == "merged" and decision.merged is not None:
+            fields = decision.merged
+            record = self._fresh(
+                row.meta, fields.kind, fields.value or b"", fields.tags, fields.expires, deleted=fields.deleted
+            )
+            done = await self._impose(row, record, theirs, replica)
+        else:
+            done = await self._impose(row, mine, theirs, replica)
+        if done:
+            self.resolved += 1
+            await self._told("memory.conflict-settled", row, replica.name, decision.reason)
+        return done
+
+    def _fresh(
+        self, before: Meta, kind: Kind, value: bytes, tags: tuple[str, ...], expires: float | None, *, deleted: bool = False
+    ) -> Record:
+        """A new version of a key."""
+        meta = msgspec.structs.replace(
+            before, kind=kind, version=new_id().replace("-", ""), size=len(value), tags=tags, expires=expires,
+            checksum=codec.checksum(kind, value, deleted=deleted), modified=self._parts.clock.wall(),
+            device=self._parts.device_id, deleted=deleted,
+        )  # fmt: skip
+        return Record(meta, value)
+
+    async def _impose(self, row: Row, record: Record, theirs: Record, replica: Replica) -> bool:
+        """Make a version of ours the one on both sides."""
+        if record.meta.version != row.meta.version:
+            homes = self._parts.replicas.homes(record.meta)
+            name = f"{row.meta.namespace}:{row.meta.key}"
+            async with self._parts.stripes.writing([name]):
+                (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version))
+                await self._parts.front.remove([name])
+            if not kept:
+                return False
+        if await replica.replace(record, (theirs.meta.version,)) is not None:
+            return False  # yet another version came: the next delivery decides about that one
+        await self._ledger.delivered(replica.name, [(row.entry, record.meta.version)])
+        return True
+
+    async def _told(self, event: str, row: Row, tier: str, reason: str) -> None:
+        await self._note(event, {"namespace": row.meta.namespace, "key": row.meta.key, "tier": tier, "reason": reason})
+
+    async def find(self, conflict_id: str) -> OpenConflict:
+        """An open conflict; the end of its id is enough. Raises NotFoundError, ConflictError."""
+        found = [each for each in await self._ledger.conflicts() if each.conflict_id.endswith(conflict_id)]
+        if not conflict_id or not found:
+            raise NotFoundError(f"No conflict is called {conflict_id!r}.", "list them with `prime-spark sync conflicts`.")
+        if len(found) > 1:
+            raise ConflictError(f"{len(found)} conflicts end with {conflict_id!r}.", "give more of the id.")
+        return found[0]
+
+    async def resolve(self, conflict_id: str, choice: Choice, value: bytes | None = None) -> str:
+        """Carry out the operator's decision; returns what was done.
+
+        "both" keeps mine under the key, and theirs beside it under "KEY.theirs-VERSION".
+
+        Raises:
+            NotFoundError: No such conflict.
+            InvalidArgumentsError: There is no clean merge, or no value was given.
+            TierUnavailableError: The tier cannot be reached; the conflict stays open.
+        """
+        conflict = await self.find(conflict_id)
+        replica = self._parts.replicas.tiers[conflict.tier]
+        found = await self._edge.record(conflict.entry)
+        if found is None or found[1] is None:
+            raise NotFoundError("This side's version is gone.", "run `prime-spark sync run`; it takes theirs.")
+        row, mine = found[0], found[1]
+        if choice == "theirs":
+            if not await self._writer.adopt(conflict.theirs, conflict.tier, row.meta.version):
+                raise ConflictError("The key was written meanwhile.", "look at it again.")
+        else:
+            await self._impose_choice(conflict, row, mine, replica, choice, value)
+        await self._ledger.close_conflict(conflict.conflict_id)
+        self.resolved += 1
+        await self._told("memory.conflict-settled", row, conflict.tier, f"by hand: {choice}")
+        return choice
+
+    async def _impose_choice(
+        self, conflict: OpenConflict, row: Row, mine: Record, replica: Replica, choice: Choice, value: bytes | None
+    ) -> None:
+        record = mine
+        if choice == "both":
+            await self._writer.keep([self._beside(conflict.theirs)], None)
+        elif choice == "merged":
+            merged = merge.merge_records(await self._ledger.base(row.entry), mine, conflict.theirs)
+            if merged.value is None:
+                raise InvalidArgumentsError(
+                    f"There is no clean merge: {merged.why or ', '.join(merged.clashes)}.", "edit the value."
+                )
+            record = self._fresh(row.meta, merged.kind, merged.value, merged.tags, merged.expires, deleted=merged.deleted)
+        elif choice == "value":
+            if value is None:
+                raise InvalidArgumentsError("No value was given.", "give the merged value.")
+            record = self._fresh(row.meta, mine.meta.kind, value, mine.meta.tags, mine.meta.expires)
+        if not await self._impose(row, record, conflict.theirs, replica):
+            raise ConflictError("The key was written meanwhile, here or there.", "run `prime-spark sync run`, and look again.")
+
+    def _beside(self, theirs: Record) -> Record:
+        key = f"{theirs.meta.key}.theirs-{theirs.meta.version[-6:]}"
+        before = msgspec.structs.replace(theirs.meta, key=key)
+        return self._fresh(before, theirs.meta.kind, theirs.value, theirs.meta.tags, theirs.meta.expires)

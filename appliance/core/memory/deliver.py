@@ -1,0 +1,144 @@
+"""Write-behind to one tier: what it is owed goes there, soonest first, and is tried again from the first success on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from appliance.core.memory.conflicts import Settler
+from appliance.core.memory.ledger import Debt
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.priority import order
+from appliance.core.memory.tier import Replica
+from appliance.errors import ApplianceError, CorruptRecordError, MemoryTierError, TierUnavailableError
+
+log = logging.getLogger(__name__)
+
+LOOKED_AT = 2000
+"""Debts among which the most urgent ones are chosen."""
+FIRST_REST, LONGEST_REST = 1.0, 60.0
+"""Seconds between two tries at a tier that fails."""
+Pay = Callable[[int], Awaitable[None]]
+"""Waits until so many bytes may be sent."""
+
+
+class Deliverer:
+    """Brings one tier what it is owed.
+
+    Args:
+        parts: The tiers.
+        replica: This one.
+        settler: For versions that diverged.
+        pay: Bounds the bandwidth.
+        batch: Deliveries in a row.
+    """
+
+    def __init__(self, parts: Parts, replica: Replica, settler: Settler, pay: Pay, batch: int) -> None:
+        self._parts = parts
+        self._edge = parts.edge
+        self._ledger = parts.ledger
+        self.replica = replica
+        self._settler = settler
+        self._pay = pay
+        self._batch = batch
+        self._wake = asyncio.Event()
+        self._one = asyncio.Lock()
+        self.delivered = 0
+        self.bytes_sent = 0
+        self.failures = 0
+        """In a row."""
+
+    def wake(self) -> None:
+        """Something is owed, or the tier is back."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                while await self.deliver_some():
+                    self.failures = 0
+                await self._wake.wait()
+            except ApplianceError as error:
+                self.failures += 1
+                rest = min(LONGEST_REST, FIRST_REST * 2.0 ** (self.failures - 1)) * (0.5 + random.random() / 2)  # noqa: S311
+                log.log(
+                    logging.WARNING if self.failures == 1 else logging.DEBUG, "%s waits: %s", self.replica.name, error.message
+                )
+                await self._pause(rest)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the time is up, or a probe has found the tier well again."""
+        ends = time.monotonic() + seconds
+        well_before = self._parts.replicas.answers(self.replica.name)
+        while time.monotonic() < ends:
+            await asyncio.sleep(min(0.2, seconds))
+            well = self._parts.replicas.answers(self.replica.name)
+            if well and not well_before:
+                return
+            well_before = well
+
+    async def deliver_some(self) -> bool:
+        """Deliver one batch; False where nothing waited. Raises as Replica.put."""
+        async with self._one:
+            name = self.replica.name
+            debts = await self._ledger.debts(name, LOOKED_AT)
+            purges = await self._ledger.purges(name, self._batch)
+            if not debts and not purges:
+                return False
+            if not self._parts.replicas.answers(name):
+                report = self._parts.replicas.reports[name]
+                raise TierUnavailableError(f"{name}: {report.reason}", report.next_step)
+            for namespace, key, version in purges:
+                await self.replica.purge(namespace, key, version)
+                await self._ledger.purged(name, namespace, key, version)
+            for debt in order(debts, self._parts.clock.wall())[: self._batch]:
+                await self._guarded(debt)
+            return True
+
+    async def _guarded(self, debt: Debt) -> None:
+        """One delivery; what is wrong with the value alone holds up no other one."""
+        try:
+            await self._deliver(debt.entry)
+        except (TierUnavailableError, CorruptRecordError) as error:
+            await self._ledger.failed(self.replica.name, debt.entry, error.message)
+            if isinstance(error, TierUnavailableError):
+                raise
+            log.error("%s is not delivered: %s", debt.namespace, error.message)
+            await self._ledger.settle(self.replica.name, debt.entry)
+        except MemoryTierError as error:
+            await self._ledger.failed(self.replica.name, debt.entry, error.message)
+            raise
+
+    async def deliver_now(self, namespace: str, key: str) -> bool:
+        """One key at once, for a writer that waits; False where a conflict waits for the operator. Raises as Replica.put."""
+        row = await self._edge.row(namespace, key)
+        if row is None:
+            return True
+        async with self._one:
+            return await self._deliver(row.entry)
+
+    async def _deliver(self, entry: int) -> bool:
+        found = await self._edge.record(entry)
+        name = self.replica.name
+        if found is None:
+            return True
+        row, record = found
+        if record is None or not self.replica.accepts(row.meta):
+            await self._ledger.settle(name, entry)
+            return True
+        if row.meta.expired(self._parts.clock.wall()):
+            await self._edge.forget(row)
+            return True
+        await self._pay(row.meta.size)
+        diverged = await self.replica.put(record, await self._ledger.common(name, entry))
+        if diverged is not None:
+            return await self._settler.settle(row, record, diverged.theirs, self.replica)
+        await self._ledger.delivered(name, [(entry, row.meta.version)])
+        self.delivered += 1
+        self.bytes_sent += row.meta.size
+        return True

@@ -1,0 +1,285 @@
+"""Tier 2 on the local disk, and the index of all that this appliance remembers.
+
+Small values lie in SQLite, where hundreds of writes share one sync; large ones are files, written before the row that
+names them is committed. A write is on disk before it returns. See docs/adr/0006.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from appliance.core.memory import codec, files, rows
+from appliance.core.memory.ledger import Ledger
+from appliance.core.memory.model import Record
+from appliance.core.memory.rows import Row
+from appliance.core.ports import Clock
+from appliance.core.store import Store
+from appliance.errors import CorruptRecordError, DiskFullError, StoreError
+
+log = logging.getLogger(__name__)
+
+IN_ROW = 64 * 1024
+"""Bytes up to which an encoded record lies in the database."""
+READS = 3
+"""Tries at a file: between index and file a newer version may have taken its place."""
+
+
+class Put(NamedTuple):
+    """One version to keep."""
+
+    record: Record
+    owed_to: tuple[str, ...] = ()
+    """Tiers that shall get it."""
+    common: tuple[tuple[str, str], ...] = ()
+    """(tier, version): tiers that hold it already."""
+    only_if: str | None = None
+    """Keep it only while the key's version here is this one ("" for none); None for always."""
+
+
+class Totals(NamedTuple):
+    """What the disk holds."""
+
+    entries: int
+    stored: int
+    evictions: int
+
+
+class EdgeStore:
+    """Records on the local disk.
+
+    Args:
+        directory: Where database and files lie.
+        clock: For times of use.
+        keep_bases: Whether last common versions are kept for three-way merges.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, *, keep_bases: bool = False) -> None:
+        self.directory = directory
+        self.store = Store(directory / "memory.sqlite", "appliance.core.memory.migrations")
+        self.ledger = Ledger(self.store, clock)
+        self._clock = clock
+        self._keep_bases = keep_bases
+
+    async def open(self) -> None:
+        """Open, migrate, remove what crashes left. Raises StoreError."""
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store.open()
+        with contextlib.closing(sqlite3.connect(self.store.path)) as connection:
+            kept = {rows.file_name(row.meta) for row in rows.select(connection, "WHERE place = 'file'")}
+        with files.directory(self.directory) as root:
+            for path, _ in list(files.walk(root, "files")):
+                if path not in kept:
+                    files.remove(root, path)
+
+    async def close(self) -> None:
+        """Commit what is queued, and close."""
+        await asyncio.to_thread(self.store.close)
+
+    async def put(self, *puts: Put) -> list[bool]:
+        """Keep versions, all in one transaction; returns, for each, whether it was kept (see Put.only_if).
+
+        Raises:
+            DiskFullError: No room; none of them is kept.
+            StoreError: The database failed; none of them is kept.
+        """
+        bodies = await self._encode(puts)
+        written = [put.record.meta for put, body in zip(puts, bodies, strict=True) if len(body) > IN_ROW]
+        try:
+            if written:
+                await asyncio.to_thread(self._write_files, puts, bodies)
+            kept, stale = await self.store.write(lambda connection: self._put_all(connection, puts, bodies))
+        except BaseException:
+            await asyncio.to_thread(self._remove_files, [rows.file_name(meta) for meta in written])
+            raise
+        if stale:
+            await asyncio.to_thread(self._remove_files, stale)
+        return kept
+
+    async def _encode(self, puts: Sequence[Put]) -> list[bytes]:
+        def work() -> list[bytes]:
+            return [b"" if put.record.meta.deleted else codec.encode(put.record) for put in puts]
+
+        heavy = sum(len(put.record.value) for put in puts) > 32768
+        return await asyncio.to_thread(work) if heavy else work()
+
+    def _write_files(self, puts: Sequence[Put], bodies: Sequence[bytes]) -> None:
+        try:
+            with files.directory(self.directory) as root:
+                for put, body in zip(puts, bodies, strict=True):
+                    if len(body) > IN_ROW:
+                        files.write(root, rows.file_name(put.record.meta), body)
+        except OSError as error:
+            if error.errno in files.NO_ROOM:
+                raise DiskFullError(f"No room for the value at {self.directory}.", "free space on that file system.") from error
+            raise StoreError(f"{self.directory} cannot be written: {error.strerror}.", "check the disk.") from error
+
+    def _remove_files(self, names: Sequence[str]) -> None:
+        with files.directory(self.directory) as root:
+            for name in names:
+                with contextlib.suppress(OSError):  # what stays is swept at the next start
+                    files.remove(root, name)
+
+    def _put_all(
+        self, connection: sqlite3.Connection, puts: Sequence[Put], bodies: Sequence[bytes]
+    ) -> tuple[list[bool], list[str]]:
+        kept, stale = [], []
+        for put, body in zip(puts, bodies, strict=True):
+            before = rows.find(connection, put.record.meta.namespace, put.record.meta.key)
+            known = before.meta.version if before is not None else ""
+            if put.only_if is not None and put.only_if != known:
+                kept.append(False)
+                if len(body) > IN_ROW:
+                    stale.append(rows.file_name(put.record.meta))
+                continue
+            if before is not None and before.place == "file" and before.meta.version != put.record.meta.version:
+                stale.append(rows.file_name(before.meta))
+            self._put_one(connection, put, body, before)
+            kept.append(True)
+        return kept, stale
+
+    def _put_one(self, connection: sqlite3.Connection, put: Put, body: bytes, before: Row | None) -> None:
+        place = "" if not body else "row" if len(body) <= IN_ROW else "file"
+        if self._keep_bases and before is not None:
+            _keep_base(connection, before)
+        entry = rows.upsert(connection, put.record.meta, place, len(body), self._clock.wall())
+        if place == "row":
+            connection.execute("INSERT OR REPLACE INTO bodies VALUES (?, ?)", (entry, body))
+        else:
+            connection.execute("DELETE FROM bodies WHERE entry = ?", (entry,))
+        for tier, version in put.common:
+            connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
+            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, entry))
+        for tier in put.owed_to:
+            connection.execute(
+                "INSERT INTO owed (tier, entry, since) VALUES (?, ?, ?) "
+                "ON CONFLICT (tier, entry) DO UPDATE SET attempts = 0, error = ''",
+                (tier, entry, self._clock.wall()),
+            )
+        if put.common:
+            _drop_base(connection, entry)
+
+    async def row(self, namespace: str, key: str) -> Row | None:
+        """What is known of a key; tombstones and expired ones included. Raises StoreError."""
+        return await self.store.read(lambda connection: rows.find(connection, namespace, key))
+
+    async def get(self, namespace: str, key: str) -> tuple[Row, Record | None] | None:
+        """The row of a key with its value where this disk holds it.
+
+        Raises:
+            CorruptRecordError: The disk's copy is damaged.
+            StoreError: The database or the file could not be read.
+        """
+        return await self._read(lambda connection: rows.find(connection, namespace, key))
+
+    async def record(self, entry: int) -> tuple[Row, Record | None] | None:
+        """As `get`, by number."""
+        return await self._read(lambda connection: rows.find_entry(connection, entry))
+
+    async def _read(self, choose: Callable[[sqlite3.Connection], Row | None]) -> tuple[Row, Record | None] | None:
+        for _ in range(READS):
+            found = await self.store.read(lambda connection: self._fetch(connection, choose(connection)))
+            if found is None:
+                return None
+            row, body = found
+            if row.meta.deleted:
+                return row, Record(row.meta, b"")
+            if not row.place:
+                return row, None
+            if row.place == "file":
+                body = await asyncio.to_thread(self._read_file, row)
+            if body is not None:
+                return row, await self._decode(row, body)
+        raise CorruptRecordError(f"The value of {row.meta.namespace}:{row.meta.key} is missing on disk.", "check the disk.")
+
+    def _fetch(self, connection: sqlite3.Connection, row: Row | None) -> tuple[Row, bytes | None] | None:
+        if row is None:
+            return None
+        if row.place != "row":
+            return row, None
+        found = connection.execute("SELECT body FROM bodies WHERE entry = ?", (row.entry,)).fetchone()
+        return row, found[0] if found else None
+
+    def _read_file(self, row: Row) -> bytes | None:
+        try:
+            with files.directory(self.directory) as root:
+                return files.read(root, rows.file_name(row.meta))
+        except OSError as error:
+            raise StoreError(f"A value at {self.directory} cannot be read: {error.strerror}.", "check the disk.") from error
+
+    async def _decode(self, row: Row, body: bytes) -> Record:
+        name = f"The disk's copy of {row.meta.namespace}:{row.meta.key}"
+        record = await asyncio.to_thread(codec.decode, body, name) if len(body) > 32768 else codec.decode(body, name)
+        if record.meta.checksum != row.meta.checksum:
+            raise CorruptRecordError(
+                f"{name} is of another version than its index says.", "another copy is used where there is one."
+            )
+        return Record(row.meta, record.value)
+
+    async def drop_value(self, row: Row, *, evicted: bool) -> bool:
+        """Forget this disk's copy of a value, keeping what is known of the key; False where it is another version by now."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE entries SET place = '', stored = 0 WHERE entry = ? AND version = ? AND place <> ''",
+                (row.entry, row.meta.version),
+            ).rowcount
+            if changed:
+                connection.execute("DELETE FROM bodies WHERE entry = ?", (row.entry,))
+                connection.execute("UPDATE totals SET value = value + ? WHERE name = 'evictions'", (evicted,))
+            return bool(changed)
+
+        dropped = await self.store.write(work)
+        if dropped and row.place == "file":
+            await asyncio.to_thread(self._remove_files, [rows.file_name(row.meta)])
+        return dropped
+
+    async def forget(self, row: Row) -> None:
+        """Remove a key with all that is known of it, as an expired one; tiers that hold it get a purge."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(
+                "SELECT 1 FROM entries WHERE entry = ? AND version = ?", (row.entry, row.meta.version)
+            ).fetchone():
+                connection.execute(
+                    "INSERT OR IGNORE INTO purges SELECT tier, ?, ?, version FROM copies WHERE entry = ?",
+                    (row.meta.namespace, row.meta.key, row.entry),
+                )
+                connection.execute("DELETE FROM entries WHERE entry = ?", (row.entry,))
+
+        await self.store.write(work)
+        if row.place == "file":
+            await asyncio.to_thread(self._remove_files, [rows.file_name(row.meta)])
+
+    async def totals(self) -> Totals:
+        """Kept by triggers, so they are right after any crash."""
+
+        def work(connection: sqlite3.Connection) -> Totals:
+            found = dict(connection.execute("SELECT name, value FROM totals").fetchall())
+            return Totals(found["entries"], found["stored"], found["evictions"])
+
+        return await self.store.read(work)
+
+
+def _keep_base(connection: sqlite3.Connection, before: Row) -> None:
+    """Keep the version that a shared tier has, before it is replaced here; only values that lie in rows."""
+    connection.execute(
+        "INSERT OR IGNORE INTO bases SELECT b.entry, ?, b.body FROM bodies b WHERE b.entry = ? "
+        "AND EXISTS (SELECT 1 FROM copies c WHERE c.entry = b.entry AND c.version = ?)",
+        (before.meta.version, before.entry, before.meta.version),
+    )
+
+
+def _drop_base(connection: sqlite3.Connection, entry: int) -> None:
+    """Forget a base once no tier differs from the entry."""
+    connection.execute(
+        "DELETE FROM bases WHERE entry = ? AND NOT EXISTS (SELECT 1 FROM owed WHERE owed.entry = bases.entry)", (entry,)
+    )

@@ -1,0 +1,110 @@
+"""Room on the local disk: values go that a lower tier holds as well, least useful first, and never a last copy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from dataclasses import dataclass
+
+from appliance.core.memory import rows
+from appliance.core.memory.edge import EdgeStore, Totals
+from appliance.core.memory.rows import Row
+from appliance.errors import TierFullError
+
+log = logging.getLogger(__name__)
+
+ORDERS = {"lru": "used", "lfu": "hits, used", "ttl": "expires IS NULL, expires, used"}
+"""What goes first, by policy."""
+AT_ONCE = 200
+VICTIMS = (
+    "WHERE place <> '' AND pinned = 0 AND deleted = 0 "
+    "AND EXISTS (SELECT 1 FROM copies c WHERE c.entry = entries.entry AND c.version = entries.version) "
+    "AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry) ORDER BY {order} LIMIT ?"
+)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much the local disk may hold.
+
+    Attributes:
+        limit: Bytes.
+        high: Share of the limit from which on values go.
+        low: Share of the limit down to which they go then.
+        policy: "lru", "lfu" or "ttl".
+    """
+
+    limit: int
+    high: float = 0.95
+    low: float = 0.85
+    policy: str = "lru"
+
+
+class Evictor:
+    """Keeps the local disk below its limit.
+
+    Args:
+        edge: The local disk.
+        room: Its bounds.
+    """
+
+    def __init__(self, edge: EdgeStore, room: Room) -> None:
+        self._edge = edge
+        self.room = room
+        self.totals = Totals(0, 0, 0)
+        self._added = 0
+        self._one = asyncio.Lock()
+
+    async def refresh(self) -> Totals:
+        """Read how much there is. Raises StoreError."""
+        self.totals = await self._edge.totals()
+        self._added = 0
+        return self.totals
+
+    def fits(self, size: int) -> bool:
+        """Whether there is room without anything having to go."""
+        return self.totals.stored + self._added + size <= self.room.high * self.room.limit
+
+    async def make_room(self, size: int) -> None:
+        """Evict until so many bytes fit.
+
+        Raises:
+            TierFullError: What is there may not go: it is pinned, or no other tier holds it.
+        """
+        if self.fits(size):
+            self._added += size
+            return
+        async with self._one:
+            await self.refresh()
+            if not self.fits(size):
+                await self._evict(int(self.room.low * self.room.limit) - size)
+            if self.totals.stored + size > self.room.limit:
+                raise TierFullError(
+                    f"The memory's {self.room.limit // 1048576} MiB on the local disk are full, and nothing in them may go: "
+                    "no lower tier holds it.",
+                    "delete keys, raise memory.disk_max_mib, or configure a NAS or cloud tier.",
+                )
+            self._added += size
+
+    async def _evict(self, target: int) -> None:
+        """Until no more than `target` bytes are there, or nothing may go."""
+        sql = VICTIMS.format(order=ORDERS[self.room.policy])
+
+        def choose(connection: sqlite3.Connection) -> list[Row]:
+            return rows.select(connection, sql, (AT_ONCE,))
+
+        while self.totals.stored > target:
+            victims = await self._edge.store.read(choose)
+            if not victims:
+                return
+            over = self.totals.stored - target
+            for victim in victims:
+                if over <= 0:
+                    break
+                await self._edge.drop_value(victim, evicted=True)
+                over -= victim.stored
+            before, after = self.totals.stored, (await self.refresh()).stored
+            log.info("%d KiB of the memory left the local disk", (before - after) // 1024)
+            if after >= before:
+                return

@@ -1,0 +1,255 @@
+"""What the lower tiers are owed, what they had in common with this disk, and what conflicts; all in the disk's database."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, NamedTuple
+
+import msgspec
+
+from appliance.core.events import new_id
+from appliance.core.memory import codec, rows
+from appliance.core.memory.model import Kind, Record
+from appliance.core.memory.rows import Row
+from appliance.core.ports import Clock
+from appliance.core.store import Store
+
+
+class Debt(NamedTuple):
+    """One entry that waits to be delivered."""
+
+    entry: int
+    namespace: str
+    tags: tuple[str, ...]
+    size: int
+    modified: float
+    since: float
+    attempts: int
+
+
+class Debts(NamedTuple):
+    """All that waits for one tier."""
+
+    waiting: int
+    oldest: float | None
+    """Wall clock."""
+
+
+class OpenConflict(NamedTuple):
+    """A conflict that waits for the operator."""
+
+    conflict_id: str
+    entry: int
+    tier: str
+    detected: float
+    theirs: Record
+    reason: str
+
+
+class Ledger:
+    """Debts, copies, bases and conflicts.
+
+    Args:
+        store: The local disk's database.
+        clock: For times.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def debts(self, tier: str, limit: int) -> list[Debt]:
+        """What a tier is owed, oldest first; open conflicts wait apart."""
+
+        def work(connection: sqlite3.Connection) -> list[Debt]:
+            found = connection.execute(
+                "SELECT o.entry, e.namespace, e.tags, e.size, e.modified, o.since, o.attempts FROM owed o "
+                "JOIN entries e ON e.entry = o.entry WHERE o.tier = ? AND NOT EXISTS "
+                "(SELECT 1 FROM conflicts c WHERE c.entry = o.entry AND c.tier = o.tier) ORDER BY o.since LIMIT ?",
+                (tier, limit),
+            )
+            return [Debt(row[0], row[1], tuple(msgspec.json.decode(row[2])), *row[3:]) for row in found]
+
+        return await self._store.read(work)
+
+    async def counts(self) -> dict[str, Debts]:
+        """Debts and purges by tier."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, Debts]:
+            owed = connection.execute("SELECT tier, count(*), min(since) FROM owed GROUP BY tier").fetchall()
+            purges = dict(connection.execute("SELECT tier, count(*) FROM purges GROUP BY tier").fetchall())
+            found = {tier: Debts(count + purges.pop(tier, 0), oldest) for tier, count, oldest in owed}
+            return found | {tier: Debts(count, None) for tier, count in purges.items()}
+
+        return await self._store.read(work)
+
+    async def common(self, tier: str, entry: int) -> str:
+        """The version that tier and disk had in common last; empty for none."""
+
+        def work(connection: sqlite3.Connection) -> str:
+            found = connection.execute("SELECT version FROM copies WHERE tier = ? AND entry = ?", (tier, entry)).fetchone()
+            return str(found[0]) if found else ""
+
+        return await self._store.read(work)
+
+    async def delivered(self, tier: str, done: list[tuple[int, str]]) -> None:
+        """(entry, version) lie in the tier now; an entry that has changed since stays owed."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for entry, version in done:
+                if not connection.execute("SELECT 1 FROM entries WHERE entry = ?", (entry,)).fetchone():
+                    continue
+                connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
+                connection.execute(
+                    "DELETE FROM owed WHERE tier = ? AND entry = ? AND EXISTS "
+                    "(SELECT 1 FROM entries e WHERE e.entry = owed.entry AND e.version = ?)",
+                    (tier, entry, version),
+                )
+                connection.execute(
+                    "DELETE FROM bases WHERE entry = ? AND NOT EXISTS (SELECT 1 FROM owed WHERE owed.entry = bases.entry)",
+                    (entry,),
+                )
+
+        await self._store.write(work)
+
+    async def owe(self, tier: str, entry: int) -> None:
+        """Deliver the entry's newest version."""
+        now = self._clock.wall()
+        await self._store.write(
+            lambda connection: connection.execute(
+                "INSERT OR IGNORE INTO owed (tier, entry, since) VALUES (?, ?, ?)", (tier, entry, now)
+            )
+        )
+
+    async def settle(self, tier: str, entry: int) -> None:
+        """Nothing is owed any more, as where the tier does not take such a value."""
+        await self._store.write(
+            lambda connection: connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, entry))
+        )
+
+    async def failed(self, tier: str, entry: int, error: str) -> None:
+        """Count an attempt."""
+        await self._store.write(
+            lambda connection: connection.execute(
+                "UPDATE owed SET attempts = attempts + 1, error = ? WHERE tier = ? AND entry = ?", (error[:500], tier, entry)
+            )
+        )
+
+    async def lost(self, tier: str, entry: int) -> None:
+        """The tier does not have what it had: it is owed again, with nothing in common."""
+        now = self._clock.wall()
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, entry))
+            connection.execute("INSERT OR IGNORE INTO owed (tier, entry, since) VALUES (?, ?, ?)", (tier, entry, now))
+
+        await self._store.write(work)
+
+    async def leave(self, tier: str, row: Row, version: str) -> None:
+        """The entry moves to another tier: this one's copy shall go."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", (tier, row.meta.namespace, row.meta.key, version)
+            )
+            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
+            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, row.entry))
+
+        await self._store.write(work)
+
+    async def seed(self, tier: str, kinds: tuple[Kind, ...]) -> int:
+        """Owe a tier all that it has never had, as after it was configured; returns how much."""
+        marks = ", ".join("?" * len(kinds))
+        sql = (
+            f"INSERT OR IGNORE INTO owed (tier, entry, since) SELECT ?, entry, ? FROM entries e WHERE kind IN ({marks}) "  # noqa: S608
+            "AND deleted = 0 AND place <> '' AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = e.entry)"
+        )
+        values = (tier, self._clock.wall(), *(kind.value for kind in kinds), tier)
+        return await self._store.write(lambda connection: connection.execute(sql, values).rowcount)
+
+    async def purges(self, tier: str, limit: int) -> list[tuple[str, str, str]]:
+        """(namespace, key, version) that shall go from a tier."""
+        sql = "SELECT namespace, key, version FROM purges WHERE tier = ? LIMIT ?"
+        return await self._store.read(lambda connection: connection.execute(sql, (tier, limit)).fetchall())
+
+    async def purged(self, tier: str, namespace: str, key: str, version: str) -> None:
+        """That one is gone."""
+        sql = "DELETE FROM purges WHERE tier = ? AND namespace = ? AND key = ? AND version = ?"
+        await self._store.write(lambda connection: connection.execute(sql, (tier, namespace, key, version)))
+
+    async def known(self, tier: str) -> dict[str, tuple[int, str, str]]:
+        """Key id → (entry, version here, last common version with the tier)."""
+        sql = (
+            "SELECT e.key_id, e.entry, e.version, coalesce(c.version, '') FROM entries e "
+            "LEFT JOIN copies c ON c.entry = e.entry AND c.tier = ?"
+        )
+
+        def work(connection: sqlite3.Connection) -> dict[str, tuple[int, str, str]]:
+            return {row[0]: (row[1], row[2], row[3]) for row in connection.execute(sql, (tier,))}
+
+        return await self._store.read(work)
+
+    async def copies(self, entry: int) -> tuple[dict[str, str], set[str]]:
+        """(tier → version it holds, tiers that are owed) of an entry."""
+
+        def work(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str]]:
+            held = dict(connection.execute("SELECT tier, version FROM copies WHERE entry = ?", (entry,)).fetchall())
+            owed = {row[0] for row in connection.execute("SELECT tier FROM owed WHERE entry = ?", (entry,))}
+            return held, owed
+
+        return await self._store.read(work)
+
+    async def base(self, entry: int) -> Record | None:
+        """The last common version, where it is kept."""
+
+        def work(connection: sqlite3.Connection) -> Any:
+            return connection.execute("SELECT body FROM bases WHERE entry = ?", (entry,)).fetchone()
+
+        found = await self._store.read(work)
+        return None if found is None else codec.decode(found[0], "a last common version")
+
+    async def open_conflict(self, row: Row, tier: str, theirs: Record, reason: str) -> str:
+        """Keep both versions until the operator decides; a newer one of theirs takes the older one's place."""
+        identifier, now = new_id(), self._clock.wall()
+        body = codec.encode(theirs)
+
+        def work(connection: sqlite3.Connection) -> str:
+            connection.execute(
+                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (entry, tier) DO UPDATE SET "
+                "theirs = excluded.theirs, reason = excluded.reason",
+                (identifier, row.entry, tier, now, body, reason),
+            )
+            found = connection.execute("SELECT conflict_id FROM conflicts WHERE entry = ? AND tier = ?", (row.entry, tier))
+            return str(found.fetchone()[0])
+
+        return await self._store.write(work)
+
+    async def conflicts(self) -> list[OpenConflict]:
+        """All that wait, oldest first."""
+        sql = "SELECT conflict_id, entry, tier, detected, theirs, reason FROM conflicts ORDER BY detected"
+        found = await self._store.read(lambda connection: connection.execute(sql).fetchall())
+        return [
+            OpenConflict(identifier, entry, tier, detected, codec.decode(body, "their version"), reason)
+            for identifier, entry, tier, detected, body, reason in found
+        ]
+
+    async def close_conflict(self, conflict_id: str) -> None:
+        """The operator, or a newer version, has decided."""
+        await self._store.write(
+            lambda connection: connection.execute("DELETE FROM conflicts WHERE conflict_id = ?", (conflict_id,))
+        )
+
+    async def expired(self, now: float, limit: int) -> list[Row]:
+        """Entries whose time has come."""
+        return await self._store.read(
+            lambda connection: rows.select(
+                connection, "WHERE expires IS NOT NULL AND expires <= ? ORDER BY expires LIMIT ?", (now, limit)
+            )
+        )
+
+    async def old_tombstones(self, before: float, limit: int) -> list[Row]:
+        """Deletions that every tier knows, from before a moment."""
+        condition = (
+            "WHERE deleted = 1 AND modified < ? AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry) LIMIT ?"
+        )
+        return await self._store.read(lambda connection: rows.select(connection, condition, (before, limit)))

@@ -1,0 +1,203 @@
+"""Look-ups below tier 1: one at a time for each key, from the fastest tier that has it, filling the faster ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from appliance.core.memory.edge import Put
+from appliance.core.memory.model import Record
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.rows import Row
+from appliance.core.memory.stats import TierStats
+from appliance.core.memory.values import frame
+from appliance.errors import CorruptRecordError, MemoryTierError, StoreError, TierUnavailableError
+
+log = logging.getLogger(__name__)
+
+
+class Looked(NamedTuple):
+    """The outcome of a look-up."""
+
+    record: Record | None
+    unasked: tuple[str, ...] = ()
+    """Tiers that might have it and could not be asked."""
+
+
+class Reader:
+    """Finds values below tier 1.
+
+    Args:
+        parts: The tiers.
+        room: Whether the local disk has room for so many bytes more.
+    """
+
+    def __init__(self, parts: Parts, room: Callable[[int], bool]) -> None:
+        self._front = parts.front
+        self._edge = parts.edge
+        self._ledger = parts.ledger
+        self._replicas = parts.replicas
+        self._stripes = parts.stripes
+        self._absent = parts.absent
+        self._behind = parts.behind
+        self._clock = parts.clock
+        self._room = room
+        self._flights: dict[str, asyncio.Task[Looked]] = {}
+        self.stats = TierStats()
+        """Of the local disk."""
+        self.fetches = 0
+        self.coalesced = 0
+        self.corrupt = 0
+        self.touched: dict[int, int] = {}
+        """Entry → reads since they were written down last."""
+
+    async def find(self, namespace: str, key: str) -> Looked:
+        """A key's newest version.
+
+        Raises:
+            TierUnavailableError: It is known to lie only in tiers that cannot be asked now.
+            CorruptRecordError: Every copy is damaged or lost.
+            StoreError: The local disk fails, and no other tier has it.
+        """
+        name = f"{namespace}:{key}"
+        if self._absent.has(name):
+            return Looked(None)
+        flight = self._flights.get(name)
+        if flight is None:
+            flight = asyncio.create_task(self._fetch(namespace, key, name))
+            self._flights[name] = flight
+            flight.add_done_callback(lambda done: self._landed(name, done))
+            self.fetches += 1
+        else:
+            self.coalesced += 1
+        return await asyncio.shield(flight)
+
+    def _landed(self, name: str, done: asyncio.Task[Looked]) -> None:
+        if self._flights.get(name) is done:
+            del self._flights[name]
+        if not done.cancelled():
+            done.exception()  # whoever waits gets it; if nobody does any more, nothing is lost
+
+    def busy(self) -> bool:
+        """Whether a look-up is under way."""
+        return bool(self._flights)
+
+    def forget(self, name: str) -> None:
+        """A writer is there: a later look-up shall not share an earlier one's answer."""
+        self._flights.pop(name, None)
+
+    async def _fetch(self, namespace: str, key: str, name: str) -> Looked:
+        generation = self._stripes.generation(name)
+        looked = await self._below(namespace, key)
+        async with self._stripes.unchanged(name, generation) as unchanged:
+            if unchanged and name not in self._behind.waiting:
+                await self._remember(name, looked)
+        return looked
+
+    async def _remember(self, name: str, looked: Looked) -> None:
+        """Fill tier 1, or note that there is nothing."""
+        if looked.record is None:
+            if not looked.unasked:
+                self._absent.add(name)
+            return
+        meta = looked.record.meta
+        ttl = None if meta.expires is None else meta.expires - self._clock.wall()
+        if ttl is not None and ttl <= 0:
+            return
+        await self._front.set_many({name: frame(meta.kind, looked.record.value)}, ttl)
+        if name in self._behind.waiting:  # written to tier 1 meanwhile, perhaps before this older value arrived there
+            await self._front.remove([name])
+
+    async def _below(self, namespace: str, key: str) -> Looked:
+        try:
+            row, record = await self._on_disk(namespace, key)
+        except StoreError as error:
+            looked = await self._unknown(namespace, key, keep=False)
+            if looked.record is None:
+                raise
+            log.warning("the local disk fails, %s:%s came from below: %s", namespace, key, error.message)
+            return looked
+        if row is None:
+            return await self._unknown(namespace, key, keep=True)
+        if row.meta.deleted:
+            return Looked(None)
+        if row.meta.expired(self._clock.wall()):
+            await self._edge.forget(row)
+            return Looked(None)
+        return Looked(record) if record is not None else await self._elsewhere(row)
+
+    async def _on_disk(self, namespace: str, key: str) -> tuple[Row | None, Record | None]:
+        began = time.perf_counter()
+        try:
+            found = await self._edge.get(namespace, key)
+        except CorruptRecordError as error:
+            self.corrupt += 1
+            self.stats.errors += 1
+            log.error("%s", error.message)
+            row = await self._edge.row(namespace, key)
+            if row is not None and await self._ledger.copies(row.entry) != ({}, set()):
+                await self._edge.drop_value(row, evicted=False)
+            return row, None
+        self.stats.times.append(time.perf_counter() - began)
+        if found is None or found[1] is None:
+            self.stats.misses += 1
+            return (None, None) if found is None else found
+        self.stats.hits += 1
+        self.touched[found[0].entry] = self.touched.get(found[0].entry, 0) + 1
+        return found
+
+    async def _elsewhere(self, row: Row) -> Looked:
+        """A value that this disk has given up, from a tier that has it."""
+        held, _ = await self._ledger.copies(row.entry)
+        unasked: list[str] = []
+        for replica in self._replicas.ordered(held):
+            try:
+                record = await self._replicas.get(replica, row.meta.namespace, row.meta.key)
+            except TierUnavailableError:
+                unasked.append(replica.name)
+                continue
+            except CorruptRecordError as error:
+                self.corrupt += 1
+                log.error("%s: %s", replica.name, error.message)
+                continue
+            if record is not None:
+                return await self._taken(record, replica.name, row)
+            log.error("%s has lost %s:%s", replica.name, row.meta.namespace, row.meta.key)
+        if unasked:
+            raise TierUnavailableError(
+                f"{row.meta.namespace}:{row.meta.key} lies on {', '.join(unasked)}, which cannot be reached now.",
+                "it is read as soon as that answers; `prime-spark memory status` shows the tiers.",
+            )
+        raise CorruptRecordError(
+            f"{row.meta.namespace}:{row.meta.key} is lost: no tier gives what was written.", "set it again, or delete it."
+        )
+
+    async def _unknown(self, namespace: str, key: str, *, keep: bool) -> Looked:
+        """A key that this disk has never seen: another appliance may have written it, or an earlier disk of this one."""
+        unasked: list[str] = []
+        for replica in self._replicas.ordered(None):
+            try:
+                record = await self._replicas.get(replica, namespace, key)
+            except (TierUnavailableError, CorruptRecordError) as error:
+                log.debug("%s was not asked for %s:%s: %s", replica.name, namespace, key, error.message)
+                unasked.append(replica.name)
+                continue
+            if record is not None:
+                return await self._taken(record, replica.name if keep else "", None)
+        return Looked(None, tuple(unasked))
+
+    async def _taken(self, record: Record, tier: str, row: Row | None) -> Looked:
+        """Keep on this disk what a tier gave, unless somebody has written meanwhile."""
+        meta = record.meta
+        if meta.expired(self._clock.wall()):
+            return Looked(None)
+        if tier and self._room(meta.size):
+            known = row.meta.version if row is not None else ""
+            try:
+                await self._edge.put(Put(record, common=((tier, meta.version),), only_if=known))
+            except (StoreError, MemoryTierError) as error:
+                log.warning("%s:%s is not kept on the local disk: %s", meta.namespace, meta.key, error.message)
+        return Looked(None if meta.deleted else record)

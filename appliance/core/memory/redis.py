@@ -1,0 +1,212 @@
+"""Tier 1 on Redis 7 or later, over a UNIX socket or TCP.
+
+What Redis holds must never be older than what lies below it. Two guards see to that. Names carry an epoch, which
+changes whenever a write may not have arrived: older names are never asked for again. And every read fetches a marker
+in the same request, which a probe renews: a server that was restarted, or was given another data set, does not have
+it, and all that it says is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from appliance.core.memory.tier import Usage
+from appliance.core.model import Health, HealthReport
+from appliance.errors import TierFullError, TierUnavailableError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 2.0
+"""Seconds that Redis may take."""
+SET_WITH_TTL = """
+for i, name in ipairs(KEYS) do redis.call('SET', name, ARGV[i + 1], 'PX', ARGV[1]) end
+"""
+"""One request for many values with a time to live, which MSET cannot give."""
+BATCH = 2000
+"""Values in one request: a longer one would hold the others up."""
+
+
+class RedisTier:
+    """A cache on a Redis server (implements hot.HotTier).
+
+    Args:
+        url: redis://, rediss:// or unix:// address.
+        password: Of the server; empty for none.
+        device_id: Names of this appliance begin with it, so that several can share a server.
+    """
+
+    name = "redis"
+
+    def __init__(self, url: str, password: str, device_id: str) -> None:
+        self._url = url
+        self._password = password
+        self._home = f"ps:{device_id}:"
+        self._client: Redis | None = None
+        self._marks: tuple[bytes, ...] = ()
+        self._evicted = 0
+        self._evicted_before: int | None = None
+        self._script: Any = None
+        self.policy = "unknown"
+        self._new_epoch()
+
+    def _new_epoch(self) -> None:
+        self._epoch = f"{self._home}{secrets.token_hex(4)}:"
+        self._marker = f"{self._epoch}\0"
+        self._marks = ()
+
+    async def open(self) -> None:
+        """Connect, and mark the data set as ours. Raises TierUnavailableError."""
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        self._client = Redis.from_url(
+            self._url, password=self._password or None, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 1), max_connections=64,
+        )  # fmt: skip
+        self._script = self._client.register_script(SET_WITH_TTL)
+        await self._renew()
+        await self._drop_old_epochs()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            with contextlib.suppress(TierUnavailableError):
+                async with self._translated():
+                    await client.aclose()
+
+    async def get(self, name: str) -> bytes | None:
+        """See hot.HotTier."""
+        async with self._translated() as client:
+            mark, value = cast(list[bytes | None], await client.mget(self._marker, self._epoch + name))
+        return value if self._trusted(mark) else None
+
+    async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        """See hot.HotTier."""
+        epoch = self._epoch
+        found: list[bytes | None] = []
+        for start in range(0, len(names), BATCH):
+            wanted = [epoch + name for name in names[start : start + BATCH]]
+            async with self._translated() as client:
+                mark, *values = cast(list[bytes | None], await client.mget(self._marker, *wanted))
+            found += values if self._trusted(mark) else [None] * len(wanted)
+        return found
+
+    def _trusted(self, mark: bytes | None) -> bool:
+        if mark is not None and mark in self._marks:
+            return True
+        if self._marks:
+            log.warning("Redis does not have our marker: it was restarted or given other data; its values are left out")
+            self._new_epoch()
+        return False
+
+    async def set_many(self, values: Mapping[str, bytes], ttl: float | None) -> None:
+        """See hot.HotTier."""
+        epoch = self._epoch
+        items = list(values.items())
+        for start in range(0, len(items), BATCH):
+            part = items[start : start + BATCH]
+            async with self._translated() as client:
+                if ttl is None:
+                    await client.mset({epoch + name: value for name, value in part})
+                else:
+                    names = [epoch + name for name, _ in part]
+                    await self._script(keys=names, args=[max(1, int(ttl * 1000)), *(value for _, value in part)], client=client)
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """See hot.HotTier."""
+        wanted = [self._epoch + name for name in names]
+        if wanted:
+            async with self._translated() as client:
+                await client.unlink(*wanted)
+
+    def forget_all(self) -> None:
+        """A new epoch: what was kept before is never asked for again."""
+        self._new_epoch()
+
+    async def health(self) -> HealthReport:
+        """From a write and a read; renews the marker."""
+        try:
+            async with self._translated() as client:
+                info: dict[str, Any] = await client.info()
+            await self._renew()
+        except (TierUnavailableError, TierFullError) as error:
+            return HealthReport(Health.unhealthy, error.message, error.next_step)
+        self._count_evictions(int(info.get("evicted_keys", 0)))
+        self.policy = str(info.get("maxmemory_policy", "unknown"))
+        used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+        details = {"used_memory": used, "maxmemory": limit, "version": info.get("redis_version", "")}
+        if not limit:
+            return HealthReport(
+                Health.degraded, "Redis has no memory limit", "set maxmemory and maxmemory-policy allkeys-lru on it.", details
+            )
+        return HealthReport(
+            Health.healthy, f"Redis {details['version']}, {100 * used // limit} % of {limit // 1048576} MiB", details=details
+        )
+
+    def _count_evictions(self, now: int) -> None:
+        if self._evicted_before is not None:
+            self._evicted += max(0, now - self._evicted_before)
+        self._evicted_before = now
+
+    async def usage(self) -> Usage | None:
+        """Of the whole server: Redis does not count by name."""
+        async with self._translated() as client:
+            info: dict[str, Any] = await client.info("memory")
+            size = int(await client.dbsize())
+        return Usage(size, int(info["used_memory"]))
+
+    def evictions(self) -> int:
+        """See hot.HotTier."""
+        return self._evicted
+
+    async def _renew(self) -> None:
+        """Another marker; the one before stays good for reads under way."""
+        fresh, marker = secrets.token_bytes(8), self._marker
+        async with self._translated() as client:
+            before = await client.get(marker)
+            if self._marks and before not in self._marks:
+                log.warning("Redis lost our marker: its values are left out")
+                self._new_epoch()
+                marker = self._marker
+            self._marks = (*self._marks[-1:], fresh)
+            await client.set(marker, fresh)
+
+    async def _drop_old_epochs(self) -> None:
+        """Remove what earlier runs of this appliance left; the server's own limit bounds what is missed."""
+        async with self._translated() as client:
+            old = [
+                name
+                async for name in client.scan_iter(match=f"{self._home}*", count=1000)
+                if not name.startswith(self._epoch.encode())
+            ]
+            for start in range(0, len(old), BATCH):
+                await client.unlink(*old[start : start + BATCH])
+
+    @contextlib.asynccontextmanager
+    async def _translated(self) -> AsyncIterator[Redis]:
+        """The client, with its errors as ours."""
+        import redis.exceptions as errors
+
+        if self._client is None:
+            raise TierUnavailableError("Redis is not connected.", "see Services for why.")
+        try:
+            yield self._client
+        except errors.OutOfMemoryError as error:
+            raise TierFullError(
+                f"Redis takes no more: {error}.", "set maxmemory-policy allkeys-lru on it, or give it more memory."
+            ) from error
+        except errors.AuthenticationError as error:
+            raise TierUnavailableError(f"Redis refuses us: {error}.", "check REDIS_PASSWORD.") from error
+        except (errors.RedisError, OSError, TimeoutError) as error:
+            raise TierUnavailableError(
+                f"Redis does not answer: {error or type(error).__name__}.", "check that redis-server runs."
+            ) from error

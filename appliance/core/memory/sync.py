@@ -1,0 +1,189 @@
+"""Both directions between this disk and the cloud: what others wrote comes here, what was owed goes there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from appliance.core.memory.conflicts import Settler
+from appliance.core.memory.deliver import Deliverer, Pay
+from appliance.core.memory.model import Head, Record
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.tier import Replica
+from appliance.core.memory.writing import Writer
+from appliance.errors import ApplianceError, CorruptRecordError
+
+log = logging.getLogger(__name__)
+
+TOMBSTONES_KEPT = 30 * 86400.0
+"""Seconds after which every appliance is taken to know of a deletion."""
+
+
+class SyncRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One synchronisation with one tier."""
+
+    tier: str
+    started: float
+    """Wall clock."""
+    ended: float | None = None
+    pushed: int = 0
+    pulled: int = 0
+    conflicts: int = 0
+    """Found in this run, settled ones included."""
+    waiting: int = 0
+    """Conflicts that wait for the operator."""
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    error: str = ""
+    next_step: str = ""
+
+
+@dataclass
+class Counters:
+    """What one run has done so far."""
+
+    pulled: int = 0
+    received: int = 0
+    corrupt: int = 0
+    seen: set[str] = field(default_factory=set)
+
+
+class Synchroniser:
+    """Keeps this disk and the shared tiers the same.
+
+    Args:
+        parts: The tiers.
+        writer: Takes over what others wrote.
+        settler: For what both sides changed.
+        deliverers: By tier.
+        pay: Bounds the bandwidth.
+        interval: Seconds between two runs.
+    """
+
+    def __init__(
+        self, parts: Parts, writer: Writer, settler: Settler, deliverers: dict[str, Deliverer], pay: Pay, interval: float
+    ) -> None:
+        self._parts = parts
+        self._writer = writer
+        self._settler = settler
+        self._deliverers = deliverers
+        self._pay = pay
+        self._interval = interval
+        self._one = asyncio.Lock()
+        self.runs: dict[str, SyncRun] = {}
+        """The newest run of each tier."""
+        self.received_bytes = 0
+        self.operations = 0
+
+    async def run(self) -> None:
+        """Synchronise at an interval until cancelled."""
+        while True:
+            await self.run_all()
+            await asyncio.sleep(self._interval)
+
+    async def run_all(self) -> list[SyncRun]:
+        """One run with every shared tier; a failing one is told in its result."""
+        async with self._one:
+            return [await self._with(tier) for tier in self._parts.replicas.tiers.values() if tier.shared]
+
+    async def _with(self, replica: Replica) -> SyncRun:
+        started = self._parts.clock.wall()
+        deliverer, done = self._deliverers[replica.name], Counters()
+        before = (deliverer.delivered, deliverer.bytes_sent, self._settler.detected)
+        error, next_step = "", ""
+        try:
+            await self._writer.flush()
+            await self._pull(replica, done)
+            while await deliverer.deliver_some():
+                pass
+        except ApplianceError as caught:
+            error, next_step = caught.message, caught.next_step
+            log.warning("synchronisation with %s failed: %s", replica.name, error)
+        self.operations += 1
+        self.received_bytes += done.received
+        waiting = sum(each.tier == replica.name for each in await self._parts.ledger.conflicts())
+        run = SyncRun(
+            tier=replica.name, started=started, ended=self._parts.clock.wall(), pushed=deliverer.delivered - before[0],
+            sent_bytes=deliverer.bytes_sent - before[1], conflicts=self._settler.detected - before[2], pulled=done.pulled,
+            received_bytes=done.received, waiting=waiting, error=error, next_step=next_step,
+        )  # fmt: skip
+        self.runs[replica.name] = run
+        return run
+
+    async def _pull(self, replica: Replica, done: Counters) -> None:
+        known = await self._parts.ledger.known(replica.name)
+        changed = []
+        async for head in replica.heads():
+            done.seen.add(head.key_id)
+            entry, version, common = known.get(head.key_id, (0, "", ""))
+            if common == head.version:
+                continue
+            if entry and version == head.version:
+                await self._parts.ledger.delivered(replica.name, [(entry, version)])
+                continue
+            changed.append(head)
+        for head in newest_first(changed):
+            await self._take(replica, head, done)
+        for key_id, (entry, _, common) in known.items():
+            if common and key_id not in done.seen:
+                await self._missing(replica, entry)
+        self._parts.absent.clear()
+
+    async def _take(self, replica: Replica, head: Head, done: Counters) -> None:
+        await self._pay(head.size)
+        try:
+            record = await replica.read_id(head.key_id)
+        except CorruptRecordError as error:
+            log.error("%s: %s", replica.name, error.message)
+            done.corrupt += 1
+            return
+        if record is None:
+            return
+        done.received += record.meta.size
+        if await self._is_old(replica, record):
+            return
+        if await self._merge_in(replica, record):
+            done.pulled += 1
+
+    async def _is_old(self, replica: Replica, record: Record) -> bool:
+        """Whether it is expired, or a deletion that everybody knows of: then it goes for good."""
+        meta, now = record.meta, self._parts.clock.wall()
+        if meta.expired(now) or (meta.deleted and meta.modified < now - TOMBSTONES_KEPT):
+            await replica.purge(meta.namespace, meta.key, meta.version)
+            return True
+        return False
+
+    async def _merge_in(self, replica: Replica, theirs: Record) -> bool:
+        meta = theirs.meta
+        row = await self._parts.edge.row(meta.namespace, meta.key)
+        if row is None:
+            return await self._writer.adopt(theirs, replica.name, "")
+        common = await self._parts.ledger.common(replica.name, row.entry)
+        if meta.version in {common, row.meta.version}:
+            return False
+        if row.meta.version == common:
+            return await self._writer.adopt(theirs, replica.name, common)
+        found = await self._parts.edge.record(row.entry)
+        if found is None or found[1] is None:
+            return await self._writer.adopt(theirs, replica.name, row.meta.version)
+        return await self._settler.settle(found[0], found[1], theirs, replica)
+
+    async def _missing(self, replica: Replica, entry: int) -> None:
+        """The tier has lost what it had: it gets it again, unless it is gone here as well."""
+        found = await self._parts.edge.record(entry)
+        if found is None:
+            return
+        row, record = found
+        if row.meta.deleted or record is None or row.meta.expired(self._parts.clock.wall()):
+            return
+        log.warning("%s has lost %s:%s; it gets it again", replica.name, row.meta.namespace, row.meta.key)
+        await self._parts.ledger.lost(replica.name, entry)
+
+
+def newest_first(heads: Iterable[Head]) -> list[Head]:
+    """What changed last is wanted first."""
+    return sorted(heads, key=lambda head: -head.modified)

@@ -1,0 +1,169 @@
+"""Writes: to the local disk before they are acknowledged, or to tier 1 with the disk behind it; the rest is owed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from appliance.core.events import new_id
+from appliance.core.memory import codec
+from appliance.core.memory.behind import Shared
+from appliance.core.memory.edge import Put
+from appliance.core.memory.model import Kind, Meta, Record
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.reading import Reader
+from appliance.core.memory.values import frame, split
+from appliance.errors import ApplianceError
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 500
+"""Values that go to disk in one transaction."""
+REST = 0.05
+"""Seconds that write-behind gathers values, so that many share a sync."""
+
+
+class Writer:
+    """Keeps values.
+
+    Args:
+        parts: The tiers.
+        reader: Told of writes.
+        make_room: Evicts until so many bytes fit. Raises TierFullError.
+        owed: Called when a tier is owed something.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        reader: Reader,
+        behind: Behind,
+        make_room: Callable[[int], Awaitable[None]],
+        owed: Callable[[], None],
+    ) -> None:
+        self._front = parts.front
+        self._edge = parts.edge
+        self._ledger = parts.ledger
+        self._replicas = parts.replicas
+        self._stripes = parts.stripes
+        self._absent = parts.absent
+        self._clock = parts.clock
+        self._device = parts.device_id
+        self._reader = reader
+        self._behind = parts.behind
+        self._make_room = make_room
+        self._owed = owed
+
+    def meta(self, shared: Shared, key: str, kind: Kind, value: bytes, *, deleted: bool = False) -> Meta:
+        """A new version's."""
+        return Meta(
+            namespace=shared.namespace, key=key, kind=kind, version=new_id().replace("-", ""), size=len(value),
+            checksum=codec.checksum(kind, value, deleted=deleted), modified=shared.modified, expires=shared.expires,
+            tags=shared.tags, device=self._device, deleted=deleted,
+        )  # fmt: skip
+
+    async def remember(self, shared: Shared, values: Mapping[str, bytes], ttl: float | None) -> None:
+        """Durability "memory": framed values by key into tier 1, and on their way to the disk."""
+        await self._behind.room()
+        prefix = shared.namespace + ":"
+        names = [prefix + key for key in values]
+        framed = list(values.values())
+        self._behind.add(names, framed, shared)
+        for name in names if self._reader.busy() or len(self._absent) else ():
+            self._reader.forget(name)
+            self._absent.discard(name)
+        await self._front.set_many(dict(zip(names, framed, strict=True)), ttl)
+
+    async def keep(self, records: Sequence[Record], ttl: float | None) -> None:
+        """Durability "edge": on the local disk, in tier 1, and owed to the tiers below.
+
+        Raises:
+            DiskFullError, TierFullError, StoreError: Nothing of it is kept.
+        """
+        await self._make_room(sum(record.meta.size for record in records))
+        names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
+        async with self._stripes.writing(names):
+            await self._to_disk(records)
+            for name in names:
+                self._behind.drop(name)
+                self._reader.forget(name)
+                self._absent.discard(name)
+            gone = [name for name, record in names.items() if record.meta.deleted]
+            kept = {name: frame(r.meta.kind, r.value) for name, r in names.items() if not r.meta.deleted}
+            if kept:
+                await self._front.set_many(kept, ttl)
+            if gone:
+                await self._front.remove(gone)
+        self._owed()
+
+    async def _to_disk(self, records: Sequence[Record]) -> None:
+        puts = []
+        for record in records:
+            homes = self._replicas.homes(record.meta)
+            await self._leave_old_homes(record.meta, homes)
+            puts.append(Put(record, owed_to=homes))
+        await self._edge.put(*puts)
+
+    async def _leave_old_homes(self, meta: Meta, homes: tuple[str, ...]) -> None:
+        """A value of another kind may belong elsewhere: the tier that has the old one gives it up."""
+        if len(self._replicas.tiers) < 2:
+            return
+        row = await self._edge.row(meta.namespace, meta.key)
+        if row is None or (row.meta.kind is meta.kind and self._replicas.homes(row.meta) == homes):
+            return
+        held, _ = await self._ledger.copies(row.entry)
+        for tier in set(held) - set(homes):
+            await self._ledger.leave(tier, row, held[tier])
+
+    async def flush(self) -> None:
+        """Bring everything that waits to the disk. Raises StoreError, TierFullError; it goes on waiting then."""
+        while self._behind.waiting:
+            names = [name for name, _ in zip(self._behind.waiting, range(AT_ONCE), strict=False)]
+            await self._flush_some(names)
+
+    async def _flush_some(self, names: Sequence[str]) -> None:
+        async with self._stripes.writing(names):
+            taken = {name: self._behind.waiting[name] for name in names if name in self._behind.waiting}
+            records = []
+            for name, (framed, shared) in taken.items():
+                kind, value = split(framed)
+                records.append(Record(self.meta(shared, name[len(shared.namespace) + 1 :], kind, value), value))
+            await self._make_room(sum(record.meta.size for record in records))
+            await self._to_disk(records)
+            for name, held in taken.items():
+                if self._behind.waiting.get(name) is held:
+                    self._behind.drop(name)
+        self._owed()
+
+    async def run_behind(self) -> None:
+        """Flush what arrives, until cancelled; what cannot be written waits."""
+        while True:
+            await self._behind.arrived.wait()
+            self._behind.arrived.clear()
+            await asyncio.sleep(REST)
+            try:
+                await self.flush()
+                self._behind.error = None
+            except ApplianceError as error:
+                log.warning("%d values wait for the disk: %s", len(self._behind.waiting), error.message)
+                self._behind.error = error
+                self._behind.eased.set()
+                self._behind.arrived.set()
+                await asyncio.sleep(1.0)
+
+    async def adopt(self, record: Record, tier: str, known: str) -> bool:
+        """Take over what another appliance wrote; False where this one has written meanwhile."""
+        meta = record.meta
+        name = f"{meta.namespace}:{meta.key}"
+        await self._make_room(meta.size)
+        async with self._stripes.writing([name]):
+            if name in self._behind.waiting:
+                return False
+            homes = tuple(home for home in self._replicas.homes(meta) if home != tier)
+            (kept,) = await self._edge.put(Put(record, owed_to=homes, common=((tier, meta.version),), only_if=known))
+            if kept:
+                self._reader.forget(name)
+                self._absent.discard(name)
+                await self._front.remove([name])
+        return kept

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -91,19 +92,33 @@ class Child:
         os.kill(self.pid, number)
 
     def pause(self) -> None:
-        """Stop it where it is: its sockets accept and nobody answers. Returns once it is stopped."""
-        self.send(signal.SIGSTOP)
-        wait_for_sync(lambda: psutil.Process(self.pid).status() == psutil.STATUS_STOPPED, message="the process stops")
+        """Stop it and its children where they are: its sockets accept and nobody answers. Returns once they are stopped."""
+        self.send(signal.SIGSTOP)  # first: from here on it makes no more children
+        self._wait_stopped([psutil.Process(self.pid)])
+        children = self._family()[1:]
+        for each in children:
+            each.suspend()
+        self._wait_stopped(children)
+
+    def _wait_stopped(self, family: list[psutil.Process]) -> None:
+        ended = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        wait_for_sync(lambda: all(each.status() in ended for each in family), message=f"{self.log.stem} is stopped")
 
     def resume(self) -> None:
-        """Let it go on after pause."""
-        self.send(signal.SIGCONT)
+        """Let it and its children go on after pause."""
+        for each in self._family():
+            with suppress(psutil.NoSuchProcess):  # a child may end as soon as its parent goes on
+                each.resume()
+
+    def _family(self) -> list[psutil.Process]:
+        me = psutil.Process(self.pid)
+        return [me, *me.children(recursive=True)]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20.0) -> None:
         """End it with a signal it obeys, and kill it where it does not within `timeout` seconds."""
         if self._process is None or not self.running:
             return
-        self.send(signal.SIGCONT)
+        self.resume()
         self.send(number)
         try:
             self._process.wait(timeout)
@@ -115,9 +130,9 @@ class Child:
         """SIGKILL to it and its children, and wait until all are gone. Nothing where it does not run."""
         if self._process is None or not self.running:
             return
-        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+        family = self._family()
         for each in family:
-            if each.is_running():
+            with suppress(psutil.NoSuchProcess):  # children may end by themselves once their parent is gone
                 each.kill()
         self._process.wait(20)
         psutil.wait_procs(family, timeout=20)
@@ -155,6 +170,13 @@ class Server:
     def resume(self) -> None:
         """Let it go on after pause."""
         self.child.resume()
+
+    def recover(self) -> None:
+        """Let it serve again, whatever a test has left of it."""
+        if self.child.running:
+            self.resume()
+        else:
+            self.start()
 
     def _abandon(self) -> None:
         self.child.kill()

@@ -30,7 +30,7 @@ def postgres_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
 
 @pytest.fixture(scope="session")
 def postgres_server(postgres_template: Path) -> Iterator[PostgresServer]:
-    """This worker's PostgreSQL. A test that kills or stops it starts it again."""
+    """This worker's PostgreSQL, which a test may pause, kill and start: the next test finds it serving."""
     directory = private_directory()
     try:
         with PostgresServer(directory, postgres_template) as server:
@@ -44,12 +44,13 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
     """The DSN of a new, empty database."""
     name = f"test_{secrets.token_hex(8)}"
     yield postgres_server.create_database(name)
+    postgres_server.recover()
     postgres_server.drop_database(name)
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """This worker's S3 server. A test that kills or pauses it restarts or resumes it."""
+    """This worker's S3 server, which a test may pause, kill and start: the next test finds it serving."""
     with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
@@ -59,6 +60,7 @@ def s3(s3_server: S3Server) -> Iterator[Bucket]:
     """A new, empty bucket, its endpoint and keys."""
     bucket = s3_server.create_bucket()
     yield bucket
+    s3_server.recover()
     s3_server.remove_bucket(bucket)
 
 

@@ -117,6 +117,15 @@ class Nas(Server):
         self.unmount()
         self.remount()
 
+    def recover(self) -> None:
+        """Let the share be there again, with the files that it had, whatever a test has left of it."""
+        if self.child.running:
+            self.resume()
+            return
+        if mounted(self.path):
+            detach(self.path)
+        self.remount()
+
     def _abandon(self) -> None:
         self.stop()
 

@@ -19,7 +19,7 @@ from minio.error import MinioException
 from tests.servers.child import Server
 from tests.support import capability
 
-PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
+PARTS = ("master", "volume", "filer", "s3", "admin")  # admin has no user interface here, and its ports all the same
 MODEST = {"GOMEMLIMIT": "150MiB", "GOGC": "50"}  # several hundred MB otherwise
 
 
@@ -65,15 +65,14 @@ class S3Server(Server):
         self.access_key = "test"
         self.secret_key = secrets.token_hex(16)
         self.data = directory / "data"
-        ports = free_ports(2 * len(PORTS))
-        self._ports = dict(zip(PORTS, ports, strict=False)) | {
-            f"{name}.grpc": port for name, port in zip(PORTS, ports[len(PORTS) :], strict=True)
-        }
+        ports = free_ports(2 * len(PARTS))
+        self._ports = dict(zip(PARTS, ports[::2], strict=True))
+        self._grpc = dict(zip(PARTS, ports[1::2], strict=True))
 
     @property
     def port(self) -> int:
         """The TCP port of S3."""
-        return self._ports["s3.port"]
+        return self._ports["s3"]
 
     @property
     def endpoint(self) -> str:
@@ -88,21 +87,32 @@ class S3Server(Server):
     def start(self) -> None:
         """Start it with what its directory has; returns when it has stored an object."""
         self.data.mkdir(exist_ok=True)
+        ports = {f"{part}.port": port for part, port in self._ports.items()}
+        grpc = {f"{part}.port.grpc": port for part, port in self._grpc.items()}
         sockets = {"filer.localSocket": self.directory / "filer.sock", "s3.localSocket": self.directory / "s3.sock"}
         off = {"s3.port.iceberg": 0, "s3.port.lance": 0, "master.telemetry": "false", "admin.ui": "false", "webdav": "false"}
         here = {"dir": self.data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": self._identities()}
-        flags = [f"-{name}={value}" for name, value in (here | self._ports | sockets | off).items()]
+        flags = [f"-{name}={value}" for name, value in (here | ports | grpc | sockets | off).items()]
         self.child.spawn([program(), "mini", *flags], self._stores, env=MODEST | {"TMPDIR": str(self.directory)})
 
     def stop(self) -> None:
-        """End it and remove what it stored. It takes SIGTERM's 15 seconds to say goodbye: it is killed."""
-        self.child.kill()
+        """End it and remove what it stored. SIGTERM takes it 15 seconds: it is killed."""
+        self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
+
+    def kill(self) -> None:
+        """SIGKILL it, and remove the sockets that it puts into /tmp wherever TMPDIR is."""
+        self.child.kill()
+        for part, port in self._grpc.items():
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Kill it where it runs, and start it with what it had stored."""
-        self.child.kill()
+        self.kill()
         self.start()
+
+    def _abandon(self) -> None:
+        self.stop()
 
     def create_bucket(self) -> Bucket:
         """A new, empty bucket."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
@@ -108,6 +109,28 @@ async def test_postgres_killed_drops_connections_and_keeps_what_it_committed(
         assert await connection.fetchval("show fsync") == "off"
     finally:
         await connection.close()
+
+
+async def test_postgres_hangs_when_paused_also_for_those_connected(postgres_server: PostgresServer, postgres: str) -> None:
+    connection = await asyncpg.connect(postgres)
+    try:
+        postgres_server.pause()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asking := asyncio.ensure_future(connection.fetchval("select 1"))), 0.2)
+        with pytest.raises(TimeoutError):
+            await asyncpg.connect(postgres, timeout=0.2)
+        postgres_server.resume()
+        assert await asking == 1
+    finally:
+        connection.terminate()
+
+
+def test_a_test_may_leave_a_server_dead_or_hung(redis_server: RedisServer) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        for harm in (redis_server.kill, redis_server.pause, redis_server.stop):
+            harm()
+            redis_server.recover()
+            assert client.ping()
 
 
 async def test_postgres_behind_a_cut_network(postgres_server: PostgresServer) -> None:
@@ -222,6 +245,14 @@ def test_a_full_and_a_read_only_nas(nas: Nas) -> None:
     assert (nas.path / "file").stat().st_size == 100_000
     nas.read_only(False)
     (nas.path / "other").touch()
+
+
+def test_a_nas_comes_back_from_every_state(nas: Nas) -> None:
+    (nas.path / "file").write_text("value")
+    for harm in (nas.hang, nas.kill, nas.unmount, nas.restart):
+        harm()
+        nas.recover()
+        assert (nas.path / "file").read_text() == "value"
 
 
 def test_a_nas_is_cleaned_up_in_every_state(tmp_path: Path) -> None:

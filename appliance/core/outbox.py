@@ -15,12 +15,14 @@ from appliance.core.store import Store
 
 log = logging.getLogger(__name__)
 
+READER = "reader "
+"""Before a reader's name in the counts: where it stood when the journal was last trimmed."""
 ASIDE = 1000
 """Events set aside that are kept, the newest."""
 
 
 class Outbox:
-    """Durable events in SQLite, bounded; the oldest go first and are counted.
+    """Durable events in SQLite, bounded; the oldest go first, and those that a reader missed are counted.
 
     Args:
         store: An open store.
@@ -35,8 +37,10 @@ class Outbox:
         self._appended = asyncio.Event()
         self._head = 0
         self._floor = 0
+        self._seen: dict[str, int] = {}
         self._encoder = msgspec.json.Encoder()
         self.dropped = 0
+        """Events that were trimmed before every reader had them."""
         self.unreadable = 0
         """Events that were set aside because they could not be read or stored."""
         self.epoch = 0
@@ -51,6 +55,7 @@ class Outbox:
 
         self._head, self._floor, counts = await self._store.read(read)
         self.dropped, self.unreadable = counts.get("dropped", 0), counts.get("unreadable", 0)
+        self._seen = {name.removeprefix(READER): seq for name, seq in counts.items() if name.startswith(READER)}
         self.epoch += 1
         self._appended.set()
 
@@ -87,21 +92,28 @@ class Outbox:
             seq = connection.execute("SELECT seq FROM outbox WHERE id = ?", (event.id,)).fetchone()[0]
             return seq, self._trim(connection, seq)
 
-        seq, dropped = await self._store.write(insert)
+        seq, missed = await self._store.write(insert)
         self._head = max(self._head, seq)
-        self.dropped += dropped
+        self.dropped += missed
         self._appended.set()
         return seq
 
+    def seen(self, reader: str, seq: int) -> None:
+        """A reader has everything up to number `seq`: what is trimmed of that is not lost."""
+        self._seen = {**self._seen, reader: seq}  # a new one: the writer's thread reads it
+
     def _trim(self, connection: sqlite3.Connection, seq: int) -> int:
-        """Delete what is over capacity, in steps of a hundredth of it; returns how many."""
+        """Delete what is over capacity, in steps of a hundredth of it; returns how many of these some reader missed."""
         excess = seq - self._floor - self._capacity
         if excess < max(1, self._capacity // 100):
             return 0
-        deleted = connection.execute("DELETE FROM outbox WHERE seq <= ?", (seq - self._capacity,)).rowcount
-        connection.execute(COUNT, ("dropped", deleted))
-        self._floor = seq - self._capacity
-        return deleted
+        floor, slowest = seq - self._capacity, min(self._seen.values(), default=0)
+        missed = connection.execute("DELETE FROM outbox WHERE seq > ? AND seq <= ?", (slowest, floor)).rowcount
+        connection.execute("DELETE FROM outbox WHERE seq <= ?", (floor,))
+        connection.execute(COUNT, ("dropped", missed))
+        connection.executemany(PLACE, [(READER + name, place) for name, place in self._seen.items()])
+        self._floor = floor
+        return missed
 
     async def read(self, after: int, limit: int = 500) -> list[tuple[int, Event]]:
         """Up to `limit` events with a sequence number above `after`, oldest first; what cannot be read is set aside.
@@ -180,6 +192,7 @@ def _decoded(rows: list[tuple[int, bytes]]) -> tuple[list[tuple[int, Event]], di
     return events, bad
 
 
+PLACE = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
 COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 MOVE = "INSERT OR IGNORE INTO outbox_unreadable SELECT seq, id, type, envelope, ? FROM outbox WHERE seq = ?"
 PRUNE = "DELETE FROM outbox_unreadable WHERE seq NOT IN (SELECT seq FROM outbox_unreadable ORDER BY seq DESC LIMIT ?)"

@@ -171,6 +171,31 @@ async def test_a_restored_database_is_taken_over_without_doubles(bench: Bench) -
     await bench.stop()
 
 
+async def test_only_what_a_reader_missed_is_dropped(bench: Bench) -> None:
+    async def append(outbox: Outbox, count: int) -> None:
+        for _ in range(count):
+            await outbox.append(Noted(time=1.0, event="x", severity="info"))
+
+    outbox = Outbox(bench.store, "pc", capacity=100)
+    await outbox.load()
+    for _ in range(6):
+        await append(outbox, 50)
+        outbox.seen("analytics", outbox.head)
+    assert (len(await outbox.read(0)), outbox.dropped, outbox.head) == (100, 0, 300)
+    again = Outbox(bench.store, "pc", capacity=100)
+    await again.load()
+    await append(again, 20)  # before its reader has come back
+    assert again.dropped == 0
+    again.seen("fast", again.head)
+    again.seen("analytics", 300)  # and then stands still
+    await append(again, 120)
+    assert again.dropped == 40
+    assert again.status(300).dropped == 40
+    last = Outbox(bench.store, "pc", capacity=100)
+    await last.load()
+    assert last.dropped == 40
+
+
 GARBAGE = (
     b"no json",
     b"[1]",

@@ -149,9 +149,14 @@ class AnalyticsService:
         """Find the place in the journal: behind what was taken over, or at the beginning of another journal."""
         epoch = self._outbox.epoch
         seq, event_id = await asyncio.to_thread(self._duck.cursor, JOURNAL)
-        self.cursor, self._epoch = await self._outbox.resume(seq, event_id), epoch
+        self._come_to(await self._outbox.resume(seq, event_id))
+        self._epoch = epoch
         if self.cursor != seq:
             log.warning("the journal is not the one of before: its events are taken over from the beginning")
+
+    def _come_to(self, seq: int) -> None:
+        self.cursor = seq
+        self._outbox.seen(JOURNAL, seq)
 
     async def _follow_journal(self) -> None:
         while True:
@@ -169,14 +174,14 @@ class AnalyticsService:
         """Bring the next events of the journal to disk. Raises StoreError."""
         events = await self._outbox.read(self.cursor)
         if not events:
-            self.cursor = self._outbox.head
+            self._come_to(self._outbox.head)
             return
         last = events[-1][0]
         try:
             await asyncio.to_thread(self._duck.add_events, JOURNAL, events)
         except RejectedError:
             events = await self._one_by_one(events)
-        self.cursor = last
+        self._come_to(last)
         self._show_results([event for _, event in events])
 
     async def _one_by_one(self, events: list[tuple[int, Event]]) -> list[tuple[int, Event]]:

@@ -16,7 +16,7 @@ from appliance.core.analytics.duck import DuckStore
 from appliance.core.analytics.service import AnalyticsService
 from appliance.core.bus import Bus
 from appliance.core.events import Event, HostMetrics, InferenceCompleted, Noted, envelope, from_envelope
-from appliance.core.model import Box, Health, HostSample, InferenceResult
+from appliance.core.model import Box, Health, HealthReport, HostSample, InferenceResult
 from appliance.core.outbox import Outbox
 from appliance.core.state import LiveState, Section
 from appliance.core.store import Store
@@ -39,10 +39,12 @@ class Held(DuckStore):
         super().__init__(path, "pc")
         self.writing, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
+        self.flushes = 0
 
     def add_metrics(self, events: Sequence[HostMetrics]) -> int:
         self.writing.set()
         assert self.go_on.wait(10)
+        self.flushes += 1
         return super().add_metrics(events)
 
 
@@ -286,6 +288,34 @@ async def test_a_sink_that_cannot_write_is_unhealthy_and_catches_up(bench: Bench
     await asyncio.to_thread(bench.duck.open)
     await wait_for(well)
     assert bench.count("device_metrics") == 1
+    await bench.stop()
+
+
+async def test_a_stuck_journal_is_unhealthy_although_telemetry_is_written(bench: Bench) -> None:
+    await bench.start()
+    bench.duck.query("ALTER TABLE analytics_events RENAME TO elsewhere", [])
+    await note(bench, "a")
+
+    async def health() -> HealthReport:
+        return await bench.analytics.health()
+
+    async def ill() -> bool:
+        return (await health()).health is Health.unhealthy
+
+    async def well() -> bool:
+        return (await health()).health is Health.healthy
+
+    await wait_for(ill)
+    for _ in range(3):
+        flushes = bench.duck.flushes
+        await bench.bus.publish(reading(bench.clock, 42))
+        await wait_for(lambda flushes=flushes: bench.duck.flushes > flushes)  # type: ignore[misc]
+        report = await health()
+        assert report.health is Health.unhealthy
+        assert "1 events wait in the journal" in report.reason
+    bench.duck.query("ALTER TABLE elsewhere RENAME TO analytics_events", [])
+    await wait_for(well)
+    assert names(bench) == ["a"]
     await bench.stop()
 
 

@@ -49,7 +49,8 @@ class AnalyticsService:
         self._results: deque[object] = deque(maxlen=RESULTS)
         self._lost = 0
         self._flushing = asyncio.Lock()
-        self._error: StoreError | None = None
+        self._flush_error: StoreError | None = None
+        self._journal_error: StoreError | None = None
         self._epoch = 0
         self.cursor = 0
 
@@ -83,10 +84,13 @@ class AnalyticsService:
         await asyncio.to_thread(self._duck.close)
 
     async def health(self) -> HealthReport:
-        """Unhealthy while the disk does not take telemetry."""
-        if self._error is not None:
-            reason = f"{self._error.message} {len(self._pending)} readings wait, {self._lost} were given up"
-            return HealthReport(Health.unhealthy, reason, self._error.next_step)
+        """Unhealthy while the disk does not take telemetry or events."""
+        if self._flush_error is not None:
+            reason = f"{self._flush_error.message} {len(self._pending)} readings wait, {self._lost} were given up"
+            return HealthReport(Health.unhealthy, reason, self._flush_error.next_step)
+        if self._journal_error is not None:
+            reason = f"{self._journal_error.message} {self.status()[0].depth} events wait in the journal"
+            return HealthReport(Health.unhealthy, reason, self._journal_error.next_step)
         reason = f"written every {self._flush_interval:g} s"
         if self._outbox.unreadable:
             reason += f"; {self._outbox.unreadable} events could not be read or stored and were set aside"
@@ -140,10 +144,10 @@ class AnalyticsService:
             await asyncio.sleep(self._flush_interval)
             try:
                 await self.flush()
-                self._error = None
+                self._flush_error = None
             except StoreError as error:
                 log.warning("telemetry waits: %s", error.message)
-                self._error = error
+                self._flush_error = error
 
     async def _resume(self) -> None:
         """Find the place in the journal: behind what was taken over, or at the beginning of another journal."""
@@ -165,8 +169,9 @@ class AnalyticsService:
                 if self._outbox.epoch != self._epoch:
                     await self._resume()
                 await self._take_over()
+                self._journal_error = None
             except StoreError as error:
-                self._error = error
+                self._journal_error = error
                 log.warning("events wait: %s", error.message)
                 await asyncio.sleep(self._flush_interval)
 

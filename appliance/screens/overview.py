@@ -15,9 +15,10 @@ from appliance.core.model import Health, HostSample
 from appliance.core.state import Section
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
+from appliance.screens.host import host_lines
 from appliance.screens.page import Page
 from appliance.screens.rows import ACTIVE_ALERTS, alert_cells, device_lines, queue_lines, service_cells
-from appliance.screens.widgets.charts import columns, meter, nice_range, resample, sparkline
+from appliance.screens.widgets.charts import columns, nice_range, resample
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
@@ -112,47 +113,11 @@ class Overview(Page):
     def _show_host(self) -> None:
         sample = self.console.get(Section.host).value
         panel = self.query_one("#host", LineView)
-        panel.set_lines(
-            self._host_lines(sample, panel.inner_width) if isinstance(sample, HostSample) else [((" not read yet", "muted"),)]
-        )
-
-    def _host_lines(self, sample: HostSample, width: int) -> list[Line]:
-        bar = max(6, (width - 17) // 2)
+        if not isinstance(sample, HostSample):
+            panel.set_lines([((" not read yet", "muted"),)])
+            return
         trends = self.console.get(Section.trends).value or {}
-
-        def line(label: str, share: float | None, text: str, metric: str, top: float = 100.0) -> Line:
-            now = time.time()
-            values = resample(trends.get(metric, ()), now - 600, now, max(0, width - 17 - bar))
-            plot = sparkline(values, 0, max(top, nice_range(values)[1] if top <= 1 else top), self.spark.glyphs)
-            return ((f" {label:<5}", "muted"), *meter(share, bar, self.spark.glyphs), (f" {text:>9} ", "text"), (plot, "spark"))
-
-        heat = sample.temperature_c
-        flags = "" if sample.throttled is None else ", ".join(sample.throttled) or "not throttled"
-        rx, tx = total(sample, "rx_rate"), total(sample, "tx_rate")
-        return [
-            line("cpu", share(sample.cpu_usage), f.percent(sample.cpu_usage), "cpu_usage"),
-            line("mem", share(sample.memory_usage), f.percent(sample.memory_usage), "memory_usage"),
-            line("disk", share(sample.disk_usage), f.percent(sample.disk_usage), "disk_usage"),
-            line("temp", None if heat is None else heat / 100, f.NONE if heat is None else f"{heat:.0f} °C", "temperature_c"),
-            (
-                (" load ", "muted"),
-                (f"{sample.load_1m:.2f} {sample.load_5m:.2f} {sample.load_15m:.2f}", "text"),
-                (f"   {flags}", "warn" if sample.throttled else "muted"),
-            ),
-            ((" net  ", "muted"), (f"in {f.rate(rx)}  out {f.rate(tx)}", "text")),
-            (
-                (" self ", "muted"),
-                (f"{f.percent(sample.process_cpu)} of a core  {f.size(sample.process_rss)}", "text"),
-                ("  up ", "muted"),
-                (f.duration(sample.uptime_s), "text"),
-            ),
-            (
-                (" free ", "muted"),
-                (f.size(sample.disk_free), "text"),
-                ("  each core ", "muted"),
-                (" ".join(f.percent(core) for core in sample.cpu_per_core) or f.NONE, "text"),
-            ),
-        ]
+        panel.set_lines(host_lines(sample, trends, panel.inner_width, panel.inner_height, self.spark.glyphs))
 
     def _show_trend(self) -> None:
         metric, label = METRICS[self._metric]
@@ -207,18 +172,6 @@ class Overview(Page):
             self.stamp.set()
         self._show_trend_age()
         self._show_trend()
-
-
-def share(percent: float | None) -> float | None:
-    """0…1 of a percentage."""
-    return None if percent is None else percent / 100
-
-
-def total(sample: HostSample, field: str) -> float | None:
-    """The sum over all interfaces but the loopback; None before there are rates."""
-    rates = [getattr(link, field) for link in sample.network if link.name != "lo"]
-    known = [rate for rate in rates if rate is not None]
-    return sum(known) if known else None
 
 
 def number(value: float) -> str:

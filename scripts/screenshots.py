@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console as Terminal
+from rich.terminal_theme import TerminalTheme
 
 from appliance import config, paths
 from appliance.core import logs
@@ -29,6 +33,24 @@ FORMS: dict[str, tuple[Caps, tuple[int, int], str]] = {
     "wide": (Caps(), (160, 48), "dark"),
     "light": (Caps(), (160, 48), "light"),
 }
+FONT_SIZE = 20.266
+"""At which DejaVu Sans Mono is as wide as the cells that rich lays out for Fira Code."""
+VGA = TerminalTheme(
+    (0, 0, 0),
+    (170, 170, 170),
+    [(0, 0, 0), (170, 0, 0), (0, 170, 0), (170, 85, 0), (0, 0, 170), (170, 0, 170), (0, 170, 170), (170, 170, 170)],
+    [
+        (85, 85, 85),
+        (255, 85, 85),
+        (85, 255, 85),
+        (255, 255, 85),
+        (85, 85, 255),
+        (255, 85, 255),
+        (85, 255, 255),
+        (255, 255, 255),
+    ],
+)
+"""The colours of the Linux console."""
 
 
 async def shoot(appliance: Appliance, target: Path, form: str) -> None:
@@ -49,7 +71,19 @@ async def shoot(appliance: Appliance, target: Path, form: str) -> None:
 def save(app: SparkApp, stem: Path) -> None:
     """The screen as PNG."""
     svg = stem.with_suffix(".svg")
-    svg.write_text(app.export_screenshot(title="Prime Spark").replace("<text ", '<text xml:space="preserve" '))
+    width, height = app.size
+    terminal = Terminal(
+        width=width,
+        height=height,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        record=True,
+        safe_box=False,
+    )
+    terminal.print(app.screen._compositor.render_update(full=True, screen_stack=app._background_screens))
+    text = terminal.export_svg(title="Prime Spark", theme=VGA).replace("<text ", '<text xml:space="preserve" ')
+    svg.write_text(text.replace("font-size: 20px", f"font-size: {FONT_SIZE}px"))
     subprocess.run(["rsvg-convert", "-o", str(stem.with_suffix(".png")), str(svg)], check=True)
     svg.unlink()
 

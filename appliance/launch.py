@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STOP = 9.0
+"""Seconds in which the appliance ends, all steps together."""
+UI_STOP = 1.0
+"""What is left of them for the consoles' thread."""
 FIRST_PAINT = 5.0
 """Seconds that services wait at most for the console's first paint."""
 
@@ -321,9 +325,10 @@ def _on_signals(appliance: Appliance) -> None:
 
 
 async def _end(appliance: Appliance, ui: UiThread, sessions: Sessions, local: asyncio.Future[Any] | None) -> None:
-    """Consoles first, so that terminals are given back; then the services."""
+    """Consoles first, so that terminals are given back; then the services; all within one deadline."""
+    ends = appliance.loop.time() + STOP
     ui.loop.call_soon_threadsafe(sessions.end_all)
     if local is not None:
         await asyncio.wait({local}, timeout=2)
-    await appliance.stop()
-    await asyncio.to_thread(ui.stop)
+    await appliance.stop(ends - appliance.loop.time() - UI_STOP)
+    await asyncio.to_thread(ui.stop, max(UI_STOP, ends - appliance.loop.time()))

@@ -93,7 +93,7 @@ class Appliance:
         self.audit = AuditLog(self.store, key, self.clock, mark=self.paths.audit_mark)
         self.accounts = Accounts(self.store, self.clock)
         self.duck = DuckStore(self.paths.analytics, device)
-        self.dispatcher = Dispatcher(self.registry, self.audit)
+        self.dispatcher = Dispatcher(self.registry, self.audit, closed=self.stopping.is_set)
 
     def _wire_services(self) -> None:
         told = self.settings.telemetry
@@ -199,10 +199,12 @@ class Appliance:
 
     async def stop(self, deadline: float = 9.0) -> None:
         """Stop intake, finish or cancel what runs, close everything within `deadline` seconds."""
-        await self.dispatcher.drain(1.0)
-        await self.jobs.stop(2.0)
+        self.stopping.set()
+        ends = self.loop.time() + deadline
+        await self.dispatcher.drain(deadline / 4)
+        await self.jobs.stop(deadline / 4)
         if self.supervisor is not None:
-            await self.supervisor.stop(deadline - 3.0)
+            await self.supervisor.stop(max(0.1, ends - self.loop.time()))
 
     def console(self, actor: Actor, session_id: str) -> Console:
         """The appliance as one session sees it."""

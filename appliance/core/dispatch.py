@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from appliance.errors import (
     ActionTimeoutError,
     ApplianceError,
     ConfirmationRequiredError,
+    ConflictError,
     InvalidArgumentsError,
     NotAuthorizedError,
     PreconditionError,
@@ -44,12 +45,20 @@ class Dispatcher:
         registry: The actions.
         audit: Where their rows go.
         audit_deadline: Seconds that one row may take.
+        closed: Says whether the appliance stops: nothing that changes something is begun any more then.
     """
 
-    def __init__(self, registry: ActionRegistry, audit: AuditSink, audit_deadline: float = AUDIT_DEADLINE) -> None:
+    def __init__(
+        self,
+        registry: ActionRegistry,
+        audit: AuditSink,
+        audit_deadline: float = AUDIT_DEADLINE,
+        closed: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.registry = registry
         self._audit = audit
         self._audit_deadline = audit_deadline
+        self._closed = closed
         self._running: set[asyncio.Task[Any]] = set()
 
     async def invoke(self, name: str, args: dict[str, Any], actor: Actor, *, confirm: bool = False) -> Any:
@@ -69,6 +78,8 @@ class Dispatcher:
             StoreError: It was not begun, because it could not be audited.
         """
         action = self.registry.get(name)
+        if self._closed() and not action.query:
+            raise ConflictError("The appliance is stopping.", "start it again.")
         try:
             params = self._admit(action, args, actor, confirm)
         except ConfirmationRequiredError:
@@ -84,13 +95,13 @@ class Dispatcher:
         return await asyncio.shield(task)
 
     async def drain(self, deadline: float) -> None:
-        """Wait up to `deadline` seconds for running actions, then cancel what is left."""
+        """Wait half of `deadline` seconds for running actions, then cancel what is left and wait the other half."""
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=deadline)
+            _, late = await asyncio.wait(self._running, timeout=deadline / 2)
             for task in late:
                 task.cancel()
             if late:  # each writes how it ended
-                await asyncio.wait(late, timeout=deadline)
+                await asyncio.wait(late, timeout=deadline / 2)
 
     def _admit(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Params:
         if actor.role < action.role:

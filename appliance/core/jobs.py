@@ -128,17 +128,22 @@ class Jobs:
 
     async def stop(self, deadline: float) -> None:
         """Cancel all jobs and wait up to `deadline` seconds."""
-        tasks = set(self._tasks.values())
-        for task in tasks:
+        tasks = dict(self._tasks)
+        for task in tasks.values():
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=deadline)
-        for job_id in list(self._tasks):
-            await self._cancelled_unstarted(job_id)
+        try:
+            async with asyncio.timeout(deadline):
+                if tasks:
+                    await asyncio.wait(tasks.values())
+                await asyncio.gather(*(self._cancelled_unstarted(job_id) for job_id in tasks))
+        except TimeoutError:
+            late = sum(not task.done() for task in tasks.values())
+            log.error("%d of %d jobs did not end within %g s", late, len(tasks), deadline)
 
     async def _cancelled_unstarted(self, job_id: str) -> None:
         """A task that is cancelled before its first step never runs: its job ends here."""
-        if self._jobs[job_id].state not in ENDED:
+        job = self._jobs.get(job_id)
+        if job is not None and job.state not in ENDED:
             self._tasks.pop(job_id, None)
             await self._finish(job_id, state=JobState.cancelled, error="cancelled before it began")
 

@@ -28,6 +28,8 @@ Work = Callable[[sqlite3.Connection], Any]
 SPINE = "appliance.core.migrations"
 GROUP = 500
 """Most writes in one transaction."""
+CLOSING = 4.0
+"""Seconds that closing waits for the writer; what it has not answered by then was never acknowledged."""
 PROVEN = 60.0
 """Seconds for which a commit proves that the next one would succeed too."""
 
@@ -93,7 +95,8 @@ class Store:
             undo.pop_all()
         self._reading = reading
         self._reader = ThreadPoolExecutor(1, "store-read")
-        self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="store-write", daemon=True)
+        self._jobs = queue.SimpleQueue()  # a writer of before that hangs keeps its own
+        self._writer = threading.Thread(target=self._write_loop, args=(connection, self._jobs), name="store-write", daemon=True)
         self._writer.start()
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -149,14 +152,16 @@ class Store:
 
         return await asyncio.get_running_loop().run_in_executor(self._reader, guarded)
 
-    def close(self) -> None:
-        """Write what is queued, then close; blocks."""
+    def close(self, deadline: float = CLOSING) -> None:
+        """Write what is queued, then close; blocks for up to `deadline` seconds where the disk hangs."""
         with self._gate:
             writer, self._writer = self._writer, None
             if writer is not None:
                 self._jobs.put(None)
         if writer is not None:
-            writer.join()
+            writer.join(deadline)
+            if writer.is_alive():
+                log.error("%s was not closed within %g s: a write does not end", self.path, deadline)
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.shutdown()
@@ -164,13 +169,13 @@ class Store:
             self._reading.close()
             self._reading = None
 
-    def _write_loop(self, connection: sqlite3.Connection) -> None:
+    def _write_loop(self, connection: sqlite3.Connection, waiting: queue.SimpleQueue[_Job | None]) -> None:
         open_ = True
         while open_:
-            group = [self._jobs.get()]
+            group = [waiting.get()]
             with contextlib.suppress(queue.Empty):
                 while len(group) < GROUP and group[-1] is not None:
-                    group.append(self._jobs.get_nowait())
+                    group.append(waiting.get_nowait())
             if group[-1] is None:
                 open_ = False
             jobs = [job for job in group if job is not None]

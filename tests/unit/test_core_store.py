@@ -200,6 +200,19 @@ async def test_a_resting_writer_is_asked_for_a_real_write_once_its_last_success_
     assert (await keeper.health()).health is Health.healthy
 
 
+async def test_closing_does_not_wait_for_ever_for_a_writer_that_hangs(store: Store) -> None:
+    async with Held(store):
+        lost = asyncio.create_task(store.write(put("too late")))
+        await asyncio.sleep(0)
+        lost.cancel()
+        await asyncio.wait_for(asyncio.to_thread(store.close, 0.05), 10)
+        with pytest.raises(StoreError, match="not open"):
+            await store.write(put("closed"))
+        store.open()
+    await store.write(put("after"))
+    assert await rows(store) == ["after"]
+
+
 async def test_closing_answers_every_write(store: Store) -> None:
     """No write waits for ever: each is on disk, or is told that the store is closed."""
     closing = asyncio.create_task(asyncio.to_thread(store.close))

@@ -90,6 +90,7 @@ class InferenceCompleted(Event, frozen=True, kw_only=True):
             cached=done.cached,
             result={
                 "source": done.source,
+                "sha256": done.sha256,
                 "width": done.width,
                 "height": done.height,
                 "boxes": [msgspec.structs.asdict(box) for box in done.boxes],
@@ -113,6 +114,7 @@ class InferenceCompleted(Event, frozen=True, kw_only=True):
             inference_time_ms=self.inference_time_ms,
             total_time_ms=self.total_time_ms,
             cached=self.cached,
+            sha256=self.result.get("sha256", ""),
         )
 
 

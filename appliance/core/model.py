@@ -232,6 +232,8 @@ class SessionInfo(msgspec.Struct, frozen=True):
     columns: int
     rows: int
     screen: str = ""
+    active: float = 0.0
+    """Wall clock of the last key or click, to about ten seconds; 0 where there was none."""
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
@@ -273,6 +275,8 @@ class InferenceResult(msgspec.Struct, frozen=True):
     inference_time_ms: float
     total_time_ms: float
     cached: bool = False
+    sha256: str = ""
+    """Of the picture file's bytes; empty in results of before it was kept."""
 
 
 class InferenceStats(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from appliance.core.events import InferenceCompleted
 from appliance.core.inference import image
 from appliance.core.inference.service import WAITING, InferenceService
 from appliance.core.model import Health, InferenceResult, InferenceStats
@@ -148,6 +149,22 @@ async def test_a_broken_manifest_is_listed_with_its_fault(bench: Bench, tmp_path
     good, bad = bench.service.models()
     assert (good["name"], good["active"]) == (MODEL, True)
     assert "not a model manifest" in bad["error"]
+
+
+async def test_the_preview_draws_on_no_other_picture_of_the_same_size(bench: Bench, tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
+    picture.write_bytes(png())
+    result = await bench.service.infer_file(picture)
+    assert (await bench.service.preview(result, 20, 8, "half-blocks"))["rows"]
+    told = InferenceCompleted.of(result).to_result()
+    assert told == result
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(picture)
+    for mode in ("half-blocks", "console", "kitty", "sixel"):
+        with pytest.raises(ImageError, match="another picture"):
+            await bench.service.preview(told, 20, 8, mode)
+    picture.unlink()
+    with pytest.raises(ImageError, match="not there"):
+        await bench.service.preview(told, 20, 8, "console")
 
 
 def seeds() -> list[bytes]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,16 @@ log = logging.getLogger(__name__)
 WAITING = 64
 """Requests that may wait for the worker; further ones are refused."""
 RECENT = 100
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the worker made of one picture."""
+
+    detector: Detector
+    picture: DecodedPicture
+    found: Detection
+    sha256: str
 
 
 class InferenceService:
@@ -128,8 +140,8 @@ class InferenceService:
         self._waiting += 1
         try:
             began = time.perf_counter()
-            detector, picture, found = await asyncio.get_running_loop().run_in_executor(self._worker, self._work, data, source)
-            result = self._result(detector, picture, found, (time.perf_counter() - began) * 1000)
+            seen = await asyncio.get_running_loop().run_in_executor(self._worker, self._work, data, source)
+            result = self._result(seen, (time.perf_counter() - began) * 1000)
         except ModelError as error:
             self._failed(error)
             raise
@@ -139,15 +151,17 @@ class InferenceService:
         self._succeeded(result)
         return result
 
-    def _work(self, data: bytes, source: str) -> tuple[Detector, DecodedPicture, Detection]:
+    def _work(self, data: bytes, source: str) -> _Seen:
         if self._directory is None:
             raise AbsentError("The inference service stopped.", "try again when it runs.")
         picture = decode(data, source, self._max_pixels)
         if self._detector is None:
             self._detector = load(self._directory, self._accelerator)
-        return self._detector, picture, self._detector.detect(picture, self._threshold)
+        found = self._detector.detect(picture, self._threshold)
+        return _Seen(self._detector, picture, found, hashlib.sha256(data).hexdigest())
 
-    def _result(self, detector: Detector, picture: DecodedPicture, found: Detection, total_ms: float) -> InferenceResult:
+    def _result(self, seen: _Seen, total_ms: float) -> InferenceResult:
+        detector, picture = seen.detector, seen.picture
         tall, wide = picture.rgb.shape[:2]
         return InferenceResult(
             result_id=new_id(),
@@ -159,9 +173,10 @@ class InferenceService:
             backend=detector.backend,
             width=wide,
             height=tall,
-            boxes=found.boxes,
-            inference_time_ms=round(found.inference_time_ms, 2),
+            boxes=seen.found.boxes,
+            inference_time_ms=round(seen.found.inference_time_ms, 2),
             total_time_ms=round(total_ms, 2),
+            sha256=seen.sha256,
         )
 
     def _failed(self, error: ModelError) -> None:
@@ -216,6 +231,8 @@ class InferenceService:
     def _draw(self, data: bytes, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
         from appliance.core.inference import render
 
+        if result.sha256 and result.sha256 != hashlib.sha256(data).hexdigest():
+            raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")
         picture = decode(data, result.source, self._max_pixels)
         if picture.rgb.shape[:2] != (result.height, result.width):
             raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")

@@ -24,6 +24,10 @@ from appliance.verbs.forms import Command, Group, echo
 OWN = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
 )}  # fmt: skip
+INSIDE = {command.name: command for command in (
+    static.status, static.services, static.actions, static.infer, static.inside_settings, static.doctor,
+)}  # fmt: skip
+"""Verbs that do nothing but invoke actions, and so are for somebody far away too."""
 STARTS = ("run", "headless")
 
 
@@ -37,15 +41,16 @@ class Root(Group):
             nouns = {action.name.partition(".")[0] for action in _client(ctx).actions()}
         except ApplianceError:
             nouns = {"audit"}
+        own = _own(ctx)
         starts = STARTS if not _client(ctx).local else ()
-        return [*starts, *(str(name) for name in OWN), *sorted(nouns - set(OWN))]
+        return [*starts, *(str(name) for name in own), *sorted(nouns - set(own))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """A verb of our own, or a noun of the registry."""
         if name in STARTS and not _client(ctx).local:
             return _start_command(name)
-        if name in OWN:
-            return OWN[name]
+        if name in _own(ctx):
+            return _own(ctx)[name]
         return self._noun(ctx, name)
 
     def _noun(self, ctx: click.Context, noun: str) -> click.Command | None:
@@ -61,6 +66,10 @@ class Root(Group):
         if noun == "audit":
             group.add_command(static.audit_verify)
         return group
+
+
+def _own(ctx: click.Context) -> Mapping[str | None, click.Command]:
+    return INSIDE if _client(ctx).local else OWN
 
 
 def _client(ctx: click.Context) -> Client:

@@ -17,7 +17,7 @@ from appliance.core.analytics.service import AnalyticsService
 from appliance.core.audit import AuditLog
 from appliance.core.auth import Accounts
 from appliance.core.bus import Bus
-from appliance.core.catalog import data, people, services, work
+from appliance.core.catalog import data, doctor, people, services, work
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.clock import SystemClock
 from appliance.core.console import Console
@@ -27,7 +27,7 @@ from appliance.core.events import HealthChanged, InferenceCompleted
 from appliance.core.inference.service import InferenceService
 from appliance.core.jobs import Jobs
 from appliance.core.logs import LogRing
-from appliance.core.model import Actor, InferenceResult, ServiceStatus
+from appliance.core.model import Actor, CheckResult, InferenceResult, ServiceStatus
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Service
 from appliance.core.presence import Presence
@@ -163,7 +163,8 @@ class Appliance:
         add(people.setup_action(self.accounts, self._rename, self.setup.refresh))
         add(*data.metric_actions(self.duck, self.clock))
         add(*data.inference_actions(self.inference, self.jobs, self.state, self.past_results))
-        add(*setting_actions.actions(self._settings_rows, self._change_setting))
+        add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
+        add(*doctor.actions(self._examine))
 
     def _settings_rows(self) -> list[dict[str, Any]]:
         from appliance import configfile
@@ -174,6 +175,18 @@ class Appliance:
         from appliance import configfile
 
         await asyncio.to_thread(configfile.change, self.paths, key, value, self._environ)
+
+    async def _new_settings(self) -> str:
+        from appliance import configfile
+
+        await asyncio.to_thread(configfile.write_new, self.paths.config)
+        return str(self.paths.config)
+
+    async def _examine(self) -> tuple[CheckResult, ...]:
+        from appliance.core.doctor.runner import run_checks
+        from appliance.core.doctor.wiring import context_for
+
+        return await run_checks(context_for(self.settings, self.paths, self._environ))
 
     async def _rename(self, name: str) -> None:
         await self._change_setting("node.device_id", name)

@@ -134,10 +134,12 @@ def settings() -> None:
 @pass_context
 def config_show(context: Context, as_json: bool) -> None:
     """Show every setting, its value and where that comes from."""
-    from appliance import configfile
+    try:
+        rows = context.client.invoke("config.list", {})
+    except NotRunningError:
+        from appliance import configfile
 
-    loaded = config.load(context.paths, context.environ)
-    rows = configfile.rows(loaded, context.paths, context.environ)
+        rows = configfile.rows(config.load(context.paths, context.environ), context.paths, context.environ)
     if as_json:
         context.json(rows)
     else:
@@ -168,28 +170,45 @@ def config_check(context: Context, as_json: bool) -> None:
 
 
 @settings.command("init", cls=Command)
+@json_option
 @pass_context
-def config_init(context: Context) -> None:
+def config_init(context: Context, as_json: bool) -> None:
     """Write a configuration file with every key and its meaning."""
-    from appliance import configfile
+    try:
+        done = context.client.invoke("config.init", {})
+    except NotRunningError:
+        from appliance import configfile
 
-    configfile.write_new(context.paths.config)
-    context.say(f"wrote {context.paths.config}")
+        configfile.write_new(context.paths.config)
+        done = {"file": str(context.paths.config)}
+    if as_json:
+        context.json(done)
+    else:
+        context.say(f"wrote {done['file']}")
 
 
 @settings.command("set", cls=Command)
 @click.argument("key")
 @click.argument("value")
+@json_option
 @pass_context
-def config_set(context: Context, key: str, value: str) -> None:
+def config_set(context: Context, key: str, value: str, as_json: bool) -> None:
     """Change a setting; takes effect at the next start."""
-    from appliance import configfile
-
     try:
-        context.client.invoke("config.set", {"key": key, "value": value})
+        done = context.client.invoke("config.set", {"key": key, "value": value})
     except NotRunningError:
+        from appliance import configfile
+
         configfile.change(context.paths, key, value, context.environ)
-    context.say(f"{key} = {value} in {context.paths.config}, from the next start on")
+        done = {"key": key, "value": value, "takes_effect": "at the next start"}
+    if as_json:
+        context.json(done)
+    else:
+        context.say(f"{key} = {value} in {context.paths.config}, from the next start on")
+
+
+inside_settings = Group("config", [config_show, config_init, config_set], help="Settings: show, init, set.")
+"""What of it is an action; the rest reads files, which is for whoever is at the machine."""
 
 
 def audit_verify_offline(paths: Paths, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -233,11 +252,7 @@ def audit_verify(context: Context, as_json: bool) -> None:
 @pass_context
 def doctor(context: Context, as_json: bool) -> None:
     """Check this machine: what is there, what is missing, and the exact fix."""
-    from appliance.core.doctor.runner import run_checks
-    from appliance.core.doctor.wiring import context_for
-
-    found = asyncio.run(run_checks(context_for(config.load(context.paths, context.environ), context.paths, context.environ)))
-    rows = [msgspec.to_builtins(result) for result in found]
+    rows = context.client.invoke("doctor.run", {}) if context.client.local else _examine(context)
     if as_json:
         context.json(rows)
     else:
@@ -246,10 +261,19 @@ def doctor(context: Context, as_json: bool) -> None:
         raise ApplianceError(f"{len(failed)} checks failed: {', '.join(failed)}.", "carry out the fixes above.")
 
 
+def _examine(context: Context) -> list[dict[str, Any]]:
+    from appliance.core.doctor.runner import run_checks
+    from appliance.core.doctor.wiring import context_for
+
+    found = asyncio.run(run_checks(context_for(config.load(context.paths, context.environ), context.paths, context.environ)))
+    return [msgspec.to_builtins(result) for result in found]
+
+
 @click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json_option
 @pass_context
-def completion(context: Context, shell: str) -> None:
+def completion(context: Context, shell: str, as_json: bool) -> None:
     """Print the completion script for a shell; say how to load it in the help."""
     from click.shell_completion import get_completion_class
 
@@ -257,7 +281,11 @@ def completion(context: Context, shell: str) -> None:
     if maker is None:
         raise NotFoundError(f"There is no completion for {shell}.", "use bash, zsh or fish.")
     root = click.get_current_context().find_root().command
-    context.say(maker(root, {}, "prime-spark", "_PRIME_SPARK_COMPLETE").source())
+    source = maker(root, {}, "prime-spark", "_PRIME_SPARK_COMPLETE").source()
+    if as_json:
+        context.json({"shell": shell, "script": source})
+    else:
+        context.say(source)
 
 
 def terminal_width(environ: Mapping[str, str], *, tty: bool) -> int:

@@ -10,10 +10,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
-from appliance import cli
+from appliance import cli, paths
 from appliance.core.model import Actor, Role
 from appliance.errors import NotRunningError
 from appliance.verbs.client import InsideClient, SocketClient
@@ -99,3 +100,37 @@ async def test_nobody_there_is_said(tmp_path: Path) -> None:
     stale.close()
     with pytest.raises(NotRunningError, match="No appliance"):
         await asyncio.to_thread(client.actions)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_every_verb_has_json(bench: Bench, running: bool, tmp_path: Path) -> None:  # noqa: F811
+    context = Context(
+        SocketClient(bench.appliance.paths.api_socket), bench.appliance.paths, {}, io.StringIO(), 120, colour=False
+    )
+
+    def leaves(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+        if not isinstance(command, click.Group):
+            return {path: command}
+        ctx = click.Context(command, obj=context)
+        names = {name: command.get_command(ctx, name) for name in command.list_commands(ctx)}
+        return {key: leaf for name, each in names.items() for key, leaf in leaves(each, (*path, name)).items()}
+
+    found = await asyncio.to_thread(leaves, cli.root())
+    bare = {path for path, each in found.items() if not any("--json" in param.opts for param in each.params)}
+    assert bare == {("run",), ("headless",)}
+    where = bench.appliance.paths
+    if not running:
+        where = paths.find({"PRIME_SPARK_HOME": str(tmp_path / "other")})
+    out = io.StringIO()
+    elsewhere = Context(
+        SocketClient(where.api_socket), where, {"PRIME_SPARK_HOME": str(where.data.parent)}, out, 120, colour=False
+    )
+    where.config.unlink(missing_ok=True)
+    assert await asyncio.to_thread(cli.run, ["config", "init", "--json"], elsewhere, out) == 0
+    assert msgspec.json.decode(out.getvalue()) == {"file": str(where.config)}
+    out.seek(out.truncate(0) or 0)
+    assert await asyncio.to_thread(cli.run, ["config", "set", "ssh.port", "2222", "--json"], elsewhere, out) == 0
+    assert msgspec.json.decode(out.getvalue())["key"] == "ssh.port"
+    out.seek(out.truncate(0) or 0)
+    assert await asyncio.to_thread(cli.run, ["completion", "bash", "--json"], elsewhere, out) == 0
+    assert "_PRIME_SPARK_COMPLETE" in msgspec.json.decode(out.getvalue())["script"]

@@ -122,3 +122,35 @@ async def test_help_goes_to_whoever_asked(post: Post, command: str, told: str, c
     assert (code, told in said) == (0, True), said
     here = capfd.readouterr()
     assert told not in here.out + here.err
+
+
+async def test_what_is_no_action_is_not_there(post: Post) -> None:
+    """These read and wrote files of the appliance for anybody, unaudited."""
+    before = post.appliance.paths.config.read_bytes()
+    for command, refusal in (("config init", 4), ("doctor", 4), ("config check", 2), ("completion bash", 2), ("headless", 2)):
+        assert (await post.run("vic", command))[0] == refusal, command
+    assert post.appliance.paths.config.read_bytes() == before
+    assert await post.audited("config.init") == await post.audited("doctor.run") == [("vic", "refused")]
+    post.appliance.paths.config.unlink()
+    assert (await post.run("vic", "config init"))[0] == 4
+    assert not post.appliance.paths.config.exists()
+    assert (await post.run("ada", "config init"))[0] == 0
+    assert "[ssh]" in post.appliance.paths.config.read_text()
+
+
+async def test_the_doctor_is_audited(post: Post) -> None:
+    code, said = await post.run("ada", "doctor --json")
+    found = msgspec.json.decode(said.partition("\n]")[0] + "]")
+    assert "python" in {row["check"] for row in found}
+    assert code == (1 if any(row["status"] == "failed" for row in found) else 0)
+    assert await post.audited("doctor.run") == [("ada", "ok"), ("ada", "started")]
+
+
+async def test_settings_are_told_as_they_are(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the caller says nothing about the appliance."""
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    code, said = await post.run("vic", "config show --json")
+    assert code == 0
+    rows = {row["key"]: row for row in msgspec.json.decode(said)}
+    assert (rows["log.level"]["value"], rows["log.level"]["origin"]) == ("WARNING", "environment LOG_LEVEL")
+    assert rows["ssh.port"]["value"] == 0

@@ -8,18 +8,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers.nas import Nas
-from tests.servers.postgres import PostgresServer, make_template, private_directory
-from tests.servers.redis import RedisServer
-from tests.servers.s3 import Bucket, S3Server
+if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of them
+    from tests.servers.nas import Nas
+    from tests.servers.postgres import PostgresServer
+    from tests.servers.redis import RedisServer
+    from tests.servers.s3 import Bucket, S3Server
 
 
 @pytest.fixture(scope="session")
 def postgres_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """An initialised data directory, made once for all workers, to copy."""
+    from tests.servers.postgres import make_template
+
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
     with (shared / "postgres-template.lock").open("w") as lock:
@@ -31,6 +35,8 @@ def postgres_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
 @pytest.fixture(scope="session")
 def postgres_server(postgres_template: Path) -> Iterator[PostgresServer]:
     """This worker's PostgreSQL, which a test may pause, kill and start: the next test finds it serving."""
+    from tests.servers.postgres import PostgresServer, private_directory
+
     directory = private_directory()
     try:
         with PostgresServer(directory, postgres_template) as server:
@@ -51,6 +57,8 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """This worker's S3 server, which a test may pause, kill and start: the next test finds it serving."""
+    from tests.servers.s3 import S3Server
+
     with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
@@ -67,6 +75,8 @@ def s3(s3_server: S3Server) -> Iterator[Bucket]:
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A Redis of the test's own, on a UNIX socket."""
+    from tests.servers.redis import RedisServer
+
     with tempfile.TemporaryDirectory(prefix="prime-spark-redis-") as short, RedisServer(Path(short)) as server:
         yield server
 
@@ -74,5 +84,7 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture
 def nas(tmp_path: Path) -> Iterator[Nas]:
     """A share of the test's own, mounted."""
+    from tests.servers.nas import Nas
+
     with Nas(tmp_path / "nas") as share:
         yield share

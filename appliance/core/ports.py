@@ -87,6 +87,9 @@ class Keyboard(Protocol):
     async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
         """Call `on_key` with the name of each key pressed ("s", "?", "F5", "esc") until cancelled."""
 
+    def sources(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(what is read now, what is there and cannot be read, with the reason)."""
+
 
 class StatusLed(Protocol):
     """One light."""

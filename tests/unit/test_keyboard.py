@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -236,3 +237,76 @@ def test_us_layout(name: str, shift: bool, typed: str) -> None:
 def test_codes_with_several_names() -> None:
     assert key_name(ecodes.KEY[ecodes.KEY_MUTE]) in {"MIN_INTERESTING", "MUTE"}
     assert key_name("KEY_A") == "A"
+
+
+class Asked(Pulled):
+    """A device that says whether it can be had alone."""
+
+    def __init__(self, path: str, refusal: int = 0) -> None:
+        super().__init__(path)
+        self._refusal = refusal
+        self.grabs = 0
+
+    def grab(self) -> None:
+        self.grabs += 1
+        if self._refusal:
+            raise OSError(self._refusal, os.strerror(self._refusal))
+
+
+@pytest.fixture
+def boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Asked]:
+    """Keyboards by path; the library opens these."""
+    found: dict[str, Asked] = {}
+
+    def device(path: str) -> Asked:
+        if path not in found:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return found[path]
+
+    monkeypatch.setattr("evdev.InputDevice", device)
+    monkeypatch.setattr(keyboard, "is_keyboard", lambda _: True)
+    return found
+
+
+def test_what_cannot_be_had_alone_is_not_read(boards: dict[str, Asked], tmp_path: Path) -> None:
+    """Else passwords that are typed for somebody else are read here."""
+    paths = [tmp_path / f"event{number}" for number in range(3)]
+    for path in paths:
+        path.write_text("")
+    for path, refusal in zip(paths, (0, errno.EBUSY), strict=False):
+        boards[str(path)] = Asked(str(path), refusal)
+    board = EvdevKeyboard(directory=tmp_path, seat=tmp_path / "seat")
+    assert [device.path for device in board._find()] == [str(paths[0])]
+    assert [device.grabs for device in boards.values()] == [1, 1]
+    assert [device.closed for device in boards.values()] == [False, True]
+    assert board.sources() == ((), (f"{paths[1]} (another program holds it)", f"{paths[2]} (Permission denied)"))
+
+
+async def test_whoever_is_logged_in_keeps_the_keyboards(
+    boards: dict[str, Asked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyboard, "LOOK_AGAIN", 0.01)
+    path, seat = tmp_path / "event0", tmp_path / "seat"
+    path.write_text("")
+    seat.write_text("IS_SEAT0=1\nACTIVE=c1\nACTIVE_UID=1000\n")
+    boards[str(path)] = held = Asked(str(path))
+
+    async def quiet() -> AsyncIterator[SimpleNamespace]:
+        await asyncio.Event().wait()
+        yield SimpleNamespace()
+
+    held.async_read_loop = quiet  # type: ignore[method-assign]
+
+    async def on_key(key: str) -> None:
+        raise AssertionError(key)
+
+    board = EvdevKeyboard(directory=tmp_path, seat=seat)
+    reading = asyncio.create_task(board.keys(on_key))
+    await wait_for(lambda: "somebody is logged in" in str(board.sources()[1]))
+    assert held.grabs == 0
+    seat.write_text("IS_SEAT0=1\n")
+    await wait_for(lambda: board.sources() == ((f"pulled ({path})",), ()))
+    seat.write_text("IS_SEAT0=1\nACTIVE=2\n")
+    await wait_for(lambda: held.closed and board.sources()[0] == ())
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -8,6 +8,8 @@ import gc
 import getpass
 import io
 import logging
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -36,6 +38,8 @@ STOP = 9.0
 """Seconds in which the appliance ends, all steps together."""
 UI_STOP = 1.0
 """What is left of them for the consoles' thread."""
+OWN_SCREEN = re.compile(r"/dev/(tty\d+|console)")
+"""Terminals that the kernel makes of screen and keyboard (console(4))."""
 FIRST_PAINT = 5.0
 """Seconds that services wait at most for the console's first paint."""
 
@@ -154,7 +158,7 @@ async def _go_on_headless(appliance: Appliance, settings: Settings) -> None:
     """The appliance outlives its console: keys and lines in the same terminal, until it is asked to stop."""
     logs.add_stderr(settings.log.format)
     keys = _headless_service(appliance, settings)
-    logging.getLogger("prime-spark").info("the console is closed, the appliance runs on; ? lists the keys, Ctrl-C stops it")
+    answer("the console is closed, the appliance runs on; ? lists the keys, Ctrl-C stops it")
     run = asyncio.create_task(keys.run())
     await appliance.stopping.wait()
     run.cancel()
@@ -226,7 +230,7 @@ async def _run_headless(settings: Settings, where: Paths, ring: logs.LogRing, en
     appliance.start([*_fronts(appliance, ui, sessions), _headless_service(appliance, settings)])
     keep_modules()
     gc.enable()
-    logging.getLogger("prime-spark").info("press ? for the keys")
+    answer("press ? for the keys")
     await appliance.stopping.wait()
     await _end(appliance, ui, sessions, None)
     return 0
@@ -236,7 +240,7 @@ def _headless_service(appliance: Appliance, settings: Settings) -> HeadlessServi
     from appliance.session.headless import HeadlessService, Shortcuts
 
     actor = Actor(getpass.getuser(), settings.console.console_role, "headless")
-    shortcuts = Shortcuts(appliance.dispatcher, actor, logging.getLogger("prime-spark").info)
+    shortcuts = Shortcuts(appliance.dispatcher, actor, answer)
     return HeadlessService(_keyboards(settings), shortcuts, appliance.state, _led(settings))
 
 
@@ -250,10 +254,23 @@ def _keyboards(settings: Settings) -> dict[str, Keyboard]:
     if settings.headless.serial:
         found[settings.headless.serial] = TerminalKeys(Path(settings.headless.serial))
     if settings.headless.keyboard == "auto":
-        found["USB keyboards"] = EvdevKeyboard()
+        if not on_own_screen():
+            found["USB keyboards"] = EvdevKeyboard()
     elif settings.headless.keyboard:
         found[settings.headless.keyboard] = EvdevKeyboard(Path(settings.headless.keyboard))
     return found
+
+
+def answer(text: str) -> None:
+    """Say what a key did, in the log, whatever level that keeps: somebody pressed the key and waits."""
+    keys = logging.getLogger("prime-spark.keys")
+    keys.setLevel(logging.INFO)
+    keys.info("%s", text)
+
+
+def on_own_screen() -> bool:
+    """Standard input is the machine's own screen and keyboard: keys come from there, and would come twice otherwise."""
+    return sys.stdin.isatty() and OWN_SCREEN.fullmatch(os.ttyname(sys.stdin.fileno())) is not None
 
 
 def _led(settings: Settings) -> StatusLed | None:

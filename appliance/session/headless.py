@@ -53,8 +53,8 @@ class Shortcuts:
             self._say(describe(self._dispatcher.registry))
         elif (action := by_shortcut(self._dispatcher.registry).get(key)) is not None:
             await self._carry_out(action, confirm=False)
-        elif key.isprintable() and key:
-            self._say(f"{key}: no shortcut; ? lists them")
+        elif key.isprintable() and key:  # not which: it may be a part of something secret
+            self._say("no shortcut; ? lists them")
 
     async def _confirmed(self, asked: tuple[Action, float], key: str) -> None:
         action, until = asked
@@ -97,6 +97,12 @@ class TerminalKeys:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
+        self._reading = False
+
+    def sources(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The terminal or line, while it is read."""
+        name = "this terminal" if self._path is None else str(self._path)
+        return ((name,) if self._reading else ()), ()
 
     async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
         """Read keys until cancelled or the line is hung up. Raises OSError."""
@@ -104,9 +110,11 @@ class TerminalKeys:
         raw = RawMode(descriptor) if os.isatty(descriptor) else None
         if raw is not None:
             raw.enter_cbreak()
+        self._reading = True
         try:
             await Line(descriptor).read(on_key)
         finally:
+            self._reading = False
             if raw is not None:
                 raw.leave()
             if self._path is not None:
@@ -235,11 +243,20 @@ class HeadlessService:
             self._led.close()
 
     async def health(self) -> HealthReport:
-        """Degraded where a keyboard cannot be read."""
+        """Degraded where a keyboard cannot be read, absent where there is none."""
         if self._failed:
             text = ", ".join(f"{name} ({reason})" for name, reason in self._failed.items())
             return HealthReport(Health.degraded, f"no keys from {text}", "connect it; it is looked for every few seconds.")
-        return HealthReport(Health.healthy, f"keys from {', '.join(self._keyboards) or 'nowhere'}")
+        found = [keyboard.sources() for keyboard in self._keyboards.values()]
+        reading = [name for names, _ in found for name in names]
+        denied = [name for _, names in found for name in names]
+        details = {"reading": reading, "denied": denied}
+        if reading:
+            return HealthReport(Health.healthy, f"keys from {', '.join(reading)}", details=details)
+        if denied:
+            text, hint = f"no keyboard can be read: {', '.join(denied)}", "log out there, or: sudo usermod -aG input $USER"
+            return HealthReport(Health.degraded, text, hint, details)
+        return HealthReport(Health.absent, "no keyboard is there", "connect one, or set headless.serial.", details)
 
 
 def worst(statuses: tuple[ServiceStatus, ...]) -> str:

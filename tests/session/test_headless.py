@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
+import sys
 import termios
 import tty
 from collections.abc import Awaitable, Callable
@@ -12,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from appliance import launch
+from appliance.core import logs
 from appliance.core.actions import Action, ActionRegistry, Invocation, NoParams
 from appliance.core.clock import SystemClock
 from appliance.core.dispatch import Dispatcher
@@ -21,6 +26,7 @@ from appliance.errors import ConflictError
 from appliance.session import headless
 from appliance.session.headless import HeadlessService, Line, Shortcuts, TerminalKeys, worst
 from appliance.session.keyreader import KeyReader
+from appliance.settings import Settings
 from tests.session.rig import NoAudit
 from tests.support import wait_for
 
@@ -84,7 +90,7 @@ async def test_any_other_key_is_no(desk: Desk) -> None:
     await desk.shortcuts.press("s")
     await desk.shortcuts.press("y")
     assert desk.done == []
-    assert desk.said[1:] == ["appliance.stop: not confirmed, not done", "y: no shortcut; ? lists them"]
+    assert desk.said[1:] == ["appliance.stop: not confirmed, not done", "no shortcut; ? lists them"]
 
 
 async def test_a_late_yes_is_no(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +193,9 @@ class Flaky:
         self.there = False
         self.pressed: Callable[[str], Awaitable[None]] | None = None
 
+    def sources(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (("flaky",) if self.pressed is not None else ()), ()
+
     async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
         if not self.there:
             raise FileNotFoundError(2, "No such file or directory")
@@ -245,3 +254,89 @@ def test_the_led_shows_the_worst() -> None:
     assert worst((status(Health.degraded), status(Health.healthy))) == "degraded"
     assert worst((status(Health.degraded), status(Health.unhealthy))) == "unhealthy"
     assert LiveState(SystemClock()).get(Section.services).value is None
+
+
+async def test_keys_that_mean_nothing_are_not_told(desk: Desk) -> None:
+    for key in "hunter2":
+        await desk.shortcuts.press(key)
+    assert set(desk.said) == {"no shortcut; ? lists them"}
+
+
+class Bench:
+    """A service on keyboards of which the test says what they see."""
+
+    def __init__(self, desk: Desk, *sources: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+        boards = {str(number): Told(each) for number, each in enumerate(sources)}
+        self.service = HeadlessService(boards, desk.shortcuts, LiveState(SystemClock()), None)
+
+
+class Told:
+    """A keyboard (ports.Keyboard)."""
+
+    def __init__(self, sources: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+        self._sources = sources
+
+    def sources(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return self._sources
+
+    async def keys(self, on_key: Callable[[str], Awaitable[None]]) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("sources", "health", "told"),
+    [
+        ([], Health.absent, "no keyboard is there"),
+        ([((), ())], Health.absent, "no keyboard is there"),
+        ([((), ("event3 (Permission denied)",))], Health.degraded, "event3 (Permission denied)"),
+        ([(("this terminal",), ()), ((), ("event3 (in use)",))], Health.healthy, "keys from this terminal"),
+    ],
+)
+async def test_health_says_what_is_read(desk: Desk, sources: list[Any], health: Health, told: str) -> None:
+    report = await Bench(desk, *sources).service.health()
+    assert (report.health, told in report.reason) == (health, True), report
+
+
+async def test_terminal_keys_are_a_source_only_while_they_are_read(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    keys = TerminalKeys(Path(os.ttyname(slave)))
+
+    async def on_key(key: str) -> None:
+        raise AssertionError(key)
+
+    assert keys.sources() == ((), ())
+    reading = asyncio.create_task(keys.keys(on_key))
+    await wait_for(lambda: keys.sources() == ((os.ttyname(slave),), ()))
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert keys.sources() == ((), ())
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "boards"),
+    [("/dev/tty1", True, {"this terminal"}), ("/dev/console", True, {"this terminal"}),
+     ("/dev/pts/3", False, {"this terminal", "USB keyboards"}), ("/dev/ttyS0", False, {"this terminal", "USB keyboards"})],
+)  # fmt: skip
+def test_a_key_of_the_machines_own_keyboard_comes_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, own: bool, boards: set[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_RDONLY))))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(os, "ttyname", lambda _: name)
+    assert launch.on_own_screen() is own
+    assert set(launch._keyboards(Settings())) == boards
+
+
+def test_keys_are_answered_at_any_level_of_the_log(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    before, handlers = root.level, list(root.handlers)
+    ring = logs.configure("WARNING", "text", None, stderr=False)
+    try:
+        logging.getLogger("appliance.anything").info("not kept")
+        launch.answer("appliance.stop: stopping")
+        assert [line.message for line in ring.lines()] == ["appliance.stop: stopping"]
+    finally:
+        root.setLevel(before)
+        root.handlers[:] = handlers

@@ -27,6 +27,8 @@ from appliance.errors import AuditChainError
 GENESIS = "0" * 64
 BROKEN = "broken"
 """What stands in place of a seal after it was found not to fit."""
+ARGS, DETAIL, NAME = 2048, 500, 128
+"""Most bytes of a row's arguments; most characters of its detail, and of each of its names. More is cut, and says so."""
 COLUMNS = "seq, time, actor, role, via, origin, action, args, outcome, detail, hash"
 KEEP = 200_000
 """Rows kept; older ones are pruned a hundredth at a time, and the chain is anchored where they ended."""
@@ -71,8 +73,8 @@ class AuditLog:
             StoreError: The row is not stored; the caller must not go on.
         """
         values = (
-            self._clock.wall(), actor.name, actor.role.name, actor.via, actor.origin,
-            action, canonical(args), outcome, detail,
+            self._clock.wall(), cut(actor.name, NAME), actor.role.name, actor.via, cut(actor.origin, NAME),
+            cut(action, NAME), bounded(args), outcome, cut(detail, DETAIL),
         )  # fmt: skip
         self._mark.advance(await self._store.write(lambda connection: self._append(connection, values)))
 
@@ -175,9 +177,27 @@ def _rows(connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     yield from connection.execute(f"SELECT {COLUMNS} FROM audit ORDER BY seq")  # noqa: S608
 
 
-def canonical(args: dict[str, Any]) -> str:
+def canonical(args: Any) -> str:
     """JSON with sorted keys and no spaces: the same bytes for the same arguments."""
     return json.dumps(args, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def bounded(args: dict[str, Any]) -> str:
+    """The arguments in canonical form; too long ones are cut value by value, with the hash of the whole beside them."""
+    text = canonical(args)
+    if len(text) <= ARGS:
+        return text
+    whole = f"{len(text)} bytes, SHA-256 {hashlib.sha256(text.encode()).hexdigest()}"
+    share = max(16, ARGS // (2 * len(args)))
+    short = {cut(name, NAME): value if len(canonical(value)) <= share else cut(canonical(value), share)
+             for name, value in args.items()}  # fmt: skip
+    text = canonical({**short, "(cut)": whole})
+    return text if len(text) <= ARGS else canonical({"(cut)": whole})
+
+
+def cut(text: str, length: int) -> str:
+    """The text, or its beginning and how long it was."""
+    return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
 
 
 def row_hash(key: bytes, before: str, values: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from appliance.core.actions import Action, ActionRegistry, Invocation, Params
 from appliance.core.events import new_id
 from appliance.core.model import Actor
+from appliance.core.refusals import Refusals
 from appliance.errors import (
     ActionError,
     ActionTimeoutError,
@@ -59,6 +60,7 @@ class Dispatcher:
         self._audit = audit
         self._audit_deadline = audit_deadline
         self._closed = closed
+        self._refusals = Refusals(self._refused)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def invoke(self, name: str, args: dict[str, Any], actor: Actor, *, confirm: bool = False) -> Any:
@@ -85,7 +87,8 @@ class Dispatcher:
         except ConfirmationRequiredError:
             raise
         except ActionError as error:
-            await self._told(action, self._record(actor, name, {}, "refused", error.message))
+            if not action.query:
+                await self._refusals.note(actor, name, error.message)
             raise
         if action.query:
             return await self._handle(action, params, actor)
@@ -95,13 +98,17 @@ class Dispatcher:
         return await asyncio.shield(task)
 
     async def drain(self, deadline: float) -> None:
-        """Wait half of `deadline` seconds for running actions, then cancel what is left and wait the other half."""
+        """Wait half of `deadline` seconds for running actions, then cancel what is left and have the audit written."""
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=deadline / 2)
             for task in late:
                 task.cancel()
             if late:  # each writes how it ended
-                await asyncio.wait(late, timeout=deadline / 2)
+                await asyncio.wait(late, timeout=deadline / 4)
+        await self._refusals.close(deadline / 4)
+
+    async def _refused(self, actor: Actor, action: str, detail: str) -> None:
+        await self._told(action, self._record(actor, action, {}, "refused", detail))
 
     def _admit(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Params:
         if actor.role < action.role:
@@ -123,15 +130,15 @@ class Dispatcher:
         try:
             result = await self._handle(action, params, actor)
         except asyncio.CancelledError:
-            await self._told(action, row("failed", f"the appliance stopped; {UNKNOWN}"))
+            await self._told(action.name, row("failed", f"the appliance stopped; {UNKNOWN}"))
             raise
         except ActionTimeoutError as error:
-            await self._told(action, row("timeout", error.message))
+            await self._told(action.name, row("timeout", error.message))
             raise
         except ApplianceError as error:
-            await self._told(action, row("failed", error.message))
+            await self._told(action.name, row("failed", error.message))
             raise
-        if unaudited := await self._told(action, row("ok", "")):
+        if unaudited := await self._told(action.name, row("ok", "")):
             raise ActionError(
                 f"{action.name} was done, but its end is not in the audit: {unaudited.message}",
                 "do not repeat it; look at the service store.",
@@ -147,12 +154,12 @@ class Dispatcher:
             reason = f"The audit took no row within {self._audit_deadline:g} s."
             raise StoreError(reason, "look at the service store: its disk may hang.") from error
 
-    async def _told(self, action: Action, row: Awaitable[None]) -> StoreError | None:
+    async def _told(self, action: str, row: Awaitable[None]) -> StoreError | None:
         """Write the closing row; where that fails, what the action came to goes before it."""
         try:
             await row
         except StoreError as error:
-            log.error("the end of %s is not in the audit: %s", action.name, error.message)
+            log.error("the end of %s is not in the audit: %s", action, error.message)
             return error
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -185,15 +186,16 @@ async def test_many_at_once_make_one_chain(store: Store) -> None:
     assert (verdict.intact, verdict.rows) == (True, 200)
 
 
+SHORT = st.text(max_size=8)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | SHORT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SHORT, inner, max_size=4),
+    max_leaves=6,
 )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.text(max_size=10), JSON, max_size=5), st.text(max_size=50))
+@given(st.dictionaries(st.text(max_size=10), JSON, max_size=3), st.text(max_size=50))
 async def test_any_arguments_come_back_as_they_went(tmp_path: Path, args: dict[str, Any], detail: str) -> None:
     store = Store(tmp_path / "state.sqlite")
     store.open()
@@ -205,6 +207,25 @@ async def test_any_arguments_come_back_as_they_went(tmp_path: Path, args: dict[s
         assert (await audit.verify()).intact
     finally:
         await asyncio.to_thread(store.close)
+
+
+async def test_a_row_is_bounded_and_says_what_was_cut(store: Store) -> None:
+    audit = AuditLog(store, KEY, ManualClock())
+    long = {"paths": [f"/pictures/{index}.jpg" for index in range(5000)], "threshold": 0.5}
+    many = {f"name {index}": "x" * 50 for index in range(500)}
+    for args in (long, many):
+        await audit.record(Actor("a" * 9999, Role.admin, "ssh", "o" * 9999), "thing.do", args, "failed", "why " * 9999)
+    size = await store.read(
+        lambda c: c.execute("SELECT max(length(actor) + length(origin) + length(args) + length(detail)) FROM audit").fetchone()
+    )
+    assert size[0] < 4096
+    last, first = await audit.entries(2)
+    assert first.args["threshold"] == 0.5
+    assert first.args["paths"].startswith('["/pictures/0.jpg",')
+    assert hashlib.sha256(canonical(long).encode()).hexdigest() in first.args["(cut)"]
+    assert hashlib.sha256(canonical(many).encode()).hexdigest() in last.args["(cut)"]
+    assert "(39996 characters)" in last.detail
+    assert (await audit.verify()).intact
 
 
 def test_the_order_of_arguments_does_not_matter() -> None:

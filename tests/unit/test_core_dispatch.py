@@ -21,6 +21,7 @@ from appliance.core.catalog import people
 from appliance.core.dispatch import Dispatcher
 from appliance.core.logs import LogRing
 from appliance.core.model import Actor, Role
+from appliance.core.refusals import Refusals
 from appliance.core.store import Store
 from appliance.errors import (
     ActionError,
@@ -356,6 +357,48 @@ async def test_all_steps_of_the_end_share_one_deadline(tmp_path: Path) -> None:
     await asyncio.gather(acting, appliance.jobs.wait(job.job_id), return_exceptions=True)
     await asyncio.to_thread(appliance.store.close)
     assert 0 < left.seconds[0] <= 0.2
+
+
+async def test_refusals_cannot_flush_the_history(bench: Bench) -> None:
+    """The first few have rows of their own, the rest are counted; another actor's are not mixed with them."""
+    for index in range(40):
+        with pytest.raises(NotAuthorizedError):
+            await bench.do("user.add" if index % 2 else "user.remove", VIEWER, name="eve")
+    with pytest.raises(NotAuthorizedError):
+        await bench.do("user.add", Actor("bob", Role.operator, "socket"), name="eve")
+    rows = await bench.audit.entries()
+    assert [row.actor for row in reversed(rows)] == ["vic"] * 5 + ["bob"]
+    await bench.dispatcher.drain(5)
+    rows = await bench.audit.entries()
+    assert len(rows) == 7
+    assert (rows[0].actor, rows[0].origin, rows[0].outcome) == ("vic", VIEWER.origin, "refused")
+    assert rows[0].detail.startswith("35 more refusals within 600 s; the last one: user.add needs the role admin")
+
+
+async def test_counted_refusals_are_written_when_their_time_is_over() -> None:
+    rows: list[str] = []
+
+    async def write(_: Actor, action: str, detail: str) -> None:
+        rows.append(f"{action}: {detail}")
+
+    refusals = Refusals(write, 0.05)
+    for index in range(7):
+        await refusals.note(VIEWER, "a.b", f"no {index}")
+    await wait_for(lambda: len(rows) == 6)
+    assert rows[5] == "a.b: 2 more refusals within 0.05 s; the last one: no 6"
+    await refusals.note(VIEWER, "a.b", "again")
+    await refusals.close(5)
+    assert rows[6:] == ["a.b: again"]
+
+
+async def test_a_refused_query_leaves_no_row(bench: Bench) -> None:
+    async def look(_: Any, __: Any) -> None:
+        return None
+
+    bench.registry.add(Action("a.look", "L", look, query=True, role=Role.admin))
+    with pytest.raises(NotAuthorizedError):
+        await bench.do("a.look", VIEWER)
+    assert await bench.outcomes() == []
 
 
 async def test_an_unknown_action_names_the_nearest(bench: Bench) -> None:

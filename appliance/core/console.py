@@ -6,6 +6,7 @@ A console lives on the UI loop; actions run on the core loop. Both sides meet he
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,9 @@ from appliance.core.logs import LogRing
 from appliance.core.model import Actor
 from appliance.core.presence import Presence
 from appliance.core.state import LiveState, Section, Snapshot, Watch
+
+TOUCH = 10.0
+"""Seconds between two signs of life of one console."""
 
 
 class Console:
@@ -48,6 +52,7 @@ class Console:
         self._presence = presence
         self._core = core
         self._watches: list[Watch] = []
+        self._touched = -TOUCH
 
     def get(self, section: Section) -> Snapshot:
         """One section of the live state, as it is now."""
@@ -83,6 +88,14 @@ class Console:
         self._core.call_soon_threadsafe(
             lambda: self._presence.change(self.session_id, screen=screen, columns=columns, rows=rows)
         )
+
+    def touch(self) -> None:
+        """Tell the others that somebody is at this console; at most every `TOUCH` seconds."""
+        now = time.monotonic()
+        if now - self._touched >= TOUCH:
+            self._touched = now
+            at = time.time()
+            self._core.call_soon_threadsafe(lambda: self._presence.change(self.session_id, active=at))
 
     def close(self) -> None:
         """Drop all watches; more than once is fine."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Event, InputEvent
 
 from appliance.core.console import Console
 from appliance.core.model import Role
@@ -38,6 +39,7 @@ class SparkApp(App[str]):
         *(Binding(key, f"app.show('{page}')", title, show=False) for key, page, title in TABS),
         Binding("question_mark,f1", "app.help", "Help", show=False),
         Binding("colon,f2,ctrl+p", "app.palette", "Commands", show=False),
+        Binding("w,f9", "app.people", "Who is connected", show=False),
         Binding("q,f10", "app.leave", "Quit", show=False),
         Binding("right_square_bracket,right", "app.step(1)", "Next page", show=False),
         Binding("left_square_bracket,left", "app.step(-1)", "Page before", show=False),
@@ -98,6 +100,16 @@ class SparkApp(App[str]):
     def action_palette(self) -> None:
         """Offer every action."""
         self.flows.start(self.flows.palette(), "palette")
+
+    def action_people(self) -> None:
+        """Show who else is connected."""
+        self.flows.start(self.flows.people(), "people")
+
+    async def on_event(self, event: Event) -> None:
+        """Somebody at the keys is a sign of life to the other consoles."""
+        if isinstance(event, InputEvent):
+            self.spark.touch()
+        await super().on_event(event)
 
     def action_leave(self) -> None:
         """Close this console."""

@@ -10,6 +10,7 @@ from textual import events
 from appliance.core.console import Console
 from appliance.core.model import AlertState, Health
 from appliance.core.state import Section
+from appliance.screens.people import company
 from appliance.screens.themes import Role
 from appliance.screens.widgets.lines import Line, LineView, Piece, width_of
 
@@ -50,13 +51,13 @@ class Header(LineView):
             *self._health(),
             *self._alerts(),
         ]
+        me, now = f"{actor.name} {actor.role.name}", time.strftime("%H:%M:%S")
         here = f"{len(sessions)} console{'s' if len(sessions) != 1 else ''}"
-        who = f"{actor.name} {actor.role.name}  {here}  {time.strftime('%H:%M:%S')} "
-        room = self.size.width - width_of(tuple(left)) - len(who)
-        if room < 1:
-            who, room = time.strftime("%H:%M ", time.localtime()), 0
-            room = max(0, self.size.width - width_of(tuple(left)) - len(who))
-        return (*left, (" " * room, "bar"), (who, "bar"))
+        names = company(sessions, self.spark.session_id) or here
+        forms = (f"{me}  {names}  {now} ", f"{me}  {here}  {now} ", f"{here}  {now[:5]} ", f"{now[:5]} ")
+        room = self.size.width - width_of(tuple(left))
+        who = next((form for form in forms if width_of(((form, "bar"),)) < room), forms[-1])
+        return (*left, (" " * max(0, room - width_of(((who, "bar"),))), "bar"), (who, "bar"))
 
     def _health(self) -> list[Piece]:
         statuses = self.spark.get(Section.services).value or ()

@@ -15,6 +15,7 @@ from appliance.errors import ApplianceError, ConfirmationRequiredError
 from appliance.screens.chrome import TABS
 from appliance.screens.dialogs import Choice, Fields, Palette, Reader
 from appliance.screens.page import COMMON
+from appliance.screens.people import People
 from appliance.screens.themes import Role
 from appliance.screens.widgets.lines import Line
 
@@ -107,7 +108,13 @@ class Flows:
         pages = [key_line(key, title) for key, _, title in TABS]
         common = [
             key_line(key, text)
-            for key, text in (*COMMON, ("[ ]", "Page before, next page"), ("Esc", "Leave a dialog"), ("Ctrl-L", "Paint anew"))
+            for key, text in (
+                *COMMON,
+                ("w", "Who is connected"),
+                ("[ ]", "Page before, next page"),
+                ("Esc", "Leave a dialog"),
+                ("Ctrl-L", "Paint anew"),
+            )
         ]
         moves = [
             key_line("arrows", "Move in a table; PgUp, PgDn, Home, End too"),
@@ -129,6 +136,10 @@ class Flows:
             (("Every screen has a text twin: prime-spark status, services, alert list, job list, log list, …", "muted"),),
         ]
         await self.read("Help", [*lines, *note])
+
+    async def people(self) -> None:
+        """Who else is connected."""
+        await self._app.push_screen_wait(People(self._app.spark))
 
     async def leave(self) -> None:
         """Close this console; where it started the appliance, ask what becomes of that."""

@@ -23,7 +23,7 @@ STYLES = {
     "failed": "red",
     "firing": "red",
 }
-TIMES = {"time", "since", "created", "started", "ended", "checked", "updated", "resolved_at", "silenced_until"}
+TIMES = {"time", "since", "created", "started", "ended", "checked", "updated", "resolved_at", "silenced_until", "active"}
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
@@ -34,7 +34,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "audit.list": ("seq", "time", "actor", "via", "action", "outcome", "detail", "args"),
     "user.list": ("name", "role", "has_password", "keys", "created"),
     "device.list": ("kind", "name", "health", "reason", "next_step"),
-    "session.list": ("session_id", "user", "role", "via", "origin", "screen", "columns", "rows", "since"),
+    "session.list": ("session_id", "user", "role", "via", "origin", "screen", "columns", "rows", "since", "active"),
     "log.list": ("time", "level", "logger", "message"),
     "config.list": ("key", "value", "default", "origin", "env"),
     "inference.results": ("time", "source", "model", "backend", "inference_time_ms", "total_time_ms", "boxes"),

@@ -44,6 +44,10 @@ class Section(StrEnum):
     """InferenceStats"""
     results = "results"
     """tuple[InferenceResult, …], newest first"""
+    memory = "memory"
+    """memory.model.MemoryStatus"""
+    sync = "sync"
+    """tuple[memory.sync.SyncRun, …]: the newest of each tier"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

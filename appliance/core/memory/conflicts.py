@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Settler:
         """Decide between two versions; False where the operator has to, or this side changed meanwhile."""
         self.detected += 1
         base = await self._ledger.base(row.entry)
-        decision = decide(self._strategies.of(row.meta.namespace), base, mine, theirs, self._parts.clock.wall())
+        strategy, now = self._strategies.of(row.meta.namespace), self._parts.clock.wall()
+        decision = await asyncio.to_thread(decide, strategy, base, mine, theirs, now)
         log.info(
             "conflict of %s:%s with %s: %s (%s)",
             row.meta.namespace,
@@ -167,7 +169,8 @@ class Settler:
         if choice == "both":
             await self._writer.keep([self._beside(conflict.theirs)], None)
         elif choice == "merged":
-            merged = merge.merge_records(await self._ledger.base(row.entry), mine, conflict.theirs)
+            base = await self._ledger.base(row.entry)
+            merged = await asyncio.to_thread(merge.merge_records, base, mine, conflict.theirs)
             if merged.value is None:
                 raise InvalidArgumentsError(
                     f"There is no clean merge: {merged.why or ', '.join(merged.clashes)}.", "edit the value."

@@ -96,7 +96,8 @@ class Deliverer:
             for namespace, key, version in purges:
                 await self.replica.purge(namespace, key, version)
                 await self._ledger.purged(name, namespace, key, version)
-            for debt in order(debts, self._parts.clock.wall())[: self._batch]:
+            urgent = order(debts, self._parts.clock.wall())[: self._batch]
+            for debt in dict.fromkeys([*debts[:1], *urgent]):  # the oldest goes with each batch: nothing waits for ever
                 await self._guarded(debt)
             return True
 

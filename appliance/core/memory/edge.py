@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -258,6 +258,19 @@ class EdgeStore:
         await self.store.write(work)
         if row.place == "file":
             await asyncio.to_thread(self._remove_files, [rows.file_name(row.meta)])
+
+    async def drop_tombstone(self, row: Row) -> None:
+        """Forget that a key was deleted: every tier knows by now."""
+        sql = "DELETE FROM entries WHERE entry = ? AND version = ? AND deleted = 1"
+        await self.store.write(lambda connection: connection.execute(sql, (row.entry, row.meta.version)))
+
+    async def used(self, reads: Mapping[int, int]) -> None:
+        """Write down that entries were read, and how often."""
+        if reads:
+            now = self._clock.wall()
+            values = [(count, now, entry) for entry, count in reads.items()]
+            sql = "UPDATE entries SET hits = hits + ?, used = ? WHERE entry = ?"
+            await self.store.write(lambda connection: connection.executemany(sql, values))
 
     async def totals(self) -> Totals:
         """Kept by triggers, so they are right after any crash."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from appliance.core.memory import rows
@@ -53,39 +55,45 @@ class Evictor:
         self._edge = edge
         self.room = room
         self.totals = Totals(0, 0, 0)
-        self._added = 0
+        self._reserved = 0
         self._one = asyncio.Lock()
 
     async def refresh(self) -> Totals:
         """Read how much there is. Raises StoreError."""
         self.totals = await self._edge.totals()
-        self._added = 0
         return self.totals
 
     def fits(self, size: int) -> bool:
         """Whether there is room without anything having to go."""
-        return self.totals.stored + self._added + size <= self.room.high * self.room.limit
+        return self.totals.stored + self._reserved + size <= self.room.high * self.room.limit
 
-    async def make_room(self, size: int) -> None:
-        """Evict until so many bytes fit.
+    @contextlib.asynccontextmanager
+    async def room_for(self, size: int) -> AsyncIterator[None]:
+        """Hold room for so many bytes while they are written; evicts where there is none.
 
         Raises:
             TierFullError: What is there may not go: it is pinned, or no other tier holds it.
         """
-        if self.fits(size):
-            self._added += size
-            return
-        async with self._one:
-            await self.refresh()
-            if not self.fits(size):
-                await self._evict(int(self.room.low * self.room.limit) - size)
-            if self.totals.stored + size > self.room.limit:
-                raise TierFullError(
-                    f"The memory's {self.room.limit // 1048576} MiB on the local disk are full, and nothing in them may go: "
-                    "no lower tier holds it.",
-                    "delete keys, raise memory.disk_max_mib, or configure a NAS or cloud tier.",
-                )
-            self._added += size
+        if not self.fits(size):
+            async with self._one:
+                await self._make_room(size)
+        self._reserved += size
+        try:
+            yield
+            self.totals = self.totals._replace(stored=self.totals.stored + size)  # until the next look: rather too much
+        finally:
+            self._reserved -= size
+
+    async def _make_room(self, size: int) -> None:
+        await self.refresh()
+        if not self.fits(size):
+            await self._evict(int(self.room.low * self.room.limit) - size - self._reserved)
+        if self.totals.stored + self._reserved + size > self.room.limit:
+            raise TierFullError(
+                f"The memory's {self.room.limit // 1048576} MiB on the local disk are full, and nothing in them may go: "
+                "no lower tier holds it.",
+                "delete keys, raise memory.disk_max_mib, or configure a NAS or cloud tier.",
+            )
 
     async def _evict(self, target: int) -> None:
         """Until no more than `target` bytes are there, or nothing may go."""

@@ -17,7 +17,14 @@ from appliance.core.memory.reading import Looked, Reader
 from appliance.core.memory.stats import TierStats
 from appliance.core.memory.values import frame_many, pack, split, unframe, value_of
 from appliance.core.memory.writing import Writer
-from appliance.errors import ConflictError, InvalidArgumentsError, MemoryTierError, NotFoundError, TierUnavailableError
+from appliance.errors import (
+    ConflictError,
+    InvalidArgumentsError,
+    MemoryTierError,
+    NotFoundError,
+    TierAbsentError,
+    TierUnavailableError,
+)
 
 MISSING: Any = object()
 """Told apart from a stored null."""
@@ -140,7 +147,10 @@ class Memory:
             await self._writer.remember(shared, dict(zip(values, framed, strict=True)), ttl)
             return
         packed = [(key, *pack(value, self._limits.value)) for key, value in values.items()]
-        await self._writer.keep([Record(self._writer.meta(shared, key, kind, data), data) for key, kind, data in packed], ttl)
+        records = [Record(self._writer.meta(shared, key, kind, data), data) for key, kind, data in packed]
+        if durability is Durability.cloud:
+            self._need_cloud(records)
+        await self._writer.keep(records, ttl)
         if durability is Durability.cloud:
             for key in values:
                 await self._to_cloud(namespace, key)
@@ -154,6 +164,12 @@ class Memory:
             raise InvalidArgumentsError("Those are no tags.", "give at most 32, each of 1 to 64 printable characters.")
         now = self._parts.clock.wall()
         return Shared(namespace, wanted, now, None if ttl is None else now + ttl)
+
+    def _need_cloud(self, records: Sequence[Record]) -> None:
+        if not all(self._parts.replicas.cloud_home(record.meta) for record in records):
+            raise TierAbsentError(
+                "No cloud tier takes this value; nothing is kept.", "configure memory.s3 or memory.documents, or ask for edge."
+            )
 
     async def _to_cloud(self, namespace: str, key: str) -> None:
         try:
@@ -180,7 +196,10 @@ class Memory:
         shared = self._shared(namespace, None, ())
         row = await self._parts.edge.row(namespace, key)
         kind = row.meta.kind if row is not None else Kind.bytes
-        await self._writer.keep([Record(self._writer.meta(shared, key, kind, b"", deleted=True), b"")], None)
+        record = Record(self._writer.meta(shared, key, kind, b"", deleted=True), b"")
+        if durability is Durability.cloud:
+            self._need_cloud([record])
+        await self._writer.keep([record], None)
         if durability is Durability.cloud:
             await self._to_cloud(namespace, key)
         return existed

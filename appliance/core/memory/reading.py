@@ -51,8 +51,7 @@ class Reader:
         self.fetches = 0
         self.coalesced = 0
         self.corrupt = 0
-        self.touched: dict[int, int] = {}
-        """Entry → reads since they were written down last."""
+        self._touched: dict[int, int] = {}
 
     async def find(self, namespace: str, key: str) -> Looked:
         """A key's newest version.
@@ -80,6 +79,11 @@ class Reader:
             del self._flights[name]
         if not done.cancelled():
             done.exception()  # whoever waits gets it; if nobody does any more, nothing is lost
+
+    def take_touched(self) -> dict[int, int]:
+        """Entry → reads since the last call."""
+        touched, self._touched = self._touched, {}
+        return touched
 
     def busy(self) -> bool:
         """Whether a look-up is under way."""
@@ -146,7 +150,7 @@ class Reader:
             self.stats.misses += 1
             return (None, None) if found is None else found
         self.stats.hits += 1
-        self.touched[found[0].entry] = self.touched.get(found[0].entry, 0) + 1
+        self._touched[found[0].entry] = self._touched.get(found[0].entry, 0) + 1
         return found
 
     async def _elsewhere(self, row: Row) -> Looked:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from appliance.core.events import new_id
 from appliance.core.memory import codec
@@ -30,7 +31,7 @@ class Writer:
     Args:
         parts: The tiers.
         reader: Told of writes.
-        make_room: Evicts until so many bytes fit. Raises TierFullError.
+        room: Holds so many bytes of the local disk free while they are written. Raises TierFullError.
         owed: Called when a tier is owed something.
     """
 
@@ -38,8 +39,7 @@ class Writer:
         self,
         parts: Parts,
         reader: Reader,
-        behind: Behind,
-        make_room: Callable[[int], Awaitable[None]],
+        room: Callable[[int], AbstractAsyncContextManager[None]],
         owed: Callable[[], None],
     ) -> None:
         self._front = parts.front
@@ -52,7 +52,7 @@ class Writer:
         self._device = parts.device_id
         self._reader = reader
         self._behind = parts.behind
-        self._make_room = make_room
+        self._room = room
         self._owed = owed
 
     def meta(self, shared: Shared, key: str, kind: Kind, value: bytes, *, deleted: bool = False) -> Meta:
@@ -81,9 +81,8 @@ class Writer:
         Raises:
             DiskFullError, TierFullError, StoreError: Nothing of it is kept.
         """
-        await self._make_room(sum(record.meta.size for record in records))
         names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
-        async with self._stripes.writing(names):
+        async with self._room(sum(record.meta.size for record in records)), self._stripes.writing(names):
             await self._to_disk(records)
             for name in names:
                 self._behind.drop(name)
@@ -129,8 +128,8 @@ class Writer:
             for name, (framed, shared) in taken.items():
                 kind, value = split(framed)
                 records.append(Record(self.meta(shared, name[len(shared.namespace) + 1 :], kind, value), value))
-            await self._make_room(sum(record.meta.size for record in records))
-            await self._to_disk(records)
+            async with self._room(sum(record.meta.size for record in records)):
+                await self._to_disk(records)
             for name, held in taken.items():
                 if self._behind.waiting.get(name) is held:
                     self._behind.drop(name)
@@ -156,8 +155,7 @@ class Writer:
         """Take over what another appliance wrote; False where this one has written meanwhile."""
         meta = record.meta
         name = f"{meta.namespace}:{meta.key}"
-        await self._make_room(meta.size)
-        async with self._stripes.writing([name]):
+        async with self._room(meta.size), self._stripes.writing([name]):
             if name in self._behind.waiting:
                 return False
             homes = tuple(home for home in self._replicas.homes(meta) if home != tier)

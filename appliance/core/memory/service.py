@@ -1,0 +1,240 @@
+"""The memory as a service: opens the tiers, keeps watch over them, and shows how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from appliance.core.memory.machinery import Machinery
+from appliance.core.memory.model import MemoryStatus, TierStatus
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.stats import TierStats
+from appliance.core.memory.sync import TOMBSTONES_KEPT
+from appliance.core.memory.tier import Replica, Usage
+from appliance.core.model import Health, HealthReport
+from appliance.core.state import LiveState, Section
+from appliance.errors import ApplianceError, MemoryTierError, StoreError
+
+log = logging.getLogger(__name__)
+
+PROBE = 1.0
+"""Seconds between two looks at every tier."""
+SWEEP = 15.0
+"""Seconds between two sweeps of what has expired."""
+COUNT = 300.0
+"""Seconds between two counts of what the lower tiers hold."""
+ANSWER = 3.0
+"""Seconds that a probe may take."""
+WORST = {Health.healthy: 0, Health.absent: 1, Health.degraded: 2, Health.unhealthy: 3}
+
+
+class MemoryService:
+    """Runs everything behind the memory (implements ports.Service).
+
+    Args:
+        parts: The tiers.
+        machinery: What works on them.
+        state: Shown there.
+        depends: Services that must run before.
+    """
+
+    name = "memory"
+    summary = "Keeps values in Redis, on the local disk, on the NAS and in the cloud"
+
+    def __init__(self, parts: Parts, machinery: Machinery, state: LiveState, depends: tuple[str, ...] = ()) -> None:
+        self.parts = parts
+        self.depends = depends
+        self.memory = machinery.memory
+        self.settler = machinery.settler
+        self.synchroniser = machinery.synchroniser
+        self._reader = machinery.reader
+        self._writer = machinery.writer
+        self._evictor = machinery.evictor
+        self._deliverers = machinery.deliverers
+        self._state = state
+        self._opened: set[str] = set()
+        self._usage: dict[str, Usage | None] = {}
+        self._disk_error: StoreError | None = None
+        self._conflicts = 0
+
+    async def start(self) -> None:
+        """Open the local disk; the other tiers open when they answer. Raises StoreError."""
+        await self.parts.edge.open()
+        await self._evictor.refresh()
+        await self.parts.front.open()
+        self._disk_error = None
+        self._opened.clear()
+        await self.show()
+
+    async def run(self) -> None:
+        """Watch, deliver and sweep until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._writer.run_behind(), name="memory write-behind")
+            group.create_task(self._every(PROBE, self.show), name="memory front")
+            group.create_task(self._every(SWEEP, self.sweep), name="memory sweep")
+            for name, replica in self.parts.replicas.tiers.items():
+                group.create_task(self._watch(replica), name=f"memory watch {name}")
+                group.create_task(self._every(COUNT, functools.partial(self._count, replica)), name=f"memory count {name}")
+                group.create_task(self._deliverers[name].run(), name=f"memory deliver {name}")
+            group.create_task(self._synchronise(), name="memory sync")
+
+    async def _synchronise(self) -> None:
+        """From the first answers of the shared tiers on."""
+        if any(tier.shared for tier in self.parts.replicas.tiers.values()):
+            await asyncio.sleep(PROBE)
+            await self.synchroniser.run()
+
+    async def stop(self) -> None:
+        """Bring what only tier 1 has to the disk, and close everything."""
+        try:
+            async with asyncio.timeout(3.0):
+                await self.memory.flush()
+        except (ApplianceError, TimeoutError) as error:
+            log.error("%d values that were kept in tier 1 alone are lost: %s", len(self.parts.behind.waiting), error)
+        for replica in self.parts.replicas.tiers.values():
+            await replica.close()
+        await self.parts.front.close()
+        await self.parts.edge.close()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            with self._disk_watched():
+                await work()
+            await asyncio.sleep(seconds)
+
+    @contextlib.contextmanager
+    def _disk_watched(self) -> Iterator[None]:
+        """A failing disk is health, not the end of the watch."""
+        try:
+            yield
+            self._disk_error = None
+        except StoreError as error:
+            if self._disk_error is None:
+                log.error("the memory's disk fails: %s", error.message)
+            self._disk_error = error
+
+    async def _watch(self, replica: Replica) -> None:
+        """Probe a tier, open it when it first answers, and wake its deliverer when it is back."""
+        replicas, name = self.parts.replicas, replica.name
+        while True:
+            answered = replicas.answers(name)
+            replicas.reports[name] = await self._probed(replica)
+            if replicas.answers(name) and not answered:
+                log.info("%s is there", name)
+                self.parts.absent.clear()
+                self._deliverers[name].wake()
+            await asyncio.sleep(PROBE)
+
+    async def _probed(self, replica: Replica) -> HealthReport:
+        try:
+            async with asyncio.timeout(ANSWER):
+                if replica.name not in self._opened:
+                    await replica.open()
+                    self._opened.add(replica.name)
+                    await self._seed(replica)
+                return await replica.health()
+        except TimeoutError:
+            return HealthReport(Health.unhealthy, f"no answer within {ANSWER:g} s", "check the network and the server.")
+        except MemoryTierError as error:
+            absent = error.code == "tier_absent"
+            return HealthReport(Health.absent if absent else Health.unhealthy, error.message, error.next_step)
+        except StoreError as error:
+            return HealthReport(Health.unhealthy, error.message, error.next_step)
+
+    async def _seed(self, replica: Replica) -> None:
+        owed = await self.parts.ledger.seed(replica.name, self.parts.replicas.kinds(replica))
+        if owed:
+            log.info("%s gets %d values that it has never had", replica.name, owed)
+
+    async def _count(self, replica: Replica) -> None:
+        with contextlib.suppress(MemoryTierError):  # its probe tells why
+            self._usage[replica.name] = await replica.usage() if self.parts.replicas.answers(replica.name) else None
+
+    async def sweep(self) -> None:
+        """Remove what has expired, write down what was used, keep the disk below its limit. Raises StoreError."""
+        now = self.parts.clock.wall()
+        while expired := await self.parts.ledger.expired(now, 500):
+            for row in expired:
+                await self.parts.edge.forget(row)
+        await self.parts.edge.used(self._reader.take_touched())
+        await self._evictor.refresh()
+        for row in await self.parts.ledger.old_tombstones(now - TOMBSTONES_KEPT, 500):
+            await self.parts.edge.drop_tombstone(row)
+
+    async def health(self) -> HealthReport:
+        """As bad as its worst tier; an absent one is told."""
+        if self._disk_error is not None:
+            return HealthReport(Health.unhealthy, self._disk_error.message, self._disk_error.next_step)
+        tiers = await self._tiers()
+        worst = max(tiers, key=lambda tier: WORST[tier.health])
+        owed = sum(tier.owed for tier in tiers)
+        told = ", ".join(f"{tier.name} {tier.health.value}" for tier in tiers)
+        health = Health.degraded if worst.health in {Health.degraded, Health.unhealthy} else Health.healthy
+        if health is Health.healthy:
+            return HealthReport(health, told, details={"owed": owed})
+        return HealthReport(health, f"{worst.name}: {worst.reason} ({told}; {owed} owed)", worst.next_step, {"owed": owed})
+
+    async def show(self) -> None:
+        """Probe tier 1, and put everything into the live state. Raises StoreError."""
+        await self.parts.front.probe()
+        self._conflicts = len(await self.parts.ledger.conflicts())
+        stats = self.memory.stats
+        status = MemoryStatus(
+            tiers=await self._tiers(), hits=stats.hits, misses=stats.misses, fetches=self._reader.fetches,
+            coalesced=self._reader.coalesced, corrupt=self._reader.corrupt, conflicts=self._conflicts,
+            p50_ms=stats.milliseconds(0.5), p99_ms=stats.milliseconds(0.99),
+        )  # fmt: skip
+        self._state.put(Section.memory, status)
+        self._state.put(Section.sync, tuple(self.synchroniser.runs.values()))
+
+    async def _tiers(self) -> tuple[TierStatus, ...]:
+        owed = await self.parts.ledger.counts()
+        tiers = [await self._front_status(), await self._disk_status()]
+        now = self.parts.clock.wall()
+        for name, replica in self.parts.replicas.tiers.items():
+            report, usage, debts = self.parts.replicas.reports[name], self._usage.get(name), owed.get(name)
+            oldest = debts.oldest if debts else None
+            tiers.append(TierStatus(
+                name=name, level=replica.level, health=report.health, reason=report.reason, next_step=report.next_step,
+                entries=usage.entries if usage else None, size=usage.size if usage else None,
+                owed=debts.waiting if debts else 0, oldest_owed_s=None if oldest is None else max(0.0, now - oldest),
+                **counted(self.parts.replicas.stats[name]),
+            ))  # fmt: skip
+        return tuple(tiers)
+
+    async def _front_status(self) -> TierStatus:
+        front = self.parts.front
+        report = front.report()
+        details = report.details
+        return TierStatus(
+            name=front.tier.name, level=1, health=report.health, reason=report.reason, next_step=report.next_step,
+            size=details.get("used_memory"), limit=details.get("maxmemory") or None, evictions=front.tier.evictions(),
+            owed=0, **counted(front.stats),
+        )  # fmt: skip
+
+    async def _disk_status(self) -> TierStatus:
+        totals, room, behind = self._evictor.totals, self._evictor.room, self.parts.behind
+        error = self._disk_error or behind.error
+        health = Health.unhealthy if error else Health.healthy
+        reason = (
+            error.message
+            if error
+            else f"{100 * totals.stored / room.limit:.0f} % of {room.limit // 1048576} MiB, {room.policy}"
+        )
+        return TierStatus(
+            name="disk", level=2, health=health, reason=reason, next_step=error.next_step if error else "",
+            entries=totals.entries, size=totals.stored, limit=room.limit, evictions=totals.evictions,
+            owed=len(behind.waiting), **counted(self._reader.stats),
+        )  # fmt: skip
+
+
+def counted(stats: TierStats) -> dict[str, Any]:
+    """Counters for a TierStatus."""
+    return {
+        "hits": stats.hits, "misses": stats.misses, "errors": stats.errors,
+        "p50_ms": stats.milliseconds(0.5), "p99_ms": stats.milliseconds(0.99),
+    }  # fmt: skip

@@ -1,0 +1,268 @@
+"""The memory on the local disk and tier 1: what is kept, what is found, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.core.memory.eviction import Room
+from appliance.core.memory.listing import Query
+from appliance.core.memory.model import Durability
+from appliance.errors import (
+    ConflictError,
+    CorruptRecordError,
+    InvalidArgumentsError,
+    NotFoundError,
+    TierAbsentError,
+    TierFullError,
+)
+from tests.memory.rig import MIB, Rig, running
+from tests.support import wait_for
+
+
+def random_bytes(size: int) -> bytes:
+    """What zstd cannot make smaller."""
+    return random.Random(1).randbytes(size)
+
+
+VALUES: list[Any] = [b"", b"x", b"\0\xff" * 50_000, "text", "", 0, None, True, 1.5, [1, [2]], {"a": {"b": None}}, "☃" * 40_000]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(Rig(tmp_path / "memory")) as rig:
+        yield rig
+
+
+@pytest.mark.parametrize("durability", [Durability.memory, Durability.edge])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+async def test_what_is_set_is_got(rig: Rig, value: Any, durability: Durability) -> None:
+    await rig.memory.set("k", value, durability=durability)
+    assert await rig.memory.get("k", default="none") == value
+    rig.hot.forget_all()
+    found = await rig.memory.get("k", default="none")
+    assert (found, type(found)) == (value, type(value))
+
+
+async def test_many_at_once(rig: Rig) -> None:
+    values = {f"k{index}": index.to_bytes(2, "big") for index in range(1200)}
+    await rig.memory.set_many(values, durability=Durability.memory)
+    assert await rig.memory.get_many([*values, "no"]) == values
+    await rig.memory.set_many({"j": {"a": 1}, "b": b"1"})
+    assert await rig.memory.get_many(["j", "b"]) == {"j": {"a": 1}, "b": b"1"}
+
+
+async def test_values_of_the_edge_survive_a_crash_and_those_of_memory_are_brought_there(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "memory")
+    await rig.start()
+    await rig.memory.set("edge", b"1")
+    await rig.memory.set("behind", b"2", durability=Durability.memory)
+    await wait_for(lambda: not rig.parts.behind.waiting)
+    await rig.halt()
+    await rig.memory.set("lost", b"3", durability=Durability.memory)
+    await rig.memory.set("large", random_bytes(MIB))
+    await rig.crash()
+    async with running(Rig(tmp_path / "memory")) as again:
+        assert await again.memory.get("edge") == b"1"
+        assert await again.memory.get("behind") == b"2"
+        assert await again.memory.get("lost") is None
+        assert await again.memory.get("large") == random_bytes(MIB)
+        assert again.service.parts.edge is not rig.parts.edge
+        totals = await again.parts.edge.totals()
+        assert totals.entries == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("", "empty"), ("a\0b", "control"), ("a\nb", "control"), ("k" * 1025, "1025 bytes"), ("\ud800", "not valid Unicode")],
+)
+async def test_keys_that_cannot_be_are_refused(rig: Rig, key: str, told: str) -> None:
+    for act in (
+        rig.memory.set(key, b""),
+        rig.memory.get(key),
+        rig.memory.set_many({"good": b"", key: b""}),
+        rig.memory.delete(key),
+    ):
+        with pytest.raises(InvalidArgumentsError, match=told):
+            await act
+    assert await rig.memory.get("good") is None
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "/abs", "a/../b", "🦀 🎉", "ключ", "a:b:c", "k" * 1024, ".", "%2e%2e"])
+async def test_any_printable_key_is_good_and_stays_in_its_directory(rig: Rig, tmp_path: Path, key: str) -> None:
+    await rig.memory.set(key, random_bytes(100_000))
+    rig.hot.forget_all()
+    assert await rig.memory.get(key) == random_bytes(100_000)
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "memory" not in path.parents]
+    assert outside == []
+
+
+async def test_wrong_arguments_are_refused_and_change_nothing(rig: Rig) -> None:
+    await rig.memory.set("k", b"before")
+    calls = [
+        rig.memory.set("k", object()),
+        rig.memory.set("k", b"x", ttl=0),
+        rig.memory.set("k", b"x", ttl=float("inf")),
+        rig.memory.set("k", b"x", tags=["\n"]),
+        rig.memory.set("k", b"x", namespace="../up"),
+        rig.memory.set("k", b"x" * (64 * MIB + 1)),
+        rig.memory.set("k", b"x" * (64 * MIB + 1), durability=Durability.memory),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgumentsError):
+            await call
+    with pytest.raises(TierAbsentError, match="No cloud tier"):
+        await rig.memory.set("k", b"x", durability=Durability.cloud)
+    assert await rig.memory.get("k") == b"before"
+
+
+async def test_a_value_of_64_mib(rig: Rig) -> None:
+    value = bytes(range(256)) * (64 * MIB // 256)
+    await rig.memory.set("large", value)
+    assert await rig.memory.get("large") == value
+
+
+async def test_an_expired_value_never_comes_back(rig: Rig) -> None:
+    await rig.memory.set("k", b"old")
+    await rig.memory.set("k", b"short", ttl=60)
+    rig.clock.move(61)
+    rig.hot.forget_all()
+    assert await rig.memory.get("k") is None
+    rig.clock.wall_now -= 86_400
+    assert await rig.memory.get("k") is None
+    await rig.memory.set("m", b"memory", ttl=60, durability=Durability.memory)
+    rig.hot.forget_all()
+    assert await rig.memory.get("m") == b"memory"
+    rig.clock.move(61)
+    assert await rig.memory.get("m") is None
+    await rig.memory.flush()
+    assert await rig.memory.get("m") is None
+
+
+async def test_a_sweep_removes_what_has_expired(rig: Rig) -> None:
+    await rig.memory.set_many({f"k{index}": random_bytes(70_000) for index in range(5)}, ttl=60)
+    rig.clock.move(61)
+    await rig.service.sweep()
+    assert await rig.parts.edge.totals() == (0, 0, 0)
+    assert [path for path in (rig.parts.edge.directory / "files").rglob("*") if path.is_file()] == []
+
+
+async def test_delete_forgets_and_says_whether_it_was_there(rig: Rig) -> None:
+    await rig.memory.set("k", random_bytes(100_000))
+    assert await rig.memory.delete("k") is True
+    assert await rig.memory.get("k") is None
+    assert await rig.memory.delete("k") is False
+    await rig.memory.set("k", b"again")
+    assert await rig.memory.get("k") == b"again"
+    with pytest.raises(NotFoundError):
+        await rig.memory.stat("none")
+
+
+async def test_many_misses_of_one_key_cause_one_fetch(rig: Rig) -> None:
+    await rig.memory.set("k", b"value")
+    rig.hot.forget_all()
+    before = rig.machinery.reader.fetches
+    found = await asyncio.gather(*(rig.memory.get("k") for _ in range(1000)))
+    assert found == [b"value"] * 1000
+    assert rig.machinery.reader.fetches == before + 1
+
+
+async def test_a_miss_is_remembered_until_somebody_writes(rig: Rig) -> None:
+    assert await rig.memory.get("k") is None
+    fetches = rig.machinery.reader.fetches
+    assert await rig.memory.get("k") is None
+    assert rig.machinery.reader.fetches == fetches
+    await rig.memory.set("k", b"now", durability=Durability.memory)
+    assert await rig.memory.get("k") == b"now"
+
+
+async def test_a_flipped_bit_in_a_file_is_told_and_never_given(rig: Rig) -> None:
+    await rig.memory.set("k", random_bytes(100_000))
+    (file,) = [path for path in (rig.parts.edge.directory / "files").rglob("*") if path.is_file()]
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    rig.hot.forget_all()
+    with pytest.raises(CorruptRecordError):
+        await rig.memory.get("k")
+    assert rig.machinery.reader.corrupt == 1
+    await rig.memory.set("k", b"mended")
+    assert await rig.memory.get("k") == b"mended"
+
+
+async def test_a_flipped_bit_in_the_database_is_told(rig: Rig) -> None:
+    await rig.memory.set("k", b"some value")
+
+    def flip(connection: sqlite3.Connection) -> None:
+        (body,) = connection.execute("SELECT body FROM bodies").fetchone()
+        connection.execute("UPDATE bodies SET body = ?", (body.replace(b"some value", b"some valve"),))
+
+    await rig.parts.edge.store.write(flip)
+    rig.hot.forget_all()
+    with pytest.raises(CorruptRecordError):
+        await rig.memory.get("k")
+
+
+async def test_a_full_tier_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path, room=Room(MIB))) as rig:
+        await rig.memory.set("a", random_bytes(512_000))
+        with pytest.raises(TierFullError, match="nothing in them may go"):
+            await rig.memory.set("b", random_bytes(900_000))
+        assert await rig.memory.get("b") is None
+        assert await rig.memory.get("a") == random_bytes(512_000)
+
+
+async def test_listing_by_page_prefix_search_tag_and_namespace(rig: Rig) -> None:
+    await rig.memory.set_many({f"a{index:02}": index for index in range(25)}, tags=["even"])
+    await rig.memory.set_many({"b_%1": 1, "bx%1": 2}, namespace="other", durability=Durability.memory)
+    await rig.memory.set("gone", 1, ttl=5)
+    rig.clock.move(6)
+    seen, cursor = [], ""
+    while True:
+        page = await rig.memory.scan(Query(limit=10, cursor=cursor))
+        seen += [f"{each.meta.namespace}:{each.meta.key}" for each in page.entries]
+        if not (cursor := page.cursor):
+            break
+    assert seen == [*(f"default:a{index:02}" for index in range(25)), "other:b_%1", "other:bx%1"]
+    assert [each.meta.key for each in (await rig.memory.scan(Query(prefix="b_"))).entries] == ["b_%1"]
+    assert [each.meta.key for each in (await rig.memory.scan(Query(search="X%"))).entries] == ["bx%1"]
+    assert len((await rig.memory.scan(Query(tag="even"))).entries) == 25
+    assert await rig.memory.namespaces() == [("default", 25, 40), ("other", 2, 2)]
+
+
+async def test_residency_is_told(rig: Rig) -> None:
+    await rig.memory.set("k", b"x")
+    assert [copy.tier for copy in (await rig.memory.stat("k")).copies] == ["memory", "disk"]
+    await rig.memory.evict("k")
+    listed = await rig.memory.scan(Query())
+    assert [copy.tier for copy in listed.entries[0].copies] == ["disk"]
+    with pytest.raises(ConflictError, match="alone"):
+        await rig.memory.evict("k", tier=2)
+    assert (await rig.memory.pin("k")).pinned is True
+    assert (await rig.memory.pin("k", pinned=False)).pinned is False
+
+
+async def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "memory.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(Exception, match="not a database"):
+        await Rig(tmp_path).start()
+
+
+async def test_the_index_is_right_after_many_operations(rig: Rig) -> None:
+    for index in range(200):
+        await rig.memory.set(f"k{index % 17}", random_bytes(index * 997 % 90_000))
+        if index % 5 == 0:
+            await rig.memory.delete(f"k{index % 13}")
+    path = rig.parts.edge.store.path
+    totals = await rig.parts.edge.totals()
+    with sqlite3.connect(path) as connection:
+        (stored,) = connection.execute("SELECT sum(stored) FROM entries").fetchone()
+        bodies = connection.execute("SELECT sum(length(body)) FROM bodies").fetchone()[0] or 0
+    files = sum(file.stat().st_size for file in (rig.parts.edge.directory / "files").rglob("*") if file.is_file())
+    assert totals.stored == stored == bodies + files

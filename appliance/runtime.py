@@ -125,10 +125,6 @@ class Appliance:
     async def _keep_result(self, result: InferenceResult) -> None:
         await self.bus.publish(InferenceCompleted.of(result))
 
-    async def past_results(self, limit: int) -> list[InferenceResult]:
-        """The newest results, from disk."""
-        return [event.to_result() for event in await asyncio.to_thread(self.duck.results, limit)]
-
     def core_services(self) -> list[Service]:
         """The services that every mode has, the API last."""
         queues = QueueService(self.bus, self.analytics.status, self.state)
@@ -162,7 +158,7 @@ class Appliance:
         add(*people.user_actions(self.accounts, self.setup.refresh))
         add(people.setup_action(self.accounts, self._rename, self.setup.refresh))
         add(*data.metric_actions(self.duck, self.clock))
-        add(*data.inference_actions(self.inference, self.jobs, self.state, self.past_results))
+        add(*data.inference_actions(self.inference, self.jobs, self.state, self.duck))
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
         add(*doctor.actions(self._examine))
 

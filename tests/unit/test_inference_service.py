@@ -8,17 +8,25 @@ import random
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from appliance.core.actions import Invocation
+from appliance.core.analytics.duck import DuckStore
+from appliance.core.catalog.data import Preview, inference_actions
 from appliance.core.events import InferenceCompleted
 from appliance.core.inference import image
+from appliance.core.inference import service as service_module
+from appliance.core.inference.image import DecodedPicture
 from appliance.core.inference.service import WAITING, InferenceService
-from appliance.core.model import Health, InferenceResult, InferenceStats
+from appliance.core.jobs import Jobs
+from appliance.core.model import Actor, Health, InferenceResult, InferenceStats, Role
 from appliance.core.state import LiveState, Section
-from appliance.errors import AbsentError, DiskFullError, ImageError, InferenceError, ModelError
+from appliance.core.store import Store
+from appliance.errors import AbsentError, DiskFullError, ImageError, InferenceError, ModelError, NotFoundError
 from appliance.hw.onnx import OnnxAccelerator
 from tests.support import ManualClock, capability
 
@@ -165,6 +173,65 @@ async def test_the_preview_draws_on_no_other_picture_of_the_same_size(bench: Ben
     picture.unlink()
     with pytest.raises(ImageError, match="not there"):
         await bench.service.preview(told, 20, 8, "console")
+
+
+async def test_a_preview_of_a_large_picture_has_its_boxes_where_they_were(bench: Bench, tmp_path: Path) -> None:
+    result = await bench.service.infer_file(photograph())
+    box = max(result.boxes, key=lambda box: box.score)
+    cells = (await bench.service.preview(result, 60, 40, "half-blocks"))["rows"]
+    row, column = int(box.y_min / result.height * len(cells)), int(box.x_min / result.width * len(cells[0]))
+    caption = "".join(char for char, _, _ in cells[row][column : column + 4])
+    assert caption == box.label[:4]
+
+
+async def test_many_previews_are_drawn_one_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = await bench.service.infer_file(photograph())
+    at_once, most, real = 0, 0, service_module.decode
+
+    def counted(*args: Any) -> DecodedPicture:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            return real(*args)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(service_module, "decode", counted)
+    looks = [asyncio.create_task(bench.service.preview(result, 40, 12, "console")) for _ in range(8)]
+    await asyncio.sleep(0)
+    for look in looks[2:5]:
+        look.cancel()  # whoever moved on
+    done = await asyncio.gather(*looks, return_exceptions=True)
+    assert most == 1
+    assert sum(isinstance(each, dict) for each in done) == 5
+
+
+async def test_a_preview_is_found_by_its_id_without_reading_all(bench: Bench, tmp_path: Path) -> None:
+    class Counting(DuckStore):
+        listed = 0
+
+        def results(self, limit: int = 50) -> list[InferenceResult]:
+            self.listed += 1
+            return super().results(limit)
+
+    duck = Counting(tmp_path / "a.duckdb", "pc")
+    duck.open()
+    store = Store(tmp_path / "state.sqlite")
+    jobs = Jobs(store, bench.state, ManualClock())
+    preview = next(
+        a for a in inference_actions(bench.service, jobs, bench.state, duck) if a.name == "inference.preview"
+    )  # fmt: skip
+    result = await bench.service.infer_file(photograph())
+    duck.add_events("outbox", [(1, InferenceCompleted.of(result))])
+    call = Invocation(Actor("ada", Role.viewer, "ssh"), "inference.preview", "1")
+    args = {"columns": 40, "rows": 12, "mode": "console"}
+    assert (await preview.handler(call, Preview(result_id=result.result_id, **args)))["rows"]
+    for unknown in ("0190a8e4-0000-7000-8000-000000000001", "no id"):
+        with pytest.raises(NotFoundError):
+            await preview.handler(call, Preview(result_id=unknown, **args))
+    assert duck.listed == 0
+    duck.close()
 
 
 def seeds() -> list[bytes]:

@@ -77,6 +77,39 @@ def test_a_huge_picture_costs_no_memory() -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_a_large_picture_is_reduced_to_what_is_enough_in_little_memory(form: str) -> None:
+    mode = np.uint8 if form == "JPEG" else np.uint16
+    data = encoded(Image.fromarray(np.full((3000, 5000), 200 if form == "JPEG" else 51_200, mode)), form)
+    image.decode(encoded(noise(), "PNG"), "warm-up", LIMIT, 100)
+    tracemalloc.start()
+    picture = image.decode(data, "x", LIMIT, 300)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (picture.width, picture.height) == (5000, 3000)
+    assert 300 <= max(picture.rgb.shape) <= 700
+    assert abs(picture.rgb.shape[1] / picture.rgb.shape[0] - 5 / 3) < 0.02
+    assert abs(int(picture.rgb.min()) - 200) <= 1
+    assert peak < 30_000_000, "a whole copy of the picture was made"
+
+
+def test_all_pixels_are_the_same_whatever_the_band() -> None:
+    tall = Image.fromarray(np.random.default_rng(1).integers(0, 255, (image.BAND * 2 + 7, 9, 3), np.uint8))
+    for picture in (tall, tall.convert("P"), tall.convert("LA"), tall.convert("L")):
+        rgb = image.decode(encoded(picture, "PNG"), "x", LIMIT).rgb
+        assert (rgb == np.asarray(image.to_rgb(picture))).all()
+    halved = image.decode(encoded(tall, "PNG"), "x", LIMIT, (image.BAND * 2 + 7) // 2).rgb
+    assert (halved == np.asarray(tall.reduce(2))).all()
+
+
+def test_a_turned_picture_is_reduced_and_keeps_its_size() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = image.decode(encoded(noise(size=(640, 480)), "JPEG", exif=exif), "x", LIMIT, 100)
+    assert (picture.width, picture.height) == (480, 640)
+    assert picture.rgb.shape[0] > picture.rgb.shape[1] >= 60
+
+
 @pytest.mark.parametrize(
     "data",
     [

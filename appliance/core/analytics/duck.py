@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.core.events import Event, HostMetrics, InferenceCompleted, rfc3339
+from appliance.core.model import InferenceResult
 from appliance.errors import DiskFullError, StoreError
 
 if TYPE_CHECKING:
@@ -118,13 +119,18 @@ class DuckStore:
         rows = self.query("SELECT seq, coalesce(event_id, '') FROM cursors WHERE journal = ?", [journal])
         return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
 
-    def results(self, limit: int = 50) -> list[InferenceCompleted]:
+    def results(self, limit: int = 50) -> list[InferenceResult]:
         """The newest inference results, newest first."""
-        sql = (
-            "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results ORDER BY time DESC, event_id DESC LIMIT ?"
-        )
-        found = [_result(*row) for row in self.query(sql, [limit])]
-        return [event for event in found if event is not None]
+        found = [_result(*row) for row in self.query(f"{RESULTS} ORDER BY time DESC, event_id DESC LIMIT ?", [limit])]
+        return [result for result in found if result is not None]
+
+    def result(self, result_id: str) -> InferenceResult | None:
+        """One inference result; None where it is not kept (any more), or the id is none."""
+        try:
+            rows = self.query(f"{RESULTS} WHERE event_id = ?::UUID", [result_id])
+        except RejectedError:
+            return None
+        return _result(*rows[0]) if rows else None
 
     def trend(self, metric: str, since: float, until: float, table: str = "device_metrics_minute") -> list[tuple[float, float]]:
         """(bucket start, average) of one metric of this device, oldest first; times in seconds since the epoch."""
@@ -211,17 +217,16 @@ class DuckStore:
         return StoreError(f"The analytics store failed: {text}", f"if it stays, move {self.path} away; a new one is made.")
 
 
-def _result(time: float, id_: str, body: str) -> InferenceCompleted | None:
+def _result(time: float, id_: str, body: str) -> InferenceResult | None:
     """A stored result; None of one that cannot be read."""
     try:
-        event = msgspec.convert({**msgspec.json.decode(body), "time": time, "id": id_}, InferenceCompleted)
-        event.to_result()
+        return msgspec.convert({**msgspec.json.decode(body), "time": time, "id": id_}, InferenceCompleted).to_result()
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
         log.warning("the stored result %s cannot be read: %s: %s", id_, type(error).__name__, error)
         return None
-    return event
 
 
+RESULTS = "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results"
 INSERT_METRICS = (
     "INSERT INTO device_metrics SELECT unnest($2::TIMESTAMPTZ[]), $1, unnest($3::VARCHAR[]), unnest($4::DOUBLE[]), "
     "unnest($5::VARCHAR[])::JSON, unnest($6::VARCHAR[])::UUID"

@@ -63,7 +63,7 @@ class AnalyticsService:
         for name, time, value in await asyncio.to_thread(self._duck.recent, TRENDS, since):
             self._trends[name].append((time, value))
         self._results.clear()
-        self._results.extend(done.to_result() for done in await asyncio.to_thread(self._duck.results, RESULTS))
+        self._results.extend(await asyncio.to_thread(self._duck.results, RESULTS))
         self._show()
         self._queue = self._queue or self._bus.subscribe("analytics", (HostMetrics,), capacity=RING)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -60,7 +59,7 @@ class Inferrer(Protocol):
         """Draw a result for a terminal. Raises ImageError where the picture is gone or another one."""
 
     def models(self) -> list[dict[str, Any]]:
-        """The models found, each with what its manifest says."""
+        """The models found, each with what its manifest says; blocks."""
 
 
 def metric_actions(duck: DuckStore, clock: Clock) -> list[Action]:
@@ -83,9 +82,7 @@ def metric_actions(duck: DuckStore, clock: Clock) -> list[Action]:
     ]
 
 
-def inference_actions(
-    inference: Inferrer, jobs: Jobs, state: LiveState, past: Callable[[int], Awaitable[list[InferenceResult]]]
-) -> list[Action]:
+def inference_actions(inference: Inferrer, jobs: Jobs, state: LiveState, duck: DuckStore) -> list[Action]:
     """Pictures in, labelled boxes out."""
 
     async def run(call: Invocation, params: Pictures) -> JobStatus:
@@ -94,16 +91,19 @@ def inference_actions(
         return await jobs.submit(name, call.actor.name, lambda handle: _infer_all(inference, paths, handle))
 
     async def results(_: Invocation, params: Limit) -> list[InferenceResult]:
-        return await past(params.limit)
+        return await asyncio.to_thread(duck.results, params.limit)
 
     async def preview(_: Invocation, params: Preview) -> dict[str, Any]:
-        for result in await past(1000):
-            if result.result_id == params.result_id:
-                return await inference.preview(result, params.columns, params.rows, params.mode)
-        raise NotFoundError("That result is not kept any more.", "run the inference again.")
+        shown: tuple[InferenceResult, ...] = state.get(Section.results).value or ()
+        result = next((each for each in shown if each.result_id == params.result_id), None)
+        if result is None:
+            result = await asyncio.to_thread(duck.result, params.result_id)
+        if result is None:
+            raise NotFoundError("That result is not kept any more.", "run the inference again.")
+        return await inference.preview(result, params.columns, params.rows, params.mode)
 
     async def models(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
-        return inference.models()
+        return await asyncio.to_thread(inference.models)
 
     async def stats(_: Invocation, __: NoParams) -> Any:
         return state.get(Section.inference).value

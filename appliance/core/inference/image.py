@@ -14,15 +14,28 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+LYING = frozenset({5, 6, 7, 8})
+"""Orientations (Exif 2.32, 4.6.5) that are turned by a quarter."""
+BAND = 512
+"""Rows that are converted at a time."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """A picture: height × width × 3, uint8, RGB, upright (implements ports.Picture)."""
+    """A picture, upright (implements ports.Picture).
+
+    Attributes:
+        rgb: Height × width × 3, uint8; reduced where fewer pixels were enough.
+        source: Its name.
+        width: Of the whole picture, pixels.
+        height: Of the whole picture, pixels.
+    """
 
     rgb: npt.NDArray[np.uint8]
     source: str
+    width: int
+    height: int
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
@@ -42,27 +55,35 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         raise ImageError(f"{path} cannot be read: {error.strerror}.", "make it readable for this user.") from error
 
 
-def decode(data: bytes, source: str, max_pixels: int) -> DecodedPicture:
+def decode(data: bytes, source: str, max_pixels: int, enough: int | None = None) -> DecodedPicture:
     """Decode a picture, its first frame where it has several.
 
     Args:
         data: The file's bytes.
         source: Its name, for messages.
         max_pixels: Refuse more than this; looked up in the header before decoding.
+        enough: Pixels along the longer side that are enough: a larger picture comes reduced by a whole factor, to at
+            least as many. All pixels where None.
 
     Raises:
         ImageError: Not a picture, of an unknown format, truncated, or too large.
     """
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
     if not data:
         raise ImageError(f"{source} is empty.", "give a picture file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(image, source, max_pixels)
-            upright = ImageOps.exif_transpose(image)
-            return DecodedPicture(np.asarray(to_rgb(upright)), source)
+            whole = image.size
+            if enough is not None:
+                image.draft(None, (enough, enough))  # a JPEG is decoded at a half, a quarter or an eighth
+            image.load()
+            if image.getexif().get(ExifTags.Base.Orientation, 1) in LYING:
+                whole = whole[::-1]
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = to_array(image, 1 if enough is None else max(1, max(image.size) // enough))
+            return DecodedPicture(rgb, source, *whole)
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{source} has far more pixels than the limit of {max_pixels / 1e6:g} megapixels.", "make it smaller."
@@ -85,17 +106,30 @@ def check_size(image: Image, source: str, max_pixels: int) -> None:
         raise ImageError(f"{source} has no pixels ({width} x {height}).", "give a picture.")
 
 
+def to_array(image: Image, factor: int) -> npt.NDArray[np.uint8]:
+    """Any mode as RGB, both sides divided by `factor`; band by band, so that no second whole copy lies in memory."""
+    import numpy as np
+
+    width, height = image.size
+    step = max(factor, BAND // factor * factor)
+    rgb = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
+    for top in range(0, height, step):
+        band = to_rgb(image.crop((0, top, width, min(top + step, height))))
+        piece = np.asarray(band.reduce(factor) if factor > 1 else band)
+        rgb[top // factor : top // factor + piece.shape[0]] = piece
+    return rgb
+
+
 def to_rgb(image: Image) -> Image:
     """Any mode as RGB: 16-bit scaled down, transparency on black, CMYK and palettes converted."""
+    from PIL import Image as Images
+
     if image.mode.startswith("I"):
         import numpy as np
-        from PIL import Image as Images
 
-        wide = np.asarray(image).astype(np.int64)
-        return Images.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        deep = np.asarray(image)
+        return Images.fromarray((np.clip(deep, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        from PIL import Image as Images
-
         rgba = image.convert("RGBA")
         ground = Images.new("RGBA", rgba.size, (0, 0, 0, 255))
         return Images.alpha_composite(ground, rgba).convert("RGB")

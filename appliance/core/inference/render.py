@@ -30,6 +30,12 @@ CELL_ASPECT = 2.0
 """Height of a cell in its widths."""
 
 
+def pixels_needed(mode: str, columns: int, rows: int) -> int:
+    """Pixels along the longer side of a picture that a drawing in so many cells can show."""
+    across, down = (10, 20) if mode in {"kitty", "sixel"} else (1, 2)
+    return max(columns * across, rows * down)
+
+
 def fit(wide: int, tall: int, columns: int, rows: int) -> tuple[int, int]:
     """Cells (columns, rows) that the picture fills at most, with its proportions kept."""
     across = min(columns, rows * CELL_ASPECT * wide / tall)

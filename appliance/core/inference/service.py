@@ -18,7 +18,7 @@ from appliance.core.figures import percentile
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.detector import Detection, Detector, choose, load
 from appliance.core.inference.image import DecodedPicture, decode, read_file
-from appliance.core.model import Health, HealthReport, InferenceResult, InferenceStats
+from appliance.core.model import Box, Health, HealthReport, InferenceResult, InferenceStats
 from appliance.core.ports import Accelerator, Clock
 from appliance.core.state import LiveState, Section
 from appliance.errors import AbsentError, ImageError, InferenceError, ModelError
@@ -84,6 +84,7 @@ class InferenceService:
         self._directory: Path | None = None
         self._detector: Detector | None = None
         self._worker = ThreadPoolExecutor(1, "inference")
+        self._painter = ThreadPoolExecutor(1, "preview")  # one picture at a time, however many look
         self._waiting = 0
         self._total = 0
         self._errors = 0
@@ -162,7 +163,6 @@ class InferenceService:
 
     def _result(self, seen: _Seen, total_ms: float) -> InferenceResult:
         detector, picture = seen.detector, seen.picture
-        tall, wide = picture.rgb.shape[:2]
         return InferenceResult(
             result_id=new_id(),
             time=self._clock.wall(),
@@ -171,8 +171,8 @@ class InferenceService:
             model_version=detector.manifest.version,
             task=detector.manifest.task,
             backend=detector.backend,
-            width=wide,
-            height=tall,
+            width=picture.width,
+            height=picture.height,
             boxes=seen.found.boxes,
             inference_time_ms=round(seen.found.inference_time_ms, 2),
             total_time_ms=round(total_ms, 2),
@@ -225,20 +225,31 @@ class InferenceService:
         Raises:
             ImageError: The file is gone, or is another picture by now.
         """
-        data = await asyncio.to_thread(read_file, Path(result.source), self._max_bytes)
-        return await asyncio.to_thread(self._draw, data, result, columns, rows, mode)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._painter, self._draw, result, columns, rows, mode)
 
-    def _draw(self, data: bytes, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
+    def _draw(self, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
         from appliance.core.inference import render
 
+        data = read_file(Path(result.source), self._max_bytes)
         if result.sha256 and result.sha256 != hashlib.sha256(data).hexdigest():
             raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")
-        picture = decode(data, result.source, self._max_pixels)
-        if picture.rgb.shape[:2] != (result.height, result.width):
-            raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")
+        picture = decode(data, result.source, self._max_pixels, 2 * render.pixels_needed(mode, columns, rows))
+        boxes = _scaled(result, picture)
         if mode in {"kitty", "sixel"}:
             draw = render.kitty if mode == "kitty" else render.sixel
-            return {"text": draw(picture.rgb, result.boxes, columns, rows), "rows": []}
+            return {"text": draw(picture.rgb, boxes, columns, rows), "rows": []}
         paint = render.half_blocks if mode == "half-blocks" else render.console
-        cells = paint(picture.rgb, result.boxes, columns, rows)
+        cells = paint(picture.rgb, boxes, columns, rows)
         return {"text": render.ansi(cells), "rows": cells}
+
+
+def _scaled(result: InferenceResult, picture: DecodedPicture) -> tuple[Box, ...]:
+    """The boxes in pixels of the picture, which may be a reduced one. Raises ImageError where it is another one."""
+    if (picture.width, picture.height) != (result.width, result.height):
+        raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")
+    across, down = picture.rgb.shape[1] / result.width, picture.rgb.shape[0] / result.height
+    return tuple(
+        Box(box.label, box.score, box.x_min * across, box.y_min * down, box.x_max * across, box.y_max * down)
+        for box in result.boxes
+    )

@@ -80,9 +80,16 @@ class Paths:
         return self.logs / "prime-spark.log"
 
     def make(self) -> None:
-        """Create the directories; private to this user."""
+        """Create the directories; private to this user, also where they were there before. Raises OSError."""
         for directory in (self.data, self.run, self.logs):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(directory)
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory of mode 0700, or take the rights of others away from the one that is there. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
 
 
 def find(environ: Mapping[str, str] | None = None, *, root: bool | None = None) -> Paths:

@@ -53,6 +53,7 @@ class Secrets:
     def put(self, name: str, value: bytes) -> None:
         """Store a secret: written to a temporary file of mode 0600, synced, renamed."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.chmod(0o700)  # it may have been there before
         write_private(self._directory / name, value)
 
 

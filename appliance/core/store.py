@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -82,16 +83,18 @@ class Store:
         Raises:
             StoreError: The file is not a database, is damaged, is newer than the program, or cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as undo:
             try:
+                make_file(self.path)
                 connection = undo.enter_context(contextlib.closing(connect(self.path)))
                 migrate(connection, self._migrations)
                 reading = undo.enter_context(contextlib.closing(connect(self.path)))
                 reading.execute("PRAGMA query_only=ON")
             except sqlite3.Error as error:
                 raise explain(error, self.path) from error
-            self.path.chmod(0o600)
+            except OSError as error:
+                reason = f"{self.path} cannot be written: {error.strerror}."
+                raise StoreError(reason, f"make {self.path.parent} writable for this user.") from error
             undo.pop_all()
         self._reading = reading
         self._reader = ThreadPoolExecutor(1, "store-read")
@@ -235,6 +238,15 @@ def _touch(connection: sqlite3.Connection) -> None:
     """A change that is really written, and means nothing."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     connection.execute(f"PRAGMA user_version = {1 - version % 2}")
+
+
+def make_file(path: Path) -> None:
+    """Make the database's file, of mode 0600, before SQLite does: its -wal and -shm files take over that mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):  # of a life before, too
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(name).chmod(0o600)
 
 
 def connect(path: Path) -> sqlite3.Connection:

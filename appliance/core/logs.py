@@ -32,13 +32,23 @@ class LogRing(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record (called by logging, in any thread, under the handler's lock)."""
-        message = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            message = f"{message} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
         self.last_seq = next(self._count)
-        self._lines.append(LogLine(self.last_seq, record.created, record.levelname, record.name, message))
+        self._lines.append(LogLine(self.last_seq, record.created, record.levelname, record.name, self._text(record)))
         for listener in self._listeners:
-            listener()
+            try:
+                listener()
+            except Exception:  # noqa: BLE001 logging must not fail whoever logs; told as logging tells such faults
+                self.handleError(record)
+
+    def _text(self, record: logging.LogRecord) -> str:
+        try:
+            message = record.getMessage()
+            if record.exc_info and record.exc_info[1] is not None:
+                message = f"{message} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        except Exception as error:  # noqa: BLE001 as above; the line says where to look
+            self.handleError(record)
+            return f"a message that cannot be made ({type(error).__name__}), from {record.filename} line {record.lineno}"
+        return message
 
     def lines(self, after: int = 0, limit: int = RING) -> list[LogLine]:
         """The newest `limit` lines with a sequence number above `after`, oldest first."""

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from appliance.core.analytics.duck import DuckStore
-from appliance.core.analytics.service import AnalyticsService
+from appliance.core.analytics.pruning import EVERY, GAP, HOLD, PruneClock
+from appliance.core.analytics.service import POINTS, AnalyticsService
 from appliance.core.bus import Bus
 from appliance.core.events import Event, HostMetrics, InferenceCompleted, Noted, envelope, from_envelope
 from appliance.core.model import Box, Health, HealthReport, HostSample, InferenceResult
@@ -40,6 +41,11 @@ class Held(DuckStore):
         self.writing, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
         self.flushes = 0
+        self.pruned = threading.Event()
+
+    def prune(self, keep_days: int, now: float) -> None:
+        super().prune(keep_days, now)
+        self.pruned.set()
 
     def add_metrics(self, events: Sequence[HostMetrics]) -> int:
         self.writing.set()
@@ -268,6 +274,81 @@ async def test_results_and_trends_come_back_after_a_restart(bench: Bench) -> Non
     assert bench.state.get(Section.results).value == (result,)
     assert bench.state.get(Section.trends).value["cpu_usage"] == ((bench.clock.wall(), 41.0),)
     await bench.stop()
+
+
+def trend(bench: Bench) -> tuple[tuple[float, float], ...]:
+    return (bench.state.get(Section.trends).value or {}).get("cpu_usage", ())
+
+
+async def test_trends_stay_bounded_when_the_clock_is_set_back(bench: Bench) -> None:
+    await bench.start()
+    for value in (1.0, 2.0):
+        bench.clock.move(5)
+        await bench.bus.publish(reading(bench.clock, value))
+    await wait_for(lambda: len(trend(bench)) == 2)
+    bench.clock.wall_now -= 86400
+    await bench.bus.publish(reading(bench.clock, 3.0))
+    await wait_for(lambda: trend(bench) == ((bench.clock.wall(), 3.0),))
+    for _ in range(POINTS + 50):
+        bench.clock.move(0.1)
+        await bench.bus.publish(reading(bench.clock, 4.0))
+        await asyncio.sleep(0)
+    await bench.bus.publish(reading(bench.clock, 5.0))
+    await wait_for(lambda: trend(bench) and trend(bench)[-1][1] == 5.0)
+    assert len(trend(bench)) == POINTS
+    await bench.stop()
+    bench.clock.wall_now -= 43200  # the readings of just now are later than now
+    await bench.start()
+    assert trend(bench) == ()
+    await bench.stop()
+
+
+async def test_a_start_in_a_far_year_deletes_nothing(bench: Bench) -> None:
+    await bench.start()
+    await bench.bus.publish(reading(bench.clock, 1.0))
+    await wait_for(lambda: bench.duck.flushes)
+    await bench.stop()
+    bench.clock.wall_now += 40 * 365 * 86400
+    bench.duck.pruned.clear()
+    for start in (2, 3):  # and once more in that year
+        await bench.start()
+        await bench.bus.publish(reading(bench.clock, 2.0))
+        await wait_for(lambda start=start: bench.count("device_metrics") == start)  # type: ignore[misc]
+        await bench.stop()
+        bench.clock.move(60)
+    assert not bench.duck.pruned.is_set()
+    bench.clock.wall_now -= 40 * 365 * 86400
+    await bench.start()
+    await wait_for(bench.duck.pruned.is_set)
+    assert bench.count("device_metrics") == 3
+    await bench.stop()
+
+
+def test_a_doubtful_clock_has_to_go_on_evenly_first() -> None:
+    clock = ManualClock()
+    judge = PruneClock(clock, None, clock.wall() - 3600)
+    assert judge.due()
+    judge.done()
+    clock.move(EVERY - 1)
+    assert not judge.due()
+    clock.move(1)
+    assert judge.due()
+    for step in (+86400.0, -86400.0):
+        clock.wall_now += step
+        assert not judge.due()
+        clock.move(HOLD - 1)
+        assert not judge.due()
+        clock.move(1)
+        assert judge.due()
+    doubtful = PruneClock(clock, None, clock.wall() - GAP - 1)
+    assert not doubtful.due()
+    clock.move(HOLD)
+    assert doubtful.due()
+    assert PruneClock(clock, None, None).due()
+    young = PruneClock(clock, clock.wall() - HOLD + 60, clock.wall())
+    assert not young.due()
+    clock.move(60)
+    assert young.due()
 
 
 async def test_a_sink_that_cannot_write_is_unhealthy_and_catches_up(bench: Bench) -> None:

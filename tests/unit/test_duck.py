@@ -67,9 +67,23 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
     store = DuckStore(path, "pc")
     store.open()
     assert store.trend("m", BASE - 60, BASE + 60) == [(float(BASE // 60 * 60), 4.0)]
-    assert store.recent(["m"], BASE - 1.0) == [("m", float(BASE), 4.0)]
+    assert store.recent(["m"], BASE - 1.0, BASE + 1.0, 5) == [("m", float(BASE), 4.0)]
     store.prune(30, BASE + 366 * 86400)
     assert store.metrics() == []
+    store.close()
+
+
+def test_the_newest_readings_up_to_a_moment(tmp_path: Path) -> None:
+    store = DuckStore(tmp_path / "a.duckdb", "pc")
+    store.open()
+    assert store.stretch(BASE + 99.0, 60.0) == (None, None)
+    store.add_metrics([HostMetrics(time=float(BASE + index), metrics={"m": float(index), "n": 0.0}) for index in range(10)])
+    assert store.recent(["m"], BASE, BASE + 7.0, 3) == [("m", BASE + at, at) for at in (5.0, 6.0, 7.0)]
+    assert store.stretch(BASE + 3.5, 7200.0) == (None, BASE + 3.0)
+    later = BASE + 8 * 3600
+    store.add_metrics([HostMetrics(time=float(later + index), metrics={"m": 1.0}) for index in (0, 5, 3600)])
+    assert store.stretch(later + 7000.0, 7200.0) == (later // 3600 * 3600, later + 3600.0)
+    assert store.stretch(BASE + 3.5, 7200.0) == (None, BASE + 3.0)
     store.close()
 
 

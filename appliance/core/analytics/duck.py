@@ -142,13 +142,20 @@ class DuckStore:
         )
         return [(float(bucket), float(value)) for bucket, value in rows]
 
-    def recent(self, metrics: Sequence[str], since: float) -> list[tuple[str, float, float]]:
-        """(metric, time, value) of every reading since a moment, oldest first."""
-        sql = (
-            "SELECT metric_name, epoch(time), value FROM device_metrics "
-            "WHERE device_id = ? AND time >= ? AND list_contains(?, metric_name) ORDER BY time"
-        )
-        return self.query(sql, [self._device_id, rfc3339(since), list(metrics)])
+    def recent(self, metrics: Sequence[str], since: float, until: float, limit: int) -> list[tuple[str, float, float]]:
+        """(metric, time, value) of the newest readings between two moments, `limit` in all, oldest first."""
+        return self.query(RECENT, [self._device_id, rfc3339(since), rfc3339(until), list(metrics), limit])
+
+    def stretch(self, until: float, gap: float) -> tuple[float | None, float | None]:
+        """The newest stretch of readings up to a moment without a pause longer than `gap` seconds.
+
+        Returns:
+            When it began (None where no pause is before it), and its newest reading (None where there is none): seconds
+            since the epoch, the beginning to the hour.
+        """
+        newest = self.query("SELECT epoch(max(time)) FROM device_metrics WHERE time <= ?", [rfc3339(until)])[0][0]
+        began = self.query(PAUSES, [rfc3339(until), gap])
+        return began[0][0] if began else None, newest
 
     def metrics(self) -> list[str]:
         """Names of all metrics that were ever kept and still are."""
@@ -226,6 +233,16 @@ def _result(time: float, id_: str, body: str) -> InferenceResult | None:
         return None
 
 
+RECENT = (
+    "SELECT * FROM (SELECT metric_name, epoch(time) t, value FROM device_metrics WHERE device_id = ? "
+    "AND time BETWEEN ? AND ? AND list_contains(?, metric_name) ORDER BY time DESC LIMIT ?) ORDER BY t"
+)
+PAUSES = (
+    "SELECT epoch(bucket) FROM (SELECT bucket, lag(bucket) OVER (ORDER BY bucket) AS before FROM "
+    "(SELECT DISTINCT bucket FROM device_metrics_hourly WHERE bucket <= ?)) WHERE epoch(bucket) - epoch(before) > ? "
+    "ORDER BY bucket DESC LIMIT 1"
+)
+"""Ends of pauses in the readings, the last one first."""
 RESULTS = "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results"
 INSERT_METRICS = (
     "INSERT INTO device_metrics SELECT unnest($2::TIMESTAMPTZ[]), $1, unnest($3::VARCHAR[]), unnest($4::DOUBLE[]), "

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 
 from appliance.core.analytics.duck import DuckStore, RejectedError
+from appliance.core.analytics.pruning import GAP, PruneClock
 from appliance.core.bus import Bus, Subscription
 from appliance.core.events import Event, HostMetrics, InferenceCompleted
 from appliance.core.model import Health, HealthReport, QueueStatus
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 TRENDS = ("cpu_usage", "memory_usage", "disk_usage", "temperature_c", "load_1m", "net_tx_rate", "net_rx_rate")
 SPAN = 600.0
 """Seconds of readings in Section.trends."""
+POINTS = 1200
+"""Most readings of one metric in Section.trends."""
+LOOK = 300.0
+"""Seconds between looks whether old readings are to be deleted."""
 RING = 2000
 """Readings that wait in memory while the disk does not take them."""
 RESULTS = 50
@@ -45,6 +50,7 @@ class AnalyticsService:
         self._keep_days = keep_days
         self._queue: Subscription | None = None
         self._pending: deque[HostMetrics] = deque(maxlen=RING)
+        self._prune_clock = PruneClock(clock, None, None)
         self._trends: dict[str, deque[tuple[float, float]]] = {}
         self._results: deque[object] = deque(maxlen=RESULTS)
         self._lost = 0
@@ -58,9 +64,11 @@ class AnalyticsService:
         """Open the store and show what it knows. Raises StoreError."""
         await asyncio.to_thread(self._duck.open)
         await self._resume()
-        since = self._clock.wall() - SPAN
-        self._trends = {name: deque() for name in TRENDS}
-        for name, time, value in await asyncio.to_thread(self._duck.recent, TRENDS, since):
+        now = self._clock.wall()
+        self._prune_clock = PruneClock(self._clock, *await asyncio.to_thread(self._duck.stretch, now, GAP))
+        self._trends = {name: deque(maxlen=POINTS) for name in TRENDS}
+        past = await asyncio.to_thread(self._duck.recent, TRENDS, now - SPAN, now, POINTS * len(TRENDS))
+        for name, time, value in past:
             self._trends[name].append((time, value))
         self._results.clear()
         self._results.extend(await asyncio.to_thread(self._duck.results, RESULTS))
@@ -134,10 +142,12 @@ class AnalyticsService:
             self._lost += 1
         self._pending.append(event)
         for name, points in self._trends.items():
-            if name in event.metrics:
-                points.append((event.time, event.metrics[name]))
             while points and points[0][0] < event.time - SPAN:
                 points.popleft()
+            while points and points[-1][0] > event.time:  # the clock was set back
+                points.pop()
+            if name in event.metrics:
+                points.append((event.time, event.metrics[name]))
 
     async def _flush_regularly(self) -> None:
         while True:
@@ -209,13 +219,13 @@ class AnalyticsService:
 
     async def _prune_daily(self) -> None:
         while True:
-            try:
-                await asyncio.to_thread(self._duck.prune, self._keep_days, self._clock.wall())
-            except StoreError as error:
-                log.warning("old readings are kept for now: %s", error.message)
-                await asyncio.sleep(600)
-                continue
-            await asyncio.sleep(86400)
+            if self._prune_clock.due():
+                try:
+                    await asyncio.to_thread(self._duck.prune, self._keep_days, self._clock.wall())
+                    self._prune_clock.done()
+                except StoreError as error:
+                    log.warning("old readings are kept for now: %s", error.message)
+            await asyncio.sleep(LOOK)
 
     def _show(self) -> None:
         self._state.put(Section.trends, {name: tuple(points) for name, points in self._trends.items()})

@@ -14,6 +14,7 @@ from appliance.core.state import Section
 from appliance.screens.chrome import TABS
 from appliance.screens.flows import Flows
 from appliance.screens.glyphs import Caps, glyphs_for
+from appliance.screens.overlay import Overlay
 from appliance.screens.page import Page
 from appliance.screens.themes import look_for, textual_theme
 
@@ -60,6 +61,7 @@ class SparkApp(App[str]):
         self.theme = look.name
         self.animation_level = "none"
         self._page = "overview"
+        self.overlay = Overlay(self._send_picture)
 
     async def on_mount(self) -> None:
         """Open Overview, and the wizard where nobody is administrator yet."""
@@ -118,6 +120,19 @@ class SparkApp(App[str]):
     def action_repaint(self) -> None:
         """Paint everything anew."""
         self.refresh(layout=True)
+        self.overlay.again()
+
+    def post_display_hook(self) -> None:
+        """After a frame (called by Textual): the picture over it, where the terminal has not got it."""
+        self.overlay.flush()
+
+    def _send_picture(self, text: str) -> bool:
+        driver = self._driver
+        if driver is None or not self.is_running:
+            return False
+        dropped = getattr(driver, "dropped_frames", 0)
+        driver.write(text)
+        return bool(getattr(driver, "dropped_frames", 0) == dropped)
 
     @property
     def page(self) -> Page | None:

@@ -94,7 +94,13 @@ class Inference(Page):
     def on_resize(self) -> None:
         """Draw for the new size."""
         self._drawn = ""
+        self.spark.overlay.clear()
         self.call_after_refresh(self._draw)
+
+    def on_screen_suspend(self) -> None:
+        """Another page or a dialog is over this one: no picture may lie over that."""
+        self._drawn = ""
+        self.spark.overlay.clear()
 
     def _show_stats(self) -> None:
         stats = self.console.get(Section.inference).value
@@ -151,28 +157,38 @@ class Inference(Page):
     def _draw(self) -> None:
         result, view = self._current(), self.query_one("#picture", PictureView)
         wanted = "" if result is None else f"{result.result_id} {view.inner_width} {view.inner_height}"
-        if result is None or wanted == self._drawn or view.inner_width < 4 or view.inner_height < 2:
+        if result is None or wanted == self._drawn or not self.is_current or view.inner_width < 4 or view.inner_height < 2:
             return
         self._drawn = wanted
         self.run_worker(self._read_picture(result, view), name="picture", group="picture", exclusive=True, exit_on_error=False)
 
     async def _read_picture(self, result: InferenceResult, view: PictureView) -> None:
-        plain = not self.spark.caps.full_glyphs or self.spark.caps.colours is Colours.console
+        mode = self._mode()
         args = {
             "result_id": result.result_id,
             "columns": view.inner_width,
             "rows": view.inner_height,
-            "mode": "console" if plain else "half-blocks",
+            "mode": mode,
         }
         try:
             drawn = await self.console.invoke("inference.preview", args)
         except ApplianceError as error:
+            self.spark.overlay.clear()
             view.set_cells([])
             view.set_lines([((f" not drawn: {error.message}", "muted"),)])
         else:
             view.set_lines([])
             view.set_cells(drawn["rows"])
+            if mode == "kitty" and self.is_current:
+                self.spark.overlay.place(drawn["text"], view.region.x + 1, view.region.y + 1)
         view.set_note(result.source.rpartition("/")[2])
+
+    def _mode(self) -> str:
+        """How this terminal shows pictures."""
+        caps = self.spark.caps
+        if caps.images == "kitty":
+            return "kitty"
+        return "half-blocks" if caps.full_glyphs and caps.colours is not Colours.console else "console"
 
     def action_open(self) -> None:
         """Run the model on pictures."""

@@ -115,14 +115,21 @@ def _pixels(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], columns: int, rows
     return with_boxes(rgb, boxes, across * 10, down * 20, text=True)
 
 
+KITTY_PIXELS = 300_000
+"""Pixels that are sent at most: about 250 kB, which a slow line can still carry."""
+
+
 def kitty(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], columns: int, rows: int) -> str:
-    """The kitty graphics protocol: PNG in chunks of 4096 bytes of base64."""
+    """The kitty graphics protocol: PNG in chunks of 4096 bytes of base64, stretched to whole cells, answered with nothing."""
+    across, down = fit(rgb.shape[1], rgb.shape[0], columns, rows)
+    finer = min(1.0, (KITTY_PIXELS / (across * 10 * down * 20)) ** 0.5)
+    size = max(1, round(across * 10 * finer)), max(1, round(down * 20 * finer))
     stream = io.BytesIO()
-    _pixels(rgb, boxes, columns, rows).save(stream, "PNG")
+    with_boxes(rgb, boxes, *size, text=True).quantize(256).save(stream, "PNG")
     text = base64.b64encode(stream.getvalue()).decode()
     chunks = [text[start : start + 4096] for start in range(0, len(text), 4096)]
     last = len(chunks) - 1
-    heads = ["a=T,f=100," if index == 0 else "" for index in range(len(chunks))]
+    heads = [f"a=T,f=100,c={across},r={down},q=2," if index == 0 else "" for index in range(len(chunks))]
     return "".join(f"\x1b_G{heads[index]}m={int(index < last)};{chunk}\x1b\\" for index, chunk in enumerate(chunks))
 
 

@@ -29,6 +29,9 @@ Seconds = Annotated[float, Field(gt=0, le=86400 * 365)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
+Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
+
+
 class Group(BaseModel):
     """Base of all groups of settings."""
 
@@ -116,8 +119,82 @@ class InferenceSettings(Group):
 class NasSettings(Group):
     """The NAS."""
 
+    enabled: Literal["auto", "yes", "no"] = "auto"
+    """Whether it is a tier of the memory; auto: where the directory of its mount point exists."""
     path: Path = Field(Path("/mnt/nas"), json_schema_extra=env("NAS_SHARE_PATH"))
     """Mount point; the marker file .prime-spark-nas proves that it is mounted."""
+
+
+class MemorySettings(Group):
+    """The tiered memory: tier 1 in Redis, tier 2 on the local disk."""
+
+    redis_url: str = ""
+    """Redis to use, such as redis://10.0.0.5:6379/0; empty: see redis_port. The password is the secret redis.password."""
+    redis_port: Port = Field(0, json_schema_extra=env("REDIS_LOCAL_PORT"))
+    """Port of a Redis on this machine; 0 runs a private redis-server that only the appliance can reach."""
+    redis_max_memory: Annotated[str, Field(pattern=r"(?i)^[1-9][0-9]*(kb|mb|gb)$")] = Field(
+        "2gb", json_schema_extra=env("REDIS_MAX_MEMORY")
+    )
+    """Most memory of the private redis-server, such as 512mb."""
+    redis_policy: Literal["allkeys-lru", "allkeys-lfu", "volatile-ttl"] = Field(
+        "allkeys-lru", json_schema_extra=env("REDIS_EVICTION_POLICY")
+    )
+    """What leaves tier 1 first."""
+    hot_max_mib: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Most memory of tier 1 inside this process, which is used where no redis-server is installed; MiB."""
+    hot_value_max_kib: Annotated[int, Field(ge=1, le=65536)] = 8192
+    """Larger values stay below tier 1; KiB."""
+    disk_max_mib: Annotated[int, Field(ge=1)] = 4096
+    """Most that the memory takes on the local disk, MiB."""
+    disk_policy: Literal["lru", "lfu", "ttl"] = "lru"
+    """What leaves the local disk first: least recently used, least often used, nearest to its end."""
+    disk_high_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    """Values begin to leave the local disk at this share of disk_max_mib."""
+    disk_low_percent: Annotated[float, Field(gt=0, le=100)] = 85.0
+    """They leave until it is down to this share."""
+    value_max_mib: Annotated[int, Field(ge=1, le=256)] = 64
+    """Largest value, MiB."""
+    absent_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    """Seconds for which a key that was found nowhere is not looked for again."""
+    behind_max_mib: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Most that may wait in memory for the local disk; MiB. Writers wait beyond it."""
+
+
+class S3Settings(Group):
+    """Tier 3, objects: MinIO, SeaweedFS, any S3. The secret key is the secret s3.secret_key."""
+
+    endpoint: str = Field("", json_schema_extra=env("MINIO_ENDPOINT"))
+    """Host and port, such as 10.8.0.14:9000; empty for none."""
+    access_key: str = Field("", json_schema_extra=env("MINIO_ACCESS_KEY"))
+    """Access key."""
+    bucket: Annotated[str, Field(min_length=3, max_length=63)] = Field("prime-spark-ai", json_schema_extra=env("MINIO_BUCKET"))
+    """Bucket; created where it is missing."""
+    secure: bool = False
+    """Speak TLS."""
+
+
+class DocumentSettings(Group):
+    """Tier 3, JSON documents: PostgreSQL, Supabase's too. The password is the secret documents.password."""
+
+    url: str = Field("", json_schema_extra=env("SUPABASE_URL"))
+    """postgresql://USER@HOST:PORT/DATABASE without a password; empty for none."""
+
+
+class SyncSettings(Group):
+    """How edge and cloud are kept the same."""
+
+    interval_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
+    """Seconds between two synchronisations."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Deliveries in a row."""
+    strategy: Strategies = "latest_wins"
+    """What settles a key that both sides changed."""
+    namespaces: tuple[
+        Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*=(latest_wins|cloud_wins|edge_wins|merge|manual)$")], ...
+    ] = ()
+    """Strategies of single namespaces, such as ["notes=merge", "plans=manual"]."""
+    bandwidth_kib: Annotated[int, Field(ge=0)] = 0
+    """Most that goes to and comes from the cloud, KiB/s; 0 for no bound."""
 
 
 class HeadlessSettings(Group):
@@ -171,6 +248,10 @@ class Settings(Group):
     telemetry: TelemetrySettings = TelemetrySettings()
     inference: InferenceSettings = InferenceSettings()
     nas: NasSettings = NasSettings()
+    memory: MemorySettings = MemorySettings()
+    s3: S3Settings = S3Settings()
+    documents: DocumentSettings = DocumentSettings()
+    sync: SyncSettings = SyncSettings()
     headless: HeadlessSettings = HeadlessSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()

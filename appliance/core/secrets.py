@@ -8,18 +8,23 @@ from pathlib import Path
 
 from appliance.errors import StoreError
 
+VARIABLES = {"redis.password": "REDIS_PASSWORD", "s3.secret_key": "MINIO_SECRET_KEY", "documents.password": "SUPABASE_KEY"}
+"""Secrets that the operator gives, and the documented variable of each."""
+
 
 class Secrets:
     """Named secrets of the appliance.
 
     Args:
         directory: Where files of mode 0600 lie.
-        environ: Environment; CREDENTIALS_DIRECTORY (systemd.exec(5)) is looked at first.
+        environ: Environment. A documented variable is looked at first, then CREDENTIALS_DIRECTORY (systemd.exec(5)).
     """
 
     def __init__(self, directory: Path, environ: dict[str, str] | None = None) -> None:
         self._directory = directory
-        given = (environ if environ is not None else os.environ).get("CREDENTIALS_DIRECTORY")
+        known = environ if environ is not None else os.environ
+        self._given = {name: known[variable] for name, variable in VARIABLES.items() if known.get(variable)}
+        given = known.get("CREDENTIALS_DIRECTORY")
         self._credentials = Path(given) if given else None
 
     def get(self, name: str) -> bytes | None:
@@ -28,6 +33,8 @@ class Secrets:
         Raises:
             StoreError: The file can be read by others, or not by us.
         """
+        if name in self._given:
+            return self._given[name].encode()
         if self._credentials is not None and (self._credentials / name).is_file():
             return (self._credentials / name).read_bytes()
         path = self._directory / name
@@ -40,6 +47,11 @@ class Secrets:
             return None
         except OSError as error:
             raise StoreError(f"The secret {path} cannot be read: {error.strerror}.", "give this user access to it.") from error
+
+    def text(self, name: str) -> str:
+        """The secret as text without its line end; empty where there is none. Raises StoreError."""
+        found = self.get(name)
+        return found.decode(errors="replace").strip() if found else ""
 
     def get_or_create(self, name: str, size: int = 32) -> bytes:
         """The secret; where there is none, `size` random bytes are stored and returned."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
+from appliance.core.logqueue import LogQueue
 from appliance.core.model import LogLine
 from appliance.core.printable import printable
 
@@ -70,7 +71,7 @@ class LogRing(logging.Handler):
 
 
 def configure(level: str, form: str, file: Path | None, *, stderr: bool) -> LogRing:
-    """Send the root logger to a ring, to a rotating file, and to standard error where asked.
+    """Send the root logger to a ring, and, in a thread of its own, to a rotating file and to standard error where asked.
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
@@ -78,21 +79,21 @@ def configure(level: str, form: str, file: Path | None, *, stderr: bool) -> LogR
         file: At most 4 files of 2 MB; None for none.
         stderr: Also write to standard error (not while a console draws there).
     """
-    formatter = formatter_for(form)
-    ring = LogRing()
-    handlers: list[logging.Handler] = [ring]
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=2_000_000, backupCount=3, delay=True))
-    if stderr:
-        handlers.append(logging.StreamHandler())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
         old.close()
-    for handler in handlers:
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
+    ring, behind = LogRing(), LogQueue()
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        kept = logging.handlers.RotatingFileHandler(file, maxBytes=2_000_000, backupCount=3, delay=True)
+        kept.setFormatter(formatter_for(form))
+        behind.add(kept)
+    root.addHandler(ring)
+    root.addHandler(behind)
+    logging.raiseExceptions = False  # a fault of logging itself is printed to standard error, where a console may draw
+    if stderr:
+        add_stderr(form)
     root.setLevel(level)
     for noisy in ("asyncssh", "uvicorn", "uvicorn.error", "uvicorn.access", "PIL", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
@@ -120,7 +121,10 @@ def formatter_for(form: str) -> logging.Formatter:
 
 
 def add_stderr(form: str) -> None:
-    """Write to standard error too, from now on: no console draws there any more."""
+    """Write to standard error too, from now on: no console draws there any more. Only after `configure`."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter_for(form))
-    logging.getLogger().addHandler(handler)
+    for behind in logging.getLogger().handlers:
+        if isinstance(behind, LogQueue):
+            behind.add(handler)
+    logging.raiseExceptions = True

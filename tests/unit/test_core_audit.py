@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appliance.core import audit as module
 from appliance.core.audit import AuditLog, canonical, row_hash
-from appliance.core.model import Actor, Role
+from appliance.core.model import Actor, AuditEntry, Role
 from appliance.core.store import Store
 from appliance.core.watermark import Watermark
 from tests.support import ManualClock, wait_for
@@ -226,6 +228,22 @@ async def test_a_row_is_bounded_and_says_what_was_cut(store: Store) -> None:
     assert hashlib.sha256(canonical(many).encode()).hexdigest() in last.args["(cut)"]
     assert "(39996 characters)" in last.detail
     assert (await audit.verify()).intact
+
+
+async def test_rows_become_values_in_the_readers_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = AuditLog(store, KEY, ManualClock())
+    await fill(audit, 3)
+    threads: set[str] = set()
+    plain = module.entry_of
+
+    def noted(row: tuple[Any, ...]) -> AuditEntry:
+        threads.add(threading.current_thread().name)
+        return plain(row)
+
+    monkeypatch.setattr(module, "entry_of", noted)
+    assert len(await audit.entries()) == 3
+    assert len(threads) == 1
+    assert threads.pop().startswith("store-read")
 
 
 def test_the_order_of_arguments_does_not_matter() -> None:

@@ -90,11 +90,14 @@ async def test_the_whole_life_is_told_and_kept(bench: Bench) -> None:
     assert bench.shown() == [("cpu:host", "acknowledged")]
     await bench.load(10, 5)
     assert bench.shown() == [("cpu:host", "resolved")]
-    for _ in range(2):  # too hot again, but within the cooldown
+    for _ in range(2):  # too hot again, but within the cooldown: shown, and not told
         await bench.load(99, 59)
-    assert bench.shown() == [("cpu:host", "resolved")]
+        assert bench.shown() == [("cpu:host", "pending")]
+        rule = bench.state.get(Section.rules).value[0]
+        assert rule.state is AlertState.pending
+        assert "99 %" in rule.reason
+        assert "cooldown" in rule.reason
     await bench.load(99, 3)
-    await bench.load(99, 60)
     assert bench.shown() == [("cpu:host", "firing")]
     assert await bench.told() == ["firing", "resolved", "firing"]
     assert [alert.state.value for alert in await bench.alerts.history(10)] == ["firing", "resolved", "acknowledged", "firing"]
@@ -212,14 +215,32 @@ def test_an_alert_fires_only_after_it_held_long_enough(steps: list[tuple[float, 
             assert after == before
             continue
         was_active = before is not None and before.state in ACTIVE
+        rule_says = engine.rule_statuses()[0].state
         if value <= 50:
             held_since, quiet = None, now + 20 if was_active else quiet
             assert after is None or after.state is AlertState.resolved
-        elif quiet <= now:
-            held_since = now if held_since is None else held_since
-            assert active(after) == (now - held_since >= 10)
+            assert rule_says is AlertState.ok
         else:
-            assert not active(after)
+            held_since = now if held_since is None else held_since
+            assert active(after) == (now - held_since >= 10 and quiet <= now)
+            assert rule_says is not AlertState.ok
+
+
+def test_a_rule_shows_its_worst_alert() -> None:
+    engine = Engine([RULE])
+
+    def step(now: float, **values: float) -> tuple[AlertState, str]:
+        engine.evaluate(RULE, [Reading(name, value, name) for name, value in values.items()], now, now)
+        told = engine.rule_statuses()[0]
+        return told.state, told.reason
+
+    step(0, a=99, b=99)
+    step(10, a=99, b=99)
+    engine.acknowledge("r:a", "ada")
+    assert step(11, a=99, b=99, c=99) == (AlertState.firing, "R: b")
+    assert step(12, a=99, b=1, c=99) == (AlertState.acknowledged, "R: a")
+    assert step(13, a=1, b=1, c=99) == (AlertState.pending, "R: c")
+    assert step(14, a=1, b=1, c=1)[0] is AlertState.ok
 
 
 def active(alert: AlertStatus | None) -> bool:

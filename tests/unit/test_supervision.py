@@ -231,6 +231,7 @@ def test_an_alert_lives_its_life() -> None:
     at(320, 10)
     at(330, 95)  # within the cooldown: quiet
     at(381, 95)
+    at(629, 95)
     assert states == ["pending", "firing", "resolved", "pending"]
     assert engine.acknowledge("cpu:host", "ada") is None
 

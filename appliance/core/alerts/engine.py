@@ -1,6 +1,7 @@
 """The life of alerts: pure, without clocks or disks of its own.
 
-ok → pending → firing → (acknowledged | silenced) → resolved, then quiet for the cooldown.
+ok → pending → firing → (acknowledged | silenced) → resolved. What holds again within the cooldown is pending until the
+cooldown has ended: nobody is called again, and nobody is told that all is well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from appliance.core.alerts.rules import Reading, Rule
 from appliance.core.model import AlertState, AlertStatus, RuleStatus
 
 ACTIVE = frozenset({AlertState.firing, AlertState.acknowledged, AlertState.silenced})
+WORST = (AlertState.firing, AlertState.acknowledged, AlertState.silenced, AlertState.pending)
+"""States in which a rule holds, the worst first."""
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -47,16 +50,16 @@ class Engine:
         key = f"{rule.name}:{reading.subject}"
         if reading.value is None or not rule.holds(reading.value):
             return self._clear(key, rule, now, wall, reading.message)
-        if self._quiet.get(key, now) > now:
-            return None
         alert = self.alerts.get(key)
         if alert is None or alert.state is AlertState.resolved:
             self._since[key] = now
             alert = AlertStatus(key, rule.name, reading.subject, rule.severity, AlertState.pending, "", since=wall)
-        due = now - self._since.setdefault(key, now) >= rule.for_seconds
+        quiet = self._quiet.get(key, now) > now
+        due = now - self._since.setdefault(key, now) >= rule.for_seconds and not quiet
         state = self._raised(rule, alert, wall) if due else AlertState.pending
+        message = f"{rule.summary}: {reading.message}" + (" (it was resolved lately; quiet for its cooldown)" if quiet else "")
         return self._keep(
-            alert, state, message=f"{rule.summary}: {reading.message}", value=reading.value, threshold=rule.threshold,
+            alert, state, message=message, value=reading.value, threshold=rule.threshold,
             silenced_until=self.silenced_until(rule.name, wall),
         )  # fmt: skip
 
@@ -132,7 +135,8 @@ class Engine:
     def _rule_state(self, rule: Rule, readings: list[Reading]) -> tuple[AlertState, str]:
         if not any(reading.value is not None for reading in readings):
             return AlertState.no_data, readings[0].message if readings else "nothing to measure"
-        states = [alert for alert in self.alerts.values() if alert.rule == rule.name and alert.state is not AlertState.resolved]
-        if states:
-            return states[0].state, states[0].message
+        holding = [alert for alert in self.alerts.values() if alert.rule == rule.name and alert.state in WORST]
+        if holding:
+            worst = min(holding, key=lambda alert: WORST.index(alert.state))
+            return worst.state, worst.message
         return AlertState.ok, "; ".join(reading.message for reading in readings[:3])

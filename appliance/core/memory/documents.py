@@ -69,6 +69,7 @@ class DocumentReplica:
 
     def __init__(self, dsn: str, device_id: str, connect: float = CONNECT, command: float = COMMAND) -> None:
         self._dsn = dsn
+        self._where = _place(dsn)
         self._device = device_id
         self._connect = connect
         self._command = command
@@ -248,25 +249,26 @@ class DocumentReplica:
             async with asyncio.timeout(seconds):
                 try:
                     return await self._once(work)
-                except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError) as error:
+                except _broken() as error:
                     log.info("%s: connecting anew (%s)", self._where, type(error).__name__)
                     return await self._once(work)
         except TimeoutError:
             raise TierUnavailableError(
                 f"{self._where} does not answer within {seconds:.1f} s.", "check the network and the server."
             ) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as error:
             raise self._refused(error) from None
 
     async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """A connection on which anything but an answer of the server happened is thrown away."""
-        import asyncpg
-
         pool = await self._pool()
         connection = await pool.acquire(timeout=self._connect)
         try:
             return await work(connection)
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, asyncio.CancelledError, TimeoutError):
+        except (asyncio.CancelledError, OSError):
+            connection.terminate()
+            raise
+        except _broken():
             connection.terminate()
             raise
         finally:
@@ -301,16 +303,36 @@ class DocumentReplica:
             return TierUnavailableError(said, "it is read-only: a standby, or its disk is full?")
         return TierUnavailableError(said, "check the network and the server; it is tried again.")
 
-    @property
-    def _where(self) -> str:
-        parts = urlsplit(self._dsn)
-        return f"documents at {parts.hostname or 'the local server'}{parts.path}"
-
     def _scrubbed(self, text: str) -> str:
-        secret = re.search(r"://[^:/@]*:([^@]*)@", self._dsn)
-        for word in (secret[1], unquote(secret[1])) if secret else ():
-            text = text.replace(word, "(secret)") if word else text
+        for word in _secrets(self._dsn):
+            text = text.replace(word, "(secret)")
         return text.rstrip(".").replace("\n", " ")[:300]
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What asyncpg raises where a connection ended, the last one where the end arrives just when a query begins."""
+    import asyncpg
+
+    ended = asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError
+    return ConnectionError, asyncpg.PostgresConnectionError, *ended, asyncpg.InterfaceError, asyncpg.InternalClientError
+
+
+def _place(dsn: str) -> str:
+    """Server and database of an address; nothing else of it."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return "documents"
+    if not parts.scheme.startswith("postgres"):
+        return "documents"
+    return f"documents at {parts.hostname or 'the local server'}{parts.path}"
+
+
+def _secrets(dsn: str) -> set[str]:
+    """The password of an address, as it is written there and as it is meant."""
+    found = re.findall(r"://[^:/@]*:([^@]*)@|[?&]password=([^&]*)", dsn)
+    words = {word for pair in found for word in pair if word}
+    return words | {unquote(word) for word in words}
 
 
 def _scripts() -> list[tuple[int, str]]:

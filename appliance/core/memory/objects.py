@@ -6,7 +6,6 @@ import asyncio
 import io
 import itertools
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,7 @@ import msgspec
 from appliance.core.memory import codec, settle, versions
 from appliance.core.memory.keys import key_id as identify
 from appliance.core.memory.model import Head, Meta, Record
+from appliance.core.memory.patience import pool_manager
 from appliance.core.memory.threads import DaemonPool
 from appliance.core.memory.tier import Diverged, Usage
 from appliance.core.memory.versions import Entry
@@ -253,7 +253,7 @@ class ObjectReplica:
             raise self._refused(error) from None
         except (HTTPError, HTTPException, OSError) as error:
             raise TierUnavailableError(
-                f"{self._where} cannot be reached or broke off ({type(error).__name__}).", "check the network and the server."
+                f"{self._where} cannot be reached or broke off ({_kind(error)}).", "check the network and the server."
             ) from None
         except (ParseError, ValueError) as error:
             said = str(error)[:200].replace(self._keys[1], "(secret)")
@@ -278,18 +278,10 @@ class ObjectReplica:
         """A client with time limits of ours instead of five minutes and five silent retries."""
         kind = "probe" if probe else "calls"
         if (client := self._clients.get(kind)) is None:
-            import certifi
-            import urllib3
             from minio import Minio
 
-            timeout = urllib3.Timeout(1.0, 1.2) if probe else urllib3.Timeout(self._limits.connect, self._limits.read)
-            http = urllib3.PoolManager(
-                timeout=timeout,
-                retries=False,
-                maxsize=THREADS,
-                cert_reqs="CERT_REQUIRED",
-                ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-            )
+            connect, read = (1.0, 1.2) if probe else (self._limits.connect, self._limits.read)
+            http = pool_manager(connect, read, THREADS)
             access, secret = self._keys
             client = Minio(self._endpoint, access_key=access, secret_key=secret, secure=self._secure, http_client=http)
             self._clients[kind] = client
@@ -337,3 +329,9 @@ class ObjectReplica:
             response.close()
             response.release_conn()
         return codec.decode(data, f"{self._where}, object {name},")
+
+
+def _kind(error: BaseException) -> str:
+    """The names of an error and of the one inside it; its text may hold addresses signed with our keys."""
+    inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+    return type(error).__name__ + (f", {type(inner).__name__}" if inner else "")

@@ -59,19 +59,17 @@ class Glyphs:
     """The characters that our own widgets draw with."""
 
     spark: str
-    """Columns of a sparkline, low to high; the first is nothing."""
+    """Columns of a sparkline, one character high, low to high; the first is nothing."""
     fill: str
     track: str
     ok: str
     warn: str
     bad: str
     none: str
-    rows_per_column: int
-    """1: a spark column is one character high with len(spark) - 1 levels."""
 
 
-FULL = Glyphs(spark=" ▁▂▃▄▅▆▇█", fill="━", track="─", ok="●", warn="▲", bad="✗", none="–", rows_per_column=1)
-CONSOLE = Glyphs(spark=" .:░▒█", fill="█", track="░", ok="●", warn="▲", bad="✗", none="–", rows_per_column=1)
+FULL = Glyphs(spark=" ▁▂▃▄▅▆▇█", fill="━", track="─", ok="●", warn="▲", bad="✗", none="–")
+CONSOLE = Glyphs(spark=" .:░▒█", fill="█", track="░", ok="●", warn="▲", bad="✗", none="–")
 
 
 def glyphs_for(caps: Caps) -> Glyphs:

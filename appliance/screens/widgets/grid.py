@@ -85,16 +85,14 @@ class Grid(LineView, can_focus=True):
         super().__init__(title, id=id, classes=classes)
         self._columns = tuple(columns)
         self._empty = empty
-        self._all: tuple[Row, ...] = ()
         self._rows: tuple[Row, ...] = ()
-        self._filter = ""
         self.cursor = 0
         self.highlight = False
         """Show the cursor without the focus."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The rows that pass the filter."""
+        """All rows."""
         return self._rows
 
     @property
@@ -105,16 +103,10 @@ class Grid(LineView, can_focus=True):
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show other rows; the cursor stays on its key."""
         key = self.key
-        self._all = tuple(rows)
-        self._rows = tuple(row for row in self._all if self._passes(row))
+        self._rows = tuple(rows)
         keys = [row.key for row in self._rows]
         self.cursor = keys.index(key) if key in keys else max(0, min(self.cursor, len(keys) - 1))
         self._lay_out()
-
-    def set_filter(self, text: str) -> None:
-        """Show only rows that contain the text."""
-        self._filter = text.lower()
-        self.set_rows(self._all)
 
     def set_empty(self, text: str) -> None:
         """What to show where there is no row."""
@@ -180,9 +172,6 @@ class Grid(LineView, can_focus=True):
     def line_at(self, index: int) -> Line:
         """The header stays at the top."""
         return super().line_at(0 if index == self.first else index)
-
-    def _passes(self, row: Row) -> bool:
-        return not self._filter or any(self._filter in text_of(cell).lower() for cell in row.cells)
 
     def _lay_out(self) -> None:
         room = max(1, self.inner_height - 1)

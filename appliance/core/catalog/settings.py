@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,13 +27,13 @@ def actions(
     """Show and change settings.
 
     Args:
-        show: Every key with value, default, origin and meaning.
+        show: Every key with value, default, origin and meaning; reads files, and is called in a thread.
         write: Validates a key and its new value and writes the configuration file. Raises ConfigError.
         init: Writes a new configuration file and returns its path. Raises ConfigError.
     """
 
     async def listing(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
-        return show()
+        return await asyncio.to_thread(show)
 
     async def change(_: Invocation, params: Setting) -> dict[str, Any]:
         await write(params.key, params.value)

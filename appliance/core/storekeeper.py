@@ -28,7 +28,7 @@ class StoreService:
         store: The database; opened here.
         outbox: Loaded after the store is open.
         jobs: Loaded after the store is open.
-        bus: Told of start and stop.
+        bus: Told that the appliance started, once: the store may be restarted.
         clock: For times.
     """
 
@@ -42,6 +42,7 @@ class StoreService:
         self._jobs = jobs
         self._bus = bus
         self._clock = clock
+        self._told = False
         self.opened = asyncio.Event()
         """Set while the store takes writes."""
 
@@ -51,7 +52,9 @@ class StoreService:
         await self._outbox.load()
         await self._jobs.load()
         self.opened.set()
-        await self._bus.publish(Noted(time=self._clock.wall(), event="appliance.started", severity="info"))
+        if not self._told:
+            await self._bus.publish(Noted(time=self._clock.wall(), event="appliance.started", severity="info"))
+            self._told = True
 
     async def run(self) -> None:
         """The store works in its own threads; wait until cancelled."""

@@ -18,6 +18,7 @@ import pytest
 from appliance.core import store as module
 from appliance.core import storekeeper
 from appliance.core.bus import Bus
+from appliance.core.events import Noted
 from appliance.core.jobs import Jobs
 from appliance.core.migrations import scripts
 from appliance.core.model import Health
@@ -198,6 +199,16 @@ async def test_a_resting_writer_is_asked_for_a_real_write_once_its_last_success_
     other.close()
     monkeypatch.setattr(storekeeper, "ANSWER", 10.0)
     assert (await keeper.health()).health is Health.healthy
+
+
+async def test_a_restart_of_the_store_is_no_start_of_the_appliance(tmp_path: Path) -> None:
+    store, clock = Store(tmp_path / "state.sqlite"), ManualClock()
+    outbox = Outbox(store, "pc")
+    keeper = StoreService(store, outbox, Jobs(store, LiveState(clock), clock), Bus(outbox), clock)
+    for _ in range(2):
+        await keeper.start()
+        assert [event.event for _, event in await outbox.read(0) if isinstance(event, Noted)] == ["appliance.started"]
+        await keeper.stop()
 
 
 async def test_closing_does_not_wait_for_ever_for_a_writer_that_hangs(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Cheap detection of hardware through /dev, /proc and /sys, without a device library.
 
-Drivers for what is found come with the features that use them; what is missing is said to be absent.
+Devices that the doctor checks too are judged by its checks: there is one rule for each. Drivers for what is found come
+with the features that use them; what is missing is said to be absent.
 """
 
 from __future__ import annotations
@@ -8,72 +9,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance.core.model import Device, Health
+from appliance.core.doctor.checks import gpio, hailo, i2c, microphone, ups
+from appliance.core.doctor.model import DoctorContext
+from appliance.core.model import CheckResult, Device, Health
 
-RESPEAKER = ("2886", "0018")
-"""USB vendor and product of the ReSpeaker 4-Mic Array."""
+HEALTH = {"ok": Health.healthy, "warning": Health.degraded, "failed": Health.unhealthy, "absent": Health.absent}
+"""A check's verdict as a device's health."""
+LETTERS = (28, 30, 44)
+"""KEY_ENTER, KEY_A and KEY_Z (linux/input-event-codes.h): a power button has none of them."""
+EV_KEY = 1
 
 
 def detectors(root: Path = Path("/")) -> list[Callable[[], Device]]:
     """All of them, looking below `root`."""
+    context = DoctorContext(environ={}, home=root, lock=root, ports=(), nas_path=root, model_dirs=(), root=root)
     return [
-        lambda: accelerator(root),
-        lambda: microphone(root),
-        lambda: ups(root),
-        lambda: bus(root, "i2c", "dev/i2c-*", "I2C bus", "enable it: sudo raspi-config nonint do_i2c 0"),
-        lambda: bus(root, "gpio", "dev/gpiochip*", "GPIO header", "GPIO is on a Raspberry Pi's header; this machine has none."),
-        lambda: keyboard(root),
+        lambda: accelerator(context),
+        lambda: judged("microphone", "Microphone", microphone.look(context)),
+        lambda: judged("ups", "UPS", ups.look(context)),
+        lambda: judged("i2c", "I2C bus", i2c.look(context)),
+        lambda: judged("gpio", "GPIO header", gpio.look(context)),
+        lambda: keyboard(context),
     ]
 
 
-def accelerator(root: Path) -> Device:
-    """The Hailo device node, which its kernel driver makes."""
-    found = sorted((root / "dev").glob("hailo*"))
-    if found:
-        return Device("accelerator", found[0].name, Health.healthy, f"/dev/{found[0].name} is there")
-    return Device(
-        "accelerator", "Hailo", Health.absent, "no /dev/hailo* device", "fit the Hailo-8 and run: sudo apt install hailo-all"
-    )
+def judged(kind: str, name: str, result: CheckResult) -> Device:
+    """What a check says, as a device."""
+    return Device(kind, name, HEALTH[result.status], result.reason, result.fix)
 
 
-def microphone(root: Path) -> Device:
-    """The ReSpeaker array, or any ALSA capture device."""
-    for product in sorted((root / "sys/bus/usb/devices").glob("*/idProduct")):
-        vendor = product.with_name("idVendor")
-        if (_text(vendor), _text(product)) == RESPEAKER:
-            return Device("microphone", "ReSpeaker 4-Mic Array", Health.healthy, f"on USB {product.parent.name}")
-    captures = [line for line in _text(root / "proc/asound/pcm").splitlines() if "capture" in line]
-    if captures:
-        return Device(
-            "microphone", captures[0].split(":")[1].strip(), Health.healthy, "an ALSA capture device, not a ReSpeaker"
-        )
-    return Device("microphone", "ReSpeaker", Health.absent, "no capture device", "plug the ReSpeaker array into a USB port.")
+def accelerator(context: DoctorContext) -> Device:
+    """The Hailo card and its device node. Being there is not being used: this version has no driver for it."""
+    lacking = hailo.missing(context)
+    if lacking is not None:
+        return judged("accelerator", "Hailo", lacking)
+    node = context.paths("dev/hailo*")[0].name
+    reason = f"/dev/{node} is there, but this version has no driver for it: models run on the CPU"
+    return Device("accelerator", node, Health.degraded, reason, "nothing is to be done; it is used by a later version.")
 
 
-def ups(root: Path) -> Device:
-    """A battery that the kernel's power_supply class knows."""
-    for supply in sorted((root / "sys/class/power_supply").glob("*")):
-        if _text(supply / "type") in {"Battery", "UPS"}:
-            charge = _text(supply / "capacity")
-            return Device("ups", supply.name, Health.healthy, f"{charge} % charged" if charge else "tells no charge")
-    reason = "no battery in /sys/class/power_supply; on mains or not is unknown"
-    return Device(
-        "ups", "UPS", Health.absent, reason, "connect a UPS that the kernel knows; other kinds come with power management."
-    )
-
-
-def bus(root: Path, kind: str, pattern: str, name: str, fix: str) -> Device:
-    """A device node by its pattern."""
-    found = sorted(path.name for path in root.glob(pattern))
-    if found:
-        return Device(kind, name, Health.healthy, ", ".join(found[:4]))
-    return Device(kind, name, Health.absent, f"no /{pattern}", fix)
-
-
-def keyboard(root: Path) -> Device:
-    """A keyboard among the kernel's input devices (proc/bus/input/devices: EV has keys and repeat, handler kbd)."""
-    for block in _text(root / "proc/bus/input/devices").split("\n\n"):
-        if "kbd" in block and "EV=120013" in block:
+def keyboard(context: DoctorContext) -> Device:
+    """A keyboard among the kernel's input devices: it has keys, and among them letters and Enter."""
+    for block in context.text("proc/bus/input/devices").split("\n\n"):
+        if is_keyboard(block):
             name = next((line[9:].strip('"') for line in block.splitlines() if line.startswith("N: Name=")), "keyboard")
             return Device("keyboard", name, Health.healthy, "usable for headless shortcuts")
     return Device(
@@ -85,8 +63,16 @@ def keyboard(root: Path) -> Device:
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+def is_keyboard(block: str) -> bool:
+    """Whether a block of /proc/bus/input/devices describes a keyboard.
+
+    Its bitmaps are words in hexadecimal, the highest first (kernel: drivers/input/input.c, input_bits_to_string).
+    """
+    bits = dict(line[3:].split("=", 1) for line in block.splitlines() if line.startswith("B: ") and "=" in line)
+    events, keys = bits.get("EV", "").split(), bits.get("KEY", "").split()
+    if not events or not keys or not int(events[-1], 16) >> EV_KEY & 1:
+        return False
+    lowest = int(keys[-1], 16)
+    if len(keys[-1]) <= 8 and len(keys) > 1 and max(map(len, keys)) <= 8:  # a kernel of 32 bits
+        lowest |= int(keys[-2], 16) << 32
+    return all(lowest >> key & 1 for key in LETTERS)

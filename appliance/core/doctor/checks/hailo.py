@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.core.doctor import probe
 from appliance.core.doctor.model import Check, DoctorContext
@@ -30,23 +31,28 @@ class Versions:
         return {name: version for name, version in vars(self).items() if version}
 
 
-async def run(context: DoctorContext) -> CheckResult:
-    """From the card upwards: the first part that lacks is the one to mend."""
-    cards = [path.parent for path in context.paths("sys/bus/pci/devices/*/vendor") if _text(context, path) == VENDOR]
-    nodes = context.paths("dev/hailo*")
-    if not cards and not nodes:
+def missing(context: DoctorContext) -> CheckResult | None:
+    """What lacks of the card and its driver, the first part upwards that is to be mended; None where both are there."""
+    cards, nodes = _cards(context), context.paths("dev/hailo*")
+    if nodes:
+        return None
+    if not cards:
         return CHECK.absent(
             "no Hailo card on the PCI bus and no /dev/hailo*; models run on the CPU", f"fit the card, then: {INSTALL}"
         )
-    driver = next(
-        (text for text in map(context.text, ("sys/module/hailo_pci/version", "sys/module/hailo1x_pci/version")) if text), ""
+    driver = _driver(context)
+    what = f"its driver {driver} is loaded but made no /dev/hailo*" if driver else "its driver is not loaded"
+    return CHECK.failed(
+        f"the card is on the PCI bus; {what}",
+        INSTALL if not driver else "sudo dmesg | grep -i hailo says why; then: " + UPGRADE,
     )
-    if not nodes:
-        what = f"its driver {driver} is loaded but made no /dev/hailo*" if driver else "its driver is not loaded"
-        return CHECK.failed(
-            f"the card is on the PCI bus; {what}",
-            INSTALL if not driver else "sudo dmesg | grep -i hailo says why; then: " + UPGRADE,
-        )
+
+
+async def run(context: DoctorContext) -> CheckResult:
+    """From the card upwards: the first part that lacks is the one to mend."""
+    if (lacking := missing(context)) is not None:
+        return lacking
+    driver = _driver(context)
     library = await probe.run([context.system_python, "-c", ASK], context.environ, limit=10)
     tool = await probe.run(["hailortcli", "--version"], context.environ)
     identity = await probe.run(["hailortcli", "fw-control", "identify"], context.environ, limit=10)
@@ -56,8 +62,18 @@ async def run(context: DoctorContext) -> CheckResult:
         _find(r"(\d+\.\d+\.\d+)", tool.out),
         library.out if library.good else "",
     )
-    is_8 = any(_text(context, card / "device") == HAILO8 for card in cards)
+    is_8 = any(_text(context, card / "device") == HAILO8 for card in _cards(context))
     return judge(versions, "" if library.good else library.problem, is_hailo8=is_8)
+
+
+def _cards(context: DoctorContext) -> list[Path]:
+    return [path.parent for path in context.paths("sys/bus/pci/devices/*/vendor") if _text(context, path) == VENDOR]
+
+
+def _driver(context: DoctorContext) -> str:
+    """The loaded driver's version; empty where none is."""
+    modules = ("sys/module/hailo_pci/version", "sys/module/hailo1x_pci/version")
+    return next((text for text in map(context.text, modules) if text), "")
 
 
 def judge(versions: Versions, library_problem: str, *, is_hailo8: bool) -> CheckResult:

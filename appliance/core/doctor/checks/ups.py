@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
 import re
+import socket
 
 from appliance.core.doctor.model import Check, DoctorContext
 from appliance.core.doctor.probe import in_thread
 from appliance.core.model import CheckResult
 
+LIMIT = 1.0
+"""Seconds to connect, and to be answered."""
 I2C_SLAVE = 0x0703
 """ioctl that addresses a device (linux/i2c-dev.h)."""
 GAUGES = {0x36: "MAX17043 fuel gauge", **dict.fromkeys(range(0x40, 0x46), "INA219 power monitor")}
 FIX = "connect a UPS board to the header or by USB; for a USB one: sudo apt-get install nut"
 
 
-async def run(context: DoctorContext) -> CheckResult:
-    """The first way that answers; a way that is configured and does not is a failure."""
-    configured = nut_names(context)
-    if configured:
-        return await ask_nut(context, configured)
-    return await in_thread(look)(context)
-
-
 def look(context: DoctorContext) -> CheckResult:
-    """Ask the kernel, then the bus."""
+    """The first way that answers; a way that is configured and does not is a failure. Blocks for 2 s at most."""
+    configured = nut_names(context)
+    return ask_nut(context, configured) if configured else ask_kernel(context)
+
+
+def ask_kernel(context: DoctorContext) -> CheckResult:
+    """Ask the kernel's power supplies (not those of a mouse or keyboard), then the bus."""
     for supply in context.paths("sys/class/power_supply/*"):
         relative = f"sys/class/power_supply/{supply.name}"
         if context.text(f"{relative}/type") in {"Battery", "UPS"} and context.text(f"{relative}/scope") != "Device":
@@ -63,18 +63,16 @@ def nut_names(context: DoctorContext) -> list[str]:
     return re.findall(r"^\s*\[([^\]]+)\]", context.text("etc/nut/ups.conf"), re.MULTILINE)
 
 
-async def ask_nut(context: DoctorContext, names: list[str]) -> CheckResult:
-    """Ask NUT's daemon how the first UPS is."""
+def ask_nut(context: DoctorContext, names: list[str]) -> CheckResult:
+    """Ask NUT's daemon how the first UPS is; blocks for 2 s at most."""
     restart = "sudo systemctl restart nut-driver-enumerator nut-server; then: upsc " + names[0]
     host, port = context.nut
     try:
-        async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(f"GET VAR {names[0]} ups.status\n".encode())
-                answer = (await reader.readline()).decode(errors="replace").strip()
-            finally:
-                writer.close()
+        with socket.create_connection((host, port), timeout=LIMIT) as connection, connection.makefile("rwb") as stream:
+            connection.settimeout(LIMIT)
+            stream.write(f"GET VAR {names[0]} ups.status\n".encode())
+            stream.flush()
+            answer = stream.readline(1000).decode(errors="replace").strip()
     except TimeoutError:
         return CHECK.failed(f"NUT is configured for {names[0]}; upsd on {host}:{port} does not answer", restart)
     except OSError as error:
@@ -86,4 +84,4 @@ async def ask_nut(context: DoctorContext, names: list[str]) -> CheckResult:
     return CHECK.ok(f"NUT: {names[0]} is {answer.split(maxsplit=3)[3].strip(chr(34))}")
 
 
-CHECK = Check("ups", "UPS", run)
+CHECK = Check("ups", "UPS", in_thread(look))

@@ -40,6 +40,16 @@ class Paths:
         return self.data / "analytics.duckdb"
 
     @property
+    def memory(self) -> Path:
+        """The tiered memory's part on the local disk."""
+        return self.data / "memory"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Of the private redis-server."""
+        return self.run / "redis.sock"
+
+    @property
     def models(self) -> Path:
         """Models that the operator added."""
         return self.data / "models"

@@ -18,15 +18,17 @@ from appliance.core.audit import AuditLog
 from appliance.core.auth import Accounts
 from appliance.core.bus import Bus
 from appliance.core.catalog import data, doctor, people, services, work
+from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.clock import SystemClock
 from appliance.core.console import Console
 from appliance.core.devices import DeviceService
 from appliance.core.dispatch import Dispatcher
-from appliance.core.events import HealthChanged, InferenceCompleted
+from appliance.core.events import HealthChanged, InferenceCompleted, Noted
 from appliance.core.inference.service import InferenceService
 from appliance.core.jobs import Jobs
 from appliance.core.logs import LogRing
+from appliance.core.memory.build import Places, build
 from appliance.core.model import Actor, CheckResult, InferenceResult, ServiceStatus
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Service
@@ -93,7 +95,7 @@ class Appliance:
         self.audit = AuditLog(self.store, key, self.clock, mark=self.paths.audit_mark)
         self.accounts = Accounts(self.store, self.clock)
         self.duck = DuckStore(self.paths.analytics, device)
-        self.dispatcher = Dispatcher(self.registry, self.audit, closed=self.stopping.is_set)
+        self.dispatcher = Dispatcher(self.registry, self.audit, closed=self.stopping.is_set, current=self.accounts.current)
 
     def _wire_services(self) -> None:
         told = self.settings.telemetry
@@ -106,6 +108,9 @@ class Appliance:
         self.devices = DeviceService(detectors(), self.state)
         self.inference = self._make_inference()
         self.store_service = StoreService(self.store, self.outbox, self.jobs, self.bus, self.clock)
+        where = self.paths
+        places = Places(where.memory, where.redis_socket, socket_address(where.redis_socket))
+        self.memory, self._memory_needs = build(self.settings, places, self.secrets, self.clock, self.state, self._note)
         self.setup = SetupService(self.accounts, self.state, self.settings.node.device_id)
 
     def _make_inference(self) -> InferenceService:
@@ -122,6 +127,9 @@ class Appliance:
             max_pixels=wanted.max_megapixels * 1_000_000,
         )
 
+    async def _note(self, event: str, attributes: dict[str, object]) -> None:
+        await self.bus.publish(Noted(time=self.clock.wall(), event=event, severity="info", attributes=attributes))
+
     async def _keep_result(self, result: InferenceResult) -> None:
         await self.bus.publish(InferenceCompleted.of(result))
 
@@ -129,7 +137,8 @@ class Appliance:
         """The services that every mode has, the API last."""
         queues = QueueService(self.bus, self.analytics.status, self.state)
         kept: list[Service] = [self.store_service, self.setup]
-        kept += [self.telemetry, self.analytics, self.alerts, self.devices, self.inference, queues, self._api()]
+        kept += [self.telemetry, self.analytics, self.alerts, self.devices, self.inference, queues]
+        kept += [*self._memory_needs, self.memory, self._api()]
         return kept
 
     def _api(self) -> Service:
@@ -159,6 +168,7 @@ class Appliance:
         add(people.setup_action(self.accounts, self._rename, self.setup.refresh))
         add(*data.metric_actions(self.duck, self.clock))
         add(*data.inference_actions(self.inference, self.jobs, self.state, self.duck))
+        add(*memory_actions.memory_actions(self.memory, self.state), *memory_actions.sync_actions(self.memory, self.jobs))
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
         add(*doctor.actions(self._examine))
 

@@ -89,15 +89,12 @@ class ApiService:
 def bind_private(address: str) -> socket.socket:
     """A listening-to-be UNIX socket of mode 0600 from its first moment."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    os.fchmod(sock.fileno(), 0o600)
-    before = os.umask(0o177)
+    os.fchmod(sock.fileno(), 0o600)  # Linux gives the file the mode that the socket has; the umask is everybody's
     try:
         sock.bind(address)
     except OSError:
         sock.close()
         raise
-    finally:
-        os.umask(before)
     return sock
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from appliance.core.memory.absent import Absent
@@ -29,15 +30,25 @@ from appliance.settings import Settings, SyncSettings
 MIB = 1024 * 1024
 
 
+class Places(NamedTuple):
+    """Where the memory's files lie."""
+
+    directory: Path
+    """Of the local disk's tier."""
+    socket: Path
+    """Of a private redis-server."""
+    address: str
+    """Of that socket, for connecting."""
+
+
 def build(
-    settings: Settings, directory: Path, socket: Path, secrets: Secrets, clock: Clock, state: LiveState, note: Note
+    settings: Settings, places: Places, secrets: Secrets, clock: Clock, state: LiveState, note: Note
 ) -> tuple[MemoryService, list[Service]]:
     """The memory, and the services that it needs besides itself.
 
     Args:
         settings: All of them.
-        directory: Of the local disk's tier.
-        socket: Of a private redis-server.
+        places: Of its files.
         secrets: Passwords and keys.
         clock: For times.
         state: Where the memory is shown.
@@ -48,9 +59,9 @@ def build(
         StoreError: A secret can be read by others.
     """
     wanted, device = settings.memory, settings.node.device_id
-    hot, server = _hot(settings, socket, secrets)
+    hot, server = _hot(settings, places, secrets)
     replicas = _replicas(settings, secrets)
-    edge = EdgeStore(directory, clock, keep_bases=any(tier.shared for tier in replicas))
+    edge = EdgeStore(places.directory, clock, keep_bases=any(tier.shared for tier in replicas))
     parts = Parts(
         Front(hot, wanted.hot_value_max_kib * 1024), edge, Replicas(replicas), clock, device,
         Absent(wanted.absent_seconds), Behind(wanted.behind_max_mib * MIB),
@@ -61,7 +72,7 @@ def build(
     return MemoryService(parts, machinery, state), [server] if server is not None else []
 
 
-def _hot(settings: Settings, socket: Path, secrets: Secrets) -> tuple[HotTier, RedisServer | None]:
+def _hot(settings: Settings, places: Places, secrets: Secrets) -> tuple[HotTier, RedisServer | None]:
     from appliance.core.memory.redis import RedisTier
 
     wanted, device, password = settings.memory, settings.node.device_id, secrets.text("redis.password")
@@ -71,8 +82,8 @@ def _hot(settings: Settings, socket: Path, secrets: Secrets) -> tuple[HotTier, R
         return RedisTier(f"redis://127.0.0.1:{wanted.redis_port}/0", password, device), None
     if installed() is None:
         return LocalLru(wanted.hot_max_mib * MIB, wanted.redis_policy), None
-    server = RedisServer(socket, wanted.redis_max_memory, wanted.redis_policy)
-    return RedisTier(f"unix://{quote(str(socket))}", "", device), server
+    server = RedisServer(places.socket, wanted.redis_max_memory, wanted.redis_policy)
+    return RedisTier(f"unix://{quote(places.address)}", "", device), server
 
 
 def _replicas(settings: Settings, secrets: Secrets) -> list[Replica]:

@@ -71,7 +71,8 @@ class EdgeStore:
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
         self.store.open()
         with contextlib.closing(sqlite3.connect(self.store.path)) as connection:
             kept = {rows.file_name(row.meta) for row in rows.select(connection, "WHERE place = 'file'")}

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.core.memory import codec
 from appliance.core.memory.behind import Shared
 from appliance.core.memory.eviction import Evictor
 from appliance.core.memory.keys import DEFAULT, LONGEST_KEY, check_key, check_namespace
@@ -65,7 +66,7 @@ class Memory:
         self._writer = writer
         self._behind = parts.behind
         self._evictor = evictor
-        self._limits = limits
+        self.limits = limits
         self._deliver = deliver
         self._listing = Listing(parts)
         self.stats = TierStats()
@@ -106,6 +107,20 @@ class Memory:
             return Looked(None if meta.expired(self._parts.clock.wall()) else Record(meta, value))
         return await self._reader.find(namespace, key)
 
+    async def read(self, key: str, namespace: str = DEFAULT) -> Looked:
+        """As `get`, with all that is known of the version. Raises as `get`."""
+        began = time.perf_counter()
+        framed = await self._front.get(f"{namespace}:{key}")
+        row = await self._parts.edge.row(namespace, key) if framed is not None else None
+        if framed is not None and row is not None and not row.meta.deleted:
+            kind, value = split(framed)
+            if codec.checksum(kind, value) == row.meta.checksum:
+                self._count(began, hits=1)
+                return Looked(Record(row.meta, value))
+        looked = await self.look_up(key, namespace)
+        self._count(began, hits=int(looked.record is not None), misses=int(looked.record is None))
+        return looked
+
     async def get_many(self, keys: Sequence[str], namespace: str = DEFAULT) -> dict[str, Any]:
         """The values of those keys that there are. Raises as `get`."""
         began = time.perf_counter()
@@ -143,10 +158,10 @@ class Memory:
         shared = self._shared(namespace, ttl, tags)
         check_keys(values)
         if durability is Durability.memory:
-            framed = frame_many(values.values(), self._limits.value)
+            framed = frame_many(values.values(), self.limits.value)
             await self._writer.remember(shared, dict(zip(values, framed, strict=True)), ttl)
             return
-        packed = [(key, *pack(value, self._limits.value)) for key, value in values.items()]
+        packed = [(key, *pack(value, self.limits.value)) for key, value in values.items()]
         records = [Record(self._writer.meta(shared, key, kind, data), data) for key, kind, data in packed]
         if durability is Durability.cloud:
             self._need_cloud(records)
@@ -157,8 +172,8 @@ class Memory:
 
     def _shared(self, namespace: str, ttl: float | None, tags: Iterable[str]) -> Shared:
         check_namespace(namespace)
-        if ttl is not None and not 0.001 <= ttl <= self._limits.longest_ttl:
-            raise InvalidArgumentsError(f"{ttl} is no time to live.", f"give 0.001 to {self._limits.longest_ttl:.0f} seconds.")
+        if ttl is not None and not 0.001 <= ttl <= self.limits.longest_ttl:
+            raise InvalidArgumentsError(f"{ttl} is no time to live.", f"give 0.001 to {self.limits.longest_ttl:.0f} seconds.")
         wanted = tuple(sorted(set(tags)))
         if len(wanted) > 32 or any(not tag or len(tag) > 64 or not tag.isprintable() for tag in wanted):
             raise InvalidArgumentsError("Those are no tags.", "give at most 32, each of 1 to 64 printable characters.")

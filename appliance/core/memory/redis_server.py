@@ -55,7 +55,7 @@ class RedisServer:
         self._socket.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             *tied_to_us(), program, *self._options(), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+            stderr=asyncio.subprocess.STDOUT, start_new_session=True, cwd=self._socket.parent,
         )  # fmt: skip
         self._said = asyncio.create_task(self._listen(self._process))
         try:
@@ -69,9 +69,9 @@ class RedisServer:
 
     def _options(self) -> list[str]:
         return [
-            "--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700", "--save", "", "--appendonly", "no",
+            "--port", "0", "--unixsocket", self._socket.name, "--unixsocketperm", "700", "--save", "", "--appendonly", "no",
             "--daemonize", "no", "--maxmemory", self._max_memory, "--maxmemory-policy", self._policy,
-            "--maxmemory-samples", "10", "--dir", str(self._socket.parent), "--logfile", "", "--lazyfree-lazy-eviction", "yes",
+            "--maxmemory-samples", "10", "--logfile", "", "--lazyfree-lazy-eviction", "yes",
         ]  # fmt: skip
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:

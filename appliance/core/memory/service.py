@@ -161,7 +161,6 @@ class MemoryService:
             for row in expired:
                 await self.parts.edge.forget(row)
         await self.parts.edge.used(self._reader.take_touched())
-        await self._evictor.refresh()
         for row in await self.parts.ledger.old_tombstones(now - TOMBSTONES_KEPT, 500):
             await self.parts.edge.drop_tombstone(row)
 
@@ -181,6 +180,7 @@ class MemoryService:
     async def show(self) -> None:
         """Probe tier 1, and put everything into the live state. Raises StoreError."""
         await self.parts.front.probe()
+        await self._evictor.refresh()
         self._conflicts = len(await self.parts.ledger.conflicts())
         stats = self.memory.stats
         status = MemoryStatus(

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from appliance.core.memory.tier import Usage
@@ -63,14 +64,9 @@ class RedisTier:
 
     async def open(self) -> None:
         """Connect, and mark the data set as ours. Raises TierUnavailableError."""
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
+        from appliance.core.memory.redis_wire import connect
 
-        self._client = Redis.from_url(
-            self._url, password=self._password or None, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 1), max_connections=64,
-        )  # fmt: skip
+        self._client = connect(self._url, self._password, TIMEOUT)
         self._script = self._client.register_script(SET_WITH_TTL)
         await self._renew()
         await self._drop_old_epochs()
@@ -111,15 +107,15 @@ class RedisTier:
     async def set_many(self, values: Mapping[str, bytes], ttl: float | None) -> None:
         """See hot.HotTier."""
         epoch = self._epoch
-        items = list(values.items())
-        for start in range(0, len(items), BATCH):
-            part = items[start : start + BATCH]
+        names, framed = [epoch + name for name in values], list(values.values())
+        for start in range(0, len(names), BATCH):
+            keys, args = names[start : start + BATCH], framed[start : start + BATCH]
             async with self._translated() as client:
                 if ttl is None:
-                    await client.mset({epoch + name: value for name, value in part})
+                    send: Any = client.execute_command  # its mset() wants a dict, to take it apart again
+                    await send("MSET", *chain.from_iterable(zip(keys, args, strict=True)))
                 else:
-                    names = [epoch + name for name, _ in part]
-                    await self._script(keys=names, args=[max(1, int(ttl * 1000)), *(value for _, value in part)], client=client)
+                    await self._script(keys=keys, args=[max(1, int(ttl * 1000)), *args], client=client)
 
     async def remove(self, names: Iterable[str]) -> None:
         """See hot.HotTier."""

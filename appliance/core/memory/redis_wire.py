@@ -1,0 +1,64 @@
+"""Connections to Redis whose long commands hiredis packs: redis-py's asyncio client packs them in Python, many times slower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hiredis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+LONG = 4
+"""Words from which on a command is packed by hiredis; redis-py splits the names of some shorter ones ("CONFIG GET")."""
+
+
+class PackedUnixConnection(UnixDomainSocketConnection):
+    """Over a UNIX socket."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as Redis reads it."""
+        return packed(args) or super().pack_command(*args)
+
+
+class PackedConnection(Connection):
+    """Over TCP."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as Redis reads it."""
+        return packed(args) or super().pack_command(*args)
+
+
+class PackedSSLConnection(SSLConnection):
+    """Over TLS."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as Redis reads it."""
+        return packed(args) or super().pack_command(*args)
+
+
+CLASSES: dict[type, type] = {
+    UnixDomainSocketConnection: PackedUnixConnection, Connection: PackedConnection, SSLConnection: PackedSSLConnection,
+}  # fmt: skip
+
+
+def packed(args: tuple[Any, ...]) -> list[bytes]:
+    """A long command; empty for what redis-py packs itself."""
+    return [hiredis.pack_command(args)] if len(args) >= LONG and " " not in args[0] else []
+
+
+def connect(url: str, password: str, seconds: float) -> Redis:
+    """A client that has not connected yet.
+
+    Args:
+        url: redis://, rediss:// or unix:// address.
+        password: Of the server; empty for none.
+        seconds: That the server may take, to connect and for each request.
+    """
+    pool = ConnectionPool.from_url(
+        url, password=password or None, socket_timeout=seconds, socket_connect_timeout=seconds,
+        retry=Retry(NoBackoff(), 1), max_connections=64,
+    )  # fmt: skip
+    pool.connection_class = CLASSES[pool.connection_class]
+    return Redis.from_pool(pool)

@@ -159,6 +159,21 @@ async def test_a_broken_manifest_is_listed_with_its_fault(bench: Bench, tmp_path
     assert "not a model manifest" in bad["error"]
 
 
+async def test_a_broken_model_disables_no_other(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "aaa").mkdir()
+    (tmp_path / "aaa" / "manifest.toml").write_text("x=")
+    for wanted in (MODEL, ""):
+        other = Bench(tmp_path, model=wanted)
+        await other.service.start()
+        assert (await other.service.infer(png(), "x.png")).model == MODEL
+        await other.service.stop()
+    with pytest.raises(ModelError, match=r"'other'; there are: yolov3-tiny-coco; .*aaa.* is not a model manifest"):
+        await Bench(tmp_path, model="other").service.start()
+    shutil.rmtree(tmp_path / MODEL)
+    with pytest.raises(ModelError, match=r"No model can be used; there are: none; .*aaa"):
+        await Bench(tmp_path).service.start()
+
+
 async def test_the_preview_draws_on_no_other_picture_of_the_same_size(bench: Bench, tmp_path: Path) -> None:
     picture = tmp_path / "x.png"
     picture.write_bytes(png())

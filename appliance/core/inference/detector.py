@@ -89,14 +89,21 @@ def load(directory: Path, accelerator: Accelerator) -> Detector:
 
 
 def choose(directories: list[Path], name: str) -> Path:
-    """The directory of the wanted model (of the first one where no name is given).
+    """The directory of the wanted model (of the first one where no name is given); one that cannot be read is passed over.
 
     Raises:
-        ModelError: A model of that name is not there.
+        ModelError: A model of that name is not there; it names those that cannot be read.
     """
-    found = manifests.find(directories)
-    for directory in found:
-        if not name or manifests.load(directory).name == name:
+    names, broken = [], []
+    for directory in manifests.find(directories):
+        try:
+            found = manifests.load(directory).name
+        except ModelError as error:
+            broken.append(error.message)
+            continue
+        if not name or found == name:
             return directory
-    names = ", ".join(manifests.load(directory).name for directory in found) or "none"
-    raise ModelError(f"No model is called {name!r}; there are: {names}.", "set inference.model, or add the model.")
+        names.append(found)
+    there = "; ".join([f"there are: {', '.join(names) or 'none'}", *broken])
+    wanted = f"No model is called {name!r}" if name else "No model can be used"
+    raise ModelError(f"{wanted}; {there}.".replace("..", "."), "set inference.model, mend what is broken, or add the model.")

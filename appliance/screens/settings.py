@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from appliance.core.console import Console
+from appliance.core.printable import printable
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
 from appliance.screens.flows import scalar
 from appliance.screens.page import Page
 from appliance.screens.widgets.grid import Column, Grid, Row
-from appliance.screens.widgets.lines import LineView
+from appliance.screens.widgets.lines import Line, LineView
 
 
 class Settings(Page):
@@ -33,7 +36,7 @@ class Settings(Page):
     def body(self) -> Iterable[Widget]:
         """The table, and the meaning of the key under the cursor."""
         yield Grid(
-            (Column("key", 30), Column("value", 18), Column("default", 18, least=100), Column("from")),
+            (Column("key", 30), Column("value"), Column("default", 0, least=100), Column("from", 0, least=60)),
             "Settings",
             id="settings",
             empty="reading",
@@ -72,15 +75,8 @@ class Settings(Page):
     def _detail(self) -> None:
         row = next((row for row in self._rows if row["key"] == self.query_one(Grid).key), None)
         if row is not None:
-            env = f"Environment variable {row['env']}" if row["env"] else "no environment variable"
-            self.query_one("#detail", LineView).set_lines(
-                [
-                    ((f" {row['meaning']}", "text"),),
-                    ((f" {env}", "muted"),),
-                    ((f" {row['origin']}: ", "muted"), (scalar(row["value"]), "accent")),
-                    ((" A change holds from the next start on.", "muted"),),
-                ]
-            )
+            panel = self.query_one("#detail", LineView)
+            panel.set_lines(detail(row, panel.inner_width, panel.inner_height))
 
     def on_grid_chosen(self) -> None:
         """Enter changes too."""
@@ -105,3 +101,28 @@ class Settings(Page):
                 "config.set", {"key": key, "value": answer["value"]}, f"{key} = {answer['value']} from the next start on"
             )
             await self._read()
+
+
+def detail(row: dict[str, Any], width: int, height: int) -> list[Line]:
+    """All of one key; its value, however long, on as many lines as there are left for it.
+
+    Args:
+        row: As `config.list` has it.
+        width: Cells for text.
+        height: Lines for text.
+    """
+    env = f"environment variable {row['env']}" if row["env"] else "no environment variable"
+    origin = f" {row['origin']}: "
+    room = max(1, width - 2)
+    first = max(0, room - cell_len(origin))
+    value = printable(scalar(row["value"]))
+    if cell_len(value) <= first:
+        shown: list[Line] = [((origin, "muted"), (value, "accent"))]
+    else:
+        shown = [((origin, "muted"),), *(((f" {part}", "accent"),) for part in textwrap.wrap(value, room))]
+    meaning: list[Line] = [((f" {part}", "text"),) for part in textwrap.wrap(row["meaning"], room)]
+    foot: Line = ((f" A change holds from the next start on; {env}.", "muted"),)
+    most = max(1, height - len(meaning) - 1)
+    if len(shown) > most:
+        shown = [*shown[: most - 1], ((f" … {cell_len(value)} characters in all; Enter shows them", "muted"),)]
+    return [*meaning, *shown, foot]

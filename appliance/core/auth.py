@@ -7,15 +7,20 @@ import base64
 import hashlib
 import re
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
-from appliance.core.model import Role, UserInfo
+import msgspec
+
+from appliance.core.model import Actor, Role, UserInfo
 from appliance.core.ports import Clock
 from appliance.core.store import Store
-from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError
+from appliance.errors import ConflictError, InvalidArgumentsError, NotAuthorizedError, NotFoundError, StoreError
 
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MIN_PASSWORD = 8
+LOOK_UP = 5.0
+"""Seconds that looking up a role may take."""
 HASHERS = 2
 """Password hashes computed at one time; each takes about 64 MiB and 50 ms."""
 
@@ -33,6 +38,49 @@ class Accounts:
         self._clock = clock
         self._turn = asyncio.Semaphore(HASHERS)
         self._decoy = ""
+        self._listeners: tuple[Callable[[str], None], ...] = ()
+
+    def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call `listener` with a user's name when what they logged in with holds no more; returns what ends it."""
+        self._listeners = (*self._listeners, listener)
+
+        def end() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not listener)
+
+        return end
+
+    def _tell(self, name: str) -> None:
+        for listener in self._listeners:
+            listener(name)
+
+    async def _revoke(self, name: str, work: Callable[[sqlite3.Connection], Any]) -> None:
+        """Write a change after which the user must log in again, and say so."""
+        try:
+            await self._store.write(work)
+        except asyncio.CancelledError:  # it may be on disk all the same
+            self._tell(name)
+            raise
+        self._tell(name)
+
+    async def current(self, actor: Actor) -> Actor:
+        """The actor with no more than the role that their account has now.
+
+        Raises:
+            NotAuthorizedError: The account is gone.
+            StoreError: It cannot be looked up.
+        """
+        if actor.via != "ssh":
+            return actor
+        try:
+            async with asyncio.timeout(LOOK_UP):
+                row = await self._store.read(
+                    lambda connection: connection.execute("SELECT role FROM users WHERE name = ?", (actor.name,)).fetchone()
+                )
+        except TimeoutError as error:
+            raise StoreError(f"The account {actor.name} could not be looked up in {LOOK_UP:g} s.", "see the log.") from error
+        if row is None:
+            raise NotAuthorizedError(f"The account {actor.name} is gone.", "log in as another user.")
+        return msgspec.structs.replace(actor, role=min(actor.role, Role[row[0]]))
 
     async def users(self) -> list[UserInfo]:
         """All accounts by name."""
@@ -45,12 +93,18 @@ class Accounts:
                 return user
         raise NotFoundError(f"No user is called {name!r}.", "list them with `prime-spark user list`.")
 
-    async def add(self, name: str, role: Role, password: str = "") -> UserInfo:
+    async def add(self, name: str, role: Role, password: str = "", *, first: bool = False) -> UserInfo:
         """Create an account; without a password only keys open it.
+
+        Args:
+            name: Its name.
+            role: Its role.
+            password: Its password, or "".
+            first: Only where there is no administrator yet.
 
         Raises:
             InvalidArgumentsError: The name or the password is not acceptable.
-            ConflictError: The name is taken.
+            ConflictError: The name is taken, or there is an administrator.
         """
         if not NAME.fullmatch(name):
             raise InvalidArgumentsError(
@@ -60,6 +114,8 @@ class Accounts:
         row = (name, role.name, digest, self._clock.wall())
 
         def insert(connection: sqlite3.Connection) -> None:
+            if first and _admins(connection):
+                raise ConflictError("This appliance has an administrator already.", "add users with `prime-spark user add`.")
             try:
                 connection.execute("INSERT INTO users VALUES (?, ?, ?, ?)", row)
             except sqlite3.IntegrityError:
@@ -76,7 +132,7 @@ class Accounts:
             if not connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount:
                 raise NotFoundError(f"No user is called {name!r}.", "list them with `prime-spark user list`.")
 
-        await self._store.write(delete)
+        await self._revoke(name, delete)
 
     async def set_role(self, name: str, role: Role) -> None:
         """Change a role. Raises NotFoundError; ConflictError for the last admin."""
@@ -86,17 +142,21 @@ class Accounts:
                 _keep_an_admin(connection, name)
             _update(connection, name, "UPDATE users SET role = ? WHERE name = ?", role.name)
 
-        await self._store.write(update)
+        await self._revoke(name, update)
 
     async def set_password(self, name: str, password: str) -> None:
         """Change a password. Raises NotFoundError, InvalidArgumentsError."""
         digest = await self._hash(password)
-        await self._store.write(
-            lambda connection: _update(connection, name, "UPDATE users SET password_hash = ? WHERE name = ?", digest)
-        )
+        sql = "UPDATE users SET password_hash = ? WHERE name = ?"
+        await self._revoke(name, lambda connection: _update(connection, name, sql, digest))
 
-    async def add_key(self, name: str, public_key: str) -> str:
-        """Let a public key (OpenSSH format, one line) log in; returns its fingerprint.
+    async def add_key(self, name: str, public_key: str, limit: Role | None = None) -> str:
+        """Let a public key (OpenSSH format, one line) log in; returns its fingerprint. A key that is there gets the new limit.
+
+        Args:
+            name: The user.
+            public_key: The line of a .pub file.
+            limit: What a login with this key may do at most; None for whatever the user may.
 
         Raises:
             InvalidArgumentsError: It is not such a key.
@@ -104,11 +164,19 @@ class Accounts:
         """
         mark = fingerprint(public_key)
         await self.get(name)
-        await self._store.write(
-            lambda connection: connection.execute(
-                "INSERT INTO user_keys VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (mark, name, public_key.strip())
-            )
-        )
+        row = (mark, name, public_key.strip(), limit and limit.name)
+
+        def insert(connection: sqlite3.Connection) -> bool:
+            where = "WHERE user = ? AND fingerprint = ?"
+            before = connection.execute(f"SELECT role FROM user_keys {where}", (name, mark)).fetchone()  # noqa: S608
+            connection.execute(
+                "INSERT INTO user_keys (fingerprint, user, public_key, role) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (user, fingerprint) DO UPDATE SET role = excluded.role", row
+            )  # fmt: skip
+            return before is not None and before[0] != row[3]
+
+        if await self._store.write(insert):
+            self._tell(name)
         return mark
 
     async def remove_key(self, name: str, mark: str) -> None:
@@ -119,7 +187,7 @@ class Accounts:
             if not done:
                 raise NotFoundError(f"{name} has no key {mark}.", "list keys with `prime-spark user list`.")
 
-        await self._store.write(delete)
+        await self._revoke(name, delete)
 
     async def check_password(self, name: str, password: str) -> UserInfo | None:
         """The user, if the password is right; takes as long for a name that does not exist."""
@@ -132,10 +200,10 @@ class Accounts:
         return await self.get(name) if right else None
 
     async def check_key(self, name: str, mark: str) -> UserInfo | None:
-        """The user, if this key (SHA-256 fingerprint, "SHA256:…") may log in as them."""
+        """The user with the role that this key (SHA-256 fingerprint, "SHA256:…") gives, if it may log in as them."""
         for user in await self.users():
             if user.name == name and mark in user.keys:
-                return user
+                return msgspec.structs.replace(user, role=min(user.role, user.key_roles.get(mark, user.role)))
         return None
 
     async def _hash(self, password: str) -> str:
@@ -183,16 +251,24 @@ def fingerprint(public_key: str) -> str:
 
 
 def _select_users(connection: sqlite3.Connection) -> list[UserInfo]:
-    keys: dict[str, list[str]] = {}
-    for user, mark in connection.execute("SELECT user, fingerprint FROM user_keys ORDER BY fingerprint"):
-        keys.setdefault(user, []).append(mark)
+    keys: dict[str, dict[str, str | None]] = {}
+    for user, mark, limit in connection.execute("SELECT user, fingerprint, role FROM user_keys ORDER BY fingerprint"):
+        keys.setdefault(user, {})[mark] = limit
     rows = connection.execute("SELECT name, role, created, password_hash != '' FROM users ORDER BY name")
-    return [UserInfo(name, Role[role], created, bool(has), tuple(keys.get(name, ()))) for name, role, created, has in rows]
+    found = []
+    for name, role, created, has in rows:
+        mine = keys.get(name, {})
+        limits = {mark: Role[limit] for mark, limit in mine.items() if limit}
+        found.append(UserInfo(name, Role[role], created, bool(has), tuple(mine), limits))
+    return found
+
+
+def _admins(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT name FROM users WHERE role = 'admin'")}
 
 
 def _keep_an_admin(connection: sqlite3.Connection, name: str) -> None:
-    admins = {row[0] for row in connection.execute("SELECT name FROM users WHERE role = 'admin'")}
-    if admins == {name}:
+    if _admins(connection) == {name}:
         raise ConflictError(f"{name} is the only admin.", "make another user admin first.")
 
 

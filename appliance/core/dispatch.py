@@ -47,6 +47,7 @@ class Dispatcher:
         audit: Where their rows go.
         audit_deadline: Seconds that one row may take.
         closed: Says whether the appliance stops: nothing that changes something is begun any more then.
+        current: The actor as their account is now; raises NotAuthorizedError where it is gone.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Dispatcher:
         audit: AuditSink,
         audit_deadline: float = AUDIT_DEADLINE,
         closed: Callable[[], bool] = lambda: False,
+        current: Callable[[Actor], Awaitable[Actor]] | None = None,
     ) -> None:
         self.registry = registry
         self._audit = audit
         self._audit_deadline = audit_deadline
         self._closed = closed
+        self._current = current
         self._refusals = Refusals(self._refused)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -83,6 +86,7 @@ class Dispatcher:
         if self._closed() and not action.query:
             raise ConflictError("The appliance is stopping.", "start it again.")
         try:
+            actor = await self._current(actor) if self._current is not None else actor
             params = self._admit(action, args, actor, confirm)
         except ConfirmationRequiredError:
             raise

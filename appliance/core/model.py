@@ -329,6 +329,8 @@ class UserInfo(msgspec.Struct, frozen=True):
     has_password: bool
     keys: tuple[str, ...] = ()
     """SHA-256 fingerprints of the public keys that may log in."""
+    key_roles: dict[str, Role] = {}
+    """Fingerprint → what a login with this key may do at most; keys that are not in it give the user's role."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):

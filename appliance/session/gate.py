@@ -32,7 +32,10 @@ class Accounts(Protocol):
         """The user, if the password is right. The hash is computed in a thread, on no loop."""
 
     async def check_key(self, name: str, mark: str) -> UserInfo | None:
-        """The user, if the key (SHA-256 fingerprint, "SHA256:…") may log in as them."""
+        """The user, if the key (SHA-256 fingerprint, "SHA256:…") may log in as them; the role is what the key gives."""
+
+    def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call `listener` with a user's name when what they logged in with holds no more; returns what ends it."""
 
 
 Note = Callable[[Actor, str, str], Coroutine[Any, Any, None]]
@@ -78,6 +81,12 @@ class Doorkeeper:
         text = "%s is locked out after failed logins (last as %r, %s)" if locked else "login from %s as %r failed (%s)"
         self._failures.warning(text, gate.address, username[:NAME_SHOWN], how)
         return locked
+
+    def gates_of(self, name: str) -> list[Gate]:
+        """A user's connections; logins that are under way with what holds no more come to nothing."""
+        for gate in self.connections:
+            gate.forget(name)
+        return [gate for gate in self.connections if gate.user is not None and gate.user.name == name]
 
     def came_in(self, gate: Gate) -> None:
         """Forget the address's failures and have the login audited."""
@@ -173,6 +182,10 @@ class Gate(asyncssh.SSHServer):
             self._keeper.came_in(self)
         else:
             self.hang_up("This login belongs to nobody.")
+
+    def forget(self, name: str) -> None:
+        """What this user proved before does not count any more."""
+        self._proven.pop(name, None)
 
     def hang_up(self, reason: str) -> None:
         """End the connection and say why."""

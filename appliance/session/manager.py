@@ -144,8 +144,8 @@ class Sessions:
             session.channel.close()
         return result
 
-    def end_all(self, via: str = "") -> None:
-        """Close every console, or those of one front; on the UI loop."""
+    def end_all(self, via: str = "", user: str = "") -> None:
+        """Close every console, or those of one front, or of one user; on the UI loop."""
         for session_id, session in list(self._open.items()):
-            if session_id.startswith(f"{via}-" if via else ""):
+            if session_id.startswith(f"{via}-" if via else "") and user in {"", session.console.actor.name}:
                 session.end()

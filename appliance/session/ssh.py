@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 LOGIN_TIME = 30.0
 """Seconds in which a login must be complete."""
 BANNER = "Prime Spark appliance. For its users only; logins are recorded.\n"
+LAST_WORDS = 1.0
+"""Seconds that a connection has for its answers after its account was changed."""
 GRACE = 2.0
 """Seconds that consoles have to give their terminals back when the server stops."""
 
@@ -78,6 +81,8 @@ class SshService:
         self.desk = Desk(sessions, listen.max_sessions, text_command)
         self._ui = ui
         self._listen = listen
+        self._accounts = accounts
+        self._deaf: Callable[[], None] = lambda: None
         self._server: asyncssh.SSHAcceptor | None = None
         self.port = 0
         """The port in use; 0 while not listening."""
@@ -87,6 +92,17 @@ class SshService:
         key = await asyncio.to_thread(load_host_key, self._listen.host_key)
         self._server = await self._ui.call(self._open(key))
         self.port = self._server.get_port()
+        self._deaf = self._accounts.listen(self._revoked)
+
+    def _revoked(self, name: str) -> None:
+        self._ui.loop.call_soon_threadsafe(self._end_user, name)
+
+    def _end_user(self, name: str) -> None:
+        """End whatever a user has open, after a moment for the last words; on the UI loop."""
+        self.desk.sessions.end_all("ssh", name)
+        for gate in self.keeper.gates_of(name):
+            log.info("the connection of %s from %s ends: the account was changed", name, gate.address)
+            self._ui.loop.call_later(LAST_WORDS, gate.hang_up, "This account was changed. Log in again.")
 
     async def _open(self, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
@@ -117,6 +133,7 @@ class SshService:
 
     async def stop(self) -> None:
         """Close the port, all SSH consoles and all connections."""
+        self._deaf()
         server, self._server, self.port = self._server, None, 0
         if server is not None:
             await self._ui.call(self._shut(server))

@@ -27,7 +27,7 @@ async def line(bench: Bench, *words: str, inside: Role | None = None) -> tuple[i
     where = bench.appliance.paths
     client: Any = SocketClient(where.api_socket)
     if inside is not None:
-        client = InsideClient(bench.appliance.dispatcher, bench.appliance.loop, Actor("vic", inside, "ssh"), Future.result)
+        client = InsideClient(bench.appliance.dispatcher, bench.appliance.loop, Actor("ada", inside, "ssh"), Future.result)
     out = io.StringIO()
     context = Context(client, where, {"PRIME_SPARK_HOME": os.environ["PRIME_SPARK_HOME"]}, out, 120, colour=False)
     return await asyncio.to_thread(cli.run, words, context, out), out.getvalue()

@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import msgspec
 import pytest
 
 from appliance import __version__, config, launch, paths
 from appliance.core.logs import LogRing
 from appliance.core.model import Actor, Role
+from appliance.errors import NotAuthorizedError
 from appliance.runtime import Appliance
 from appliance.session.ssh import SshService
 from appliance.session.ui import UiThread
-from tests.session.rig import connect
+from tests.session.rig import connect, terminal
 from tests.support import wait_for
 
 ADMIN = Actor("ada", Role.admin, "console")
@@ -66,6 +68,67 @@ async def post(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pos
     await service.stop()
     await asyncio.to_thread(ui.stop)
     await appliance.stop()
+
+
+CHANGES: dict[str, dict[str, object]] = {
+    "user.remove": {}, "user.set-role": {"role": "viewer"}, "user.set-password": {"password": "another one"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_changed_account_ends_what_it_has_open(post: Post, change: str) -> None:
+    await post.invoke("user.add", name="eve", role="admin", password="long enough 1")
+    conn = await connect(post.service, "eve", "long enough 1")
+    shown = await terminal(conn)
+    waiting = await conn.create_process("user set-password vic --password-stdin")
+    await wait_for(lambda: len(post.service.desk.answers) == 1)
+    await wait_for(lambda: post.service.desk.sessions.count("ssh") == 1)
+    async with await connect(post.service) as ada:
+        await post.invoke(change, name="eve", **CHANGES[change])
+        await wait_for(lambda: shown.process.exit_status is not None)
+        await asyncio.wait_for(conn.wait_closed(), 10)
+        await wait_for(lambda: len(post.service.desk.answers) == 0)
+        assert (await ada.run("status")).exit_status == 0
+    assert waiting.exit_status is None or waiting.exit_status != 0
+
+
+@pytest.mark.parametrize(("change", "told"), [("user.remove", "is gone"), ("user.set-role", "eve is viewer")])
+async def test_rights_are_those_of_now(post: Post, change: str, told: str) -> None:
+    """Whoever was removed or demoted kept their rights for as long as their connection lasted."""
+    await post.invoke("user.add", name="eve", role="admin", password="long enough 1")
+    eve = Actor("eve", Role.admin, "ssh", "127.0.0.1")
+    assert await post.appliance.dispatcher.invoke("user.list", {}, eve)
+    await post.invoke(change, name="eve", **CHANGES[change])
+    for action in ("user.list", "config.init"):
+        with pytest.raises(NotAuthorizedError, match=told):
+            await post.appliance.dispatcher.invoke(action, {}, eve)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("viewer", 4), ("operator", 4), ("admin", 0), ("", 0)])
+async def test_a_key_may_give_less_than_its_user_may(post: Post, limit: str, code: int) -> None:
+    key, owners = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    public = key.export_public_key().decode()
+    added = await post.invoke("user.add-key", name="ada", public_key=public, role=limit)
+    await post.invoke("user.add-key", name="ada", public_key=owners.export_public_key().decode())
+    listed = {user.name: user for user in await post.invoke("user.list")}["ada"]
+    assert listed.key_roles == ({added["fingerprint"]: Role(limit)} if limit else {})
+    forged = asyncssh.load_keypairs([asyncssh.generate_private_key("ssh-ed25519")])[0]
+    forged.public_data = asyncssh.load_keypairs([owners])[0].public_data  # offered, but whoever offers it has not got it
+    async with await connect(post.service, "ada", "", client_keys=[forged, key]) as conn:
+        assert (await conn.run("user list")).exit_status == code
+
+
+async def test_a_new_limit_holds_at_once(post: Post) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    public = key.export_public_key().decode()
+    await post.invoke("user.add-key", name="ada", public_key=public)
+    conn = await connect(post.service, "ada", "", client_keys=[key])
+    await post.invoke("user.add-key", name="ada", public_key=public)  # as before: nothing happens
+    assert (await conn.run("user list")).exit_status == 0
+    await post.invoke("user.add-key", name="ada", public_key=public, role="viewer")
+    await asyncio.wait_for(conn.wait_closed(), 10)
+    async with await connect(post.service, "ada", "", client_keys=[key]) as again:
+        assert (await again.run("user list")).exit_status == 4
 
 
 @pytest.mark.parametrize("rest", ["ada", "ada --password-stdin", "--help", "--nonsense", ""])

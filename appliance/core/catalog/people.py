@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -11,59 +12,72 @@ from pydantic import Field, SecretStr
 from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.auth import Accounts
 from appliance.core.model import Role, UserInfo
-from appliance.errors import ConflictError
+from appliance.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
+NAME_LENGTH, PASSWORD_LENGTH = 256, 1024
+"""Characters."""
 RoleName = Literal["viewer", "operator", "admin"]
 
 
 class UserName(Params):
     """One user."""
 
-    name: str = Field(description="Name of the user")
+    name: str = Field(max_length=NAME_LENGTH, description="Name of the user")
 
 
 class NewUser(Params):
     """A user to create."""
 
-    name: str = Field(description="Name: a to z, 0 to 9, _ and -")
+    name: str = Field(max_length=NAME_LENGTH, description="Name: a to z, 0 to 9, _ and -")
     role: RoleName = Field("viewer", description="What the user may do")
-    password: SecretStr = Field(SecretStr(""), description="Password, 8 characters at least; empty: only keys open the account")
+    password: SecretStr = Field(
+        SecretStr(""),
+        max_length=PASSWORD_LENGTH,
+        description="Password, 8 characters at least; empty: only keys open the account",
+    )
 
 
 class UserRole(Params):
     """A user and a role."""
 
-    name: str = Field(description="Name of the user")
+    name: str = Field(max_length=NAME_LENGTH, description="Name of the user")
     role: RoleName = Field(description="What the user may do")
 
 
 class UserPassword(Params):
     """A user and a password."""
 
-    name: str = Field(description="Name of the user")
-    password: SecretStr = Field(description="Password, 8 characters at least")
+    name: str = Field(max_length=NAME_LENGTH, description="Name of the user")
+    password: SecretStr = Field(max_length=PASSWORD_LENGTH, description="Password, 8 characters at least")
 
 
 class UserKey(Params):
     """A user and a public key."""
 
-    name: str = Field(description="Name of the user")
-    public_key: str = Field(description="One line of a .pub file, OpenSSH format")
+    name: str = Field(max_length=NAME_LENGTH, description="Name of the user")
+    public_key: str = Field(max_length=16384, description="One line of a .pub file, OpenSSH format")
+    role: Literal["", "viewer", "operator", "admin"] = Field(
+        "", description="What a login with this key may do at most; empty: whatever the user may"
+    )
 
 
 class UserFingerprint(Params):
     """A user and a key's fingerprint."""
 
-    name: str = Field(description="Name of the user")
-    fingerprint: str = Field(description="SHA256:… as `user list` shows it")
+    name: str = Field(max_length=NAME_LENGTH, description="Name of the user")
+    fingerprint: str = Field(max_length=128, description="SHA256:… as `user list` shows it")
 
 
 class FirstRun(Params):
     """What the first-run wizard asks."""
 
-    admin: str = Field("admin", description="Name of the first administrator")
-    password: SecretStr = Field(description="Password, 8 characters at least")
-    device_id: str = Field("", description="Name of this appliance; empty keeps the present one")
+    admin: str = Field("admin", max_length=NAME_LENGTH, description="Name of the first administrator")
+    password: SecretStr = Field(max_length=PASSWORD_LENGTH, description="Password, 8 characters at least")
+    device_id: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="Name of this appliance; empty keeps the present one"
+    )
 
 
 def user_actions(accounts: Accounts, changed: Callable[[], Awaitable[None]]) -> list[Action]:
@@ -89,7 +103,9 @@ def user_actions(accounts: Accounts, changed: Callable[[], Awaitable[None]]) -> 
         await accounts.set_password(params.name, params.password.get_secret_value())
 
     async def add_key(_: Invocation, params: UserKey) -> dict[str, str]:
-        return {"fingerprint": await accounts.add_key(params.name, params.public_key)}
+        return {
+            "fingerprint": await accounts.add_key(params.name, params.public_key, Role[params.role] if params.role else None)
+        }
 
     async def remove_key(_: Invocation, params: UserFingerprint) -> None:
         await accounts.remove_key(params.name, params.fingerprint)
@@ -115,14 +131,22 @@ def setup_action(
     """The first-run set-up; `rename` writes the appliance's name into the configuration file."""
 
     async def complete(_: Invocation, params: FirstRun) -> dict[str, Any]:
-        if any(user.role is Role.admin for user in await accounts.users()):
-            raise ConflictError("This appliance has an administrator already.", "add users with `prime-spark user add`.")
-        if params.device_id:
-            await rename(params.device_id)
-        user = await accounts.add(params.admin, Role.admin, params.password.get_secret_value())
+        user = await accounts.add(params.admin, Role.admin, params.password.get_secret_value(), first=True)
         await changed()
-        return {"admin": user.name, "device_id": params.device_id, "renamed_at_next_start": bool(params.device_id)}
+        problem = await _rename(params.device_id, rename) if params.device_id else ""
+        renamed = bool(params.device_id) and not problem
+        return {"admin": user.name, "device_id": params.device_id, "renamed_at_next_start": renamed, "problem": problem}
 
     return Action(
         "setup.complete", "Create the first administrator and name the appliance", complete, params=FirstRun, role=Role.admin
     )
+
+
+async def _rename(name: str, rename: Callable[[str], Awaitable[None]]) -> str:
+    """Write the appliance's new name; returns why that failed, or "": the administrator is there either way."""
+    try:
+        await rename(name)
+    except ConfigError as error:
+        log.warning("the appliance keeps its name: %s", error)
+        return str(error)
+    return ""

@@ -24,6 +24,7 @@ from appliance.core.clock import SystemClock
 from appliance.core.console import Console
 from appliance.core.devices import DeviceService
 from appliance.core.dispatch import Dispatcher
+from appliance.core.doctor.devices import detectors
 from appliance.core.events import HealthChanged, InferenceCompleted, Noted
 from appliance.core.inference.service import InferenceService
 from appliance.core.jobs import Jobs
@@ -43,7 +44,6 @@ from appliance.core.storekeeper import StoreService
 from appliance.core.supervision import Policy
 from appliance.core.telemetry.service import TelemetryService
 from appliance.errors import StoreError
-from appliance.hw.detect import detectors
 from appliance.hw.host import PsutilHost
 from appliance.hw.onnx import OnnxAccelerator
 from appliance.paths import Paths, socket_address

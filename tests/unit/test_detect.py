@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.core.doctor.checks import gpio, hailo, i2c, microphone, ups
+from appliance.core.doctor.devices import HEALTH, detectors
 from appliance.core.model import Device, Health
-from appliance.hw.detect import HEALTH, detectors
 from tests.unit.doctor_support import Machine
 
 

@@ -1,4 +1,4 @@
-"""Cheap detection of hardware through /dev, /proc and /sys, without a device library.
+"""The devices of this machine: cheap detection through /dev, /proc and /sys, without a device library.
 
 Devices that the doctor checks too are judged by its checks: there is one rule for each. Drivers for what is found come
 with the features that use them; what is missing is said to be absent.

@@ -310,6 +310,24 @@ async def test_failing_to_clear_up_does_not_undo_a_write(replica: ObjectReplica,
     assert [entry.version for entry in await replica.entries("default", key_id("default", "k"))] == [third.meta.version]
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_purging_does_not_bring_back_what_was_replaced(replica: ObjectReplica, deleted: bool) -> None:
+    """As after a writer that was killed before it cleared up."""
+    first = make(value=b"1")
+    assert await replica.put(first, "") is None
+    second = make(value=b"" if deleted else b"2", parent=first.meta.version, deleted=deleted)
+    await replica.write(versions.entry_for(second.meta, first.meta.version), second)
+    await replica.purge("default", "k", second.meta.version)
+    assert await replica.get("default", "k") is None
+
+
+async def test_a_closed_replica_can_be_used_again(replica: ObjectReplica) -> None:
+    record = make()
+    assert await replica.put(record, "") is None
+    await replica.close()
+    assert await replica.get("default", "k") == record
+
+
 @pytest.mark.parametrize("size", [0, 1, codec.COMPRESS_ABOVE + 1, 64 * 1024 * 1024])
 async def test_values_of_every_size(replica: ObjectReplica, size: int) -> None:
     record = make(value=os.urandom(size), kind=Kind.bytes)

@@ -89,7 +89,16 @@ class DocumentReplica:
     async def close(self) -> None:
         """Give the connections back."""
         pool, self._made = self._made, None
-        if pool is not None:
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(PROBE):
+                await pool.close()
+        except TimeoutError:
+            log.info("%s: connections are dropped, closing them takes too long", self._where)
+        except _broken() as error:
+            log.info("%s: connections are dropped (%s)", self._where, type(error).__name__)
+        finally:
             pool.terminate()
 
     async def health(self) -> HealthReport:

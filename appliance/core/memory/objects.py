@@ -25,6 +25,7 @@ from appliance.errors import CorruptRecordError, MemoryTierError, TierFullError,
 
 if TYPE_CHECKING:
     from minio import Minio
+    from urllib3 import PoolManager
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class ObjectReplica:
         self._pool = DaemonPool("objects", THREADS)
         self._probes = DaemonPool("objects-probe", 1)
         self._clients: dict[str, Minio] = {}
+        self._connections: list[PoolManager] = []
         self._opened = False
 
     def __repr__(self) -> str:
@@ -108,9 +110,9 @@ class ObjectReplica:
         """Let the threads end, and give the connections back."""
         self._pool.close()
         self._probes.close()
-        for client in self._clients.values():
-            client._http.clear()
         self._clients.clear()
+        while self._connections:
+            self._connections.pop().clear()
 
     async def health(self) -> HealthReport:
         """From a listing of one name, on a thread of its own; within 2.5 s."""
@@ -284,7 +286,8 @@ class ObjectReplica:
             http = pool_manager(connect, read, THREADS)
             access, secret = self._keys
             client = Minio(self._endpoint, access_key=access, secret_key=secret, secure=self._secure, http_client=http)
-            self._clients[kind] = client
+            self._connections.append(http)
+            client = self._clients.setdefault(kind, client)
         return client
 
     def _make_bucket(self) -> None:

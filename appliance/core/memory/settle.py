@@ -142,9 +142,13 @@ async def _clear(shelf: Shelf, view: View) -> None:
 
 
 async def purge(shelf: Shelf, namespace: str, key: str, version: str) -> None:
-    """Remove every attempt at one version."""
-    for entry in await shelf.entries(namespace, key_id(namespace, key)):
-        if entry.version == version:
+    """Remove every attempt at one version, after what it replaced: else that would be the newest again."""
+    found = await shelf.entries(namespace, key_id(namespace, key))
+    if all(entry.version != version for entry in found):
+        return
+    gone = versions.ancestors(found, {version})
+    for entry in sorted(found, key=lambda entry: (entry.version == version, entry.order)):
+        if entry.version in gone:
             await shelf.remove(entry)
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Call = tuple[Future[Any], Callable[[], Any]]
 
 
 class DaemonPool:
@@ -26,7 +27,7 @@ class DaemonPool:
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._threads = 0
         self._lock = threading.Lock()
 
@@ -47,28 +48,31 @@ class DaemonPool:
         with self._lock:
             grow = self._threads < self._size
             self._threads += grow
-        self._calls.put((future, work))
+            calls = self._calls
+            calls.put((future, work))
         if grow:
-            threading.Thread(target=self._loop, name=f"{self._name}-{self._threads}", daemon=True).start()
+            threading.Thread(target=_work, args=(calls,), name=f"{self._name}-{self._threads}", daemon=True).start()
         async with asyncio.timeout(limit):
             return await asyncio.wrap_future(future)
 
-    def _loop(self) -> None:
-        while (call := self._calls.get()) is not None:
-            future, work = call
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = work()
-            except BaseException as error:  # noqa: BLE001 handed to the caller
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            del call, future, work
-
     def close(self) -> None:
-        """End the threads after what is queued."""
+        """End the threads after what is queued; a later call starts new ones."""
         with self._lock:
             threads, self._threads = self._threads, 0
+            calls, self._calls = self._calls, queue.SimpleQueue()
         for _ in range(threads):
-            self._calls.put(None)
+            calls.put(None)
+
+
+def _work(calls: queue.SimpleQueue[Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        future, work = call
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 handed to the caller
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        del call, future, work

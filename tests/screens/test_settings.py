@@ -47,7 +47,7 @@ def long_path(monkeypatch: pytest.MonkeyPatch) -> str:
     return value
 
 
-@pytest.mark.parametrize(("size", "shown"), [((80, 24), "/mnt/" + "x" * 50), ((300, 48), "y" * 20 + "/end-of-it ")])
+@pytest.mark.parametrize(("size", "shown"), [((80, 24), "/mnt/" + "x" * 50), ((380, 48), "y" * 20 + "/end-of-it ")])
 async def test_a_long_value_is_seen_to_its_end(long_path: str, bench: Bench, size: tuple[int, int], shown: str) -> None:
     """In the panel on a small terminal; in the table too on a wide one."""
     seen = bench.open(size=size)

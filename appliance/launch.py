@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from appliance import config, paths
+from appliance import config, ending, paths
 from appliance.core import logs
 from appliance.core.model import Actor
 from appliance.errors import AbsentError, ApplianceError, ConfigError, error_text
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STOP = 9.0
-"""Seconds in which the appliance ends, all steps together."""
+STOP = 8.5
+"""Seconds in which the appliance ends, all steps together; `ending` bounds what may be left after that."""
 UI_STOP = 1.0
 """What is left of them for the consoles' thread."""
 OWN_SCREEN = re.compile(r"/dev/(tty\d+|console)")
@@ -89,7 +89,7 @@ def _locked(
         return 1
     try:
         ring = logs.configure(settings.log.level, settings.log.format, where.log_file, stderr=stderr)
-        return asyncio.run(mode(settings, where, ring, environ))
+        return ending.run(mode(settings, where, ring, environ))
     except ApplianceError as error:
         say(error_text(error))
         return error.exit_code

@@ -49,6 +49,8 @@ NOT_YET = frozenset(
         "CLOUD_FALLBACK_ENABLED",
         "MAX_RETRIES",
         "HEALTH_CHECK_INTERVAL",
+        "HAILO_ENABLED",
+        "HAILO_DEVICE_ID",
         "KAFKA_BOOTSTRAP_SERVERS",
         "POSTGRES_HOST",
         "POSTGRES_PORT",
@@ -60,7 +62,7 @@ NOT_YET = frozenset(
         "SAMPLE_RATE",
     ]
 )
-"""Documented environment names that this version has no reader for; `config check` says so where one is set."""
+"""Documented environment names that this version has no reader for; the start and `config check` say so where one is set."""
 
 
 RULES = ("alerts", "rules")
@@ -127,6 +129,12 @@ def _nearest(key: tuple[str, ...], known: set[tuple[str, ...]]) -> str:
 def unread_variables(environ: Mapping[str, str]) -> list[str]:
     """Documented variables that are set although nothing reads them yet."""
     return sorted(NOT_YET & {name for name, value in environ.items() if value})
+
+
+def unread_warning(environ: Mapping[str, str]) -> str:
+    """One line for the log at the start that names the documented variables without effect; empty where there is none."""
+    names = unread_variables(environ)
+    return f"set, but not read by this version: {', '.join(names)}" if names else ""
 
 
 def env_names() -> dict[str, tuple[str, ...]]:

@@ -179,6 +179,8 @@ class AlertStatus(msgspec.Struct, frozen=True):
     acknowledged_by: str = ""
     silenced_until: float = 0.0
     resolved_at: float = 0.0
+    seq: int = 0
+    """Number of this change in the history; 0 of an alert as it is now."""
 
 
 class RuleStatus(msgspec.Struct, frozen=True):

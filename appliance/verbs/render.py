@@ -28,7 +28,7 @@ TIMES = {"time", "since", "created", "started", "ended", "checked", "updated", "
 COLUMNS: dict[str, tuple[str, ...]] = {
     "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
     "alert.list": ("alert_id", "severity", "state", "since", "message"),
-    "alert.history": ("since", "alert_id", "severity", "state", "message"),
+    "alert.history": ("seq", "since", "alert_id", "severity", "state", "message"),
     "alert.rules": ("rule", "state", "severity", "reason"),
     "job.list": ("job_id", "name", "owner", "state", "progress", "created", "message", "error"),
     "audit.list": ("seq", "time", "actor", "via", "action", "outcome", "detail", "args"),

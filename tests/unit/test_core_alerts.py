@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.core.actions import Invocation
 from appliance.core.alerts.engine import ACTIVE, Engine
 from appliance.core.alerts.rules import DEFAULTS, Reading, Rule
 from appliance.core.alerts.service import SHOWN, AlertService
 from appliance.core.bus import Bus
+from appliance.core.catalog.work import Page, alert_actions
 from appliance.core.events import Noted
-from appliance.core.model import AlertState, AlertStatus, Health, HostSample, Severity
+from appliance.core.model import Actor, AlertState, AlertStatus, Health, HostSample, Role, Severity
 from appliance.core.outbox import Outbox
 from appliance.core.state import LiveState, Section
 from appliance.core.store import Store
@@ -101,6 +103,22 @@ async def test_the_whole_life_is_told_and_kept(bench: Bench) -> None:
     assert bench.shown() == [("cpu:host", "firing")]
     assert await bench.told() == ["firing", "resolved", "firing"]
     assert [alert.state.value for alert in await bench.alerts.history(10)] == ["firing", "resolved", "acknowledged", "firing"]
+
+
+async def test_the_history_is_read_page_by_page(bench: Bench) -> None:
+    for _ in range(3):
+        await bench.load(95)
+        await bench.load(95, 60)
+        await bench.load(10, 5)
+        bench.clock.move(120)
+    page = next(a for a in alert_actions(bench.alerts, bench.state) if a.name == "alert.history")
+    call = Invocation(Actor("ada", Role.viewer, "ssh"), "alert.history", "1")
+    whole = await page.handler(call, Page(limit=100))
+    pages: list[AlertStatus] = []
+    while found := await page.handler(call, Page(limit=4, before=pages[-1].seq if pages else None)):
+        pages += found
+    assert pages == whole
+    assert [alert.seq for alert in whole] == [6, 5, 4, 3, 2, 1]
 
 
 async def test_a_host_that_is_not_read_is_no_data_and_ends_no_alert(bench: Bench) -> None:

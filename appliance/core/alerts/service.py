@@ -119,14 +119,19 @@ class AlertService:
         self._engine.silences.pop(rule, None)
         await self.evaluate()
 
-    async def history(self, limit: int) -> list[AlertStatus]:
-        """The last changes, newest first."""
+    async def history(self, limit: int, before: int | None = None) -> list[AlertStatus]:
+        """The last changes, newest first, each with its number.
+
+        Args:
+            limit: Most of them.
+            before: Only changes with a lower number.
+        """
         rows = await self._store.read(
             lambda connection: connection.execute(
-                "SELECT body FROM alert_history ORDER BY seq DESC LIMIT ?", (limit,)
+                "SELECT seq, body FROM alert_history WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq DESC LIMIT ?2", (before, limit)
             ).fetchall()
         )
-        return [msgspec.json.decode(body, type=AlertStatus) for (body,) in rows]
+        return [msgspec.structs.replace(msgspec.json.decode(body, type=AlertStatus), seq=seq) for seq, body in rows]
 
     async def _changed(self, alert: AlertStatus) -> None:
         if alert.state is AlertState.pending:

@@ -95,7 +95,7 @@ def alert_actions(alerts: AlertService, state: LiveState) -> list[Action]:
         return list(state.get(Section.rules).value or ())
 
     async def history(_: Invocation, params: Page) -> Any:
-        return await alerts.history(params.limit)
+        return await alerts.history(params.limit, params.before)
 
     async def acknowledge(call: Invocation, params: AlertId) -> Any:
         return await alerts.acknowledge(params.alert_id, call.actor.name)

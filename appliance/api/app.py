@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -18,10 +19,11 @@ from starlette.routing import Route
 
 from appliance import __version__
 from appliance.api.openapi import document
+from appliance.core import metrics
 from appliance.core.bus import Bus
 from appliance.core.dispatch import Dispatcher
 from appliance.core.events import envelope
-from appliance.core.model import Actor, Health, ServiceStatus
+from appliance.core.model import Actor, Health, Phase, ServiceStatus
 from appliance.core.state import LiveState, Section
 from appliance.errors import ApplianceError, NotFoundError
 
@@ -30,9 +32,18 @@ log = logging.getLogger(__name__)
 STATUS_CODES = {
     "config": 400, "invalid_arguments": 422, "unknown_action": 404, "not_found": 404, "not_authorized": 403, "auth": 401,
     "confirmation_required": 409, "conflict": 409, "precondition": 412, "timeout": 504, "absent": 503, "disk_full": 507,
-    "image": 422,
+    "image": 422, "tier_unavailable": 503, "tier_absent": 503, "tier_full": 507, "not_running": 503,
 }  # fmt: skip
 """HTTP status by error code (RFC 9110); any other error is a 500."""
+
+
+class Verdict(StrEnum):
+    """How the appliance is, the worst first."""
+
+    unhealthy = "unhealthy"
+    starting = "starting"
+    degraded = "degraded"
+    healthy = "healthy"
 
 
 class Invoke(msgspec.Struct):
@@ -66,6 +77,7 @@ class RestApi:
         """The application."""
         routes = [
             Route("/health", self.health),
+            Route("/metrics", self.metrics),
             Route("/api/v1/openapi.json", self.openapi),
             Route("/api/v1/actions", self.actions),
             Route("/api/v1/actions/{name}", self.describe, methods=["GET"]),
@@ -80,11 +92,19 @@ class RestApi:
         return Starlette(routes=routes, exception_handlers=handlers)
 
     async def health(self, _: Request) -> Response:
-        """Whether the appliance is well: 200, or 503 where a service is unhealthy."""
+        """Whether the appliance is well: 200, or 503 where a service is unhealthy or not yet tried."""
         statuses: tuple[ServiceStatus, ...] = self._state.get(Section.services).value or ()
-        bad = {status.name: status.reason for status in statuses if status.health is Health.unhealthy}
-        body = {"status": "unhealthy" if bad else "healthy", "unhealthy": bad, "version": __version__}
-        return reply(body, 503 if bad else 200)
+        reasons: dict[str, dict[str, str]] = {verdict.value: {} for verdict in Verdict}
+        for status in statuses:
+            reasons[verdict_on(status).value][status.name] = status.reason
+        worst = next((verdict for verdict in Verdict if reasons[verdict.value]), Verdict.starting)
+        told = {name: found for name, found in reasons.items() if name != Verdict.healthy.value}
+        body = {"status": worst.value, **told, "version": __version__}
+        return reply(body, 503 if worst in {Verdict.unhealthy, Verdict.starting} else 200)
+
+    async def metrics(self, _: Request) -> Response:
+        """The numbers, for Prometheus."""
+        return Response(metrics.text(self._state), media_type=metrics.CONTENT_TYPE)
 
     async def openapi(self, _: Request) -> Response:
         """The description of this API."""
@@ -134,6 +154,15 @@ class RestApi:
                 yield b"id: " + event.id.encode() + b"\nevent: " + event.topic.encode() + b"\ndata: " + data + b"\n\n"
         finally:
             queue.close()
+
+
+def verdict_on(status: ServiceStatus) -> Verdict:
+    """How one service counts; what is absent is well, as far as it goes."""
+    if status.health is Health.unhealthy:
+        return Verdict.unhealthy
+    if status.phase in {Phase.starting, Phase.waiting}:
+        return Verdict.starting
+    return Verdict.degraded if status.health is Health.degraded else Verdict.healthy
 
 
 def reply(body: Any, status: int = 200) -> Response:

@@ -48,6 +48,8 @@ class Section(StrEnum):
     """memory.model.MemoryStatus"""
     sync = "sync"
     """tuple[memory.sync.SyncRun, …]: the newest of each tier"""
+    sync_totals = "sync_totals"
+    """memory.sync.SyncTotals"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

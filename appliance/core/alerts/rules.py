@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from appliance.core.memory.model import MemoryStatus
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
 from appliance.core.state import LiveState, Section
 from appliance.errors import ConfigError
@@ -108,6 +109,17 @@ def model_errors(state: LiveState) -> list[Reading]:
     return [Reading("inference", rate, f"{rate:.1f} % failed")]
 
 
+def redis_memory(state: LiveState) -> list[Reading]:
+    """Percent of its limit that Redis uses."""
+    status = state.get(Section.memory).value
+    tiers = status.tiers if isinstance(status, MemoryStatus) else ()
+    for tier in tiers:
+        if tier.name == "redis" and tier.size is not None and tier.limit:
+            used = 100.0 * tier.size / tier.limit
+            return [Reading("redis", used, f"{used:.0f} % of {tier.limit // 1048576} MiB")]
+    return [Reading("redis", None, "Redis does not tell")]
+
+
 def not_read(what: str) -> Measure:
     """A rule whose source this machine does not have."""
     return lambda state: [Reading(what, None, f"nothing on this machine tells of {what} yet")]
@@ -123,7 +135,7 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("model-errors", "Inferences fail", model_errors, 10, Severity.warning),
     Rule("api-errors", "API answers with 5xx (percent)", not_read("API error rate"), 5, Severity.warning, for_seconds=300),
     Rule("api-latency", "API p95 above its limit (ms)", not_read("API latency"), 500, Severity.warning, for_seconds=300),
-    Rule("redis-memory", "Redis memory above its limit (percent)", not_read("Redis"), 85, Severity.warning),
+    Rule("redis-memory", "Redis memory above its limit (percent)", redis_memory, 85, Severity.warning),
     Rule("kafka-lag", "Kafka consumer lag above its limit", not_read("Kafka"), 1000, Severity.warning, for_seconds=300),
     Rule("vpn-peer", "A VPN peer is down", not_read("VPN peers"), 0.5, Severity.warning),
     Rule("battery", "Battery below its limit (percent)", not_read("a battery"), 20, Severity.critical, below=True),

@@ -190,6 +190,7 @@ class MemoryService:
         )  # fmt: skip
         self._state.put(Section.memory, status)
         self._state.put(Section.sync, tuple(self.synchroniser.runs.values()))
+        self._state.put(Section.sync_totals, self.synchroniser.totals())
 
     async def _tiers(self) -> tuple[TierStatus, ...]:
         owed = await self.parts.ledger.counts()

@@ -42,6 +42,18 @@ class SyncRun(msgspec.Struct, frozen=True, kw_only=True):
     next_step: str = ""
 
 
+class SyncTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Since the start."""
+
+    operations: int = 0
+    detected: int = 0
+    """Conflicts."""
+    resolved: int = 0
+    """Conflicts, by strategy or by hand."""
+    transferred: int = 0
+    """Bytes, both ways."""
+
+
 @dataclass
 class Counters:
     """What one run has done so far."""
@@ -78,6 +90,14 @@ class Synchroniser:
         """The newest run of each tier."""
         self.received_bytes = 0
         self.operations = 0
+
+    def totals(self) -> SyncTotals:
+        """What has been done since the start."""
+        sent = sum(deliverer.bytes_sent for deliverer in self._deliverers.values() if deliverer.replica.shared)
+        return SyncTotals(
+            operations=self.operations, detected=self._settler.detected, resolved=self._settler.resolved,
+            transferred=sent + self.received_bytes,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Synchronise at an interval until cancelled."""

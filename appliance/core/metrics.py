@@ -1,0 +1,149 @@
+"""The appliance's numbers in Prometheus' text format: names of the owner's dashboard, read from the live state.
+
+Nothing is counted twice for Prometheus: what a screen shows is what is scraped. A number that is not known is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from appliance.core.memory.model import MemoryStatus, TierStatus
+from appliance.core.memory.sync import SyncTotals
+from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
+from appliance.core.state import LiveState, Section
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Sample(NamedTuple):
+    """One number."""
+
+    name: str
+    kind: str
+    """"counter" or "gauge"."""
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def text(state: LiveState) -> str:
+    """Everything, for a scrape."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(_Collector(state))
+    return generate_latest(registry).decode()
+
+
+class _Collector:
+    """Reads the live state at each scrape (implements prometheus_client.registry.Collector)."""
+
+    def __init__(self, state: LiveState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Families of samples with the same name."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        families: dict[str, Metric] = {}
+        for sample in samples(self._state):
+            family = families.get(sample.name)
+            if family is None:
+                # A counter's name ends in _total by rule; the owner's panels have some that do not.
+                counter = sample.kind == "counter" and sample.name.endswith("_total")
+                cls = CounterMetricFamily if counter else GaugeMetricFamily
+                family = families[sample.name] = cls(sample.name, sample.help, labels=[name for name, _ in sample.labels])
+            family.add_metric([value for _, value in sample.labels], sample.value)  # type: ignore[attr-defined]
+        yield from families.values()
+
+
+def samples(state: LiveState) -> Iterator[Sample]:
+    """All numbers that are known now."""
+    yield from _host(state.get(Section.host).value)
+    yield from _services(state.get(Section.services).value or ())
+    yield from _inference(state.get(Section.inference).value)
+    yield from _queues(state.get(Section.queues).value or ())
+    yield from _memory(state.get(Section.memory).value)
+    yield from _sync(state.get(Section.sync_totals).value)
+
+
+def _host(sample: object) -> Iterator[Sample]:
+    if not isinstance(sample, HostSample):
+        return
+    numbers = {
+        "edge_cpu_usage_percent": ("CPU of the host", sample.cpu_usage),
+        "edge_memory_usage_percent": ("Memory of the host", sample.memory_usage),
+        "edge_disk_usage_percent": ("Disk of the host", sample.disk_usage),
+        "edge_temperature_celsius": ("CPU temperature", sample.temperature_c),
+    }
+    for name, (words, value) in numbers.items():
+        if value is not None:
+            yield Sample(name, "gauge", words, value)
+
+
+def _services(statuses: tuple[ServiceStatus, ...]) -> Iterator[Sample]:
+    names = {
+        Health.healthy: "orchestrator_healthy_services", Health.degraded: "orchestrator_degraded_services",
+        Health.unhealthy: "orchestrator_unhealthy_services",
+    }  # fmt: skip
+    for health, name in names.items():
+        count = sum(status.health is health for status in statuses)
+        yield Sample(name, "gauge", f"Services that are {health.value}", count)
+
+
+def _inference(stats: object) -> Iterator[Sample]:
+    if not isinstance(stats, InferenceStats):
+        return
+    yield Sample("edge_inference_total", "counter", "Results since the start", stats.total)
+    share = "edge_hailo_inferences_total" if stats.backend == "hailo" else "edge_cpu_inferences_total"
+    yield Sample(share, "counter", "Results of this backend since the start", stats.total)
+    for quantile, value in (("0.5", stats.p50_ms), ("0.95", stats.p95_ms)):
+        if value is not None:
+            yield Sample("edge_inference_latency_ms", "gauge", "Time of a picture", value, (("quantile", quantile),))
+
+
+def _queues(queues: tuple[QueueStatus, ...]) -> Iterator[Sample]:
+    for queue in queues:
+        if queue.name == "outbox":
+            yield Sample("edge_offline_queue_size", "gauge", "Events that wait", queue.depth)
+
+
+def _memory(status: object) -> Iterator[Sample]:
+    if not isinstance(status, MemoryStatus):
+        return
+    yield Sample("edge_cache_hits", "counter", "Reads that found a value", status.hits)
+    yield Sample("edge_cache_misses", "counter", "Reads that found none", status.misses)
+    yield Sample("edge_memory_corrupt_total", "counter", "Copies that failed their checksum", status.corrupt)
+    for tier in status.tiers:
+        yield from _tier(tier)
+
+
+def _tier(tier: TierStatus) -> Iterator[Sample]:
+    label = (("tier", tier.name),)
+    yield Sample("edge_memory_tier_hits_total", "counter", "Reads of a tier that found a value", tier.hits, label)
+    yield Sample("edge_memory_tier_misses_total", "counter", "Reads of a tier that found none", tier.misses, label)
+    yield Sample("edge_memory_tier_errors_total", "counter", "Failures of a tier", tier.errors, label)
+    yield Sample("edge_memory_tier_evictions_total", "counter", "Values that made room", tier.evictions, label)
+    yield Sample("edge_memory_tier_owed", "gauge", "Writes that wait for a tier", tier.owed, label)
+    yield Sample(
+        "edge_memory_tier_up", "gauge", "1 where it answers", float(tier.health in {Health.healthy, Health.degraded}), label
+    )
+    if tier.size is not None:
+        yield Sample("edge_memory_tier_bytes", "gauge", "Bytes that a tier holds", tier.size, label)
+    for quantile, value in (("0.5", tier.p50_ms), ("0.99", tier.p99_ms)):
+        if value is not None:
+            labels = (*label, ("quantile", quantile))
+            yield Sample("edge_memory_tier_latency_ms", "gauge", "Time of a read", value, labels)
+
+
+def _sync(totals: object) -> Iterator[Sample]:
+    if not isinstance(totals, SyncTotals):
+        return
+    yield Sample("sync_operations_total", "counter", "Synchronisations", totals.operations)
+    yield Sample("sync_conflicts_detected_total", "counter", "Conflicts found", totals.detected)
+    yield Sample("sync_conflicts_resolved_total", "counter", "Conflicts settled", totals.resolved)
+    yield Sample("sync_bytes_transferred", "counter", "Bytes sent and received", totals.transferred)

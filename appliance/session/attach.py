@@ -114,6 +114,8 @@ class AttachService:
             return HealthReport(
                 Health.degraded, f"{self._path} is gone: no terminal can attach", "prime-spark service restart console"
             )
+        if not await self._ui.answers():
+            return HealthReport(Health.unhealthy, "the UI loop takes no turns: consoles stand still", "restart the appliance.")
         return HealthReport(Health.healthy, f"{len(self._sessions)} open")
 
     def _accept(self) -> None:

@@ -156,9 +156,11 @@ class SshService:
             gate.abort()
 
     async def health(self) -> HealthReport:
-        """Where it listens, and how logins go."""
+        """Where it listens, and how logins go; unhealthy where its loop hangs."""
         if self._server is None:
             return HealthReport(Health.unhealthy, "not listening", "prime-spark service restart ssh")
+        if not await self._ui.answers():
+            return HealthReport(Health.unhealthy, "the UI loop takes no turns: nobody is served", "restart the appliance.")
         limiter = self.keeper.limiter
         details = {"port": self.port, "failed_logins": limiter.failures, "refused": limiter.refused,
                    "commands": len(self.desk.answers)}  # fmt: skip

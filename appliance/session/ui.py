@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ANSWER = 2.0
+"""Seconds in which the loop must have taken a turn; below the time limit of a health probe."""
+
 
 class UiLoop(asyncio.SelectorEventLoop):
     """A loop whose tasks are never eager.
@@ -70,6 +73,15 @@ class UiThread:
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the UI loop and await it on the caller's."""
         return await asyncio.wrap_future(self.submit(work))
+
+    async def answers(self, deadline: float = ANSWER) -> bool:
+        """Whether the loop still takes turns: what runs on it serves nobody while it does not."""
+        if not self._thread.is_alive():
+            return False
+        turn = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop)
+        done, _ = await asyncio.wait({asyncio.wrap_future(turn)}, timeout=deadline)
+        turn.cancel()
+        return bool(done)
 
     def stop(self, deadline: float = 3.0) -> None:
         """End the loop and the thread; blocks up to `deadline` seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import asyncssh
 import pytest
 
 from appliance.core.auth import Accounts
-from appliance.core.model import Health, Role
+from appliance.core.model import Actor, Health, Role
 from appliance.errors import StoreError
 from appliance.session import answers
 from appliance.session.answers import MOST_OF_ONE, STOPPED
+from appliance.session.attach import AttachService
 from appliance.session.ssh import BANNER, SshService, load_host_key
 from appliance.session.sshchannel import HIGH
 from appliance.session.ui import UiThread
@@ -382,3 +384,35 @@ async def test_terminals_of_a_linux_console_get_sixteen_colours(ssh: SshService)
         assert b"8;2;" not in shown.received
         assert b"8;5;" not in shown.received
         assert any("ready" in line for line in screen_of(bytes(shown.received)))
+
+
+async def test_a_loop_that_hangs_is_told(
+    ssh: SshService, ui: UiThread, rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bind() -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "s"))
+        return sock
+
+    consoles = AttachService(ui, rig.sessions, lambda name: Actor(name, Role.admin, "console"), tmp_path / "s", bind)
+    await consoles.start()
+    assert [(await each.health()).health for each in (ssh, consoles)] == [Health.healthy, Health.healthy]
+    go_on, hangs = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        go_on.wait(20)
+
+    ui.loop.call_soon_threadsafe(hang)
+    await wait_for(hangs.is_set)
+    monkeypatch.setattr(UiThread.answers, "__defaults__", (0.1,))
+    reports = [await each.health() for each in (ssh, consoles)]
+    monkeypatch.undo()
+    go_on.set()
+    assert [(each.health, "takes no turns" in each.reason) for each in reports] == [(Health.unhealthy, True)] * 2
+    await wait_for(lambda: _healthy(ssh))
+    await consoles.stop()
+
+
+async def _healthy(service: SshService) -> bool:
+    return (await service.health()).health is Health.healthy

@@ -7,14 +7,17 @@ import contextlib
 import os
 import pwd
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from appliance.core.model import Actor, Health, HealthReport, Role
+from appliance.errors import NotAuthorizedError
 
 
 class _Server(uvicorn.Server):
@@ -24,6 +27,17 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Take none."""
         yield
+
+
+class _Peers(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """HTTP on a UNIX socket: a client's address is (user id, process id), as the kernel tells (SO_PEERCRED, unix(7))."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Look who is there."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        self.client = (str(uid), pid)
 
 
 class ApiService:
@@ -53,7 +67,13 @@ class ApiService:
         self._path.unlink(missing_ok=True)
         self._socket = bind_private(self._address)
         config = uvicorn.Config(
-            self._app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
+            self._app(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            server_header=False,
+            http=_Peers,
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="api serve")
@@ -98,9 +118,16 @@ def bind_private(address: str) -> socket.socket:
     return sock
 
 
-def local_actor(_: Request) -> Actor:
-    """Whoever can open the socket is this process's user (or root), and so its admin."""
-    return Actor(user_name(os.geteuid()), Role.admin, "socket")
+def local_actor(request: Request) -> Actor:
+    """Whoever is at the other end of the socket: this process's user or root, and so its admin.
+
+    Raises:
+        NotAuthorizedError: It is somebody else, or nobody can tell.
+    """
+    peer = request.client
+    if peer is None or not peer.host.isdigit() or int(peer.host) not in {0, os.geteuid()}:
+        raise NotAuthorizedError("This socket belongs to another user.", f"do it as {user_name(os.geteuid())}.")
+    return Actor(user_name(int(peer.host)), Role.admin, "socket", f"process {peer.port}")
 
 
 def user_name(uid: int) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import pwd
 import socket
+import subprocess
+import tempfile
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,10 @@ import msgspec
 import pytest
 
 from appliance import cli, paths
-from appliance.core.model import Actor, Role
+from appliance.api.app import RestApi
+from appliance.core.clock import SystemClock
+from appliance.core.model import Actor, Health, Phase, Role, ServiceStatus
+from appliance.core.state import LiveState, Section
 from appliance.errors import NotRunningError
 from appliance.verbs.client import InsideClient, SocketClient
 from appliance.verbs.context import Context
@@ -134,3 +140,54 @@ async def test_every_verb_has_json(bench: Bench, running: bool, tmp_path: Path) 
     out.seek(out.truncate(0) or 0)
     assert await asyncio.to_thread(cli.run, ["completion", "bash", "--json"], elsewhere, out) == 0
     assert "_PRIME_SPARK_COMPLETE" in msgspec.json.decode(out.getvalue())["script"]
+
+
+def _status(phase: Phase, health: Health, name: str = "a") -> ServiceStatus:
+    return ServiceStatus(name, "", phase, health, "because")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told", "code"),
+    [
+        ([], "starting", 503),
+        ([_status(Phase.running, Health.healthy), _status(Phase.running, Health.absent, "b")], "healthy", 200),
+        ([_status(Phase.running, Health.healthy), _status(Phase.running, Health.degraded, "b")], "degraded", 200),
+        ([_status(Phase.running, Health.healthy), _status(Phase.waiting, Health.degraded, "b")], "starting", 503),
+        ([_status(Phase.starting, Health.degraded)], "starting", 503),
+        ([_status(Phase.starting, Health.degraded), _status(Phase.broken, Health.unhealthy, "b")], "unhealthy", 503),
+    ],
+)
+async def test_health_is_what_the_worst_service_has(statuses: list[ServiceStatus], told: str, code: int) -> None:
+    state = LiveState(SystemClock())
+    state.put(Section.services, tuple(statuses))
+    nothing: Any = None
+    answer = await RestApi(nothing, state, nothing, "here", nothing).health(nothing)
+    body = msgspec.json.decode(answer.body)
+    assert (body["status"], answer.status_code) == (told, code)
+    if statuses and told != "healthy":
+        assert "because" in body[told].values()
+
+
+OTHER_USER = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+sock = socket.socket(socket.AF_UNIX); sock.connect(sys.argv[1])
+sock.send(b"POST /api/v1/actions/host.show HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+print(sock.recv(4096).decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_the_audit_names_whoever_is_at_the_other_end(bench: Bench) -> None:  # noqa: F811
+    where = bench.appliance.paths.api_socket
+    assert (await line(bench, "service", "restart", "telemetry"))[0] == 0
+    newest = next(row for row in await bench.appliance.audit.entries(10) if row.action == "service.restart")
+    assert (newest.actor, newest.origin) == (pwd.getpwuid(os.geteuid()).pw_name, f"process {os.getpid()}")
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        near = Path(directory) / "s"
+        near.hardlink_to(where)  # a way in for everybody, past the directory
+        near.chmod(0o666)
+        command = ["/usr/bin/python3", "-c", OTHER_USER, str(near)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=20)
+    assert " 403 " in done.stdout, done

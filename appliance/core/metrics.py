@@ -67,6 +67,11 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from _services(state.get(Section.services).value or ())
     yield from _inference(state.get(Section.inference).value)
     yield from _queues(state.get(Section.queues).value or ())
+    yield from domain_samples(state)
+
+
+def domain_samples(state: LiveState) -> Iterator[Sample]:
+    """Those of memory and synchronisation, which no other event carries."""
     yield from _memory(state.get(Section.memory).value)
     yield from _sync(state.get(Section.sync_totals).value)
 

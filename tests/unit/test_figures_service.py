@@ -1,0 +1,32 @@
+"""Numbers of the memory as telemetry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.core.bus import Bus
+from appliance.core.events import HostMetrics
+from appliance.core.memory.model import MemoryStatus, TierStatus
+from appliance.core.model import Health
+from appliance.core.outbox import Outbox
+from appliance.core.state import LiveState, Section
+from appliance.core.store import Store
+from appliance.core.telemetry.figures import FiguresService
+from tests.support import ManualClock
+
+
+async def test_numbers_are_published_with_their_labels(tmp_path: Path) -> None:
+    clock = ManualClock()
+    state, bus = LiveState(clock), Bus(Outbox(Store(tmp_path / "s.sqlite"), "pc"))
+    queue = bus.subscribe("test", (HostMetrics,))
+    service = FiguresService(bus, state, clock)
+    await service.publish()
+    tier = TierStatus(name="disk", level=2, health=Health.healthy, reason="", hits=3)
+    state.put(Section.memory, MemoryStatus(tiers=(tier,), hits=5))
+    await service.publish()
+    whole, disk = await queue.batch()
+    assert isinstance(whole, HostMetrics)
+    assert isinstance(disk, HostMetrics)
+    assert (whole.tags, whole.metrics["edge_cache_hits"]) == ({}, 5.0)
+    assert (disk.tags, disk.metrics["edge_memory_tier_hits_total"]) == ({"tier": "disk"}, 3.0)
+    assert "2 events" in (await service.health()).reason

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import hiredis
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 LONG = 4
 """Words from which on a command is packed by hiredis; redis-py splits the names of some shorter ones ("CONFIG GET")."""
+
+
+MOST = 32
+"""Connections; who finds none free waits for one."""
 
 
 class PackedUnixConnection(UnixDomainSocketConnection):
@@ -56,9 +60,9 @@ def connect(url: str, password: str, seconds: float) -> Redis:
         password: Of the server; empty for none.
         seconds: That the server may take, to connect and for each request.
     """
-    pool = ConnectionPool.from_url(
+    pool = BlockingConnectionPool.from_url(
         url, password=password or None, socket_timeout=seconds, socket_connect_timeout=seconds,
-        retry=Retry(NoBackoff(), 1), max_connections=64,
+        retry=Retry(NoBackoff(), 1), max_connections=MOST, timeout=seconds,
     )  # fmt: skip
     pool.connection_class = CLASSES[pool.connection_class]
     return Redis.from_pool(pool)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.actions import ActionRegistry
@@ -26,6 +25,7 @@ from appliance.core.devices import DeviceService
 from appliance.core.dispatch import Dispatcher
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import HealthChanged, InferenceCompleted, Noted
+from appliance.core.inference import manifest
 from appliance.core.inference.service import InferenceService
 from appliance.core.jobs import Jobs
 from appliance.core.logs import LogRing
@@ -117,7 +117,7 @@ class Appliance:
         wanted = self.settings.inference
         return InferenceService(
             accelerator=OnnxAccelerator(threads=wanted.threads),
-            model_dirs=model_dirs(self.settings, self.paths),
+            model_dirs=manifest.places(wanted.model_dir, self.paths.models),
             model=wanted.model,
             state=self.state,
             clock=self.clock,
@@ -232,10 +232,3 @@ class Appliance:
     def local_actor(self, name: str) -> Actor:
         """Whoever sits at the machine's own terminal."""
         return Actor(name, self.settings.console.console_role, "console")
-
-
-def model_dirs(settings: Settings, paths: Paths) -> list[Path]:
-    """Where models are looked for, in order: the operator's, the appliance's, the installation's."""
-    wanted = [settings.inference.model_dir] if settings.inference.model_dir else []
-    shipped = Path(__file__).resolve().parent.parent / ".models"
-    return [*wanted, paths.models, shipped, Path("/usr/share/prime-spark/models")]

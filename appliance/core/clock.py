@@ -1,4 +1,4 @@
-"""The clocks of the machine, and a watch that notices when the wall clock is stepped."""
+"""The clocks of the machine."""
 
 from __future__ import annotations
 

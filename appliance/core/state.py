@@ -27,7 +27,7 @@ class Section(StrEnum):
     host = "host"
     """HostSample"""
     trends = "trends"
-    """dict[metric name, tuple[tuple[time, value], …]]: the last hour, one point a minute at most"""
+    """dict[metric name, tuple[tuple[time, value], …]]: the readings of the last ten minutes, oldest first"""
     devices = "devices"
     """tuple[Device, …]"""
     alerts = "alerts"

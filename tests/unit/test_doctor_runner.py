@@ -13,6 +13,7 @@ from appliance import paths, settings
 from appliance.core.doctor import probe, runner
 from appliance.core.doctor.model import Check, DoctorContext
 from appliance.core.doctor.wiring import context_for
+from appliance.core.inference import manifest
 from appliance.core.model import CheckResult
 from tests.support import wait_for
 from tests.unit.doctor_support import Machine
@@ -137,7 +138,8 @@ def test_the_settings_say_what_is_looked_at(tmp_path: Path) -> None:
     context = context_for(chosen, paths.find({"PRIME_SPARK_HOME": str(tmp_path)}), os.environ)
     assert [(use.port, use.setting) for use in context.ports] == [(9022, "ssh.port"), (8000, "api.port")]
     assert str(context.nas_path) == "/srv/nas"
-    assert str(context.model_dirs[0]) == "/srv/models"
+    assert list(context.model_dirs) == manifest.places(Path("/srv/models"), tmp_path / "data/models")
+    assert [str(path) for path in context.model_dirs[:2]] == ["/srv/models", str(tmp_path / "data/models")]
     assert context.home == tmp_path / "data"
     without = settings.Settings.model_validate({"ssh": {"enabled": False}})
     assert [use.setting for use in context_for(without, paths.find({}), os.environ).ports] == ["api.port"]

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-import appliance
 from appliance.core.doctor.model import DoctorContext, PortUse
-from appliance.paths import Paths
+from appliance.core.inference import manifest
 from appliance.settings import Settings
 
 
-def context_for(settings: Settings, paths: Paths, environ: Mapping[str, str]) -> DoctorContext:
+class Places(Protocol):
+    """Where the appliance keeps things."""
+
+    @property
+    def data(self) -> Path:
+        """Databases."""
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of the one that runs."""
+
+    @property
+    def models(self) -> Path:
+        """Models that the operator added."""
+
+
+def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -> DoctorContext:
     """This machine, under these settings."""
     ports = [PortUse("127.0.0.1", settings.api.port, "api.port")]
     if settings.ssh.enabled:
         ports.insert(0, PortUse(settings.ssh.host, settings.ssh.port, "ssh.port"))
-    own = [settings.inference.model_dir] if settings.inference.model_dir else []
-    shipped = Path(appliance.__file__).resolve().parent.parent / ".models"
     return DoctorContext(
         environ=environ,
         home=paths.data,
         lock=paths.lock,
         ports=tuple(ports),
         nas_path=settings.nas.path,
-        model_dirs=(*own, paths.models, shipped, Path("/usr/share/prime-spark/models")),
+        model_dirs=tuple(manifest.places(settings.inference.model_dir, paths.models)),
     )

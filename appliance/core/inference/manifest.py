@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+import appliance
 from appliance.errors import ModelError
 
 
@@ -76,6 +77,17 @@ def verify(manifest: Manifest, directory: Path) -> Path:
             f"{path.name} is not the file that its manifest names (SHA-256 differs).", "fetch it again: make setup"
         )
     return path
+
+
+def places(own: Path | None, added: Path) -> list[Path]:
+    """Where models are looked for, in order.
+
+    Args:
+        own: The operator's directory, if the settings name one.
+        added: The appliance's own; the installation's come after it.
+    """
+    shipped = Path(appliance.__file__).resolve().parent.parent / ".models"
+    return [*([own] if own else []), added, shipped, Path("/usr/share/prime-spark/models")]
 
 
 def find(directories: list[Path]) -> list[Path]:

@@ -28,6 +28,10 @@ INSIDE = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.inside_settings, static.doctor,
 )}  # fmt: skip
 """Verbs that do nothing but invoke actions, and so are for somebody far away too."""
+COMPLETING = "_PRIME_SPARK_COMPLETE"
+"""Set by the shell where it asks what could stand next."""
+AT_A_TAB = 1.0
+"""Seconds that a shell waits for what could stand next."""
 STARTS = ("run", "headless")
 
 
@@ -99,7 +103,8 @@ def make_context(environ: Mapping[str, str]) -> Context:
     where = paths.find(environ)
     tty = sys.stdout.isatty()
     colour = tty and "NO_COLOR" not in environ and environ.get("TERM") != "dumb"
-    return Context(SocketClient(where.api_socket), where, environ, sys.stdout, static.terminal_width(environ, tty=tty), colour)
+    client = SocketClient(where.api_socket, AT_A_TAB) if COMPLETING in environ else SocketClient(where.api_socket)
+    return Context(client, where, environ, sys.stdout, static.terminal_width(environ, tty=tty), colour)
 
 
 def root() -> Root:
@@ -152,8 +157,11 @@ def run(arguments: Sequence[str], context: Context, err: TextIO) -> int:
 
 def main() -> None:
     """The console script."""
-    if "_PRIME_SPARK_COMPLETE" in os.environ:
-        root().main(prog_name="prime-spark", complete_var="_PRIME_SPARK_COMPLETE")
+    if COMPLETING in os.environ:
+        try:
+            root().main(prog_name="prime-spark", complete_var=COMPLETING)
+        except ApplianceError:  # a shell that completes shows no errors
+            raise SystemExit(1) from None
     try:
         context = make_context(os.environ)
     except ConfigError as error:

@@ -13,7 +13,7 @@ import msgspec
 from appliance import errors
 from appliance.core.actions import ActionInfo
 from appliance.core.model import Role
-from appliance.errors import ApplianceError, NotRunningError
+from appliance.errors import ActionTimeoutError, ApplianceError, NotRunningError
 from appliance.paths import socket_address
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from appliance.core.dispatch import Dispatcher
     from appliance.core.model import Actor
 
-LONG = 86400.0
-"""Seconds that an answer may take: the actions have time limits of their own."""
+QUICK = 5.0
+"""Seconds in which the appliance must say what an action is; it then has the action's own time."""
+AUDITED = 15.0
+"""Seconds more, for the audit's rows and the way there and back."""
 
 
 class Client(Protocol):
@@ -43,17 +45,26 @@ class Client(Protocol):
 
 
 class SocketClient:
-    """Speaks REST to the appliance that runs with these paths."""
+    """Speaks REST to the appliance that runs with these paths.
+
+    Args:
+        path: Its control socket.
+        quick: Seconds in which it must say what its actions are.
+    """
 
     local = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, quick: float = QUICK) -> None:
         self._path = path
+        self._quick = quick
         self._http: httpx.Client | None = None
+        self._limits: dict[str, float] = {}
 
     def actions(self) -> list[ActionInfo]:
-        """The registry. Raises NotRunningError."""
-        return msgspec.convert(self._request("GET", "/api/v1/actions"), list[ActionInfo])
+        """The registry. Raises NotRunningError; ActionTimeoutError where the appliance hangs."""
+        found = msgspec.convert(self._request("GET", "/api/v1/actions", self._quick), list[ActionInfo])
+        self._limits.update({action.name: action.timeout for action in found})
+        return found
 
     def may(self, action: ActionInfo) -> bool:
         """Whoever can open the socket may do everything."""
@@ -61,16 +72,24 @@ class SocketClient:
 
     def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out. Raises ApplianceError."""
-        return self._request("POST", f"/api/v1/actions/{name}", {"args": args, "confirm": confirm})["result"]
+        if name not in self._limits:
+            self._limits[name] = float(self._request("GET", f"/api/v1/actions/{name}", self._quick)["timeout"])
+        body = {"args": args, "confirm": confirm}
+        return self._request("POST", f"/api/v1/actions/{name}", self._limits[name] + AUDITED, body)["result"]
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _request(self, method: str, path: str, timeout: float, body: dict[str, Any] | None = None) -> Any:
         import httpx
 
+        content = None if body is None else msgspec.json.encode(body)
         try:
-            answer = self._client().request(method, path, content=None if body is None else msgspec.json.encode(body))
+            answer = self._client().request(method, path, content=content, timeout=timeout)
         except httpx.ConnectError as error:
             raise NotRunningError(
                 "No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`."
+            ) from error
+        except httpx.TimeoutException as error:
+            raise ActionTimeoutError(
+                f"The appliance runs, and did not answer within {timeout:g} s.", "see its log; where it hangs, start it again."
             ) from error
         except httpx.HTTPError as error:
             raise NotRunningError(f"The appliance stopped answering: {error}.", "see its log.") from error
@@ -89,9 +108,7 @@ class SocketClient:
             raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.")
         if self._http is None:
             transport = httpx.HTTPTransport(uds=socket_address(self._path))
-            self._http = httpx.Client(
-                transport=transport, base_url="http://appliance", timeout=httpx.Timeout(LONG, connect=5.0)
-            )
+            self._http = httpx.Client(transport=transport, base_url="http://appliance")
         return self._http
 
 

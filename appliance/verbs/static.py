@@ -216,16 +216,21 @@ def audit_verify_offline(paths: Paths, environ: Mapping[str, str]) -> dict[str, 
 
     Raises:
         NotFoundError: There is no database or no key.
+        StoreError: The database cannot be read.
     """
     from appliance.core.audit import verify
+    from appliance.core.store import explain
     from appliance.core.watermark import Watermark
 
     key = Secrets(paths.secrets, dict(environ)).get("audit.key")
     if key is None or not paths.database.exists():
         raise NotFoundError(f"There is no audit log in {paths.data}.", "start the appliance once.")
-    with closing(sqlite3.connect(f"file:{paths.database}?mode=ro", uri=True)) as connection:
-        built: dict[str, Any] = msgspec.to_builtins(verify(connection, key, Watermark(paths.audit_mark, key)))
-        return built
+    try:
+        with closing(sqlite3.connect(f"file:{paths.database}?mode=ro", uri=True)) as connection:
+            built: dict[str, Any] = msgspec.to_builtins(verify(connection, key, Watermark(paths.audit_mark, key)))
+            return built
+    except sqlite3.Error as error:
+        raise explain(error, paths.database) from error
 
 
 @click.command("verify", cls=Command)

@@ -8,7 +8,9 @@ import os
 import pwd
 import socket
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from appliance import cli, paths
 from appliance.api.app import RestApi
 from appliance.core.clock import SystemClock
 from appliance.core.model import Actor, Health, Phase, Role, ServiceStatus
+from appliance.core.secrets import Secrets
 from appliance.core.state import LiveState, Section
-from appliance.errors import NotRunningError
+from appliance.errors import ActionTimeoutError, NotRunningError
 from appliance.verbs.client import InsideClient, SocketClient
 from appliance.verbs.context import Context
 from tests.screens.conftest import Bench, bench  # noqa: F401
@@ -191,3 +194,53 @@ async def test_the_audit_names_whoever_is_at_the_other_end(bench: Bench) -> None
         command = ["/usr/bin/python3", "-c", OTHER_USER, str(near)]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=20)
     assert " 403 " in done.stdout, done
+
+
+@pytest.fixture
+def mute(tmp_path: Path) -> Iterator[Path]:
+    """A socket that takes connections and never answers: an appliance that hangs."""
+    path = tmp_path / "mute.sock"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen(8)
+        yield path
+
+
+async def test_an_appliance_that_hangs_is_not_waited_for(mute: Path) -> None:
+    client = SocketClient(mute, quick=0.05)
+    for ask in (client.actions, lambda: client.invoke("appliance.status", {})):
+        with pytest.raises(ActionTimeoutError, match="did not answer within"):
+            await asyncio.wait_for(asyncio.to_thread(ask), 10)
+
+
+async def test_an_action_has_its_own_time_and_no_more(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.verbs.client.AUDITED", 0.01)
+    client = SocketClient(mute)
+    client._limits["job.cancel"] = 0.04
+    with pytest.raises(ActionTimeoutError, match=r"within 0\.05 s"):
+        await asyncio.wait_for(asyncio.to_thread(client.invoke, "job.cancel", {}), 10)
+
+
+async def test_completing_at_an_appliance_that_hangs_gives_nothing_and_no_traceback(home: Path) -> None:
+    where = paths.find()
+    where.make()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(where.api_socket))
+        sock.listen(8)
+        environ = {**os.environ, "_PRIME_SPARK_COMPLETE": "bash_complete", "COMP_WORDS": "prime-spark job ", "COMP_CWORD": "2"}
+        command = [sys.executable, "-m", "appliance"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, env=environ, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+async def test_a_damaged_database_is_told(home: Path) -> None:
+    where = paths.find()
+    where.make()
+    Secrets(where.secrets, {}).get_or_create("audit.key")
+    where.database.write_bytes(b"garbage" * 1000)
+    out = io.StringIO()
+    context = Context(SocketClient(where.api_socket), where, {}, out, 120, colour=False)
+    assert await asyncio.to_thread(cli.run, ["audit", "verify"], context, out) == 1
+    assert "is damaged" in out.getvalue()

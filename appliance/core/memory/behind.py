@@ -32,6 +32,8 @@ class Behind:
         self.waiting: dict[str, tuple[bytes, Shared]] = {}
         self.arrived = asyncio.Event()
         self.eased = asyncio.Event()
+        self.changes = 0
+        """Counts values that left, or were replaced."""
         self.error: ApplianceError | None = None
 
     def add(self, names: Sequence[str], framed: Sequence[bytes], shared: Shared) -> None:
@@ -39,6 +41,7 @@ class Behind:
         self.size += sum(map(len, framed))
         if not self.waiting.keys().isdisjoint(names):
             self.size -= sum(len(self.waiting[name][0]) for name in set(names) & self.waiting.keys())
+            self.changes += 1
         self.waiting.update(zip(names, zip(framed, repeat(shared)), strict=False))
         self.arrived.set()
 
@@ -47,6 +50,7 @@ class Behind:
         found = self.waiting.pop(name, None)
         if found is not None:
             self.size -= len(found[0])
+            self.changes += 1
         if self.size <= self.limit:
             self.eased.set()
 

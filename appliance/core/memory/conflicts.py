@@ -110,15 +110,19 @@ class Settler:
         return Record(meta, value)
 
     async def _impose(self, row: Row, record: Record, theirs: Record, replica: Replica) -> bool:
-        """Make a version of ours the one on both sides."""
+        """Make a version of ours the one on both sides; a tier that takes no such value gives theirs up."""
         if record.meta.version != row.meta.version:
             homes = self._parts.replicas.homes(record.meta)
             name = f"{row.meta.namespace}:{row.meta.key}"
             async with self._parts.stripes.writing([name]):
-                (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version))
+                (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True))
                 await self._parts.front.remove([name])
             if not kept:
                 return False
+        if not replica.accepts(record.meta):
+            await replica.purge(theirs.meta.namespace, theirs.meta.key, theirs.meta.version)
+            await self._ledger.moved(replica.name, row.entry)
+            return True
         if await replica.replace(record, (theirs.meta.version,)) is not None:
             return False  # yet another version came: the next delivery decides about that one
         await self._ledger.delivered(replica.name, [(row.entry, record.meta.version)])
@@ -139,7 +143,7 @@ class Settler:
     async def resolve(self, conflict_id: str, choice: Choice, value: bytes | None = None) -> str:
         """Carry out the operator's decision; returns what was done.
 
-        "both" keeps mine under the key, and theirs beside it under "KEY.theirs-VERSION".
+        "both" keeps mine under the key, and theirs (where it is no deletion) beside it under "KEY.theirs-VERSION".
 
         Raises:
             NotFoundError: No such conflict.
@@ -166,7 +170,7 @@ class Settler:
         self, conflict: OpenConflict, row: Row, mine: Record, replica: Replica, choice: Choice, value: bytes | None
     ) -> None:
         record = mine
-        if choice == "both":
+        if choice == "both" and not conflict.theirs.meta.deleted:
             await self._writer.keep([self._beside(conflict.theirs)], None)
         elif choice == "merged":
             base = await self._ledger.base(row.entry)

@@ -9,11 +9,21 @@ import time
 from collections.abc import Awaitable, Callable
 
 from appliance.core.memory.conflicts import Settler
+from appliance.core.memory.expiry import expire
 from appliance.core.memory.ledger import Debt
+from appliance.core.memory.model import Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.priority import order
+from appliance.core.memory.rows import Row
 from appliance.core.memory.tier import Replica
-from appliance.errors import ApplianceError, CorruptRecordError, MemoryTierError, TierUnavailableError
+from appliance.errors import (
+    ApplianceError,
+    CorruptRecordError,
+    InvalidArgumentsError,
+    MemoryTierError,
+    TierFullError,
+    TierUnavailableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +33,10 @@ FIRST_REST, LONGEST_REST = 1.0, 60.0
 """Seconds between two tries at a tier that fails."""
 Pay = Callable[[int], Awaitable[None]]
 """Waits until so many bytes may be sent."""
+
+
+class WaitsForAnotherError(MemoryTierError):
+    """The value lies in a tier only that cannot be asked now."""
 
 
 class Deliverer:
@@ -97,23 +111,30 @@ class Deliverer:
                 await self.replica.purge(namespace, key, version)
                 await self._ledger.purged(name, namespace, key, version)
             urgent = order(debts, self._parts.clock.wall())[: self._batch]
+            refused = None
             for debt in dict.fromkeys([*debts[:1], *urgent]):  # the oldest goes with each batch: nothing waits for ever
-                await self._guarded(debt)
+                refused = await self._guarded(debt) or refused
+            if refused is not None:
+                raise refused
             return True
 
-    async def _guarded(self, debt: Debt) -> None:
-        """One delivery; what is wrong with the value alone holds up no other one."""
+    async def _guarded(self, debt: Debt) -> MemoryTierError | None:
+        """One delivery; what is wrong with the value alone holds up no other one, nor does one that finds no room.
+
+        Raises as Replica.put, where the tier is to be tried again later as a whole.
+        """
         try:
             await self._deliver(debt.entry)
-        except (TierUnavailableError, CorruptRecordError) as error:
+        except (TierFullError, WaitsForAnotherError) as error:
             await self._ledger.failed(self.replica.name, debt.entry, error.message)
-            if isinstance(error, TierUnavailableError):
-                raise
-            log.error("%s is not delivered: %s", debt.namespace, error.message)
+            return error  # a smaller one may fit, and a deletion makes room
+        except (CorruptRecordError, InvalidArgumentsError) as error:
+            log.error("%s gets no copy of a value of %s: %s", self.replica.name, debt.namespace, error.message)
             await self._ledger.settle(self.replica.name, debt.entry)
         except MemoryTierError as error:
             await self._ledger.failed(self.replica.name, debt.entry, error.message)
             raise
+        return None
 
     async def deliver_now(self, namespace: str, key: str) -> bool:
         """One key at once, for a writer that waits; False where a conflict waits for the operator. Raises as Replica.put."""
@@ -129,17 +150,33 @@ class Deliverer:
         if found is None:
             return True
         row, record = found
+        if row.meta.expired(self._parts.clock.wall()):
+            await expire(self._parts, row)
+            return True
+        if record is None:
+            record = await self._held_elsewhere(row)
         if record is None or not self.replica.accepts(row.meta):
             await self._ledger.settle(name, entry)
-            return True
-        if row.meta.expired(self._parts.clock.wall()):
-            await self._edge.forget(row)
             return True
         await self._pay(row.meta.size)
         diverged = await self.replica.put(record, await self._ledger.common(name, entry))
         if diverged is not None:
             return await self._settler.settle(row, record, diverged.theirs, self.replica)
-        await self._ledger.delivered(name, [(entry, row.meta.version)])
         self.delivered += 1
         self.bytes_sent += row.meta.size
+        if not await self._ledger.delivered(name, [(entry, row.meta.version)]):  # it has expired while it was under way
+            await self.replica.purge(row.meta.namespace, row.meta.key, row.meta.version)
         return True
+
+    async def _held_elsewhere(self, row: Row) -> Record | None:
+        """A value that the disk has given up: another tier has it; None where none has. Raises WaitsForAnotherError."""
+        held, _ = await self._ledger.copies(row.entry)
+        same = [tier for tier, version in held.items() if version == row.meta.version and tier != self.replica.name]
+        for replica in self._parts.replicas.ordered(same):
+            try:
+                record = await self._parts.replicas.get(replica, row.meta.namespace, row.meta.key)
+            except TierUnavailableError as error:
+                raise WaitsForAnotherError(error.message, error.next_step) from error
+            if record is not None and record.meta.version == row.meta.version:
+                return record
+        return None

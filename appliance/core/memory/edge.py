@@ -18,6 +18,7 @@ from appliance.core.memory import codec, files, rows
 from appliance.core.memory.ledger import Ledger
 from appliance.core.memory.model import Record
 from appliance.core.memory.rows import Row
+from appliance.core.memory.uncut import uncut
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 from appliance.errors import CorruptRecordError, DiskFullError, StoreError
@@ -40,6 +41,8 @@ class Put(NamedTuple):
     """(tier, version): tiers that hold it already."""
     only_if: str | None = None
     """Keep it only while the key's version here is this one ("" for none); None for always."""
+    leave: bool = False
+    """Tiers that hold the key and are not named above give it up: it lies elsewhere from now on."""
 
 
 class Totals(NamedTuple):
@@ -88,17 +91,22 @@ class EdgeStore:
     async def put(self, *puts: Put) -> list[bool]:
         """Keep versions, all in one transaction; returns, for each, whether it was kept (see Put.only_if).
 
+        A caller that is cancelled does not stop it: rows without their files would be left, or files without rows.
+
         Raises:
             DiskFullError: No room; none of them is kept.
             StoreError: The database failed; none of them is kept.
         """
+        return await uncut(self._keep(puts))
+
+    async def _keep(self, puts: Sequence[Put]) -> list[bool]:
         bodies = await self._encode(puts)
         written = [put.record.meta for put, body in zip(puts, bodies, strict=True) if len(body) > IN_ROW]
         try:
             if written:
                 await asyncio.to_thread(self._write_files, puts, bodies)
             kept, stale = await self.store.write(lambda connection: self._put_all(connection, puts, bodies))
-        except BaseException:
+        except Exception:  # not where the loop ends meanwhile: the row may be there; what is too much goes at the next start
             await asyncio.to_thread(self._remove_files, [rows.file_name(meta) for meta in written])
             raise
         if stale:
@@ -156,6 +164,8 @@ class EdgeStore:
             connection.execute("INSERT OR REPLACE INTO bodies VALUES (?, ?)", (entry, body))
         else:
             connection.execute("DELETE FROM bodies WHERE entry = ?", (entry,))
+        if put.leave and before is not None:
+            rows.leave(connection, before, {*put.owed_to, *(tier for tier, _ in put.common)})
         for tier, version in put.common:
             connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
             connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, entry))
@@ -171,6 +181,10 @@ class EdgeStore:
     async def row(self, namespace: str, key: str) -> Row | None:
         """What is known of a key; tombstones and expired ones included. Raises StoreError."""
         return await self.store.read(lambda connection: rows.find(connection, namespace, key))
+
+    async def by_number(self, entry: int) -> Row | None:
+        """As `row`, by number."""
+        return await self.store.read(lambda connection: rows.find_entry(connection, entry))
 
     async def get(self, namespace: str, key: str) -> tuple[Row, Record | None] | None:
         """The row of a key with its value where this disk holds it.

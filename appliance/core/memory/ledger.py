@@ -92,12 +92,14 @@ class Ledger:
 
         return await self._store.read(work)
 
-    async def delivered(self, tier: str, done: list[tuple[int, str]]) -> None:
-        """(entry, version) lie in the tier now; an entry that has changed since stays owed."""
+    async def delivered(self, tier: str, done: list[tuple[int, str]]) -> bool:
+        """(entry, version) lie in the tier now; an entry that has changed since stays owed. False where one is gone here."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> bool:
+            all_there = True
             for entry, version in done:
                 if not connection.execute("SELECT 1 FROM entries WHERE entry = ?", (entry,)).fetchone():
+                    all_there = False
                     continue
                 connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
                 connection.execute(
@@ -109,8 +111,9 @@ class Ledger:
                     "DELETE FROM bases WHERE entry = ? AND NOT EXISTS (SELECT 1 FROM owed WHERE owed.entry = bases.entry)",
                     (entry,),
                 )
+            return all_there
 
-        await self._store.write(work)
+        return await self._store.write(work)
 
     async def owe(self, tier: str, entry: int) -> None:
         """Deliver the entry's newest version."""
@@ -145,26 +148,29 @@ class Ledger:
 
         await self._store.write(work)
 
-    async def leave(self, tier: str, row: Row, version: str) -> None:
-        """The entry moves to another tier: this one's copy shall go."""
+    async def moved(self, tier: str, entry: int) -> None:
+        """The tier does not have the entry any more, and need not."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", (tier, row.meta.namespace, row.meta.key, version)
-            )
-            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
-            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, row.entry))
+            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, entry))
+            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, entry))
 
         await self._store.write(work)
 
+    async def doomed(self, tier: str, namespace: str, key: str) -> set[str]:
+        """Versions of a key that are gone here and wait to be removed there: whoever finds one has found nothing."""
+        sql = "SELECT version FROM purges WHERE tier = ? AND namespace = ? AND key = ?"
+        return await self._store.read(lambda connection: {row[0] for row in connection.execute(sql, (tier, namespace, key))})
+
     async def seed(self, tier: str, kinds: tuple[Kind, ...]) -> int:
-        """Owe a tier all that it has never had, as after it was configured; returns how much."""
+        """Owe a tier all that it does not have, as after it was configured (again); returns how much."""
         marks = ", ".join("?" * len(kinds))
         sql = (
             f"INSERT OR IGNORE INTO owed (tier, entry, since) SELECT ?, entry, ? FROM entries e WHERE kind IN ({marks}) "  # noqa: S608
-            "AND deleted = 0 AND place <> '' AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = e.entry)"
+            "AND ((deleted = 0 AND place <> '' AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = e.entry)) "
+            "OR EXISTS (SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = e.entry AND c.version <> e.version))"
         )
-        values = (tier, self._clock.wall(), *(kind.value for kind in kinds), tier)
+        values = (tier, self._clock.wall(), *(kind.value for kind in kinds), tier, tier)
         return await self._store.write(lambda connection: connection.execute(sql, values).rowcount)
 
     async def purges(self, tier: str, limit: int) -> list[tuple[str, str, str]]:

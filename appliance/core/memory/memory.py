@@ -104,7 +104,9 @@ class Memory:
             framed, shared = waiting
             kind, value = split(framed)
             meta = self._writer.meta(shared, key, kind, value)
-            return Looked(None if meta.expired(self._parts.clock.wall()) else Record(meta, value))
+            if not meta.expired(self._parts.clock.wall()):
+                return Looked(Record(meta, value))
+            await self._writer.flush()  # the disk may have an older one: it must hear that this one came, and went
         return await self._reader.find(namespace, key)
 
     async def read(self, key: str, namespace: str = DEFAULT) -> Looked:
@@ -222,8 +224,9 @@ class Memory:
     async def stat(self, key: str, namespace: str = DEFAULT) -> EntryStat:
         """Where a key lies, and what is known of it. Raises NotFoundError."""
         await self._writer.flush()
-        await self.look_up(key, namespace)
         found = await self._listing.one(namespace, key)
+        if found is None and (await self.look_up(key, namespace)).record is not None:  # another appliance's
+            found = await self._listing.one(namespace, key)
         if found is None:
             raise NotFoundError(f"There is no {namespace}:{key}.", "list keys with `prime-spark memory list`.")
         return found
@@ -263,15 +266,19 @@ class Memory:
         """
         found = await self.stat(key, namespace)
         if tier == 2:
-            held = [c.tier for c in found.copies if c.state == "held" and c.tier in self._parts.replicas.tiers]
+            below = [c for c in found.copies if c.tier in self._parts.replicas.tiers]
+            held = [c for c in below if c.state == "held" and c.version == found.meta.version]
+            owed = [c.tier for c in below if c.state == "owed"]
             if found.pinned:
                 raise ConflictError(f"{namespace}:{key} is pinned.", "unpin it first.")
             if not held:
                 raise ConflictError(
                     f"{namespace}:{key} lies on the local disk alone: it would be lost.", "delete it, if you mean that."
                 )
+            if owed:
+                raise ConflictError(f"{namespace}:{key} has yet to go to {', '.join(owed)}.", "try again when it is there.")
             row = await self._parts.edge.row(namespace, key)
-            if row is not None:
+            if row is not None and row.meta.version == found.meta.version:
                 await self._parts.edge.drop_value(row, evicted=True)
         await self._front.remove([f"{namespace}:{key}"])
         listed = await self._listing.one(namespace, key)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from appliance.core.memory.edge import Put
+from appliance.core.memory.expiry import expire
 from appliance.core.memory.model import Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.rows import Row
 from appliance.core.memory.stats import TierStats
+from appliance.core.memory.tier import Replica
 from appliance.core.memory.values import frame
 from appliance.errors import CorruptRecordError, MemoryTierError, StoreError, TierUnavailableError
 
@@ -44,6 +46,7 @@ class Reader:
         self._absent = parts.absent
         self._behind = parts.behind
         self._clock = parts.clock
+        self._parts = parts
         self._room = room
         self._flights: dict[str, asyncio.Task[Looked]] = {}
         self.stats = TierStats()
@@ -129,7 +132,7 @@ class Reader:
         if row.meta.deleted:
             return Looked(None)
         if row.meta.expired(self._clock.wall()):
-            await self._edge.forget(row)
+            await expire(self._parts, row)
             return Looked(None)
         return Looked(record) if record is not None else await self._elsewhere(row)
 
@@ -142,7 +145,7 @@ class Reader:
             self.stats.errors += 1
             log.error("%s", error.message)
             row = await self._edge.row(namespace, key)
-            if row is not None and await self._ledger.copies(row.entry) != ({}, set()):
+            if row is not None and await self._holders(row):
                 await self._edge.drop_value(row, evicted=False)
             return row, None
         self.stats.times.append(time.perf_counter() - began)
@@ -153,11 +156,15 @@ class Reader:
         self._touched[found[0].entry] = self._touched.get(found[0].entry, 0) + 1
         return found
 
-    async def _elsewhere(self, row: Row) -> Looked:
-        """A value that this disk has given up, from a tier that has it."""
+    async def _holders(self, row: Row) -> list[Replica]:
+        """The tiers that have this very version (or, where others write there, what has replaced it)."""
         held, _ = await self._ledger.copies(row.entry)
+        return self._replicas.ordered([tier for tier, version in held.items() if version == row.meta.version])
+
+    async def _elsewhere(self, row: Row) -> Looked:
+        """A value that this disk has given up, from a tier that has it; an older version is no substitute."""
         unasked: list[str] = []
-        for replica in self._replicas.ordered(held):
+        for replica in await self._holders(row):
             try:
                 record = await self._replicas.get(replica, row.meta.namespace, row.meta.key)
             except TierUnavailableError:
@@ -167,8 +174,8 @@ class Reader:
                 self.corrupt += 1
                 log.error("%s: %s", replica.name, error.message)
                 continue
-            if record is not None:
-                return await self._taken(record, replica.name, row)
+            if record is not None and (replica.shared or record.meta.version == row.meta.version):
+                return await self._taken(record, (replica.name,), row)
             log.error("%s has lost %s:%s", replica.name, row.meta.namespace, row.meta.key)
         if unasked:
             raise TierUnavailableError(
@@ -180,28 +187,55 @@ class Reader:
         )
 
     async def _unknown(self, namespace: str, key: str, *, keep: bool) -> Looked:
-        """A key that this disk has never seen: another appliance may have written it, or an earlier disk of this one."""
+        """A key that this disk has never seen: another appliance may have written it, or an earlier disk of this one.
+
+        What an earlier disk left on the NAS may be older than what the cloud has, so that is asked in any case.
+        """
         unasked: list[str] = []
+        found: dict[str, Record] = {}
         for replica in self._replicas.ordered(None):
+            if any(self._replicas.is_shared(tier) for tier in found):
+                break
             try:
-                record = await self._replicas.get(replica, namespace, key)
+                record = await self._given(replica, namespace, key)
             except (TierUnavailableError, CorruptRecordError) as error:
                 log.debug("%s was not asked for %s:%s: %s", replica.name, namespace, key, error.message)
                 unasked.append(replica.name)
                 continue
             if record is not None:
-                return await self._taken(record, replica.name if keep else "", None)
-        return Looked(None, tuple(unasked))
+                found[replica.name] = record
+        if not found:
+            return Looked(None, tuple(unasked))
+        newest = max(found.values(), key=lambda record: (record.meta.modified, record.meta.version))
+        tiers = tuple(tier for tier, record in found.items() if record.meta.version == newest.meta.version)
+        return await self._taken(newest, tiers if keep else (), None)
 
-    async def _taken(self, record: Record, tier: str, row: Row | None) -> Looked:
-        """Keep on this disk what a tier gave, unless somebody has written meanwhile."""
+    async def _given(self, replica: Replica, namespace: str, key: str) -> Record | None:
+        """What a tier has, but for what waits to be removed there. Raises as Replica.get."""
+        record = await self._replicas.get(replica, namespace, key)
+        if record is None:
+            return None
+        try:
+            doomed = await self._ledger.doomed(replica.name, namespace, key)
+        except StoreError as error:
+            log.debug("it is not known what %s has yet to remove: %s", replica.name, error.message)
+            return record
+        return None if record.meta.version in doomed else record
+
+    async def _taken(self, record: Record, tiers: tuple[str, ...], row: Row | None) -> Looked:
+        """Keep on this disk what tiers gave, unless somebody has written meanwhile."""
         meta = record.meta
-        if meta.expired(self._clock.wall()):
-            return Looked(None)
-        if tier and self._room(meta.size):
-            known = row.meta.version if row is not None else ""
+        known = row.meta.version if row is not None else ""
+        gone = meta.expired(self._clock.wall())
+        if tiers and (gone or meta.deleted or self._room(meta.size)):
+            new = meta.version != known
+            homes = tuple(home for home in self._replicas.homes(meta) if new and home not in tiers)
+            common = tuple((tier, meta.version) for tier in tiers)
             try:
-                await self._edge.put(Put(record, common=((tier, meta.version),), only_if=known))
+                await self._edge.put(Put(record, owed_to=homes, common=common, only_if=known, leave=new))
+                kept = await self._edge.row(meta.namespace, meta.key) if gone else None
+                if kept is not None and kept.meta.version == meta.version:
+                    await expire(self._parts, kept)  # written down, so that it stays gone whatever the clock does
             except (StoreError, MemoryTierError) as error:
                 log.warning("%s:%s is not kept on the local disk: %s", meta.namespace, meta.key, error.message)
-        return Looked(None if meta.deleted else record)
+        return Looked(None if meta.deleted or gone else record)

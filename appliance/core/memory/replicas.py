@@ -30,6 +30,10 @@ class Replicas:
         """Whether the tier's newest probe went well, or it was not probed yet."""
         return self.reports[name].health in {Health.healthy, Health.degraded}
 
+    def is_shared(self, name: str) -> bool:
+        """Whether other appliances write there too; False where it is not configured."""
+        return name in self.tiers and self.tiers[name].shared
+
     def ordered(self, names: Collection[str] | None) -> list[Replica]:
         """Those of the names (all for None), fastest first."""
         return [tier for name, tier in self.tiers.items() if names is None or name in names]

@@ -76,6 +76,18 @@ def upsert(connection: sqlite3.Connection, meta: Meta, place: str, stored: int, 
     return int(connection.execute(UPSERT, values).fetchone()[0])
 
 
+def leave(connection: sqlite3.Connection, row: Row, homes: set[str]) -> None:
+    """Let the tiers give a key up that hold it and are none of its homes any more."""
+    held = connection.execute("SELECT tier, version FROM copies WHERE entry = ?", (row.entry,)).fetchall()
+    for tier, version in held:
+        if tier not in homes:
+            values = (tier, row.meta.namespace, row.meta.key, version)
+            connection.execute("INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", values)
+            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
+            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, row.entry))
+            connection.execute("DELETE FROM conflicts WHERE tier = ? AND entry = ?", (tier, row.entry))
+
+
 def file_name(meta: Meta) -> str:
     """Name of a large value's file; each version has its own, so a crash never leaves half of one under a good name."""
     identifier = key_id(meta.namespace, meta.key)

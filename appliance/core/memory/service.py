@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from appliance.core.memory.expiry import expire
 from appliance.core.memory.machinery import Machinery
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.parts import Parts
@@ -159,7 +160,9 @@ class MemoryService:
         now = self.parts.clock.wall()
         while expired := await self.parts.ledger.expired(now, 500):
             for row in expired:
-                await self.parts.edge.forget(row)
+                await expire(self.parts, row)
+        for deliverer in self._deliverers.values():
+            deliverer.wake()
         await self.parts.edge.used(self._reader.take_touched())
         for row in await self.parts.ledger.old_tombstones(now - TOMBSTONES_KEPT, 500):
             await self.parts.edge.drop_tombstone(row)

@@ -13,6 +13,7 @@ from appliance.core.memory.conflicts import Settler
 from appliance.core.memory.deliver import Deliverer, Pay
 from appliance.core.memory.model import Head, Record
 from appliance.core.memory.parts import Parts
+from appliance.core.memory.rows import Row
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.writing import Writer
 from appliance.errors import ApplianceError, CorruptRecordError
@@ -150,7 +151,7 @@ class Synchroniser:
             await self._take(replica, head, done)
         for key_id, (entry, _, common) in known.items():
             if common and key_id not in done.seen:
-                await self._missing(replica, entry)
+                await self._missing(replica, entry, common)
         self._parts.absent.clear()
 
     async def _take(self, replica: Replica, head: Head, done: Counters) -> None:
@@ -170,9 +171,12 @@ class Synchroniser:
             done.pulled += 1
 
     async def _is_old(self, replica: Replica, record: Record) -> bool:
-        """Whether it is expired, or a deletion that everybody knows of: then it goes for good."""
-        meta, now = record.meta, self._parts.clock.wall()
-        if meta.expired(now) or (meta.deleted and meta.modified < now - TOMBSTONES_KEPT):
+        """Whether it waits to be removed there, or everybody knows that it is gone: then it goes for good."""
+        meta = record.meta
+        if meta.version in await self._parts.ledger.doomed(replica.name, meta.namespace, meta.key):
+            return True
+        before = self._parts.clock.wall() - TOMBSTONES_KEPT
+        if meta.expired(before) or (meta.deleted and meta.modified < before):
             await replica.purge(meta.namespace, meta.key, meta.version)
             return True
         return False
@@ -187,21 +191,47 @@ class Synchroniser:
             return False
         if row.meta.version == common:
             return await self._writer.adopt(theirs, replica.name, common)
-        found = await self._parts.edge.record(row.entry)
-        if found is None or found[1] is None:
+        mine = await self._mine(row)
+        if mine is None:
             return await self._writer.adopt(theirs, replica.name, row.meta.version)
-        return await self._settler.settle(found[0], found[1], theirs, replica)
+        return await self._settler.settle(row, mine, theirs, replica)
 
-    async def _missing(self, replica: Replica, entry: int) -> None:
-        """The tier has lost what it had: it gets it again, unless it is gone here as well."""
-        found = await self._parts.edge.record(entry)
-        if found is None:
+    async def _mine(self, row: Row) -> Record | None:
+        """This disk's value of that version; None where there is none that can be read, or another version by now."""
+        try:
+            found = await self._parts.edge.record(row.entry)
+        except CorruptRecordError as error:
+            log.error("%s", error.message)
+            return None
+        return found[1] if found is not None and found[0].meta.version == row.meta.version else None
+
+    async def _missing(self, replica: Replica, entry: int, common: str) -> None:
+        """The tier does not have what it had: it has lost it and gets it again, unless it is gone here or lies elsewhere."""
+        row = await self._parts.edge.by_number(entry)
+        if row is None or row.meta.deleted or row.meta.expired(self._parts.clock.wall()):
             return
-        row, record = found
-        if row.meta.deleted or record is None or row.meta.expired(self._parts.clock.wall()):
+        meta = row.meta
+        elsewhere = await self._in_another(replica, row)
+        if elsewhere is not None:
+            await self._parts.ledger.moved(replica.name, entry)
+            if meta.version == common:
+                await self._writer.adopt(elsewhere[1], elsewhere[0].name, common)
             return
-        log.warning("%s has lost %s:%s; it gets it again", replica.name, row.meta.namespace, row.meta.key)
+        if await self._mine(row) is None:
+            log.error("%s has lost %s:%s, and the local disk has no copy of it", replica.name, meta.namespace, meta.key)
+            return
+        log.warning("%s has lost %s:%s; it gets it again", replica.name, meta.namespace, meta.key)
         await self._parts.ledger.lost(replica.name, entry)
+
+    async def _in_another(self, replica: Replica, row: Row) -> tuple[Replica, Record] | None:
+        """Another shared tier that has another version: a value of another kind moves there. Raises as Replica.get."""
+        meta, replicas = row.meta, self._parts.replicas
+        for other in replicas.tiers.values():
+            if other.shared and other is not replica:
+                record = await replicas.get(other, meta.namespace, meta.key)
+                if record is not None and record.meta.version != meta.version:
+                    return other, record
+        return None
 
 
 def newest_first(heads: Iterable[Head]) -> list[Head]:

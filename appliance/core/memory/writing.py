@@ -14,6 +14,7 @@ from appliance.core.memory.edge import Put
 from appliance.core.memory.model import Kind, Meta, Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.reading import Reader
+from appliance.core.memory.uncut import uncut
 from appliance.core.memory.values import frame, split
 from appliance.errors import ApplianceError
 
@@ -44,7 +45,6 @@ class Writer:
     ) -> None:
         self._front = parts.front
         self._edge = parts.edge
-        self._ledger = parts.ledger
         self._replicas = parts.replicas
         self._stripes = parts.stripes
         self._absent = parts.absent
@@ -73,14 +73,33 @@ class Writer:
         for name in names if self._reader.busy() or len(self._absent) else ():
             self._reader.forget(name)
             self._absent.discard(name)
-        await self._front.set_many(dict(zip(names, framed, strict=True)), ttl)
+        changes = self._behind.changes
+        try:
+            await self._front.set_many(dict(zip(names, framed, strict=True)), ttl)
+        except asyncio.CancelledError:
+            await uncut(self._front.remove(names))  # it may have the old ones still
+            raise
+        if self._behind.changes != changes:
+            await self._overtaken(names, framed)
+
+    async def _overtaken(self, names: Sequence[str], framed: Sequence[bytes]) -> None:
+        """Another writer was there meanwhile: tier 1 may have got its value before ours, and the disk after it."""
+        waiting = self._behind.waiting
+        lost = [name for name, value in zip(names, framed, strict=True) if name not in waiting or waiting[name][0] is not value]
+        if lost:
+            await self._front.remove(lost)
 
     async def keep(self, records: Sequence[Record], ttl: float | None) -> None:
         """Durability "edge": on the local disk, in tier 1, and owed to the tiers below.
 
+        A caller that is cancelled does not stop it: tier 1 would keep a value that the disk has replaced.
+
         Raises:
             DiskFullError, TierFullError, StoreError: Nothing of it is kept.
         """
+        await uncut(self._keep(records, ttl))
+
+    async def _keep(self, records: Sequence[Record], ttl: float | None) -> None:
         names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
         async with self._room(sum(record.meta.size for record in records)), self._stripes.writing(names):
             await self._to_disk(records)
@@ -97,23 +116,8 @@ class Writer:
         self._owed()
 
     async def _to_disk(self, records: Sequence[Record]) -> None:
-        puts = []
-        for record in records:
-            homes = self._replicas.homes(record.meta)
-            await self._leave_old_homes(record.meta, homes)
-            puts.append(Put(record, owed_to=homes))
+        puts = [Put(record, owed_to=self._replicas.homes(record.meta), leave=True) for record in records]
         await self._edge.put(*puts)
-
-    async def _leave_old_homes(self, meta: Meta, homes: tuple[str, ...]) -> None:
-        """A value of another kind may belong elsewhere: the tier that has the old one gives it up."""
-        if len(self._replicas.tiers) < 2:
-            return
-        row = await self._edge.row(meta.namespace, meta.key)
-        if row is None or (row.meta.kind is meta.kind and self._replicas.homes(row.meta) == homes):
-            return
-        held, _ = await self._ledger.copies(row.entry)
-        for tier in set(held) - set(homes):
-            await self._ledger.leave(tier, row, held[tier])
 
     async def flush(self) -> None:
         """Bring everything that waits to the disk. Raises StoreError, TierFullError; it goes on waiting then."""
@@ -159,7 +163,8 @@ class Writer:
             if name in self._behind.waiting:
                 return False
             homes = tuple(home for home in self._replicas.homes(meta) if home != tier)
-            (kept,) = await self._edge.put(Put(record, owed_to=homes, common=((tier, meta.version),), only_if=known))
+            put = Put(record, owed_to=homes, common=((tier, meta.version),), only_if=known, leave=True)
+            (kept,) = await self._edge.put(put)
             if kept:
                 self._reader.forget(name)
                 self._absent.discard(name)

@@ -1,0 +1,36 @@
+"""The end of values whose time has come: they never come back, whatever the clocks do and whoever has older ones."""
+
+from __future__ import annotations
+
+import msgspec
+
+from appliance.core.events import new_id
+from appliance.core.memory import codec
+from appliance.core.memory.edge import Put
+from appliance.core.memory.model import Meta, Record
+from appliance.core.memory.parts import Parts
+from appliance.core.memory.rows import Row
+
+
+async def expire(parts: Parts, row: Row) -> None:
+    """Remove an expired version, unless another one has taken its place meanwhile.
+
+    Where a shared tier holds the key, a deletion is owed to it: removed without a trace, it would come back from an
+    appliance that knows an older version only and takes the missing one for lost. Raises StoreError.
+    """
+    held, _ = await parts.ledger.copies(row.entry)
+    if any(parts.replicas.is_shared(tier) for tier in held):
+        tombstone = Record(_ended(row.meta, parts.device_id), b"")
+        homes = parts.replicas.homes(tombstone.meta)
+        await parts.edge.put(Put(tombstone, owed_to=homes, only_if=row.meta.version, leave=True))
+    else:
+        await parts.edge.forget(row)
+    await parts.front.remove([f"{row.meta.namespace}:{row.meta.key}"])
+
+
+def _ended(meta: Meta, device: str) -> Meta:
+    """A deletion of the moment when the value expired, so that whatever was written later wins."""
+    return msgspec.structs.replace(
+        meta, version=new_id().replace("-", ""), checksum=codec.checksum(meta.kind, b"", deleted=True), size=0,
+        modified=meta.modified if meta.expires is None else meta.expires, expires=None, tags=(), device=device, deleted=True,
+    )  # fmt: skip

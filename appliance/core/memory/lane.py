@@ -63,14 +63,18 @@ class Lane:
         over = time.monotonic() - began
         return over if over > self._limit else None
 
+    def check(self) -> None:
+        """Raises TierUnavailableError where a call hangs."""
+        if (hung := self.stuck()) is not None:
+            raise self._hung(hung)
+
     async def run(self, work: Callable[[], T], limit: float) -> T:
         """Run a call, and wait for it for `limit` seconds.
 
         Raises:
             TierUnavailableError: It takes longer (it goes on in its thread), or an earlier one still hangs.
         """
-        if (hung := self.stuck()) is not None:
-            raise self._hung(hung)
+        self.check()
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name=f"lane {self._name}", daemon=True)
             self._thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from appliance.core.memory.lane import Lane
 from appliance.core.memory.model import Head, Meta, Record
 from appliance.core.memory.tier import Diverged, Usage
 from appliance.core.model import Health, HealthReport
-from appliance.errors import MemoryTierError, TierAbsentError
+from appliance.errors import CorruptRecordError, MemoryTierError, TierAbsentError
 
 MARKER = ".prime-spark-nas"
 """Lies in the root of the mounted file system; the empty mount point below does not have it."""
@@ -25,6 +26,7 @@ LISTED = 120.0
 """Seconds that a listing of everything may take."""
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class NasReplica:
@@ -45,19 +47,24 @@ class NasReplica:
         self._home = f"prime-spark/{device_id}"
         self._limit = limit
         self._lane = Lane("nas")
+        self._lists = Lane("nas")
+        self._probes = Lane("nas")
+        """Of its own, so that a long listing or a large file is not taken for a mount that hangs."""
 
     async def open(self) -> None:
         """Nothing is made before the marker is there. Raises TierUnavailableError."""
-        await self._call(lambda root: None, PROBE)
+        await self._call(lambda root: None, PROBE, self._probes)
 
     async def close(self) -> None:
-        """Let the thread end."""
-        self._lane.close()
+        """Let the threads end."""
+        for lane in (self._lane, self._lists, self._probes):
+            lane.close()
 
     async def health(self) -> HealthReport:
         """Absent without the marker; unhealthy where it hangs, is read-only or full."""
         try:
-            await self._call(self._try_write, PROBE)
+            await self._call(self._try_write, PROBE, self._probes)
+            self._lane.check()
         except TierAbsentError as error:
             return HealthReport(Health.absent, error.message, error.next_step)
         except MemoryTierError as error:
@@ -104,7 +111,7 @@ class NasReplica:
 
         def work(root: int) -> None:
             data = files.read(root, path)
-            if data is not None and codec.decode(data, path).meta.version == version:
+            if data is not None and _is_version(data, path, version):
                 files.remove(root, path)
 
         await self._call(work, CALL)
@@ -127,7 +134,7 @@ class NasReplica:
         def work(root: int) -> list[tuple[str, int]]:
             return [(path, status.st_size) for path, status in files.walk(root, self._home) if "/." not in path]
 
-        for found in await self._call(work, LISTED):
+        for found in await self._call(work, LISTED, self._lists):
             yield found
 
     async def _read(self, path: str) -> Record | None:
@@ -137,7 +144,7 @@ class NasReplica:
     def _path(self, namespace: str, key: str) -> str:
         return f"{self._home}/{namespace}/{relative_path(key_id(namespace, key))}"
 
-    async def _call(self, work: Callable[[int], T], limit: float) -> T:
+    async def _call(self, work: Callable[[int], T], limit: float, lane: Lane | None = None) -> T:
         """Run with a descriptor of the mounted root, after the marker has been seen through that very descriptor."""
 
         def guarded() -> T:
@@ -153,4 +160,13 @@ class NasReplica:
             except OSError as error:
                 raise files.explain(error, "nas", str(self._mount)) from error
 
-        return await self._lane.run(guarded, limit)
+        return await (lane or self._lane).run(guarded, limit)
+
+
+def _is_version(data: bytes, path: str, version: str) -> bool:
+    """Whether a file holds a version; a damaged one holds nothing that anybody could want."""
+    try:
+        return codec.decode(data, path).meta.version == version
+    except CorruptRecordError as error:
+        log.warning("nas: %s It is removed.", error.message)
+        return True

@@ -18,7 +18,7 @@ from appliance.core.memory.keys import parse
 from appliance.core.memory.ledger import OpenConflict
 from appliance.core.memory.listing import Query
 from appliance.core.memory.memory import Memory
-from appliance.core.memory.model import Durability, EntryStat, Record
+from appliance.core.memory.model import Durability, EntryStat, Kind, Record
 from appliance.core.memory.service import MemoryService
 from appliance.core.memory.tier import Replica
 from appliance.core.model import JobStatus, Role
@@ -26,7 +26,11 @@ from appliance.core.state import LiveState, Section
 from appliance.errors import AbsentError, InvalidArgumentsError, NotFoundError
 
 SHOWN_LINES = 2000
-"""Lines of a value in a conflict's comparison."""
+"""Lines of a value that are shown."""
+LAID_OUT = 4 * 1024 * 1024
+"""Bytes; a larger JSON value is shown as it is."""
+EDITED = 256 * 1024
+"""Bytes; a larger value is not for an editor on a terminal."""
 
 KeyText = Annotated[str, Field(min_length=1, max_length=1200, description="NAMESPACE:KEY, or KEY in the namespace default")]
 
@@ -96,14 +100,31 @@ def memory_actions(service: MemoryService, state: LiveState) -> list[Action]:
     """Values: read, keep, list, move between tiers."""
     memory = service.memory
 
-    async def get(_: Invocation, params: Key) -> dict[str, Any]:
-        namespace, key = parse(params.key)
+    async def found(text: str) -> Record:
+        namespace, key = parse(text)
         looked = await memory.read(key, namespace)
         if looked.record is None:
             unasked = f" {', '.join(looked.unasked)} could not be asked." if looked.unasked else ""
             raise NotFoundError(f"There is no {namespace}:{key}.{unasked}", "list keys with `prime-spark memory list`.")
-        return shown(looked.record)
+        return looked.record
 
+    async def get(_: Invocation, params: Key) -> dict[str, Any]:
+        return shown(await found(params.key))
+
+    async def show(_: Invocation, params: Key) -> list[str]:
+        return await asyncio.to_thread(lines_of, await found(params.key))
+
+    query = functools.partial(Action, query=True, role=Role.viewer, positional=("key",))
+    return [
+        query("memory.get", "Read a value", get, params=Key),
+        query("memory.show", "Show a value as lines: JSON laid out, text, or a hexdump", show, params=Key),
+        *_lists(service, state),
+        *_writes(memory),
+        *_moves(memory),
+    ]
+
+
+def _writes(memory: Memory) -> list[Action]:
     async def keep(_: Invocation, params: Setting) -> dict[str, Any]:
         namespace, key = parse(params.key)
         value = await _given(params, memory.limits.value)
@@ -118,6 +139,15 @@ def memory_actions(service: MemoryService, state: LiveState) -> list[Action]:
         if not existed:
             raise NotFoundError(f"There is no {namespace}:{key}.", "list keys with `prime-spark memory list`.")
         return {"key": f"{namespace}:{key}", "deleted": True}
+
+    return [
+        Action("memory.set", "Keep a value", keep, params=Setting, positional=("key", "value")),
+        Action("memory.delete", "Delete a key in every tier", delete, params=Key, positional=("key",)),
+    ]
+
+
+def _lists(service: MemoryService, state: LiveState) -> list[Action]:
+    memory = service.memory
 
     async def listing(_: Invocation, params: Listed) -> dict[str, Any]:
         page = await memory.scan(Query(**params.model_dump()))
@@ -140,15 +170,11 @@ def memory_actions(service: MemoryService, state: LiveState) -> list[Action]:
 
     query = functools.partial(Action, query=True, role=Role.viewer, positional=("key",))
     return [
-        query("memory.get", "Read a value", get, params=Key),
         query("memory.stat", "Show which tiers hold a key, and what is known of it", stat, params=Key),
         query("memory.list", "List keys and where they lie", listing, params=Listed, positional=()),
         query("memory.namespaces", "List namespaces with their size", namespaces, positional=()),
         query("memory.status", "Show the tiers: health, size, hits, times, what is owed", status, positional=()),
         query("memory.search", "Search documents by their text", search, params=Search, positional=("text",)),
-        Action("memory.set", "Keep a value", keep, params=Setting, positional=("key", "value")),
-        Action("memory.delete", "Delete a key in every tier", delete, params=Key, positional=("key",)),
-        *_moves(memory),
     ]
 
 
@@ -208,6 +234,8 @@ def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
 
     async def resolve(_: Invocation, params: Resolution) -> dict[str, Any]:
         value = None if params.value is None else params.value.encode()
+        if params.keep == "value" and value is not None:
+            await _check_json(service, await settler.find(params.conflict_id), value)
         return {"conflict_id": params.conflict_id, "kept": await settler.resolve(params.conflict_id, params.keep, value)}
 
     query = functools.partial(Action, query=True, role=Role.viewer)
@@ -249,6 +277,7 @@ def entry_row(entry: EntryStat, now: float) -> dict[str, Any]:
         "key": f"{meta.namespace}:{meta.key}", "kind": meta.kind.value, "size": meta.size,
         "tiers": [copy.tier for copy in entry.copies if copy.state == "held"],
         "owed": [copy.tier for copy in entry.copies if copy.state == "owed"],
+        "unknown": [copy.tier for copy in entry.copies if copy.state == "unknown"],
         "age_s": max(0.0, now - meta.modified), "ttl_s": None if meta.expires is None else max(0.0, meta.expires - now),
         "pinned": entry.pinned, "hits": entry.hits, "tags": list(meta.tags), "checksum": meta.checksum[:12],
         "device": meta.device,
@@ -294,8 +323,19 @@ async def _row(service: MemoryService, each: OpenConflict) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def _check_json(service: MemoryService, each: OpenConflict, value: bytes) -> None:
+    """Refuse what is no JSON for a key that holds JSON. Raises InvalidArgumentsError."""
+    found = await service.parts.edge.record(each.entry)
+    if found is None or found[0].meta.kind is not Kind.json:
+        return
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgumentsError(f"That is no JSON: {error}.", "put texts into double quotes.") from error
+
+
 async def _compared(service: MemoryService, each: OpenConflict) -> dict[str, Any]:
-    """Both sides of a conflict, line beside line."""
+    """Both sides of a conflict, line beside line, with the base, the clean merge, and the text that an editor begins with."""
     found = await service.parts.edge.record(each.entry)
     base = await service.parts.ledger.base(each.entry)
     mine = found[1] if found else None
@@ -303,15 +343,39 @@ async def _compared(service: MemoryService, each: OpenConflict) -> dict[str, Any
     def work() -> dict[str, Any]:
         texts = [_text(record) for record in (mine, each.theirs, base)]
         merged = merge.merge_records(base, mine, each.theirs) if mine is not None else None
+        joined = None if merged is None or merged.value is None or mine is None else _joined(mine, merged)
         rows = diff.side_by_side(texts[0], texts[1], texts[2] if base is not None else None)
-        return {"rows": [msgspec.to_builtins(row) for row in rows], "mergeable": merged is not None and merged.clean}
+        return {
+            "rows": [msgspec.to_builtins(row) for row in rows],
+            "mine_deleted": mine is not None and mine.meta.deleted, "theirs_deleted": each.theirs.meta.deleted,
+            "base": None if base is None else texts[2].split("\n"), "mergeable": joined is not None,
+            "merged": None if joined is None else _text(joined).split("\n"),
+            "unmergeable": "" if merged is None else merged.why or ", ".join(clash or "/" for clash in merged.clashes),
+            "editable": _editable(joined or mine), "kind": (mine or each.theirs).meta.kind.value,
+        }  # fmt: skip
 
     return {**await _row(service, each), **await asyncio.to_thread(work)}
+
+
+def _joined(mine: Record, merged: merge.Merged) -> Record:
+    meta = msgspec.structs.replace(mine.meta, kind=merged.kind, deleted=merged.deleted)
+    return Record(meta, merged.value or b"")
+
+
+def _editable(record: Record | None) -> str | None:
+    """The value as text for an editor; None where it is none, or too large."""
+    if record is None or len(record.value) > EDITED:
+        return None
+    return diff.laid_out(record.meta.kind, record.value)
 
 
 def _text(record: Record | None) -> str:
     if record is None:
         return ""
-    if record.meta.deleted:
-        return "(deleted)"
-    return "\n".join(diff.as_lines(record.meta.kind, record.value, SHOWN_LINES))
+    return "(deleted)" if record.meta.deleted else "\n".join(lines_of(record))
+
+
+def lines_of(record: Record) -> list[str]:
+    """A value as lines that any terminal can show."""
+    kind = record.meta.kind if len(record.value) <= LAID_OUT else Kind.bytes
+    return list(diff.as_lines(kind, record.value, SHOWN_LINES))

@@ -68,12 +68,17 @@ def as_lines(kind: Kind, value: bytes, limit: int) -> tuple[str, ...]:
     """
     if limit < 1:
         raise ValueError(f"at least one line is shown, not {limit}")
-    text = (_pretty(value) if kind is Kind.json else None) or as_text(value)
+    text = laid_out(kind, value)
     if text is None:
         return (f"binary, {len(value)} bytes", *_dump(value, limit - 1))
     lines = text.split("\n", limit)
     shown = tuple(_printable(line) for line in lines[:limit])
     return (*shown, *(_left_out(rest.count("\n") + 1, "lines", rest.encode()) for rest in lines[limit:]))
+
+
+def laid_out(kind: Kind, value: bytes) -> str | None:
+    """The whole value as text, JSON indented; None where it is not UTF-8 or has a NUL in it."""
+    return (_pretty(value) if kind is Kind.json else None) or as_text(value)
 
 
 def _pretty(value: bytes) -> str | None:

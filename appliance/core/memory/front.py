@@ -96,6 +96,16 @@ class Front:
         self.stats.hits += len(names) - missing
         return found
 
+    async def holds(self, names: Sequence[str]) -> Sequence[bool | None]:
+        """Which values it has, without counting that as a use; None for each where it cannot be asked."""
+        if not self._up or not names:
+            return [None] * len(names)
+        try:
+            return await self.tier.holds(names)
+        except MemoryTierError as error:
+            self._failed(error)
+            return [None] * len(names)
+
     async def set_many(self, values: Mapping[str, bytes], ttl: float | None) -> bool:
         """Keep framed values; those that are too large are removed instead. False where the tier did not take them."""
         if not self._up:

@@ -38,6 +38,9 @@ class HotTier(Protocol):
     async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """Values in the order of their names."""
 
+    async def holds(self, names: Sequence[str]) -> Sequence[bool]:
+        """Which of the values it has; that is no use of them."""
+
     async def set_many(self, values: Mapping[str, bytes], ttl: float | None) -> None:
         """Keep values, `ttl` seconds at most."""
 
@@ -104,6 +107,11 @@ class LocalLru:
     async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """See HotTier."""
         return [await self.get(name) for name in names]
+
+    async def holds(self, names: Sequence[str]) -> Sequence[bool]:
+        """See HotTier."""
+        now, found = time.monotonic(), (self._kept.get(name) for name in names)
+        return [kept is not None and kept.expires > now for kept in found]
 
     async def set_many(self, values: Mapping[str, bytes], ttl: float | None) -> None:
         """See HotTier."""

@@ -55,7 +55,8 @@ class Listing:
         found = await self._parts.edge.store.read(work)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = f"{found[-1][0].meta.namespace}:{found[-1][0].meta.key}" if more else ""
-        return Page(tuple(self._stat(*each, hot=None) for each in found), cursor)
+        hot = await self._parts.front.holds([f"{row.meta.namespace}:{row.meta.key}" for row, *_ in found])
+        return Page(tuple(self._stat(*each, hot=here) for each, here in zip(found, hot, strict=True)), cursor)
 
     async def one(self, namespace: str, key: str) -> EntryStat | None:
         """One entry, tier 1 included; None where it is not known, deleted or expired."""
@@ -67,7 +68,7 @@ class Listing:
         found = await self._parts.edge.store.read(work)
         if found is None or found[0].meta.deleted or found[0].meta.expired(self._parts.clock.wall()):
             return None
-        hot = await self._parts.front.get(f"{namespace}:{key}") is not None if self._parts.front.up else None
+        (hot,) = await self._parts.front.holds([f"{namespace}:{key}"])
         return self._stat(*found, hot=hot)
 
     async def namespaces(self) -> list[tuple[str, int, int]]:
@@ -83,7 +84,7 @@ class Listing:
         copies = []
         if hot:
             copies.append(Residency(tier=self._parts.front.tier.name, state="held", version=row.meta.version))
-        elif hot is None and not self._parts.front.up:
+        elif hot is None:
             copies.append(Residency(tier=self._parts.front.tier.name, state="unknown"))
         if row.place:
             copies.append(Residency(tier="disk", state="held", version=row.meta.version))

@@ -96,6 +96,16 @@ class RedisTier:
             found += values if self._trusted(mark) else [None] * len(wanted)
         return found
 
+    async def holds(self, names: Sequence[str]) -> Sequence[bool]:
+        """See hot.HotTier."""
+        epoch = self._epoch
+        async with self._translated() as client, client.pipeline(transaction=False) as pipe:
+            pipe.get(self._marker)
+            for name in names:
+                pipe.exists(epoch + name)
+            mark, *found = await pipe.execute()
+        return [bool(each) for each in found] if self._trusted(mark) else [False] * len(names)
+
     def _trusted(self, mark: bytes | None) -> bool:
         if mark is not None and mark in self._marks:
             return True

@@ -66,6 +66,7 @@ class Slow(Counting):
         self.resource: object | None = None
         self.may_end = asyncio.Event()
         self.takes = 0.2
+        self.stopped = 0
 
     async def start(self) -> None:
         await super().start()
@@ -83,6 +84,7 @@ class Slow(Counting):
     async def stop(self) -> None:
         await asyncio.sleep(self.takes)
         self.resource = None
+        self.stopped += 1
 
 
 def supervisor(*services: Counting) -> Supervisor:
@@ -110,6 +112,7 @@ async def test_a_new_life_begins_only_after_the_old_one_ended() -> None:
     await wait_for(lambda: service.running == 1)
     assert (await kept.restart("one")).health is Health.healthy
     await wait_for(lambda: service.running == 1)
+    await wait_for(lambda: service.stopped == 1)
     assert (service.starts, service.most) == (2, 1)
     assert service.resource is not None
     await kept.stop(2)
@@ -136,7 +139,7 @@ async def test_a_restart_while_a_failed_life_is_cleaned_up_waits_for_it() -> Non
     class Failing(Slow):
         def __init__(self) -> None:
             super().__init__()
-            self.stopping, self.stopped = asyncio.Event(), 0
+            self.stopping = asyncio.Event()
 
         async def start(self) -> None:
             await super().start()
@@ -146,7 +149,6 @@ async def test_a_restart_while_a_failed_life_is_cleaned_up_waits_for_it() -> Non
         async def stop(self) -> None:
             self.stopping.set()
             await super().stop()
-            self.stopped += 1
 
     service = Failing()
     kept = supervisor(service)

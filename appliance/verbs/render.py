@@ -32,7 +32,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "alert.rules": ("rule", "state", "severity", "reason"),
     "job.list": ("job_id", "name", "owner", "state", "progress", "created", "message", "error"),
     "audit.list": ("seq", "time", "actor", "via", "action", "outcome", "detail", "args"),
-    "user.list": ("name", "role", "has_password", "keys", "created"),
+    "user.list": ("name", "role", "has_password", "keys", "key_roles", "created"),
     "device.list": ("kind", "name", "health", "reason", "next_step"),
     "session.list": ("session_id", "user", "role", "via", "origin", "screen", "columns", "rows", "since", "active"),
     "log.list": ("time", "level", "logger", "message"),

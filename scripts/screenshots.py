@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rich.terminal_theme import TerminalTheme
 
 from appliance import config, paths
 from appliance.core import logs
-from appliance.core.model import Actor, Role
+from appliance.core.model import Actor, Role, SessionInfo
 from appliance.runtime import Appliance
 from appliance.screens.app import SparkApp
 from appliance.screens.glyphs import Caps, Colours
@@ -35,6 +36,8 @@ FORMS: dict[str, tuple[Caps, tuple[int, int], str]] = {
 }
 FONT_SIZE = 20.266
 """At which DejaVu Sans Mono is as wide as the cells that rich lays out for Fira Code."""
+WARM_UP = 90
+"""Seconds of readings that the plots show."""
 VGA = TerminalTheme(
     (0, 0, 0),
     (170, 170, 170),
@@ -59,6 +62,9 @@ async def shoot(appliance: Appliance, target: Path, form: str) -> None:
     console = appliance.console(Actor("ada", Role.admin, "console"), f"shot-{form}")
     app = SparkApp(console, caps, theme)
     settle(app, caps)
+    appliance.presence.add(
+        SessionInfo(console.session_id, "ada", Role.admin, "console", "", time.time(), *size), functools.partial(app.exit)
+    )
     async with app.run_test(size=size) as pilot:
         for name in PAGES:
             await app.action_show(name)
@@ -66,6 +72,10 @@ async def shoot(appliance: Appliance, target: Path, form: str) -> None:
             await app.workers.wait_for_complete()
             await pilot.pause(0.2)
             save(app, target / f"{name}-{form}")
+        app.action_people()
+        await pilot.pause(1.2)
+        save(app, target / f"people-{form}")
+    appliance.presence.remove(console.session_id)
 
 
 def save(app: SparkApp, stem: Path) -> None:
@@ -106,7 +116,7 @@ async def main(target: Path, pictures: list[str]) -> None:
         if pictures:
             job = await invoke("inference.run", {"paths": pictures})
             await invoke("job.wait", {"job_id": job.job_id})
-        await asyncio.sleep(20)
+        await asyncio.sleep(WARM_UP)
         for form in FORMS:
             await shoot(appliance, target, form)
         await appliance.stop()

@@ -141,7 +141,7 @@ def style_of(look: Look, role: Role) -> Style:
 def textual_theme(look: Look) -> Theme:
     """The same for Textual's own widgets (inputs)."""
     if look is CONSOLE:
-        return replace(BUILTIN_THEMES["ansi-dark"], name="spark-console-16")
+        return replace(BUILTIN_THEMES["ansi-dark"], name="spark-console-16", primary="ansi_bright_cyan")
     return Theme(
         f"spark-{look.name}",
         primary=look.accent,

@@ -40,7 +40,10 @@ class SlowServer:
             count = len(body)
             while count < length and (self.stops is None or count < self.stops):
                 time.sleep(self.pause)
-                count += len(connection.recv(PIECE))
+                data = connection.recv(PIECE)
+                if not data:
+                    return
+                count += len(data)
             if self.stops is not None:
                 self.ended.wait(60)
             else:

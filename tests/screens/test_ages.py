@@ -57,7 +57,7 @@ async def test_a_past_that_was_read_has_the_age_of_that_read(bench: Bench) -> No
     seen = bench.open(size=(100, 30))
     await seen.press("1", "CPU %, 10 min")
     await seen.press("t", "CPU %, 1 h")
-    await bench.appliance.analytics.flush()
+    await bench.appliance.domains.analytics.flush()
     seen.app.page.refresh_history()  # type: ignore[union-attr]
     await wait_for(lambda: AGE.search(note(seen, "CPU %, 1 h").replace("1 h", "")), 10)
     seen.app.page.stamp.at = time.monotonic() - 600  # type: ignore[union-attr]

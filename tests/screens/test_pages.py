@@ -70,7 +70,7 @@ async def test_a_bad_service_turns_the_screen_bad(bench: Bench) -> None:
     def broken() -> None:
         raise OSError(5, "no such reading")
 
-    bench.appliance.telemetry._probe.read = broken  # type: ignore[attr-defined,method-assign]
+    bench.appliance.domains.telemetry._probe.read = broken  # type: ignore[attr-defined,method-assign]
     await seen.shows("unhealthy")
     await seen.end()
 
@@ -104,7 +104,7 @@ async def test_alert_is_acknowledged_with_a_key(bench: Bench) -> None:
     """Firing, a key, acknowledged by name, in the audit."""
     from dataclasses import replace
 
-    engine = bench.appliance.alerts._engine
+    engine = bench.appliance.domains.alerts._engine
     engine.rules = tuple(replace(rule, threshold=-1.0) if rule.name == "memory" else rule for rule in engine.rules)
     seen = bench.open()
     await seen.press("6", "firing")
@@ -135,7 +135,7 @@ async def test_wizard_opens_only_before_there_is_an_admin(bench: Bench) -> None:
     assert "First run" not in seen.display
     await seen.end()
     await bench.appliance.store.write(lambda connection: connection.execute("DELETE FROM users"))
-    await bench.appliance.setup.refresh()
+    await bench.appliance.domains.setup.refresh()
     seen = bench.open()
     await seen.shows("again")
     seen.session.feed(b"\r")

@@ -1,0 +1,143 @@
+"""The services, wired to the spine: the second half of the composition root, loaded after the first paint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.alerts.engine import Engine
+from appliance.core.alerts.rules import effective
+from appliance.core.alerts.service import AlertService
+from appliance.core.analytics.duck import DuckStore
+from appliance.core.analytics.service import AnalyticsService
+from appliance.core.catalog import data, doctor, people, services, work
+from appliance.core.catalog import memory as memory_actions
+from appliance.core.catalog import settings as setting_actions
+from appliance.core.devices import DeviceService
+from appliance.core.doctor.devices import detectors
+from appliance.core.events import InferenceCompleted, Noted
+from appliance.core.inference import manifest
+from appliance.core.inference.service import InferenceService
+from appliance.core.memory.build import Places, build
+from appliance.core.model import CheckResult, InferenceResult
+from appliance.core.ports import Service
+from appliance.core.queues import QueueService
+from appliance.core.services import Supervisor
+from appliance.core.setup import SetupService
+from appliance.core.storekeeper import StoreService
+from appliance.core.telemetry.figures import FiguresService
+from appliance.core.telemetry.service import TelemetryService
+from appliance.hw.host import PsutilHost
+from appliance.hw.onnx import OnnxAccelerator
+from appliance.paths import socket_address
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from appliance.runtime import Appliance
+
+
+class Domains:
+    """What the appliance does, one attribute for each domain.
+
+    Args:
+        spine: The appliance with its spine.
+        environ: The process's environment, to tell where settings come from.
+    """
+
+    def __init__(self, spine: Appliance, environ: Mapping[str, str]) -> None:
+        self._spine = spine
+        self._environ = environ
+        settings, bus, state, clock = spine.settings, spine.bus, spine.state, spine.clock
+        told = settings.telemetry
+        self.duck = DuckStore(spine.paths.analytics, settings.node.device_id)
+        self.telemetry = TelemetryService(PsutilHost(spine.paths.data), bus, state, clock, told.interval_seconds)
+        self.figures = FiguresService(bus, state, clock)
+        self.analytics = AnalyticsService(self.duck, bus, spine.outbox, state, clock, told.flush_seconds, told.keep_days)
+        self.alerts = AlertService(Engine(effective(settings.alerts.rules)), spine.store, bus, state, clock)
+        self.devices = DeviceService(detectors(), state)
+        self.inference = self._make_inference()
+        self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
+        places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
+        self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
+        self.setup = SetupService(spine.accounts, state, settings.node.device_id)
+        self.queues = QueueService(bus, self.analytics.status, state)
+
+    def _make_inference(self) -> InferenceService:
+        wanted = self._spine.settings.inference
+        return InferenceService(
+            accelerator=OnnxAccelerator(threads=wanted.threads),
+            model_dirs=manifest.places(wanted.model_dir, self._spine.paths.models),
+            model=wanted.model,
+            state=self._spine.state,
+            clock=self._spine.clock,
+            on_result=self._keep_result,
+            score_threshold=wanted.score_threshold,
+            max_bytes=wanted.max_file_mib * 1024 * 1024,
+            max_pixels=wanted.max_megapixels * 1_000_000,
+        )
+
+    async def _note(self, event: str, attributes: dict[str, object]) -> None:
+        await self._spine.bus.publish(Noted(time=self._spine.clock.wall(), event=event, severity="info", attributes=attributes))
+
+    async def _keep_result(self, result: InferenceResult) -> None:
+        await self._spine.bus.publish(InferenceCompleted.of(result))
+
+    def services(self) -> list[Service]:
+        """The services that every mode has, the API last."""
+        kept: list[Service] = [self.store, self.setup, self.telemetry, self.analytics, self.alerts, self.devices]
+        kept += [self.inference, self.queues, *self._memory_needs, self.memory, self.figures, self._api()]
+        return kept
+
+    def _api(self) -> Service:
+        from appliance.api.server import ApiService
+
+        path = self._spine.paths.api_socket
+        return ApiService(self._rest, path, socket_address(path))
+
+    def _rest(self) -> Starlette:
+        from appliance.api.app import RestApi
+        from appliance.api.server import local_actor
+
+        spine = self._spine
+        return RestApi(spine.dispatcher, spine.state, spine.bus, spine.settings.node.device_id, local_actor).asgi()
+
+    def register_actions(self, supervisor: Supervisor) -> None:
+        """Fill the registry."""
+        spine, add = self._spine, self._spine.registry.add
+        add(*services.actions(supervisor, spine.state, spine.presence, spine.stopping.set))
+        add(*work.job_actions(spine.jobs), *work.alert_actions(self.alerts, spine.state))
+        add(*work.audit_actions(spine.audit), *work.log_actions(spine.logs))
+        add(*people.user_actions(spine.accounts, self.setup.refresh))
+        add(people.setup_action(spine.accounts, self._rename, self.setup.refresh))
+        add(*data.metric_actions(self.duck, spine.clock))
+        add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
+        add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
+        add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
+        add(*doctor.actions(self._examine))
+
+    def _settings_rows(self) -> list[dict[str, Any]]:
+        from appliance import configfile
+
+        return configfile.rows(self._spine.settings, self._spine.paths, self._environ)
+
+    async def _change_setting(self, key: str, value: str) -> None:
+        from appliance import configfile
+
+        await asyncio.to_thread(configfile.change, self._spine.paths, key, value, self._environ)
+
+    async def _new_settings(self) -> str:
+        from appliance import configfile
+
+        await asyncio.to_thread(configfile.write_new, self._spine.paths.config)
+        return str(self._spine.paths.config)
+
+    async def _examine(self) -> tuple[CheckResult, ...]:
+        from appliance.core.doctor.runner import run_checks
+        from appliance.core.doctor.wiring import context_for
+
+        return await run_checks(context_for(self._spine.settings, self._spine.paths, self._environ))
+
+    async def _rename(self, name: str) -> None:
+        await self._change_setting("node.device_id", name)

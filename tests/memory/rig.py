@@ -37,9 +37,9 @@ class Rig:
 
     def __init__(
         self, home: Path, replicas: Iterable[Replica] = (), hot: HotTier | None = None, device: str = "pc",
-        room: Room | None = None, plan: SyncPlan | None = None, absent_for: float = 5.0,
+        room: Room | None = None, plan: SyncPlan | None = None, absent_for: float = 5.0, clock: ManualClock | None = None,
     ) -> None:  # fmt: skip
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.hot = hot or LocalLru(16 * MIB)
         replicas = list(replicas)
         edge = EdgeStore(home, self.clock, keep_bases=any(tier.shared for tier in replicas))

@@ -29,8 +29,8 @@ async def expire(parts: Parts, row: Row) -> None:
 
 
 def _ended(meta: Meta, device: str) -> Meta:
-    """A deletion of the moment when the value expired, so that whatever was written later wins."""
+    """A deletion that is as old as the value itself: an end is no new write, and whatever was written later wins."""
     return msgspec.structs.replace(
         meta, version=new_id().replace("-", ""), checksum=codec.checksum(meta.kind, b"", deleted=True), size=0,
-        modified=meta.modified if meta.expires is None else meta.expires, expires=None, tags=(), device=device, deleted=True,
+        expires=None, tags=(), device=device, deleted=True,
     )  # fmt: skip

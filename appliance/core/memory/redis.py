@@ -1,13 +1,14 @@
 """Tier 1 on Redis 7 or later, over a UNIX socket or TCP.
 
 What Redis holds must never be older than what lies below it. Two guards see to that. Names carry an epoch, which
-changes whenever a write may not have arrived: older names are never asked for again. And every read fetches a marker
-in the same request, which a probe renews: a server that was restarted, or was given another data set, does not have
-it, and all that it says is left out.
+changes whenever a write may not have arrived, and whenever a new connection meets another server process: older names
+are never asked for again. And every read fetches a marker in the same request, which a probe renews: a server that was
+given another data set does not have it, and all that it says is left out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -51,6 +52,7 @@ class RedisTier:
         self._home = f"ps:{device_id}:"
         self._client: Redis | None = None
         self._marks: tuple[bytes, ...] = ()
+        self._process = ""
         self._evicted = 0
         self._evicted_before: int | None = None
         self._script: Any = None
@@ -66,10 +68,17 @@ class RedisTier:
         """Connect, and mark the data set as ours. Raises TierUnavailableError."""
         from appliance.core.memory.redis_wire import connect
 
-        self._client = connect(self._url, self._password, TIMEOUT)
+        self._client = connect(self._url, self._password, TIMEOUT, self._met)
         self._script = self._client.register_script(SET_WITH_TTL)
         await self._renew()
         await self._drop_old_epochs()
+
+    def _met(self, process: str) -> None:
+        """A connection was made: another process than before may have older data with a marker that is still good."""
+        if self._process not in {"", process}:
+            log.warning("Redis is another process than before: what it holds is left out")
+            self._new_epoch()
+        self._process = process
 
     async def close(self) -> None:
         """Close the connections."""
@@ -81,33 +90,37 @@ class RedisTier:
 
     async def get(self, name: str) -> bytes | None:
         """See hot.HotTier."""
+        epoch, marks = self._epoch, self._marks
         async with self._translated() as client:
-            mark, value = cast(list[bytes | None], await client.mget(self._marker, self._epoch + name))
-        return value if self._trusted(mark) else None
+            mark, value = cast(list[bytes | None], await client.mget(self._marker, epoch + name))
+        return value if self._trusted(mark, epoch, marks) else None
 
     async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """See hot.HotTier."""
         epoch = self._epoch
         found: list[bytes | None] = []
         for start in range(0, len(names), BATCH):
-            wanted = [epoch + name for name in names[start : start + BATCH]]
+            wanted, marks = [epoch + name for name in names[start : start + BATCH]], self._marks
             async with self._translated() as client:
                 mark, *values = cast(list[bytes | None], await client.mget(self._marker, *wanted))
-            found += values if self._trusted(mark) else [None] * len(wanted)
+            found += values if self._trusted(mark, epoch, marks) else [None] * len(wanted)
         return found
 
     async def holds(self, names: Sequence[str]) -> Sequence[bool]:
         """See hot.HotTier."""
-        epoch = self._epoch
+        epoch, marks = self._epoch, self._marks
         async with self._translated() as client, client.pipeline(transaction=False) as pipe:
             pipe.get(self._marker)
             for name in names:
                 pipe.exists(epoch + name)
             mark, *found = await pipe.execute()
-        return [bool(each) for each in found] if self._trusted(mark) else [False] * len(names)
+        return [bool(each) for each in found] if self._trusted(mark, epoch, marks) else [False] * len(names)
 
-    def _trusted(self, mark: bytes | None) -> bool:
-        if mark is not None and mark in self._marks:
+    def _trusted(self, mark: bytes | None, epoch: str, marks: tuple[bytes, ...]) -> bool:
+        """Whether an answer counts, whose request went out in that epoch, with those markers good."""
+        if epoch != self._epoch:
+            return False
+        if mark is not None and (mark in marks or mark in self._marks):
             return True
         if self._marks:
             log.warning("Redis does not have our marker: it was restarted or given other data; its values are left out")
@@ -141,9 +154,9 @@ class RedisTier:
     async def health(self) -> HealthReport:
         """From a write and a read; renews the marker."""
         try:
-            async with self._translated() as client:
+            async with self._translated() as client, asyncio.timeout(TIMEOUT):
                 info: dict[str, Any] = await client.info()
-            await self._renew()
+                await self._renew()
         except (TierUnavailableError, TierFullError) as error:
             return HealthReport(Health.unhealthy, error.message, error.next_step)
         self._count_evictions(int(info.get("evicted_keys", 0)))
@@ -175,7 +188,7 @@ class RedisTier:
         return self._evicted
 
     async def _renew(self) -> None:
-        """Another marker; the one before stays good for reads under way."""
+        """Another marker; the one before stays good for reads under way, and for no later ones."""
         fresh, marker = secrets.token_bytes(8), self._marker
         async with self._translated() as client:
             before = await client.get(marker)
@@ -185,6 +198,8 @@ class RedisTier:
                 marker = self._marker
             self._marks = (*self._marks[-1:], fresh)
             await client.set(marker, fresh)
+            if marker == self._marker:
+                self._marks = (fresh,)
 
     async def _drop_old_epochs(self) -> None:
         """Remove what earlier runs of this appliance left; the server's own limit bounds what is missed."""

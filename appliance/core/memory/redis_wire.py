@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -9,6 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 LONG = 4
 """Words from which on a command is packed by hiredis; redis-py splits the names of some shorter ones ("CONFIG GET")."""
@@ -52,17 +54,25 @@ def packed(args: tuple[Any, ...]) -> list[bytes]:
     return [hiredis.pack_command(args)] if len(args) >= LONG and " " not in args[0] else []
 
 
-def connect(url: str, password: str, seconds: float) -> Redis:
+def connect(url: str, password: str, seconds: float, met: Callable[[str], None]) -> Redis:
     """A client that has not connected yet.
 
     Args:
         url: redis://, rediss:// or unix:// address.
         password: Of the server; empty for none.
         seconds: That the server may take, to connect and for each request.
+        met: Told with every new connection which server process is at the other end, before anything is asked there.
     """
+
+    async def greet(connection: Connection) -> None:
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        told = bytes(await connection.read_response())
+        met(next((line[7:].decode() for line in told.splitlines() if line.startswith(b"run_id:")), ""))
+
     pool = BlockingConnectionPool.from_url(
         url, password=password or None, socket_timeout=seconds, socket_connect_timeout=seconds,
-        retry=Retry(NoBackoff(), 1), max_connections=MOST, timeout=seconds,
+        retry=Retry(NoBackoff(), 1, (RedisConnectionError,)), redis_connect_func=greet, max_connections=MOST, timeout=seconds,
     )  # fmt: skip
     pool.connection_class = CLASSES[pool.connection_class]
     return Redis.from_pool(pool)

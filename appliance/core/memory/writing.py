@@ -102,18 +102,24 @@ class Writer:
     async def _keep(self, records: Sequence[Record], ttl: float | None) -> None:
         names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
         async with self._room(sum(record.meta.size for record in records)), self._stripes.writing(names):
+            waited = {name: self._behind.waiting.get(name) for name in names}
             await self._to_disk(records)
             for name in names:
-                self._behind.drop(name)
+                if self._behind.waiting.get(name) is waited[name]:
+                    self._behind.drop(name)  # what came later than this write began is newer
                 self._reader.forget(name)
                 self._absent.discard(name)
-            gone = [name for name, record in names.items() if record.meta.deleted]
-            kept = {name: frame(r.meta.kind, r.value) for name, r in names.items() if not r.meta.deleted}
-            if kept:
-                await self._front.set_many(kept, ttl)
-            if gone:
-                await self._front.remove(gone)
+            await self._to_front({name: record for name, record in names.items() if name not in self._behind.waiting}, ttl)
         self._owed()
+
+    async def _to_front(self, names: Mapping[str, Record], ttl: float | None) -> None:
+        gone = [name for name, record in names.items() if record.meta.deleted]
+        kept = {name: frame(r.meta.kind, r.value) for name, r in names.items() if not r.meta.deleted}
+        if kept:
+            await self._front.set_many(kept, ttl)
+        gone += [name for name in kept if name in self._behind.waiting]  # of two at once, tier 1 may have taken either last
+        if gone:
+            await self._front.remove(gone)
 
     async def _to_disk(self, records: Sequence[Record]) -> None:
         puts = [Put(record, owed_to=self._replicas.homes(record.meta), leave=True) for record in records]

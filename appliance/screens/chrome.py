@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from textual import events
 
@@ -23,8 +24,16 @@ TABS = (
     ("6", "alerts", "Alerts"),
     ("7", "audit", "Audit"),
     ("8", "settings", "Settings"),
+    ("9", "memory", "Memory"),
+    ("0", "conflicts", "Conflicts"),
 )
 """(key, page, title), left to right."""
+SHORT = MappingProxyType({
+    "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
+})  # fmt: skip
+"""Titles where there is no room for whole ones."""
+ROOMY, TIGHT = 106, 80
+"""Cells from which all titles stand there whole, and from which the short ones do."""
 MESSAGE_TIME = 8.0
 """Seconds that a message stays in the footer."""
 
@@ -80,11 +89,15 @@ class Header(LineView):
 
     def _tabs(self) -> Line:
         pieces: list[Piece] = []
-        wide = self.size.width >= 80
         for key, page, title in TABS:
             role: Role = "tab-on" if page == self._page else "tab"
-            pieces.append((f"{key} {title if wide else title[:3]} ", role) if page != self._page else (f"{key} {title} ", role))
-        return (*pieces, ("? Help", "tab")) if self.size.width > 84 else tuple(pieces)
+            pieces.append((f"{key} {self._titled(page, title)} ", role))
+        return (*pieces, ("? Help", "tab")) if self.size.width >= ROOMY else tuple(pieces)
+
+    def _titled(self, page: str, title: str) -> str:
+        if page == self._page or self.size.width >= ROOMY:
+            return title
+        return SHORT.get(page, title) if self.size.width >= TIGHT else title[:2]
 
     def on_resize(self) -> None:
         """Lay it out anew."""

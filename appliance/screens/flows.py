@@ -65,6 +65,15 @@ class Flows:
                 raise DeclinedError from None
             return await self._app.spark.invoke(name, args, confirm=True)
 
+    def may(self, name: str) -> bool:
+        """Whether this actor's role reaches for an action."""
+        return any(action.name == name for action in self._app.spark.actions())
+
+    async def confirm(self, name: str, title: str, text: str, yes: str) -> None:
+        """Say what will happen and ask, but not whoever may not do it: the dispatcher says why. Raises DeclinedError."""
+        if self.may(name) and await self._app.push_screen_wait(Choice(title, text, (("y", yes),))) != "y":
+            raise DeclinedError
+
     async def do(self, name: str, args: dict[str, Any], done: str) -> Any:
         """Invoke and say what came of it."""
         result = await self.invoke(name, args)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from appliance.screens.alerts import Alerts
 from appliance.screens.audit import Audit
+from appliance.screens.conflicts import Conflicts
 from appliance.screens.inference import Inference
 from appliance.screens.jobs import Jobs
 from appliance.screens.logs import Logs
+from appliance.screens.memory import Memory
 from appliance.screens.overview import Overview
 from appliance.screens.page import Page
 from appliance.screens.services import Services
 from appliance.screens.settings import Settings
 
-PAGES: dict[str, type[Page]] = {cls.page: cls for cls in (Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings)}
+PAGES: dict[str, type[Page]] = {
+    cls.page: cls for cls in (Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts)
+}

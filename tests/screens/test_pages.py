@@ -17,7 +17,8 @@ from tests.support import wait_for
 
 CONSOLE = Caps(Colours.console, full_glyphs=False, mouse=False)
 EXPECTED = {
-    "1": "Host", "2": "Detail", "3": "Results", "4": "Jobs", "5": "following", "6": "Rules", "7": "Audit", "8": "Meaning",
+    "1": "Host", "2": "Detail", "3": "Results", "4": "Jobs", "5": "following", "6": "Rules", "7": "Audit", "9": "not there",
+    "0": "Synchronisation", "8": "Meaning",
 }  # fmt: skip
 COLOURS = re.compile(r"\x1b\[[0-9;]*?(?:38|48);[25];")
 
@@ -65,7 +66,8 @@ async def test_overview_shows_the_numbers_of_the_state(bench: Bench) -> None:
 async def test_a_bad_service_turns_the_screen_bad(bench: Bench) -> None:
     """Health that turns bad is seen without a key pressed."""
     seen = bench.open()
-    await seen.press("2", "telemetry")
+    await seen.press("2", "Detail")
+    await seen.press("G", "telemetry")
 
     def broken() -> None:
         raise OSError(5, "no such reading")

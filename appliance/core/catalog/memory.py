@@ -221,6 +221,7 @@ def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
         return {
             "tiers": [tier.name for tier in shared(service)],
             "runs": list(service.synchroniser.runs.values()),
+            "interval_s": service.synchroniser.interval,
             "owed": {tier: debts.waiting for tier, debts in owed.items()},
             "conflicts_detected": settler.detected,
             "conflicts_resolved": settler.resolved,

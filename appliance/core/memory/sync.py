@@ -85,7 +85,7 @@ class Synchroniser:
         self._settler = settler
         self._deliverers = deliverers
         self._pay = pay
-        self._interval = interval
+        self.interval = interval
         self._one = asyncio.Lock()
         self.runs: dict[str, SyncRun] = {}
         """The newest run of each tier."""
@@ -104,7 +104,7 @@ class Synchroniser:
         """Synchronise at an interval until cancelled."""
         while True:
             await self.run_all()
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.interval)
 
     async def run_all(self) -> list[SyncRun]:
         """One run with every shared tier; a failing one is told in its result."""

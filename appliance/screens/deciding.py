@@ -1,0 +1,112 @@
+"""What the Conflicts page says: cells, runs, and what a decision will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from appliance.core.memory.model import TierStatus
+from appliance.core.printable import printable
+from appliance.screens import format as f
+from appliance.screens.glyphs import Glyphs
+from appliance.screens.widgets.charts import badge
+from appliance.screens.widgets.grid import Cell
+from appliance.screens.widgets.lines import Line
+
+NAMES = MappingProxyType({
+    "mine": "keep mine", "theirs": "take theirs", "both": "keep both", "merged": "take the merge", "value": "keep what I wrote",
+})  # fmt: skip
+KEYS = MappingProxyType({"k": "mine", "t": "theirs", "b": "both", "m": "merged", "e": "value"})
+Compared = Mapping[str, Any]
+"""As `sync.conflict` has it."""
+
+
+def run_line(tier: TierStatus, run: Mapping[str, Any] | None, interval: float | None, glyphs: Glyphs) -> Line:
+    """How the newest synchronisation with a tier went."""
+    name = (f" {tier.name:<10}", "title")
+    if run is None:
+        sign, role = badge(tier.health.value, glyphs)
+        return (name, ("not yet  ", "muted"), (f"{sign}: {tier.reason}", role))  # type: ignore[return-value]
+    due = f.clock(run["ended"] + interval) if run["ended"] and interval else f.NONE
+    head = (name, (f"{f.clock(run['started'])}  ", "text"))
+    if run["error"]:
+        return (*head, (f"{glyphs.bad} {run['error']} Next: {run['next_step'] or due}", "bad"))  # type: ignore[return-value]
+    return (  # type: ignore[return-value]
+        *head, (f"pushed {run['pushed']}  pulled {run['pulled']}  ", "text"),
+        (f"sent {f.size(run['sent_bytes'])}  got {f.size(run['received_bytes'])}  ", "muted"),
+        (f"conflicts {run['waiting']}  ", "warn" if run["waiting"] else "muted"), (f"next {due}", "muted"),
+    )  # fmt: skip
+
+
+def conflict_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    """Key, tier, both writers with their times, when it was found, why it waits."""
+    return (
+        row["key"], (row["tier"], "muted"), (brief(row, "mine"), "ok"), (brief(row, "theirs"), "accent"),
+        (f.clock(row["detected"]), "muted"), (row["reason"], "muted"),
+    )  # fmt: skip
+
+
+def brief(row: Mapping[str, Any], which: str) -> str:
+    """When a side was written, and by whom."""
+    return f"{f.clock(row[f'{which}_modified'] or 0.0)} {row[f'{which}_device']}"
+
+
+def title(one: Compared | None) -> str:
+    """Of the box with the sides."""
+    return "Sides" if one is None else f"Sides, base {'kept' if one['base'] is not None else 'not kept'}"
+
+
+def side(one: Compared, which: str) -> str:
+    """The header of a side."""
+    gone = ", deleted" if one[f"{which}_deleted"] else ""
+    return f"{which}: {one[f'{which}_device'] or f.NONE}, {f.clock(one[f'{which}_modified'] or 0.0)}{gone}"
+
+
+def refusal(one: Compared, choice: str) -> str:
+    """Why a choice is not offered; empty where it is."""
+    if choice == "merged" and not one["mergeable"]:
+        return f"there is no clean merge: {one['unmergeable'] or 'this side has no version'}"
+    if choice == "both" and one["theirs_deleted"]:
+        return "theirs is a deletion: there is nothing to keep beside mine"
+    text = one["editable"]
+    if choice == "value" and (text is None or printable(text, keep="\n\t") != text):
+        return "this value is no text that can be edited here: keep mine, theirs or both"
+    return ""
+
+
+def offered(one: Compared | None) -> frozenset[str]:
+    """The keys that do something."""
+    always = frozenset({"r", "Tab"})
+    if one is None:
+        return always
+    keys = {key for key, choice in KEYS.items() if not refusal(one, choice)}
+    return always | keys | {"v"}
+
+
+def consequence(one: Compared, choice: str, value: str | None) -> str:
+    """What a decision will do, in words."""
+    key, tier = one["key"], one["tier"]
+    mine, theirs = side(one, "mine"), side(one, "theirs")
+    where = f"here and in {tier}"
+    told = {
+        "mine": f"{key} will be {'deleted' if one['mine_deleted'] else 'as it is on this side'} {where}. "
+        f"What is replaced: {theirs}.",
+        "theirs": f"{key} will be {'deleted' if one['theirs_deleted'] else 'as it is on the other side'} {where}. "
+        f"What is replaced: {mine}.",
+        "both": f"{key} will be as it is on this side, {where}. The other version ({theirs}) is kept beside it, "
+        f"under {key}.theirs-…",
+        "merged": f"{key} will be the merge of both sides, {where}; v shows it. Both versions are replaced.",
+        "value": f"{key} will be what you wrote ({len((value or '').encode())} bytes), {where}. Both versions are replaced.",
+    }
+    return told[choice]
+
+
+def base_lines(one: Compared) -> list[Line]:
+    """The last common version, and the clean merge."""
+    lines: list[Line] = [(("Last common version", "title"),)]
+    lines += [((f" {line}", "text"),) for line in one["base"]] if one["base"] is not None else [((" not kept", "muted"),)]
+    lines += [(), (("Merge of both sides", "title"),)]
+    if one["merged"] is not None:
+        return [*lines, *(((f" {line}", "text"),) for line in one["merged"])]
+    return [*lines, ((f" {refusal(one, 'merged')}", "warn"),)]

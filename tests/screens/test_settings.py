@@ -52,7 +52,7 @@ async def test_a_long_value_is_seen_to_its_end(long_path: str, bench: Bench, siz
     """In the panel on a small terminal; in the table too on a wide one."""
     seen = bench.open(size=size)
     await seen.press("8", "no environment variable")
-    keys = [row["key"] for row in bench.appliance._settings_rows()]
+    keys = [row["key"] for row in bench.appliance.domains._settings_rows()]
     seen.session.feed(b"\x1b[B" * keys.index("nas.path"))
     await seen.shows("environment variable NAS_SHARE_PATH")
     panel = seen.display.partition("Meaning")[2]

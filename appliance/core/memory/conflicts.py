@@ -67,18 +67,14 @@ class Settler:
 
     async def settle(self, row: Row, mine: Record, theirs: Record, replica: Replica) -> bool:
         """Decide between two versions; False where the operator has to, or this side changed meanwhile."""
+        if theirs.meta.parent and theirs.meta.parent == mine.meta.version:  # ours was there, and was replaced: no conflict
+            return await self._writer.adopt(theirs, replica.name, row.meta.version)
         self.detected += 1
         base = await self._ledger.base(row.entry)
         strategy, now = self._strategies.of(row.meta.namespace), self._parts.clock.wall()
         decision = await asyncio.to_thread(decide, strategy, base, mine, theirs, now)
-        log.info(
-            "conflict of %s:%s with %s: %s (%s)",
-            row.meta.namespace,
-            row.meta.key,
-            replica.name,
-            decision.action,
-            decision.reason,
-        )
+        key = f"{row.meta.namespace}:{row.meta.key}"
+        log.info("conflict of %s with %s: %s (%s)", key, replica.name, decision.action, decision.reason)
         if decision.action == "manual":
             await self._ledger.open_conflict(row, replica.name, theirs, decision.reason)
             await self._told("memory.conflict", row, replica.name, decision.reason)

@@ -137,7 +137,10 @@ class MemoryService:
                     await replica.open()
                     self._opened.add(replica.name)
                     await self._seed(replica)
-                return await replica.health()
+                report = await replica.health()
+                if report.health is Health.unhealthy:
+                    self._opened.discard(replica.name)  # its bucket or tables may be gone: open makes them again
+                return report
         except TimeoutError:
             return HealthReport(Health.unhealthy, f"no answer within {ANSWER:g} s", "check the network and the server.")
         except MemoryTierError as error:

@@ -22,7 +22,6 @@ HOMES = {
     "minio": "core/memory/objects.py",
     "onnxruntime": "hw/onnx.py",
     "psutil": "hw/host.py",
-    "redis": "core/memory/redis.py",
     "uvicorn": "api/server.py",
 }
 """The one file that may import each client library."""
@@ -31,8 +30,9 @@ FOLDERS = {
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "hw"),
     "pyroute2": ("core/vpn", "hw"),
+    "redis": ("core/memory/redis.py", "core/memory/redis_wire.py"),
     "sounddevice": ("core/voice", "hw"),
-    "starlette": ("api", "runtime.py"),
+    "starlette": ("api", "assembly.py"),
     "textual": ("screens", "session"),
 }
 """Libraries with a folder or two to themselves."""

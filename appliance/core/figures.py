@@ -1,4 +1,4 @@
-"""Figures drawn from samples."""
+"""Figures drawn from samples, and figures in words."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def percentile(values: Collection[float], share: float) -> float:
     if not values or not 0 <= share <= 1:
         raise ValueError(f"no percentile {share} of {len(values)} values")
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: "1 alert", "2 alerts"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -181,6 +181,11 @@ class AlertStatus(msgspec.Struct, frozen=True):
     resolved_at: float = 0.0
     seq: int = 0
     """Number of this change in the history; 0 of an alert as it is now."""
+    silenced_by: str = ""
+    changed: float = 0.0
+    """Wall clock of the last change of state, acknowledgement or silence."""
+    changed_by: str = ""
+    """Who made that change; empty where the rule did."""
 
 
 class RuleStatus(msgspec.Struct, frozen=True):
@@ -192,6 +197,9 @@ class RuleStatus(msgspec.Struct, frozen=True):
     state: AlertState
     reason: str
     enabled: bool = True
+    silenced_until: float = 0.0
+    """Wall clock; 0 where it is not silenced. The state goes on telling what the rule sees."""
+    silenced_by: str = ""
 
 
 class JobState(StrEnum):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from appliance.core.model import AlertStatus
+from appliance.core.model import AlertStatus, RuleStatus
 from appliance.core.state import Section
 from appliance.screens import format as f
 from appliance.screens.page import Page
@@ -64,7 +64,7 @@ class Alerts(Page):
                             r.rule,
                             badge(r.state.value, glyphs),
                             (r.severity.value, "muted"),
-                            (f"{r.summary}: {r.reason}", "text"),
+                            (f"{silence(r)}{r.summary}: {r.reason}", "text"),
                         ),
                     )
                     for r in rules
@@ -108,10 +108,10 @@ class Alerts(Page):
         past = await self.console.invoke("alert.history", {"limit": 200})
         lines: list[Line] = [
             (
-                (f"{f.clock(alert.resolved_at or alert.since):<12}", "muted"),
+                (f"{f.clock(alert.changed):<12}", "muted"),
                 (f"{alert.alert_id:<22}", "text"),
                 (f"{alert.state.value:<14}", "accent"),
-                (alert.message, "text"),
+                (f"by {alert.changed_by}: {alert.message}" if alert.changed_by else alert.message, "text"),
             )
             for alert in past
         ]
@@ -119,5 +119,11 @@ class Alerts(Page):
 
 
 def told(alert: AlertStatus) -> str:
-    """The message, and who has seen it."""
-    return f"seen by {alert.acknowledged_by}: {alert.message}" if alert.acknowledged_by else alert.message
+    """The message, who has seen it, and who silenced it."""
+    seen = f"seen by {alert.acknowledged_by}: " if alert.acknowledged_by else ""
+    return f"{silence(alert)}{seen}{alert.message}"
+
+
+def silence(what: AlertStatus | RuleStatus) -> str:
+    """Until when something is silenced, and by whom; empty where it is not."""
+    return f"silenced until {f.clock(what.silenced_until)} by {what.silenced_by}: " if what.silenced_until else ""

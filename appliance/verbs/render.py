@@ -23,13 +23,26 @@ STYLES = {
     "failed": "red",
     "firing": "red",
 }
-TIMES = {"time", "since", "created", "started", "ended", "checked", "updated", "resolved_at", "silenced_until", "active"}
+TIMES = {
+    "time",
+    "since",
+    "created",
+    "started",
+    "ended",
+    "checked",
+    "updated",
+    "resolved_at",
+    "silenced_until",
+    "active",
+    "changed",
+    "next_try",
+}
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
-    "alert.list": ("alert_id", "severity", "state", "since", "message"),
-    "alert.history": ("seq", "since", "alert_id", "severity", "state", "message"),
-    "alert.rules": ("rule", "state", "severity", "reason"),
+    "alert.list": ("alert_id", "severity", "state", "since", "silenced_until", "silenced_by", "message"),
+    "alert.history": ("seq", "changed", "alert_id", "severity", "state", "changed_by", "message"),
+    "alert.rules": ("rule", "state", "severity", "silenced_until", "silenced_by", "reason"),
     "job.list": ("job_id", "name", "owner", "state", "progress", "created", "message", "error"),
     "audit.list": ("seq", "time", "actor", "via", "action", "outcome", "detail", "args"),
     "user.list": ("name", "role", "has_password", "keys", "key_roles", "created"),
@@ -70,7 +83,9 @@ def points(history: dict[str, Any]) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     """A list of records as a table."""
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    shown = [name for name in columns if any(row.get(name) not in (None, "", [], ()) for row in rows)]
+    shown = [
+        name for name in columns if any(row.get(name) not in (None, "", [], (), 0.0 if name in TIMES else None) for row in rows)
+    ]
     for name in shown:
         grid.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:

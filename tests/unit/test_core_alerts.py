@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,18 @@ from appliance.core.alerts.service import SHOWN, AlertService
 from appliance.core.bus import Bus
 from appliance.core.catalog.work import Page, alert_actions
 from appliance.core.events import Noted
-from appliance.core.model import Actor, AlertState, AlertStatus, Health, HostSample, Role, Severity
+from appliance.core.model import (
+    Actor,
+    AlertState,
+    AlertStatus,
+    Health,
+    HostSample,
+    Phase,
+    Role,
+    RuleStatus,
+    ServiceStatus,
+    Severity,
+)
 from appliance.core.outbox import Outbox
 from appliance.core.state import LiveState, Section
 from appliance.core.store import Store
@@ -153,14 +165,107 @@ async def test_a_silence_is_kept_over_a_restart_and_ends_by_itself(bench: Bench)
         alert = after.state.get(Section.alerts).value[0]
         assert (alert.state, alert.silenced_until) == (AlertState.firing, 0)
         await after.alerts.silence("cpu", 600, "ada")
-        await after.alerts.unsilence("cpu")
+        await after.alerts.unsilence("cpu", "bob")
         assert after.shown() == [("cpu:host", "firing")]
         with pytest.raises(ConflictError):
-            await after.alerts.unsilence("cpu")
+            await after.alerts.unsilence("cpu", "bob")
         with pytest.raises(NotFoundError, match="cpuu"):
             await after.alerts.silence("cpuu", 1, "ada")
     finally:
         await asyncio.to_thread(after.store.close)
+
+
+async def test_a_silence_is_shown_with_its_end_and_whose_it_is(bench: Bench) -> None:
+    def rule() -> RuleStatus:
+        found: RuleStatus = bench.state.get(Section.rules).value[0]
+        return found
+
+    await bench.load(10)
+    await bench.alerts.silence("cpu", 600, "ada")
+    ends = bench.clock.wall() + 600
+    assert (rule().state, rule().silenced_until, rule().silenced_by) == (AlertState.ok, ends, "ada")
+    await bench.load(95)
+    await bench.load(95, 60)
+    alert = bench.state.get(Section.alerts).value[0]
+    assert (alert.state, alert.silenced_until, alert.silenced_by) == (AlertState.silenced, ends, "ada")
+    assert rule().state is AlertState.silenced
+    await bench.alerts.acknowledge("cpu:host", "bob")  # seen, and silent all the same
+    await bench.load(95, 2)
+    alert = bench.state.get(Section.alerts).value[0]
+    assert (alert.state, alert.acknowledged_by, alert.silenced_by) == (AlertState.silenced, "bob", "ada")
+    await bench.load(95, 600)
+    alert = bench.state.get(Section.alerts).value[0]
+    assert (alert.state, alert.silenced_until, alert.silenced_by) == (AlertState.acknowledged, 0, "")
+    assert (rule().silenced_until, rule().silenced_by) == (0, "")
+    with pytest.raises(ConflictError):
+        await bench.alerts.unsilence("cpu", "bob")
+
+
+async def test_the_history_tells_the_moment_of_each_change_and_who_made_it(bench: Bench) -> None:
+    began = bench.clock.wall()
+    await bench.load(95)
+    await bench.load(95, 60)
+    bench.clock.move(5)
+    await bench.alerts.acknowledge("cpu:host", "ada")
+    bench.clock.move(5)
+    await bench.alerts.silence("cpu", 600, "bob")
+    bench.clock.move(5)
+    await bench.alerts.silence("cpu", 900, "cyd")
+    bench.clock.move(5)
+    await bench.alerts.unsilence("cpu", "dan")
+    await bench.load(10, 5)
+    told = [(alert.state.value, alert.changed - began, alert.changed_by) for alert in await bench.alerts.history(10)]
+    assert told[::-1] == [
+        ("firing", 60, ""), ("acknowledged", 65, "ada"), ("silenced", 70, "bob"), ("silenced", 75, "cyd"),
+        ("acknowledged", 80, "dan"), ("resolved", 85, ""),
+    ]  # fmt: skip
+
+
+async def test_an_entry_of_before_these_were_kept_has_the_time_of_its_row(bench: Bench) -> None:
+    old = {"alert_id": "a", "rule": "a", "subject": "a", "severity": "info", "state": "firing", "message": "m", "since": 5.0}
+    await bench.store.write(lambda c: c.execute("INSERT INTO alert_history (time, body) VALUES (77, ?)", (json.dumps(old),)))
+    assert [(alert.since, alert.changed, alert.changed_by) for alert in await bench.alerts.history(1)] == [(5, 77, "")]
+
+
+async def test_every_text_is_true_in_its_state(bench: Bench) -> None:
+    def texts() -> tuple[str, str]:
+        rule = bench.state.get(Section.rules).value[0]
+        return bench.state.get(Section.alerts).value[0].message, f"{rule.summary}: {rule.reason}"
+
+    await bench.load(1)
+    assert bench.state.get(Section.rules).value[0].reason == "1 %, within the limit of 85 %"
+    await bench.load(85.2)
+    assert texts() == ("CPU usage: 85.2 %, above the limit of 85 %",) * 2
+    await bench.load(95, 60)
+    assert texts() == ("CPU usage: 95 %, above the limit of 85 %",) * 2
+    await bench.load(10, 1)
+    assert texts() == ("CPU usage: 10 %, back within the limit of 85 %", "CPU usage: 10 %, within the limit of 85 %")
+
+
+def test_a_service_that_is_up_again_is_not_told_as_down() -> None:
+    rule = replace(next(rule for rule in DEFAULTS if rule.name == "service-down"), for_seconds=0)
+    engine, state = Engine([rule]), LiveState(ManualClock())
+
+    def see(health: Health, reason: str, other: str = "ssh") -> tuple[str, str]:
+        up = ServiceStatus("store", "", Phase.running, Health.healthy, "open")
+        state.put(Section.services, (up, ServiceStatus(other, "", Phase.running, health, reason)))
+        engine.evaluate(rule, rule.measure(state), 1.0, 1.0)
+        alert = engine.alerts.get("service-down:ssh")
+        return alert.message if alert else "", engine.rule_statuses(1.0)[0].reason
+
+    assert see(Health.healthy, "8 consoles") == ("", "none is down")
+    assert see(Health.unhealthy, "port taken") == ("ssh is down: port taken",) * 2
+    assert see(Health.healthy, "8 consoles") == ("ssh is healthy: 8 consoles", "none is down")
+    see(Health.unhealthy, "port taken")
+    engine._quiet.clear()
+    see(Health.unhealthy, "port taken")
+    assert see(Health.healthy, "fine", "other") == ("ssh is not there any more", "none is down")
+
+
+def test_a_rule_that_watches_for_too_little_says_below() -> None:
+    battery = next(rule for rule in DEFAULTS if rule.name == "battery")
+    assert battery.verdict(Reading("ups", 12, "12 %")) == "12 %, below the limit of 20 %"
+    assert battery.verdict(Reading("ups", 60, "60 %"), resolved=True) == "60 %, back within the limit of 20 %"
 
 
 async def test_an_alert_outlives_a_restart_but_not_its_rule(bench: Bench) -> None:
@@ -233,7 +338,7 @@ def test_an_alert_fires_only_after_it_held_long_enough(steps: list[tuple[float, 
             assert after == before
             continue
         was_active = before is not None and before.state in ACTIVE
-        rule_says = engine.rule_statuses()[0].state
+        rule_says = engine.rule_statuses(0)[0].state
         if value <= 50:
             held_since, quiet = None, now + 20 if was_active else quiet
             assert after is None or after.state is AlertState.resolved
@@ -245,19 +350,20 @@ def test_an_alert_fires_only_after_it_held_long_enough(steps: list[tuple[float, 
 
 
 def test_a_rule_shows_its_worst_alert() -> None:
-    engine = Engine([RULE])
+    rule = replace(RULE, unit=None)
+    engine = Engine([rule])
 
     def step(now: float, **values: float) -> tuple[AlertState, str]:
-        engine.evaluate(RULE, [Reading(name, value, name) for name, value in values.items()], now, now)
-        told = engine.rule_statuses()[0]
+        engine.evaluate(rule, [Reading(name, value, name) for name, value in values.items()], now, now)
+        told = engine.rule_statuses(0)[0]
         return told.state, told.reason
 
     step(0, a=99, b=99)
     step(10, a=99, b=99)
-    engine.acknowledge("r:a", "ada")
-    assert step(11, a=99, b=99, c=99) == (AlertState.firing, "R: b")
-    assert step(12, a=99, b=1, c=99) == (AlertState.acknowledged, "R: a")
-    assert step(13, a=1, b=1, c=99) == (AlertState.pending, "R: c")
+    engine.acknowledge("r:a", "ada", 10)
+    assert step(11, a=99, b=99, c=99) == (AlertState.firing, "b")
+    assert step(12, a=99, b=1, c=99) == (AlertState.acknowledged, "a")
+    assert step(13, a=1, b=1, c=99) == (AlertState.pending, "c")
     assert step(14, a=1, b=1, c=1)[0] is AlertState.ok
 
 

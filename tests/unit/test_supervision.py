@@ -226,14 +226,14 @@ def test_an_alert_lives_its_life() -> None:
     at(0, 90)
     at(299, 90)
     at(300, 91, wall=86400 * 400)  # the wall clock jumps: durations do not care
-    assert engine.acknowledge("cpu:host", "ada") is not None
+    assert engine.acknowledge("cpu:host", "ada", 0) is not None
     at(310, 92)
     at(320, 10)
     at(330, 95)  # within the cooldown: quiet
     at(381, 95)
     at(629, 95)
     assert states == ["pending", "firing", "resolved", "pending"]
-    assert engine.acknowledge("cpu:host", "ada") is None
+    assert engine.acknowledge("cpu:host", "ada", 0) is None
 
 
 def test_a_short_peak_raises_nothing_and_no_data_is_no_health() -> None:
@@ -243,7 +243,7 @@ def test_a_short_peak_raises_nothing_and_no_data_is_no_health() -> None:
     engine.evaluate(RULE, read(99), 290, 290)
     assert engine.alerts["cpu:host"].state is AlertState.pending
     engine.evaluate(RULE, read(None), 400, 400)
-    assert engine.rule_statuses()[0].state is AlertState.no_data
+    assert engine.rule_statuses(0)[0].state is AlertState.no_data
 
 
 def test_a_silenced_rule_is_silent_until_it_ends() -> None:

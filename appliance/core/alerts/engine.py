@@ -1,5 +1,7 @@
 """The life of alerts: pure, without clocks or disks of its own.
 
+Every text is one that is true in the alert's state, and every change carries its moment and whoever made it.
+
 ok → pending → firing → (acknowledged | silenced) → resolved. What holds again within the cooldown is pending until the
 cooldown has ended: nobody is called again, and nobody is told that all is well.
 """
@@ -42,14 +44,14 @@ class Engine:
         changed = [self._judge(rule, reading, now, wall) for reading in readings if reading.value is not None]
         seen = {f"{rule.name}:{reading.subject}" for reading in readings}
         gone = [key for key, alert in self.alerts.items() if alert.rule == rule.name and key not in seen]
-        changed += [self._clear(key, rule, now, wall, "its subject is gone") for key in gone]
+        changed += [self._clear(key, rule, now, wall, f"{self.alerts[key].subject} is not there any more") for key in gone]
         self._seen[rule.name] = self._rule_state(rule, readings)
         return [alert for alert in changed if alert is not None]
 
     def _judge(self, rule: Rule, reading: Reading, now: float, wall: float) -> AlertStatus | None:
         key = f"{rule.name}:{reading.subject}"
         if reading.value is None or not rule.holds(reading.value):
-            return self._clear(key, rule, now, wall, reading.message)
+            return self._clear(key, rule, now, wall, rule.verdict(reading, resolved=True))
         alert = self.alerts.get(key)
         if alert is None or alert.state is AlertState.resolved:
             self._since[key] = now
@@ -57,21 +59,36 @@ class Engine:
         quiet = self._quiet.get(key, now) > now
         due = now - self._since.setdefault(key, now) >= rule.for_seconds and not quiet
         state = self._raised(rule, alert, wall) if due else AlertState.pending
-        message = f"{rule.summary}: {reading.message}" + (" (it was resolved lately; quiet for its cooldown)" if quiet else "")
+        note = " (it was resolved lately; quiet for its cooldown)" if quiet else ""
+        silence = self.silence_of(rule.name, wall)
         return self._keep(
-            alert, state, message=message, value=reading.value, threshold=rule.threshold,
-            silenced_until=self.silenced_until(rule.name, wall),
+            alert, state, wall, message=rule.told(rule.verdict(reading)) + note, value=reading.value, threshold=rule.threshold,
+            silenced_until=silence.until if silence else 0.0, silenced_by=silence.by if silence else "",
         )  # fmt: skip
 
-    def silenced_until(self, rule: str, wall: float) -> float:
-        """Until when (wall clock) a rule is silenced; 0 where it is not."""
+    def silence_of(self, rule: str, wall: float) -> Silence | None:
+        """The silence of a rule; None where it is not silenced (any more)."""
         silence = self.silences.get(rule)
-        return silence.until if silence is not None and silence.until > wall else 0.0
+        return silence if silence is not None and silence.until > wall else None
+
+    def silence(self, silence: Silence, wall: float) -> list[AlertStatus]:
+        """Keep a rule quiet; returns its active alerts as they are now."""
+        self.silences[silence.rule] = silence
+        return [
+            self._put(alert, AlertState.silenced, wall, silence.by, silenced_until=silence.until, silenced_by=silence.by)
+            for alert in self._active(silence.rule)
+        ]
+
+    def unsilence(self, rule: str, who: str, wall: float) -> list[AlertStatus]:
+        """Let a rule speak again; returns its active alerts as they are now."""
+        self.silences.pop(rule, None)
+        return [self._put(alert, _seen(alert), wall, who, silenced_until=0.0, silenced_by="") for alert in self._active(rule)]
+
+    def _active(self, rule: str) -> list[AlertStatus]:
+        return [alert for alert in self.alerts.values() if alert.rule == rule and alert.state in ACTIVE]
 
     def _raised(self, rule: Rule, alert: AlertStatus, wall: float) -> AlertState:
-        if self.silenced_until(rule.name, wall):
-            return AlertState.silenced
-        return AlertState.acknowledged if alert.acknowledged_by else AlertState.firing
+        return AlertState.silenced if self.silence_of(rule.name, wall) else _seen(alert)
 
     def _clear(self, key: str, rule: Rule, now: float, wall: float, message: str) -> AlertStatus | None:
         alert = self.alerts.get(key)
@@ -82,27 +99,30 @@ class Engine:
             return None
         self._quiet[key] = now + rule.cooldown_seconds
         return self._keep(
-            alert,
-            AlertState.resolved,
-            message=f"{rule.summary}: {message}",
-            resolved_at=wall,
-            acknowledged_by="",
-            silenced_until=0.0,
-        )
+            alert, AlertState.resolved, wall, message=rule.told(message), resolved_at=wall,
+            acknowledged_by="", silenced_until=0.0, silenced_by="",
+        )  # fmt: skip
 
-    def _keep(self, alert: AlertStatus, state: AlertState, **fields: object) -> AlertStatus | None:
+    def _keep(self, alert: AlertStatus, state: AlertState, wall: float, **fields: object) -> AlertStatus | None:
+        """Put an alert as the rule sees it; returns it where that is a change of state."""
         before = self.alerts.get(alert.alert_id)
-        after = msgspec.structs.replace(alert, state=state, **fields)
-        self.alerts[alert.alert_id] = after
-        return after if before is None or before.state is not state else None
+        if before is None or before.state is not state:
+            return self._put(alert, state, wall, "", **fields)
+        self.alerts[alert.alert_id] = msgspec.structs.replace(alert, **fields)
+        return None
 
-    def acknowledge(self, alert_id: str, who: str) -> AlertStatus | None:
-        """Mark a firing alert as seen by somebody; None where no such alert is firing."""
+    def _put(self, alert: AlertStatus, state: AlertState, wall: float, who: str, **fields: object) -> AlertStatus:
+        after = msgspec.structs.replace(alert, state=state, changed=wall, changed_by=who, **fields)
+        self.alerts[alert.alert_id] = after
+        return after
+
+    def acknowledge(self, alert_id: str, who: str, wall: float) -> AlertStatus | None:
+        """Mark an active alert as seen by somebody (a silenced one stays silenced); None where no such alert is active."""
         alert = self.alerts.get(alert_id)
         if alert is None or alert.state not in ACTIVE:
             return None
-        self.alerts[alert_id] = msgspec.structs.replace(alert, state=AlertState.acknowledged, acknowledged_by=who)
-        return self.alerts[alert_id]
+        state = alert.state if alert.state is AlertState.silenced else AlertState.acknowledged
+        return self._put(alert, state, wall, who, acknowledged_by=who)
 
     def forget_resolved(self, before: float) -> None:
         """Drop alerts that resolved before this wall time."""
@@ -116,27 +136,33 @@ class Engine:
         if rule is not None:
             self._since[alert.alert_id] = now - rule.for_seconds
         elif alert.state is not AlertState.resolved:
-            alert = msgspec.structs.replace(
-                alert, state=AlertState.resolved, resolved_at=wall, message=f"{alert.message} (its rule is disabled now)"
-            )
+            message = f"its rule is disabled now; it last said: {alert.message}"
+            return self._put(alert, AlertState.resolved, wall, "", resolved_at=wall, message=message)
         self.alerts[alert.alert_id] = alert
         return alert
 
-    def rule_statuses(self) -> tuple[RuleStatus, ...]:
-        """Every rule with what it last saw."""
-        return tuple(self._status_of(rule) for rule in self.rules)
+    def rule_statuses(self, wall: float) -> tuple[RuleStatus, ...]:
+        """Every rule with what it last saw, and its silence."""
+        return tuple(self._status_of(rule, self.silence_of(rule.name, wall)) for rule in self.rules)
 
-    def _status_of(self, rule: Rule) -> RuleStatus:
-        if not rule.enabled:
-            return RuleStatus(rule.name, rule.summary, rule.severity, AlertState.no_data, "disabled in the settings", False)
+    def _status_of(self, rule: Rule, silence: Silence | None) -> RuleStatus:
         state, reason = self._seen.get(rule.name, (AlertState.no_data, "not evaluated yet"))
-        return RuleStatus(rule.name, rule.summary, rule.severity, state, reason)
+        if not rule.enabled:
+            state, reason = AlertState.no_data, "disabled in the settings"
+        until, by = (silence.until, silence.by) if silence else (0.0, "")
+        return RuleStatus(rule.name, rule.summary, rule.severity, state, reason, rule.enabled, until, by)
 
     def _rule_state(self, rule: Rule, readings: list[Reading]) -> tuple[AlertState, str]:
-        if not any(reading.value is not None for reading in readings):
+        known = [reading for reading in readings if reading.value is not None]
+        if not known:
             return AlertState.no_data, readings[0].message if readings else "nothing to measure"
         holding = [alert for alert in self.alerts.values() if alert.rule == rule.name and alert.state in WORST]
         if holding:
             worst = min(holding, key=lambda alert: WORST.index(alert.state))
-            return worst.state, worst.message
-        return AlertState.ok, "; ".join(reading.message for reading in readings[:3])
+            return worst.state, worst.message.removeprefix(f"{rule.summary}: ")
+        return AlertState.ok, rule.well or "; ".join(rule.verdict(reading) for reading in known[:3])
+
+
+def _seen(alert: AlertStatus) -> AlertState:
+    """What an alert is that nobody silenced."""
+    return AlertState.acknowledged if alert.acknowledged_by else AlertState.firing

@@ -33,9 +33,11 @@ class Rule:
 
     Attributes:
         name: Key in the settings.
-        summary: What it watches, in words.
+        summary: What it watches, in words that are true whether it holds or not.
         measure: Takes the readings from the live state.
         threshold: The alert holds while the value is above it (below it where `below`).
+        unit: Of the threshold, as it is told; None where the readings are yes or no and say so themselves.
+        well: What is true while a rule of yes and no holds for no subject.
         for_seconds: How long it must hold before it fires.
         cooldown_seconds: After it resolved, how long it stays quiet.
     """
@@ -49,10 +51,25 @@ class Rule:
     cooldown_seconds: float = 300.0
     below: bool = False
     enabled: bool = True
+    unit: str | None = ""
+    well: str = ""
 
     def holds(self, value: float) -> bool:
         """Whether the value is past the threshold."""
         return value < self.threshold if self.below else value > self.threshold
+
+    def verdict(self, reading: Reading, *, resolved: bool = False) -> str:
+        """What was measured, beside the limit: true whether the rule holds or not."""
+        if self.unit is None or reading.value is None:
+            return reading.message
+        limit = f"{self.threshold:g} {self.unit}".strip()
+        if self.holds(reading.value):
+            return f"{reading.message}, {'below' if self.below else 'above'} the limit of {limit}"
+        return f"{reading.message}, {'back ' if resolved else ''}within the limit of {limit}"
+
+    def told(self, verdict: str) -> str:
+        """A verdict with what it is about."""
+        return verdict if self.unit is None else f"{self.summary}: {verdict}"
 
     def changed_by(self, settings: RuleSettings) -> Rule:
         """The rule with the operator's changes."""
@@ -72,7 +89,7 @@ def host(field: str, unit: str) -> Measure:
         if not isinstance(sample, HostSample) or age is None or age > STALE:
             return [Reading("host", None, "the host was not read lately")]
         value = getattr(sample, field)
-        return [Reading("host", value, "this machine does not tell" if value is None else f"{value:.0f} {unit}")]
+        return [Reading("host", value, "this machine does not tell" if value is None else f"{round(value, 1):g} {unit}")]
 
     return measure
 
@@ -80,7 +97,12 @@ def host(field: str, unit: str) -> Measure:
 def services(state: LiveState) -> list[Reading]:
     """1 for each service that is down, 0 for each that is not; nothing of one that is between two lives."""
     statuses: tuple[ServiceStatus, ...] = state.get(Section.services).value or ()
-    return [Reading(status.name, _down(status), status.reason) for status in statuses]
+    return [_service(status, _down(status)) for status in statuses]
+
+
+def _service(status: ServiceStatus, down: float | None) -> Reading:
+    how = "down" if down else status.phase.value if down is None else status.health.value
+    return Reading(status.name, down, f"{status.name} is {how}: {status.reason}")
 
 
 def _down(status: ServiceStatus) -> float | None:
@@ -126,20 +148,20 @@ def not_read(what: str) -> Measure:
 
 
 DEFAULTS: tuple[Rule, ...] = (
-    Rule("cpu", "CPU above its limit", host("cpu_usage", "%"), 85, Severity.warning, for_seconds=300),
-    Rule("memory", "Memory above its limit", host("memory_usage", "%"), 90, Severity.critical),
-    Rule("disk", "Disk above its limit", host("disk_usage", "%"), 90, Severity.critical),
-    Rule("temperature", "CPU hotter than its limit", host("temperature_c", "°C"), 80, Severity.warning, for_seconds=60),
-    Rule("service-down", "A service is down", services, 0.5, Severity.critical, for_seconds=60),
-    Rule("offline-queue", "Events wait in the outbox", backlog, 1000, Severity.warning, for_seconds=300),
-    Rule("model-errors", "Inferences fail", model_errors, 10, Severity.warning),
-    Rule("api-errors", "API answers with 5xx (percent)", not_read("API error rate"), 5, Severity.warning, for_seconds=300),
-    Rule("api-latency", "API p95 above its limit (ms)", not_read("API latency"), 500, Severity.warning, for_seconds=300),
-    Rule("redis-memory", "Redis memory above its limit (percent)", redis_memory, 85, Severity.warning),
-    Rule("kafka-lag", "Kafka consumer lag above its limit", not_read("Kafka"), 1000, Severity.warning, for_seconds=300),
-    Rule("vpn-peer", "A VPN peer is down", not_read("VPN peers"), 0.5, Severity.warning),
-    Rule("battery", "Battery below its limit (percent)", not_read("a battery"), 20, Severity.critical, below=True),
-    Rule("node", "A node is unreachable", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300),
+    Rule("cpu", "CPU usage", host("cpu_usage", "%"), 85, Severity.warning, for_seconds=300, unit="%"),
+    Rule("memory", "Memory usage", host("memory_usage", "%"), 90, Severity.critical, unit="%"),
+    Rule("disk", "Disk usage", host("disk_usage", "%"), 90, Severity.critical, unit="%"),
+    Rule("temperature", "CPU temperature", host("temperature_c", "°C"), 80, Severity.warning, for_seconds=60, unit="°C"),
+    Rule("service-down", "Services", services, 0.5, Severity.critical, for_seconds=60, unit=None, well="none is down"),
+    Rule("offline-queue", "Events in the outbox", backlog, 1000, Severity.warning, for_seconds=300),
+    Rule("model-errors", "Inferences", model_errors, 10, Severity.warning, unit="%"),
+    Rule("api-errors", "API answers with 5xx", not_read("API error rate"), 5, Severity.warning, for_seconds=300, unit="%"),
+    Rule("api-latency", "API p95", not_read("API latency"), 500, Severity.warning, for_seconds=300, unit="ms"),
+    Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),
+    Rule("kafka-lag", "Kafka consumer lag", not_read("Kafka"), 1000, Severity.warning, for_seconds=300),
+    Rule("vpn-peer", "VPN peers", not_read("VPN peers"), 0.5, Severity.warning, unit=None, well="none is down"),
+    Rule("battery", "Battery", not_read("a battery"), 20, Severity.critical, below=True, unit="%"),
+    Rule("node", "Nodes", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),
 )
 
 

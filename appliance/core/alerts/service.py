@@ -11,6 +11,7 @@ import msgspec
 from appliance.core.alerts.engine import ACTIVE, Engine, Silence
 from appliance.core.bus import Bus
 from appliance.core.events import Noted
+from appliance.core.figures import counted
 from appliance.core.model import AlertState, AlertStatus, Health, HealthReport
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState, Section
@@ -70,7 +71,7 @@ class AlertService:
         if self._evaluated and self._clock.monotonic() - self._evaluated > 10 * INTERVAL:
             return HealthReport(Health.unhealthy, "the rules were not evaluated lately", "see the log.")
         active = sum(alert.state in ACTIVE for alert in self._engine.alerts.values())
-        return HealthReport(Health.healthy, f"{len(self._engine.rules)} rules, {active} active alerts")
+        return HealthReport(Health.healthy, f"{len(self._engine.rules)} rules, {counted(active, 'active alert')}")
 
     async def evaluate(self) -> None:
         """Take all readings once; keep and tell what changed."""
@@ -81,13 +82,11 @@ class AlertService:
                 changed += self._engine.evaluate(rule, rule.measure(self._state), now, wall)
         self._engine.forget_resolved(wall - SHOWN)
         self._evaluated = now
-        for alert in changed:
-            await self._changed(alert)
-        self._show()
+        await self._all_changed(changed)
 
     async def acknowledge(self, alert_id: str, who: str) -> AlertStatus:
         """Mark an alert as seen. Raises NotFoundError."""
-        alert = self._engine.acknowledge(alert_id, who)
+        alert = self._engine.acknowledge(alert_id, who, self._clock.wall())
         if alert is None:
             raise NotFoundError(f"No active alert is called {alert_id!r}.", "list them with `prime-spark alert list`.")
         await self._keep(alert)
@@ -107,20 +106,20 @@ class AlertService:
                 row,
             )
         )
-        self._engine.silences[rule] = silence
+        await self._all_changed(self._engine.silence(silence, self._clock.wall()))
         await self.evaluate()
         return silence
 
-    async def unsilence(self, rule: str) -> None:
+    async def unsilence(self, rule: str, who: str) -> None:
         """Let a rule speak again. Raises ConflictError where it was not silenced."""
-        if rule not in self._engine.silences:
+        if self._engine.silence_of(rule, self._clock.wall()) is None:
             raise ConflictError(f"The rule {rule!r} is not silenced.", "there is nothing to do.")
         await self._store.write(lambda connection: connection.execute("DELETE FROM silences WHERE rule = ?", (rule,)))
-        self._engine.silences.pop(rule, None)
+        await self._all_changed(self._engine.unsilence(rule, who, self._clock.wall()))
         await self.evaluate()
 
     async def history(self, limit: int, before: int | None = None) -> list[AlertStatus]:
-        """The last changes, newest first, each with its number.
+        """The last changes, newest first, each with its number, its moment and who made it.
 
         Args:
             limit: Most of them.
@@ -128,10 +127,19 @@ class AlertService:
         """
         rows = await self._store.read(
             lambda connection: connection.execute(
-                "SELECT seq, body FROM alert_history WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq DESC LIMIT ?2", (before, limit)
+                "SELECT seq, time, body FROM alert_history WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq DESC LIMIT ?2",
+                (before, limit),
             ).fetchall()
         )
-        return [msgspec.structs.replace(msgspec.json.decode(body, type=AlertStatus), seq=seq) for seq, body in rows]
+        return [
+            msgspec.structs.replace(msgspec.json.decode(body, type=AlertStatus), seq=seq, changed=moment)
+            for seq, moment, body in rows
+        ]
+
+    async def _all_changed(self, alerts: list[AlertStatus]) -> None:
+        for alert in alerts:
+            await self._changed(alert)
+        self._show()
 
     async def _changed(self, alert: AlertStatus) -> None:
         if alert.state is AlertState.pending:
@@ -144,7 +152,8 @@ class AlertService:
             alert.message,
         )
         await self._keep(alert)
-        attributes = {"alert": alert.alert_id, "state": alert.state.value, "message": alert.message, "value": alert.value}
+        attributes = {"alert": alert.alert_id, "state": alert.state.value, "message": alert.message, "value": alert.value,
+                      "by": alert.changed_by}  # fmt: skip
         try:
             await self._bus.publish(
                 Noted(time=self._clock.wall(), event="alert.changed", severity=alert.severity.value, attributes=attributes)
@@ -153,14 +162,14 @@ class AlertService:
             self._error = error
 
     async def _keep(self, alert: AlertStatus) -> None:
-        body, wall = msgspec.json.encode(alert), self._clock.wall()
+        body, moment = msgspec.json.encode(alert), alert.changed
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT INTO alerts VALUES (?, ?) ON CONFLICT (alert_id) DO UPDATE SET body = excluded.body",
                 (alert.alert_id, body),
             )
-            seq = connection.execute("INSERT INTO alert_history (time, body) VALUES (?, ?)", (wall, body)).lastrowid or 0
+            seq = connection.execute("INSERT INTO alert_history (time, body) VALUES (?, ?)", (moment, body)).lastrowid or 0
             connection.execute("DELETE FROM alert_history WHERE seq <= ?", (seq - HISTORY,))
 
         try:
@@ -173,4 +182,4 @@ class AlertService:
     def _show(self) -> None:
         order = sorted(self._engine.alerts.values(), key=lambda alert: (alert.state not in ACTIVE, -alert.since))
         self._state.put(Section.alerts, tuple(order))
-        self._state.put(Section.rules, self._engine.rule_statuses())
+        self._state.put(Section.rules, self._engine.rule_statuses(self._clock.wall()))

@@ -107,8 +107,8 @@ def alert_actions(alerts: AlertService, state: LiveState) -> list[Action]:
     async def silence(call: Invocation, params: SilenceParams) -> Any:
         return await alerts.silence(params.rule, params.minutes * 60, call.actor.name)
 
-    async def unsilence(_: Invocation, params: RuleName) -> None:
-        await alerts.unsilence(params.rule)
+    async def unsilence(call: Invocation, params: RuleName) -> None:
+        await alerts.unsilence(params.rule, call.actor.name)
 
     def brief(found: list[Any]) -> str:
         active = [alert for alert in found if alert.state in ACTIVE]

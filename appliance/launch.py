@@ -89,6 +89,8 @@ def _locked(
         return 1
     try:
         ring = logs.configure(settings.log.level, settings.log.format, where.log_file, stderr=stderr)
+        if text := config.unread_warning(environ):
+            log.warning("%s", text)
         return ending.run(mode(settings, where, ring, environ))
     except ApplianceError as error:
         say(error_text(error))

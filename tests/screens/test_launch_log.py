@@ -1,0 +1,30 @@
+"""What a start tells the log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = """
+import os
+from appliance import launch
+
+async def mode(settings, where, ring, environ):
+    print("\\n".join(f"{line.level} {line.message}" for line in ring.lines()))
+    return 0
+
+raise SystemExit(launch._locked(os.environ, mode, on_held=None, stderr=False))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({"API_HOST": "here"}, "WARNING set, but not read by this version: API_HOST\n"), ({}, "\n")]
+)
+def test_variables_without_effect_are_named_at_the_start(home: Path, given: dict[str, str], told: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "API_HOST"} | given
+    done = subprocess.run([sys.executable, "-c", CHILD], env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, told), done.stderr

@@ -18,7 +18,7 @@ def caps_of(environ: Mapping[str, str]) -> Caps:
         return Caps(Colours.console, full_glyphs=False, mouse=False)
     true = environ.get("COLORTERM") in {"truecolor", "24bit"} or any(name in term for name in TRUE)
     colours = Colours.true if true else Colours.indexed if "256" in term else Colours.console
-    return Caps(colours, full_glyphs=speaks_utf8(environ), mouse=True, images=images_of(term))
+    return Caps(colours, full_glyphs=speaks_utf8(environ), mouse=True, images=images_of(environ))
 
 
 def speaks_utf8(environ: Mapping[str, str]) -> bool:
@@ -29,9 +29,11 @@ def speaks_utf8(environ: Mapping[str, str]) -> bool:
     return "." not in locale or "utf" in locale.lower()
 
 
-def images_of(term: str) -> Literal["none", "kitty", "sixel"]:
-    """The picture protocol that the terminal's name promises."""
-    if "kitty" in term or "ghostty" in term:
+def images_of(environ: Mapping[str, str]) -> Literal["none", "kitty", "sixel"]:
+    """The picture protocol that the terminal's name promises, or kitty's own variable, but not through a multiplexer."""
+    term = environ.get("TERM", "")
+    inside_kitty = bool(environ.get("KITTY_WINDOW_ID")) and not term.startswith(("tmux", "screen"))
+    if "kitty" in term or "ghostty" in term or inside_kitty:
         return "kitty"
     return "sixel" if term in {"foot", "mlterm"} or "sixel" in term else "none"
 

@@ -17,6 +17,8 @@ from appliance import config
 from appliance.core.secrets import Secrets
 from appliance.errors import ApplianceError, InferenceError, NotFoundError, NotRunningError
 from appliance.paths import Paths
+from appliance.screens.glyphs import Colours
+from appliance.session.caps import caps_of
 from appliance.verbs import render
 from appliance.verbs.context import Context, json_option, pass_context
 from appliance.verbs.forms import Command, Group
@@ -116,12 +118,10 @@ def _draw(context: Context, result: dict[str, Any]) -> None:
 
 def picture_mode(environ: Mapping[str, str]) -> str:
     """How this terminal can show pictures."""
-    term = environ.get("TERM", "")
-    if "kitty" in term or environ.get("KITTY_WINDOW_ID"):
-        return "kitty"
-    if term in {"foot", "mlterm"} or "sixel" in term:
-        return "sixel"
-    return "console" if term in {"linux", "vt100", "dumb"} else "half-blocks"
+    caps = caps_of(environ)
+    if caps.images != "none":
+        return caps.images
+    return "half-blocks" if caps.full_glyphs and caps.colours is not Colours.console else "console"
 
 
 @click.group("config", cls=Group)

@@ -6,6 +6,7 @@ import pytest
 
 from appliance.screens.glyphs import Caps, Colours
 from appliance.session.caps import caps_of
+from appliance.verbs.static import picture_mode
 
 CONSOLE = Caps(Colours.console, full_glyphs=False, mouse=False)
 
@@ -54,3 +55,21 @@ def test_glyphs_follow_the_locale(environ: dict[str, str], full: bool) -> None:
 )
 def test_images_follow_the_name(term: str, images: str) -> None:
     assert caps_of({"TERM": term}).images == images
+
+
+@pytest.mark.parametrize(
+    ("environ", "images", "drawn"),
+    [
+        ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1"}, "kitty", "kitty"),
+        ({"TERM": "tmux-256color", "KITTY_WINDOW_ID": "1"}, "none", "half-blocks"),
+        ({"TERM": "xterm-ghostty"}, "kitty", "kitty"),
+        ({"TERM": "mlterm"}, "sixel", "sixel"),
+        ({"TERM": "linux"}, "none", "console"),
+        ({"TERM": "vt220"}, "none", "console"),
+        ({"TERM": "xterm-256color", "LANG": "C"}, "none", "console"),
+        ({}, "none", "console"),
+    ],
+)
+def test_the_command_line_draws_as_the_console_would(environ: dict[str, str], images: str, drawn: str) -> None:
+    assert caps_of(environ).images == images
+    assert picture_mode(environ) == drawn

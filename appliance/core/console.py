@@ -89,6 +89,10 @@ class Console:
             lambda: self._presence.change(self.session_id, screen=screen, columns=columns, rows=rows)
         )
 
+    def resized(self, columns: int, rows: int) -> None:
+        """Tell the others how large this console is now."""
+        self._core.call_soon_threadsafe(lambda: self._presence.change(self.session_id, columns=columns, rows=rows))
+
     def touch(self) -> None:
         """Tell the others that somebody is at this console; at most every `TOUCH` seconds."""
         now = time.monotonic()

@@ -56,6 +56,7 @@ class Session:
         """The terminal changed its size."""
         if driver := self._driver:
             driver.resize(columns, rows)
+            self.console.resized(*size_of(columns, rows))
 
     def resumed(self) -> None:
         """The terminal takes data again."""

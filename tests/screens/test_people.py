@@ -71,3 +71,17 @@ async def test_a_key_is_a_sign_of_life(bench: Bench) -> None:
     assert sessions.get(Section.sessions).version == before.version
     assert re.search(r"ada admin  1 console", seen.display)
     await seen.end()
+
+
+async def test_a_resized_console_is_seen_as_large_as_it_is(bench: Bench) -> None:
+    """At once: whoever resizes need not turn the page."""
+    seen = bench.open()
+    await seen.shows("Host")
+    seen.session.resize(120, 40)
+
+    def size() -> tuple[int, int]:
+        (session,) = bench.appliance.state.get(Section.sessions).value
+        return session.columns, session.rows
+
+    await wait_for(lambda: size() == (120, 40), message="the presence knows the new size")
+    await seen.end()

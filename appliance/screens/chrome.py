@@ -34,6 +34,7 @@ SHORT = MappingProxyType({
 """Titles where there is no room for whole ones."""
 ROOMY, TIGHT = 106, 80
 """Cells from which all titles stand there whole, and from which the short ones do."""
+HELP = ("?", "Help")
 MESSAGE_TIME = 8.0
 """Seconds that a message stays in the footer."""
 
@@ -135,12 +136,9 @@ class Footer(LineView):
             self.show_keys()
 
     def show_keys(self) -> None:
-        """The keys, as many as fit."""
+        """The keys, as many as fit; the one that tells of all others is always there."""
         pieces: list[Piece] = []
-        left = self.size.width
-        for key, text in self._keys:
-            if (left := left - len(key) - len(text) - 3) < 0:
-                break
+        for key, text in fitting(self._keys, self.size.width):
             pieces += [(f" {key}", "bar-key"), (f" {text} ", "bar")]
         self.set_lines([tuple(pieces)])
 
@@ -155,3 +153,18 @@ class Footer(LineView):
         if self._until and time.monotonic() >= self._until:
             self._until = 0.0
             self.show_keys()
+
+
+def fitting(keys: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """The first keys that fit, and Help at their end where others do not."""
+
+    def length(some: Sequence[tuple[str, str]]) -> int:
+        return sum(len(key) + len(text) + 3 for key, text in some)
+
+    if length(keys) <= width:
+        return list(keys)
+    last = [key for key in keys if key == HELP]
+    shown = [key for key in keys if key != HELP]
+    while shown and length([*shown, *last]) > width:
+        shown.pop()
+    return [*shown, *last]

@@ -59,7 +59,7 @@ class Conflicts(Page):
         yield LineView("Synchronisation", id="runs")
         yield Waiting(
             (
-                Column("key"), Column("tier", 9), Column("mine", 18), Column("theirs", 18), Column("found", 11, least=100),
+                Column("key"), Column("tier", 9), Column("mine"), Column("theirs"), Column("found", 11, least=100),
                 Column("why", 0, least=100),
             ),
             "Conflicts",
@@ -152,10 +152,8 @@ class Conflicts(Page):
         lines: list[Line] = []
         if one is not None:
             lines = side_lines(one["rows"], sides.inner_width, deciding.side(one, "mine"), deciding.side(one, "theirs"))
-        sides.box_title = deciding.title(one)
         sides.show_sides(lines, anew=anew)
-        sides.set_note(LEGEND if one is not None else "")
-        sides.repaint(0)
+        sides.set_note(f"{LEGEND}{deciding.base(one)}" if one is not None else "")
         offered = deciding.offered(one)
         self.query_one(Footer).set_keys([*(key for key in self.keys if key[0] in offered), *COMMON])
 
@@ -170,7 +168,9 @@ class Conflicts(Page):
     def action_view(self) -> None:
         """Show the base, and the clean merge."""
         if self._compared is not None:
-            self.spark.flows.start(self.spark.flows.read("Base and merge", deciding.base_lines(self._compared)), "base")
+            self.spark.flows.start(
+                self.spark.flows.read("Base and merge", deciding.base_lines(self._compared, self.size.width - 6)), "base"
+            )
 
     def action_decide(self, choice: str) -> None:
         """Settle the conflict under the cursor, after a confirmation."""

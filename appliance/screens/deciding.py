@@ -9,6 +9,7 @@ from typing import Any
 from appliance.core.memory.model import TierStatus
 from appliance.core.printable import printable
 from appliance.screens import format as f
+from appliance.screens.entries import value_lines
 from appliance.screens.glyphs import Glyphs
 from appliance.screens.widgets.charts import badge
 from appliance.screens.widgets.grid import Cell
@@ -28,14 +29,14 @@ def run_line(tier: TierStatus, run: Mapping[str, Any] | None, interval: float | 
     if run is None:
         sign, role = badge(tier.health.value, glyphs)
         return (name, ("not yet  ", "muted"), (f"{sign}: {tier.reason}", role))  # type: ignore[return-value]
-    due = f.clock(run["ended"] + interval) if run["ended"] and interval else f.NONE
+    due = f"next {f.clock(run['ended'] + interval)}" if run["ended"] and interval else ""
     head = (name, (f"{f.clock(run['started'])}  ", "text"))
     if run["error"]:
-        return (*head, (f"{glyphs.bad} {run['error']} Next: {run['next_step'] or due}", "bad"))  # type: ignore[return-value]
+        return (*head, (f"{glyphs.bad} {run['error']} {run['next_step']} {due}", "bad"))  # type: ignore[return-value]
     return (  # type: ignore[return-value]
-        *head, (f"pushed {run['pushed']}  pulled {run['pulled']}  ", "text"),
-        (f"sent {f.size(run['sent_bytes'])}  got {f.size(run['received_bytes'])}  ", "muted"),
-        (f"conflicts {run['waiting']}  ", "warn" if run["waiting"] else "muted"), (f"next {due}", "muted"),
+        *head, (f"{due}  ", "muted"),
+        (f"pushed {run['pushed']}, ", "text"), (f"{f.size(run['sent_bytes'])}  ", "muted"),
+        (f"pulled {run['pulled']}, ", "text"), (f"{f.size(run['received_bytes'])}  ", "muted"),
     )  # fmt: skip
 
 
@@ -52,9 +53,9 @@ def brief(row: Mapping[str, Any], which: str) -> str:
     return f"{f.clock(row[f'{which}_modified'] or 0.0)} {row[f'{which}_device']}"
 
 
-def title(one: Compared | None) -> str:
-    """Of the box with the sides."""
-    return "Sides" if one is None else f"Sides, base {'kept' if one['base'] is not None else 'not kept'}"
+def base(one: Compared | None) -> str:
+    """Whether the last common version is known."""
+    return "" if one is None else "; base kept" if one["base"] is not None else "; no base"
 
 
 def side(one: Compared, which: str) -> str:
@@ -102,11 +103,11 @@ def consequence(one: Compared, choice: str, value: str | None) -> str:
     return told[choice]
 
 
-def base_lines(one: Compared) -> list[Line]:
-    """The last common version, and the clean merge."""
+def base_lines(one: Compared, width: int) -> list[Line]:
+    """The last common version, and the clean merge; lines longer than `width` cells are broken."""
     lines: list[Line] = [(("Last common version", "title"),)]
-    lines += [((f" {line}", "text"),) for line in one["base"]] if one["base"] is not None else [((" not kept", "muted"),)]
+    lines += value_lines(one["base"], width) if one["base"] is not None else [((" not kept", "muted"),)]
     lines += [(), (("Merge of both sides", "title"),)]
     if one["merged"] is not None:
-        return [*lines, *(((f" {line}", "text"),) for line in one["merged"])]
+        return [*lines, *value_lines(one["merged"], width)]
     return [*lines, ((f" {refusal(one, 'merged')}", "warn"),)]

@@ -25,7 +25,9 @@ class Editor(Dialog):
         is_json: Only JSON is taken.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s,f5", "done", show=False, priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s,f5", "done", show=False, priority=True), Binding("escape", "cancel", show=False, priority=True),
+    ]  # fmt: skip
     AUTO_FOCUS = "TextArea"
 
     def __init__(self, title: str, text: str, *, is_json: bool) -> None:

@@ -13,13 +13,13 @@ from textual.widget import Widget
 
 from appliance.core.console import Console
 from appliance.core.state import Section, Watch
-from appliance.screens.chrome import Footer, Header
+from appliance.screens.chrome import HELP, Footer, Header
 from appliance.screens.themes import Role
 
 if TYPE_CHECKING:
     from appliance.screens.app import SparkApp
 
-COMMON = (("?", "Help"), (":", "Commands"), ("q", "Quit"))
+COMMON = (HELP, (":", "Commands"), ("q", "Quit"))
 ALWAYS = frozenset({Section.services, Section.alerts, Section.sessions, Section.setup})
 """Sections that the header shows."""
 

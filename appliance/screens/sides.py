@@ -20,7 +20,7 @@ BY = MappingProxyType({"": " ", "mine": "m", "theirs": "t", "both": "!"})
 GUTTER = 4
 WIDE = 60
 """Cells of one side from which lines that are longer still stand beside each other."""
-LEGEND = "| differs  < only mine  > only theirs   changed by: m mine  t theirs  ! both"
+LEGEND = "| differs  < mine  > theirs  changed by m, t, ! both"
 
 
 class Sides(LineView, can_focus=True):

@@ -20,7 +20,7 @@ METER = 8
 COLUMNS = (
     Column("tier", 12), Column("health", 11), Column("entries", 7, "right"), Column("size", 9, "right"),
     Column("of", 9, "right", 120), Column("used", 5, "right"), Column("", METER, least=100), Column("hits", 5, "right"),
-    Column("p50/p99 ms", 10, "right"), Column("owed", 9, "right"), Column("evicted", 7, "right", 100),
+    Column("p50/p99 ms", 10, "right"), Column("owed", 10, "right"), Column("evicted", 7, "right", 100),
     Column("errors", 6, "right", 100), Column("reason", 0, least=120),
 )  # fmt: skip
 NARROW = 100
@@ -81,7 +81,7 @@ def bar(share: float, width: int, glyphs: Glyphs) -> str:
 
 def owed(tier: TierStatus) -> str:
     """How many writes wait, and for how long the oldest of them does."""
-    return f"{count(tier.owed)} {f.duration(tier.oldest_owed_s)}" if tier.oldest_owed_s is not None else count(tier.owed)
+    return f"{count(tier.owed)}, {f.duration(tier.oldest_owed_s)}" if tier.oldest_owed_s is not None else count(tier.owed)
 
 
 def hit_rate(hits: int, misses: int) -> str:
@@ -104,12 +104,12 @@ def count(value: int | None) -> str:
 def summary_lines(status: MemoryStatus, width: int, glyphs: Glyphs) -> list[Line]:
     """The memory as a whole, and below that what is wrong with its tiers."""
     whole: Line = (
-        (" all tiers ", "title"), (f"hits {hit_rate(status.hits, status.misses)}", "text"),
+        (f" hits {hit_rate(status.hits, status.misses)}", "text"),
         (f" of {count(status.hits + status.misses)}", "muted"),
         (f"  {ms(status.p50_ms)}/{ms(status.p99_ms)} ms", "text"),
-        (f"  fetches {count(status.fetches)}", "muted"), (f"  coalesced {count(status.coalesced)}", "muted"),
-        (f"  corrupt {count(status.corrupt)}", "bad" if status.corrupt else "muted"),
         (f"  conflicts {count(status.conflicts)}", "warn" if status.conflicts else "muted"),
+        (f"  corrupt {count(status.corrupt)}", "bad" if status.corrupt else "muted"),
+        (f"  fetches {count(status.fetches)}", "muted"), (f"  coalesced {count(status.coalesced)}", "muted"),
     )  # fmt: skip
     return [whole, tuple(_faults(status, width, glyphs))]
 

@@ -44,6 +44,7 @@ def with_boxes(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], width: int, hei
         if text:
             font = ImageFont.load_default(size=max(10, height // 30))
             caption = f"{box.label} {box.score:.2f}"
-            pen.rectangle(pen.textbbox((left + 2, top + 2), caption, font=font), fill=palette[box.label])
-            pen.text((left + 2, top + 2), caption, font=font, fill=(0, 0, 0))
+            at = max(0.0, min(left + 2, width - 1 - pen.textlength(caption, font=font))), top + 2
+            pen.rectangle(pen.textbbox(at, caption, font=font), fill=palette[box.label])
+            pen.text(at, caption, font=font, fill=(0, 0, 0))
     return image

@@ -76,14 +76,15 @@ def captioned(
     tall: int,
     style: Callable[[tuple[int, int, int]], tuple[Colour, Colour]],
 ) -> list[list[Cell]]:
-    """Write each box's label and score over the cells at its upper left corner."""
+    """Write each box's label and score over the cells at its upper left corner, or left of it where the picture ends."""
     palette = colours(boxes)
     rows, columns = len(cells), len(cells[0])
     for box in reversed(boxes):
         row = min(rows - 1, int(box.y_min / tall * rows))
-        column = min(columns - 1, int(box.x_min / wide * columns))
+        text = f"{box.label} {box.score:.2f}"[:columns]
+        column = min(columns - len(text), int(box.x_min / wide * columns))
         fore, back = style(palette[box.label])
-        for offset, char in enumerate(f"{box.label} {box.score:.2f}"[: columns - column]):
+        for offset, char in enumerate(text):
             cells[row][column + offset] = (char, fore, back)
     return cells
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -67,6 +68,8 @@ class Inference(Page):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("o", "open", show=False), Binding("i", "models", show=False)]
 
     _drawn = ""
+    _awaited = ""
+    """The result that the reader asked for and that is not in the table yet."""
 
     def body(self) -> Iterable[Widget]:
         """Counters above, results and picture below."""
@@ -84,7 +87,16 @@ class Inference(Page):
             self.query_one("#results", Grid).set_rows(
                 [Row(r.result_id, ((f.clock(r.time), "muted"), found(r))) for r in results]
             )
+            self._go_to_awaited()
             self._draw()
+
+    def _go_to_awaited(self) -> None:
+        """Put the cursor on the result that the reader asked for, as soon as it is there."""
+        grid = self.query_one("#results", Grid)
+        index = next((index for index, row in enumerate(grid.rows) if row.key == self._awaited), None)
+        if index is not None:
+            self._awaited = ""
+            grid.move_to(index)
 
     def show_ages(self) -> None:
         """How old the counters and the results are."""
@@ -175,7 +187,8 @@ class Inference(Page):
         except ApplianceError as error:
             self.spark.overlay.clear()
             view.set_cells([])
-            view.set_lines([((f" not drawn: {error.message}", "muted"),)])
+            told = textwrap.wrap(f"not drawn: {error}", max(1, view.inner_width - 1))
+            view.set_lines([((f" {part}", "muted"),) for part in told])
         else:
             view.set_lines([])
             view.set_cells(drawn["rows"])
@@ -203,6 +216,8 @@ class Inference(Page):
         self.say(f"{job.name}: running")
         done = await self.console.invoke("job.wait", {"job_id": job.job_id})
         bad = [outcome for outcome in done.result or () if "error" in outcome]
+        self._awaited = next((outcome["result"]["result_id"] for outcome in done.result or () if "result" in outcome), "")
+        self._go_to_awaited()
         if done.error or bad:
             self.say(done.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
         else:
@@ -219,8 +234,8 @@ class Inference(Page):
 
 
 def found(result: InferenceResult) -> str:
-    """Labels with their counts: "4 person, 1 bus"."""
+    """Labels with their counts: "person x4, bus"."""
     counts: dict[str, int] = {}
     for box in result.boxes:
         counts[box.label] = counts.get(box.label, 0) + 1
-    return ", ".join(f"{count} {label}" for label, count in counts.items()) or "nothing found"
+    return ", ".join(label if count == 1 else f"{label} x{count}" for label, count in counts.items()) or "nothing found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -180,7 +181,7 @@ class Grid(LineView, can_focus=True):
         widths = self._widths()
         lines = [self._header(widths), *(self._line(row, widths, index == self.cursor) for index, row in enumerate(self._rows))]
         if not self._rows:
-            lines.append(((f" {self._empty}", "muted"),))
+            lines += [((f" {part}", "muted"),) for part in textwrap.wrap(self._empty, max(1, self.inner_width - 1))]
         before = self.first
         self.set_lines(lines)
         self.first = before

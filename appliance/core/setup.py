@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from appliance.core.auth import Accounts
+from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport, Role
 from appliance.core.state import LiveState, Section
 
@@ -38,10 +39,10 @@ class SetupService:
         self._state.put(Section.setup, {"admin": bool(admins), "host_name": self._device_id, "done": bool(admins)})
 
     async def health(self) -> HealthReport:
-        """Degraded before there is an administrator: nobody can come in over SSH."""
+        """Degraded before there is an administrator: the SSH server listens, and has nobody to let in who could change much."""
         users = await self._accounts.users()
         if not any(user.role is Role.admin for user in users):
-            return HealthReport(
-                Health.degraded, "no administrator yet: SSH is closed", "finish the first-run set-up on the console."
-            )
-        return HealthReport(Health.healthy, f"{len(users)} user{'s' * (len(users) != 1)}")
+            who = f"only {counted(len(users), 'user')} without that role" if users else "nobody"
+            reason = f"no administrator yet: {who} can log in over SSH"
+            return HealthReport(Health.degraded, reason, "finish the first-run set-up on the console.")
+        return HealthReport(Health.healthy, counted(len(users), "user"))

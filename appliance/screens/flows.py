@@ -172,7 +172,7 @@ class Flows:
         found = ", ".join(device.name for device in devices if device.health.value == "healthy") or "nothing"
         missing = ", ".join(device.name for device in devices if device.health.value == "absent") or "nothing"
         intro = [
-            "Welcome. Nobody is administrator yet, so SSH is closed.",
+            "Welcome. Nobody is administrator yet, so nobody can log in over SSH.",
             f"Found: {found}",
             f"Not found: {missing}",
             "Esc: later (command: setup: complete)",

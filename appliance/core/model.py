@@ -43,13 +43,13 @@ class Health(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where a service stands in its life."""
+    """Where a service stands in its life. Retrying and resting both try again: soon, and after a longer rest."""
 
     waiting = "waiting"
     starting = "starting"
     running = "running"
-    backoff = "backoff"
-    broken = "broken"
+    retrying = "retrying"
+    resting = "resting"
     stopping = "stopping"
     stopped = "stopped"
 
@@ -91,6 +91,10 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     simulated: bool = False
     depends: tuple[str, ...] = ()
     details: dict[str, Any] = {}
+    next_try: float = 0.0
+    """Wall clock of the next start after a failure; 0 where none is awaited."""
+    relapses: int = 0
+    """How often in the last ten minutes it came up and failed again."""
 
 
 class NetworkCounters(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from appliance.core.model import Phase, ServiceStatus
+from appliance.core.model import Health, Phase, ServiceStatus
 from appliance.core.ports import Clock, Service
 from appliance.core.state import LiveState, Section
 from appliance.core.supervision import Policy, Supervised
@@ -27,7 +27,7 @@ class Supervisor:
         state: Where their status is put (Section.services).
         clock: For times.
         policy: Deadlines, backoff, breaker.
-        on_change: Called with (before, after) when a service's health changed.
+        on_change: Called with (before, after) when a service's health changed, or its first probe found it not healthy.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Supervisor:
         if unit.status.phase is Phase.waiting:
             missing = ", ".join(other for other in unit.status.depends if self.phase_of(other) is not Phase.running)
             raise ConflictError(f"{name} did not come up: it waits for {missing}.", "mend that one first; see Services.")
-        if unit.status.phase in {Phase.backoff, Phase.broken}:
+        if unit.status.phase in {Phase.retrying, Phase.resting}:
             raise ConflictError(f"{name} did not come up: {unit.status.reason}", unit.status.next_step)
         return unit.status
 
@@ -121,7 +121,8 @@ class Supervisor:
         for unit in self._units.values():
             unit.poke()
         self._changed.set()
-        if self._on_change is not None and not self._stopping and before.health is not after.health:
+        first = after.checked and not before.checked and after.health is not Health.healthy
+        if self._on_change is not None and not self._stopping and (first or before.health is not after.health):
             self._on_change(before, after)
 
     def _put(self) -> None:

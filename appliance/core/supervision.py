@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
+from appliance.core.doctor.binding import refusal
+from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport, Phase, ServiceStatus
 from appliance.core.ports import Clock, Service
 from appliance.errors import AbsentError, ApplianceError
 
 log = logging.getLogger(__name__)
+
+TRACED = 50
+"""Errors of one service whose traceback is known to be in the log."""
+RELAPSES = 100
+"""Most that are counted."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Policy:
     stable_after: float = 30.0
     """Running this long forgets earlier failures."""
     absent_retry: float = 30.0
+    relapse_window: float = 600.0
+    """How long it is remembered that a service came up and failed again."""
 
     @property
     def end_deadline(self) -> float:
@@ -64,6 +75,9 @@ class Supervised:
         self._halting = False
         self._poked = asyncio.Event()
         self._failures = 0
+        self._came_up = False
+        self._relapses: deque[float] = deque(maxlen=RELAPSES)
+        self._traced: deque[str] = deque(maxlen=TRACED)
         self._trouble: HealthReport | None = None
         """What was last wrong; None again after a good probe."""
         self.status = ServiceStatus(
@@ -80,6 +94,7 @@ class Supervised:
     def reset(self) -> None:
         """Forget failures."""
         self._failures = 0
+        self._relapses.clear()
 
     def poke(self) -> None:
         """Some other service changed: look at the dependencies again."""
@@ -126,6 +141,7 @@ class Supervised:
 
     async def _one_life(self) -> None:
         """Start, run and probe until something fails; always stop."""
+        self._came_up = False
         self._between(Phase.starting, "starting")
         try:
             async with asyncio.timeout(self._policy.start_deadline) as limit:
@@ -166,29 +182,65 @@ class Supervised:
                 report = await self.service.health()
         except TimeoutError:
             report = HealthReport(
-                Health.unhealthy, f"no answer to the health probe in {self._policy.probe_deadline:g} s", "see the log."
+                Health.unhealthy, f"no answer to the health probe in {self._policy.probe_deadline:g} s", self._more
             )
         except ApplianceError as error:
             report = HealthReport(Health.unhealthy, error.message, error.next_step)
         except Exception as error:
-            log.exception("health probe of %s failed", self.service.name)
-            report = HealthReport(Health.unhealthy, f"{type(error).__name__}: {error}", "see the log.")
+            log.error("health probe of %s failed: %s", self.service.name, error, exc_info=self._fresh(error))
+            report = HealthReport(Health.unhealthy, f"{type(error).__name__}: {error}", self._more)
+        self._came_up = self._came_up or report.health is not Health.unhealthy
         self._trouble = report if report.health is Health.unhealthy else None
         self._set(Phase.running, report, probed=True)
 
     async def _rest(self, error: Exception) -> None:
         """After a failure: say so, and wait for the next try."""
         self._failures += 1
-        reason = error.message if isinstance(error, ApplianceError) else f"{type(error).__name__}: {error}"
-        hint = error.next_step if isinstance(error, ApplianceError) else "see the log."
+        if self._came_up:
+            self._relapses.append(self._clock.monotonic())
         broken = self._failures >= self._policy.breaker_failures
         rest = self._policy.breaker_rest if broken else self._policy.delay(self._failures)
-        log.warning("service %s failed (%d in a row): %s; next try in %.1f s", self.service.name, self._failures, reason, rest,
-                    exc_info=None if isinstance(error, ApplianceError) else error)  # fmt: skip
-        report = HealthReport(Health.unhealthy, f"{reason} ({self._failures} in a row)", hint)
-        self._trouble = report
-        self._set(Phase.broken if broken else Phase.backoff, report, failed=True)
+        told = await self._explained(error)
+        reason, times = told.message.rstrip("."), counted(self._failures, "failure") + " in a row" * (self._failures > 1)
+        log.warning("service %s failed: %s (%s); next try in %.1f s", self.service.name, reason, times, rest,
+                    exc_info=self._fresh(error) if told.__cause__ else None)  # fmt: skip
+        self._trouble = HealthReport(Health.unhealthy, f"{reason} ({times})", told.next_step)
+        again = self._clock.wall() + rest
+        when = datetime.fromtimestamp(again).astimezone().strftime("%H:%M:%S")
+        report = HealthReport(Health.unhealthy, f"{reason} ({times}, next try at {when})", told.next_step)
+        self._set(Phase.resting if broken else Phase.retrying, report, failed=True, next_try=again)
         await asyncio.sleep(rest)
+
+    async def _explained(self, error: Exception) -> ApplianceError:
+        """The error in the operator's words; where there are none, one whose cause it is."""
+        address: tuple[str, int] | None = getattr(self.service, "address", None)
+        if isinstance(error, ApplianceError):
+            return error
+        if address is not None:
+            try:
+                if (known := await asyncio.to_thread(refusal, error, address[0], address[1], self.service.name)) is not None:
+                    return known
+            except Exception:
+                log.exception("who holds the address of %s cannot be found", self.service.name)
+        told = ApplianceError(f"{type(error).__name__}: {error}", self._more)
+        told.__cause__ = error
+        return told
+
+    @property
+    def _more(self) -> str:
+        return f"the log has more: prime-spark log list --contains {self.service.name}"
+
+    def _fresh(self, error: Exception) -> Exception | None:
+        """The error where its traceback is not in the log yet: each stands there once, however often it comes again."""
+        text = f"{type(error).__name__}: {error}"
+        if text in self._traced:
+            return None
+        self._traced.append(text)
+        return error
+
+    def _relapsed(self) -> int:
+        since = self._clock.monotonic() - self._policy.relapse_window
+        return sum(moment >= since for moment in self._relapses)
 
     async def _clean_up(self) -> None:
         """Stop the service; a cancellation that comes meanwhile waits for it."""
@@ -216,7 +268,9 @@ class Supervised:
         else:
             self._set(phase, HealthReport(Health.unhealthy, f"{reason}; before: {bad.reason}", bad.next_step))
 
-    def _set(self, phase: Phase, report: HealthReport, *, probed: bool = False, failed: bool = False) -> None:
+    def _set(
+        self, phase: Phase, report: HealthReport, *, probed: bool = False, failed: bool = False, next_try: float = 0.0
+    ) -> None:
         before, now = self.status, self._clock.wall()
         same = before.phase is phase and before.health is report.health
         self.status = msgspec.structs.replace(
@@ -229,6 +283,8 @@ class Supervised:
             since=before.since if same else now,
             checked=now if probed else before.checked,
             restarts=before.restarts + 1 if failed else before.restarts,
+            next_try=next_try,
+            relapses=self._relapsed(),
         )
         if self.status != before:
             self._publish(before, self.status)

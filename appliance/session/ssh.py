@@ -81,6 +81,8 @@ class SshService:
         self.desk = Desk(sessions, listen.max_sessions, text_command)
         self._ui = ui
         self._listen = listen
+        self.address = (listen.host, listen.port)
+        """Where it shall listen; the supervisor tells why it cannot."""
         self._accounts = accounts
         self._deaf: Callable[[], None] = lambda: None
         self._server: asyncssh.SSHAcceptor | None = None

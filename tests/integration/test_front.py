@@ -157,7 +157,7 @@ def _status(phase: Phase, health: Health, name: str = "a") -> ServiceStatus:
         ([_status(Phase.running, Health.healthy), _status(Phase.running, Health.degraded, "b")], "degraded", 200),
         ([_status(Phase.running, Health.healthy), _status(Phase.waiting, Health.degraded, "b")], "starting", 503),
         ([_status(Phase.starting, Health.degraded)], "starting", 503),
-        ([_status(Phase.starting, Health.degraded), _status(Phase.broken, Health.unhealthy, "b")], "unhealthy", 503),
+        ([_status(Phase.starting, Health.degraded), _status(Phase.resting, Health.unhealthy, "b")], "unhealthy", 503),
     ],
 )
 async def test_health_is_what_the_worst_service_has(statuses: list[ServiceStatus], told: str, code: int) -> None:

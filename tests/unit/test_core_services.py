@@ -177,7 +177,7 @@ async def test_what_waits_for_a_broken_service_is_told_and_not_waited_for() -> N
     base.fails = True
     kept = supervisor(top, middle, base)
     await asyncio.wait_for(kept.settled(), 10)
-    await wait_for(lambda: kept.phase_of("base") is Phase.broken)
+    await wait_for(lambda: kept.phase_of("base") is Phase.resting)
     with pytest.raises(ConflictError, match="waits for base"):
         await asyncio.wait_for(kept.restart("middle"), 10)
     assert (middle.starts, top.starts) == (0, 0)

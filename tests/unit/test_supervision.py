@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 import pytest
 
 from appliance.core.alerts.engine import Engine, Silence
 from appliance.core.alerts.rules import DEFAULTS, Reading, Rule
 from appliance.core.clock import SystemClock
+from appliance.core.doctor.binding import refusal
 from appliance.core.model import AlertState, Health, HealthReport, Phase, ServiceStatus, Severity
 from appliance.core.services import Supervisor, in_order
 from appliance.core.state import LiveState, Section
@@ -80,6 +86,36 @@ class Mute(Plain):
         raise AssertionError
 
 
+class Listening(Plain):
+    """One that listens where its settings say."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__("ssh")
+        self.address = (host, port)
+        self.server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self.starts += 1
+        self.server = await asyncio.start_server(lambda *_: None, *self.address)
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            self.server.close()
+
+
+class Relapsing(Plain):
+    """It comes up, and dies when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("weak")
+        self.die = asyncio.Event()
+
+    async def run(self) -> None:
+        await self.die.wait()
+        self.die.clear()
+        raise RuntimeError("died")
+
+
 class Missing(Plain):
     there = False
 
@@ -114,7 +150,7 @@ async def test_a_failing_service_opens_the_breaker_and_harms_no_other(
 ) -> None:
     bad, good = kind("bad"), Plain("good")
     supervisor = supervise(bad, good)
-    await wait_for(lambda: status(supervisor, "bad").phase is Phase.broken)
+    await wait_for(lambda: status(supervisor, "bad").phase is Phase.resting)
     told = status(supervisor, "bad")
     assert told.health is Health.unhealthy
     assert reason in told.reason
@@ -126,6 +162,105 @@ async def test_a_failing_service_opens_the_breaker_and_harms_no_other(
             await supervisor.restart("bad")
 
 
+async def test_a_taken_port_is_told_with_its_holder_and_the_next_try(
+    supervise: Callable[..., Supervisor], caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = Listening(*taken.getsockname())
+        supervisor = supervise(service)
+        await wait_for(lambda: status(supervisor, "ssh").phase is Phase.resting)
+    told = status(supervisor, "ssh")
+    assert f"127.0.0.1:{service.address[1]} is held by " in told.reason
+    assert f"(pid {os.getpid()})" in told.reason
+    when = datetime.fromtimestamp(told.next_try).astimezone()
+    assert f"(4 failures in a row, next try at {when:%H:%M:%S})" in told.reason
+    assert QUICK.breaker_rest - 20 < told.next_try - time.time() <= QUICK.breaker_rest
+    assert "config set ssh.port" in told.next_step
+    assert not [record for record in caplog.records if record.exc_info]
+    await supervisor.restart("ssh")  # it is free again
+    told = status(supervisor, "ssh")
+    assert (told.health, told.next_try) == (Health.healthy, 0)
+
+
+@pytest.mark.parametrize("host", ["no..name", "192.0.2.7"])
+async def test_an_address_that_is_none_of_this_machine_is_told(supervise: Callable[..., Supervisor], host: str) -> None:
+    supervisor = supervise(Listening(host, 8022))
+    await wait_for(lambda: status(supervisor, "ssh").health is Health.unhealthy)
+    told = status(supervisor, "ssh")
+    assert f"ssh.host '{host}' is no address of this machine" in told.reason
+    assert "set ssh.host" in told.next_step
+
+
+def test_a_port_that_is_not_ours_to_open_and_other_faults() -> None:
+    refused = refusal(PermissionError(errno.EACCES, "Permission denied"), "0.0.0.0", 22, "ssh")
+    assert refused is not None
+    assert "may not open port 22" in refused.message
+    assert "ssh.port to one of 1024" in refused.next_step
+    unknown = refusal(socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "not an ip", 22, "ssh")
+    assert unknown is not None
+    assert "'not an ip' is no address" in unknown.message
+    assert refusal(OSError(errno.EIO, "Input/output error"), "0.0.0.0", 22, "ssh") is None
+
+
+async def test_each_distinct_error_has_its_traceback_in_the_log_once(
+    supervise: Callable[..., Supervisor], caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Raising("bad")
+    supervisor = supervise(service)
+    await wait_for(lambda: status(supervisor, "bad").phase is Phase.resting)
+    told = [record for record in caplog.records if "service bad failed" in record.message]
+    assert [bool(record.exc_info) for record in told] == [True, False, False, False]
+    assert "prime-spark log list" in status(supervisor, "bad").next_step
+    assert "OSError: no such port (4 failures in a row" in status(supervisor, "bad").reason
+
+
+async def test_a_service_that_dies_after_each_good_probe_counts_as_down() -> None:
+    service, clock = Relapsing(), ManualClock()
+    state = LiveState(clock)
+    rule = next(rule for rule in DEFAULTS if rule.name == "service-down")
+    supervisor = Supervisor([service], state, clock, QUICK)
+    supervisor.start()
+
+    async def reading(deaths: int) -> tuple[float | None, str]:
+        for _ in range(deaths):
+            await wait_for(lambda: status(supervisor, "weak").health is Health.healthy)
+            before = service.starts
+            service.die.set()
+            await wait_for(lambda before=before: service.starts > before)  # type: ignore[misc]
+        await wait_for(lambda: status(supervisor, "weak").health is Health.healthy)
+        [found] = rule.measure(state)
+        return found.value, found.message
+
+    assert (await reading(2))[0] == 0.0
+    value, message = await reading(1)
+    assert value == 1.0
+    assert "weak came up and failed again 3 times" in message
+    assert "now healthy" in message
+    clock.move(QUICK.relapse_window + 1)
+    await wait_for(lambda: status(supervisor, "weak").relapses == 0)
+    assert rule.measure(state)[0].value == 0.0
+    await reading(3)
+    await supervisor.restart("weak")  # whoever restarts it has mended it
+    await wait_for(lambda: status(supervisor, "weak").health is Health.healthy)
+    assert status(supervisor, "weak").relapses == 0
+    await supervisor.stop(2)
+
+
+async def test_a_service_that_is_degraded_from_the_start_is_told() -> None:
+    told: list[tuple[str, Health]] = []
+    services = [Plain("good"), Plain("poor")]
+    services[1].report = HealthReport(Health.degraded, "nobody yet")
+    supervisor = Supervisor(
+        services, LiveState(SystemClock()), SystemClock(), QUICK, lambda _, after: told.append((after.name, after.health))
+    )
+    supervisor.start()
+    await wait_for(lambda: len(told) == 2)
+    services[1].report = HealthReport(Health.degraded, "somebody")
+    await wait_for(lambda: status(supervisor, "poor").reason == "somebody")
+    assert sorted(told) == [("good", Health.healthy), ("poor", Health.degraded)]
+    await supervisor.stop(2)
+
+
 async def test_a_failed_service_stays_unhealthy_until_a_good_probe() -> None:
     told: list[tuple[Health, Health]] = []
     service = Mendable("card")
@@ -133,7 +268,7 @@ async def test_a_failed_service_stays_unhealthy_until_a_good_probe() -> None:
         [service], LiveState(SystemClock()), SystemClock(), QUICK, lambda a, b: told.append((a.health, b.health))
     )
     supervisor.start()
-    await wait_for(lambda: status(supervisor, "card").phase is Phase.broken)
+    await wait_for(lambda: status(supervisor, "card").phase is Phase.resting)
     assert told == [(Health.degraded, Health.unhealthy)]  # although it was starting between its failures
     with pytest.raises(ConflictError, match="no such port"):
         await supervisor.restart("card")
@@ -159,12 +294,12 @@ def test_a_service_that_is_tried_again_is_down_all_the_same() -> None:
 
     after(0, Phase.waiting, Health.degraded)
     assert engine.alerts == {}
-    after(1, Phase.broken, Health.unhealthy)
-    after(61, Phase.broken, Health.unhealthy)
+    after(1, Phase.resting, Health.unhealthy)
+    after(61, Phase.resting, Health.unhealthy)
     for phase in (Phase.starting, Phase.stopping, Phase.stopped, Phase.waiting):
         after(10, phase, Health.unhealthy)
         after(10, phase, Health.degraded)
-    after(400, Phase.broken, Health.unhealthy)
+    after(400, Phase.resting, Health.unhealthy)
     assert changes == ["pending", "firing"]
     after(1, Phase.running, Health.healthy)
     assert changes[2:] == ["resolved"]

@@ -77,6 +77,8 @@ class Rule:
         return replace(self, **changes)
 
 
+RELAPSES = 3
+"""A service that failed so often in ten minutes, each time after a good probe, counts as down between its failures too."""
 STALE = 60.0
 """Seconds after which a reading of the host no longer counts."""
 
@@ -101,6 +103,9 @@ def services(state: LiveState) -> list[Reading]:
 
 
 def _service(status: ServiceStatus, down: float | None) -> Reading:
+    if status.health is not Health.unhealthy and status.relapses >= RELAPSES:
+        often = f"{status.name} came up and failed again {status.relapses} times in 10 min"
+        return Reading(status.name, down, f"{often}; now {status.health.value}: {status.reason}")
     how = "down" if down else status.phase.value if down is None else status.health.value
     return Reading(status.name, down, f"{status.name} is {how}: {status.reason}")
 
@@ -108,7 +113,7 @@ def _service(status: ServiceStatus, down: float | None) -> Reading:
 def _down(status: ServiceStatus) -> float | None:
     if status.phase is Phase.stopped:
         return None
-    if status.health is Health.unhealthy:
+    if status.health is Health.unhealthy or status.relapses >= RELAPSES:
         return 1.0
     return 0.0 if status.phase is Phase.running else None
 

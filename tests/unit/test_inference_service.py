@@ -16,7 +16,7 @@ from PIL import Image
 
 from appliance.core.actions import Invocation
 from appliance.core.analytics.duck import DuckStore
-from appliance.core.catalog.data import Preview, inference_actions
+from appliance.core.catalog.data import Limit, Preview, inference_actions
 from appliance.core.events import InferenceCompleted
 from appliance.core.inference import image
 from appliance.core.inference import service as service_module
@@ -239,6 +239,7 @@ async def test_a_preview_is_found_by_its_id_without_reading_all(bench: Bench, tm
     )  # fmt: skip
     result = await bench.service.infer_file(photograph())
     duck.add_events("outbox", [(1, InferenceCompleted.of(result))])
+    bench.service._results.clear()  # as after a restart
     call = Invocation(Actor("ada", Role.viewer, "ssh"), "inference.preview", "1")
     args = {"columns": 40, "rows": 12, "mode": "console"}
     assert (await preview.handler(call, Preview(result_id=result.result_id, **args)))["rows"]
@@ -246,6 +247,28 @@ async def test_a_preview_is_found_by_its_id_without_reading_all(bench: Bench, tm
         with pytest.raises(NotFoundError):
             await preview.handler(call, Preview(result_id=unknown, **args))
     assert duck.listed == 0
+    duck.close()
+
+
+async def test_a_result_is_drawn_and_listed_before_the_journal_has_brought_it_to_disk(bench: Bench, tmp_path: Path) -> None:
+    duck, clock = DuckStore(tmp_path / "a.duckdb", "pc"), ManualClock()
+    duck.open()
+    actions = {
+        a.name: a for a in inference_actions(bench.service, Jobs(Store(tmp_path / "s"), bench.state, clock), bench.state, duck)
+    }
+    call = Invocation(Actor("ada", Role.viewer, "ssh"), "inference.preview", "1")
+    first = await bench.service.infer_file(photograph())
+    wanted = Preview(result_id=first.result_id, columns=40, rows=12, mode="console")
+    assert (await actions["inference.preview"].handler(call, wanted))["rows"]
+    duck.add_events("outbox", [(1, InferenceCompleted.of(first))])
+    second = await bench.service.infer(png(), "x.png")
+
+    async def listed(limit: int) -> list[str]:
+        found = await actions["inference.results"].handler(call, Limit(limit=limit))
+        return [result.result_id for result in found]
+
+    assert await listed(9) == [second.result_id, first.result_id]  # the first, which is in both places, once
+    assert await listed(1) == [second.result_id]
     duck.close()
 
 

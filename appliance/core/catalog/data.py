@@ -55,6 +55,9 @@ class Inferrer(Protocol):
     async def infer_file(self, path: Path) -> InferenceResult:
         """Run the model on a file. Raises InferenceError, AbsentError."""
 
+    def recent(self) -> tuple[InferenceResult, ...]:
+        """The newest results of this run, newest first; the disk has them a moment later."""
+
     async def preview(self, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
         """Draw a result for a terminal. Raises ImageError where the picture is gone or another one."""
 
@@ -91,10 +94,12 @@ def inference_actions(inference: Inferrer, jobs: Jobs, state: LiveState, duck: D
         return await jobs.submit(name, call.actor.name, lambda handle: _infer_all(inference, paths, handle))
 
     async def results(_: Invocation, params: Limit) -> list[InferenceResult]:
-        return await asyncio.to_thread(duck.results, params.limit)
+        found = {result.result_id: result for result in await asyncio.to_thread(duck.results, params.limit)}
+        found |= {result.result_id: result for result in inference.recent()}
+        return sorted(found.values(), key=lambda result: (result.time, result.result_id), reverse=True)[: params.limit]
 
     async def preview(_: Invocation, params: Preview) -> dict[str, Any]:
-        shown: tuple[InferenceResult, ...] = state.get(Section.results).value or ()
+        shown: tuple[InferenceResult, ...] = (*inference.recent(), *(state.get(Section.results).value or ()))
         result = next((each for each in shown if each.result_id == params.result_id), None)
         if result is None:
             result = await asyncio.to_thread(duck.result, params.result_id)

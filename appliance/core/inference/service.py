@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 WAITING = 64
 """Requests that may wait for the worker; further ones are refused."""
 RECENT = 100
+KEPT = 200
+"""Results in memory: they are found there at once, and on disk a moment later."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class InferenceService:
         self._last: deque[bool] = deque(maxlen=RECENT)
         self._times: deque[float] = deque(maxlen=RECENT)
         self._error: ModelError | None = None
+        self._results: deque[InferenceResult] = deque(maxlen=KEPT)
 
     async def start(self) -> None:
         """Find the model; it is loaded when first used. Raises AbsentError, ModelError."""
@@ -186,8 +189,13 @@ class InferenceService:
         self._last.append(False)
         self._show()
 
+    def recent(self) -> tuple[InferenceResult, ...]:
+        """The newest results of this run, newest first."""
+        return tuple(self._results)
+
     def _succeeded(self, result: InferenceResult) -> None:
         self._error = None
+        self._results.appendleft(result)
         self._total += 1
         self._last.append(True)
         self._times.append(result.total_time_ms)

@@ -17,6 +17,8 @@ from appliance.errors import CorruptRecordError
 MAGIC = b"PSM1"
 COMPRESS_ABOVE = 4096
 """Bytes; smaller values stay as they are."""
+PACKED = frozenset({"models"})
+"""Namespaces whose values are compressed by their nature: they stay as they are (contracts.md, section 8)."""
 LARGEST = 256 * 1024 * 1024
 """Bytes that a header may claim for its value; beyond any setting's limit."""
 DIGEST = hashlib.sha256().digest_size
@@ -44,7 +46,7 @@ def checksum(kind: Kind, value: bytes, *, deleted: bool = False) -> str:
 def encode(record: Record, compress_above: int = COMPRESS_ABOVE) -> bytes:
     """The record as bytes; compressed only where that makes it smaller."""
     body, codec = record.value, ""
-    if len(body) > compress_above:
+    if len(body) > compress_above and record.meta.namespace.partition(".")[0] not in PACKED:
         packed = zstandard.ZstdCompressor(level=3).compress(body)
         if len(packed) < len(body):
             body, codec = packed, "zstd"

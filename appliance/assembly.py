@@ -61,6 +61,7 @@ class Domains:
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
+        spine.jobs.on_end = self._note
         self.setup = SetupService(spine.accounts, state, settings.node.device_id)
         self.queues = QueueService(bus, self.analytics.status, state)
 

@@ -37,11 +37,16 @@ class JobHandle:
 
     def __init__(self, jobs: Jobs, job_id: str) -> None:
         self.job_id = job_id
+        self.error = ""
         self._jobs = jobs
 
     def report(self, progress: float | None, message: str = "") -> None:
         """Say how far it is (0…1) and what it does now."""
         self._jobs.change(self.job_id, progress=progress, message=message)
+
+    def fail(self, error: str) -> None:
+        """Have the job end as failed, with this reason, although its function returns a result."""
+        self.error = error
 
 
 class Jobs:
@@ -54,6 +59,8 @@ class Jobs:
     """
 
     def __init__(self, store: Store, state: LiveState, clock: Clock) -> None:
+        self.on_end: Callable[[str, dict[str, object]], Awaitable[None]] | None = None
+        """Awaited with "job.ended" and the facts when a job has ended; the audit has who asked for it."""
         self._store = store
         self._state = state
         self._clock = clock
@@ -156,8 +163,11 @@ class Jobs:
         try:
             async with self._slots:
                 self.change(job_id, state=JobState.running, started=self._clock.wall())
-                result = await work(JobHandle(self, job_id))
-            await self._finish(job_id, state=JobState.completed, result=msgspec.to_builtins(result), progress=1.0)
+                result = msgspec.to_builtins(await work(handle := JobHandle(self, job_id)))
+            if handle.error:
+                await self._finish(job_id, state=JobState.failed, result=result, error=handle.error)
+            else:
+                await self._finish(job_id, state=JobState.completed, result=result, progress=1.0)
         except asyncio.CancelledError:
             await asyncio.shield(self._finish(job_id, state=JobState.cancelled, error="cancelled"))
         except ApplianceError as error:
@@ -179,6 +189,17 @@ class Jobs:
         self._ended[job_id] = None
         self._forget_oldest()
         self._show()
+        await self._tell(job)
+
+    async def _tell(self, job: JobStatus) -> None:
+        if self.on_end is None:
+            return
+        facts: dict[str, object] = {"job_id": job.job_id, "name": job.name, "owner": job.owner, "state": job.state.value,
+                 "message": job.message, "error": job.error}  # fmt: skip
+        try:
+            await self.on_end("job.ended", facts)
+        except ApplianceError as error:
+            log.error("the end of job %s is not among the events: %s", job.name, error.message)
 
     async def _save(self, job: JobStatus) -> None:
         body = msgspec.json.encode(job)

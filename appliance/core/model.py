@@ -300,11 +300,13 @@ class InferenceStats(msgspec.Struct, frozen=True):
     backend: str
     total: int
     errors: int
-    """Inputs that the model or the device failed; refused pictures are not counted."""
+    """Inputs that the model or the device failed; refused ones are counted apart."""
     p50_ms: float | None
     p95_ms: float | None
     error_rate: float | None = None
     """Share (0…1) of the last hundred inferences that failed; None before the first."""
+    refused: int = 0
+    """Files that are no picture, are too large, or came while too many waited."""
 
 
 class AuditEntry(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from appliance.core.actions import Invocation
 from appliance.core.analytics.duck import DuckStore
-from appliance.core.catalog.data import Limit, Preview, inference_actions
+from appliance.core.catalog.data import Limit, Pictures, Preview, inference_actions
 from appliance.core.events import InferenceCompleted
 from appliance.core.inference import image
 from appliance.core.inference import service as service_module
@@ -108,7 +109,8 @@ async def test_bad_pictures_are_no_failures_of_the_model(bench: Bench, tmp_path:
     (tmp_path / "big.png").write_bytes(b"x" * 2_000_001)
     with pytest.raises(ImageError, match="the limit is 2 MiB"):
         await bench.service.infer_file(tmp_path / "big.png")
-    assert (bench.stats.errors, bench.stats.error_rate) == (0, None)
+    assert (bench.stats.errors, bench.stats.error_rate, bench.stats.refused) == (0, None, 4)
+    assert (await bench.service.health()).details["refused"] == 4
     assert (await bench.service.health()).health is Health.healthy
     assert bench.kept == []
 
@@ -122,6 +124,7 @@ async def test_too_many_at_once_are_refused_and_the_others_are_done(bench: Bench
     assert len(refused) == 6
     assert "wait already" in str(refused[0])
     assert [result.source for result in bench.kept] == [f"{index}.png" for index in range(WAITING)]
+    assert bench.stats.refused == 6
     await bench.service.infer(data, "after.png")
 
 
@@ -270,6 +273,60 @@ async def test_a_result_is_drawn_and_listed_before_the_journal_has_brought_it_to
     assert await listed(9) == [second.result_id, first.result_id]  # the first, which is in both places, once
     assert await listed(1) == [second.result_id]
     duck.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "state", "message", "error"),
+    [
+        (["a.png", "words"], "completed", "1 of 2 refused", ""),
+        (["words", "none"], "failed", "2 of 2 refused", "2 of 2 refused: .*words is not a picture.* Next: "),
+        (["words"], "failed", "1 of 1 refused", ".*/words is not a picture.* Next: "),
+        (["a.png"], "completed", "1 picture", ""),
+    ],
+)
+async def test_a_job_says_what_was_refused_and_its_end_is_an_event(
+    bench: Bench, tmp_path: Path, names: list[str], state: str, message: str, error: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    (tmp_path / "words").write_bytes(b"words " * 99)
+    store, events = Store(tmp_path / "state.sqlite"), list[dict[str, object]]()
+    store.open()
+    jobs = Jobs(store, bench.state, ManualClock())
+
+    async def note(event: str, facts: dict[str, object]) -> None:
+        events.append({"event": event, **facts})
+        raise DiskFullError("No room.", "make some.")  # it is told in the log, and harms no job
+
+    jobs.on_end = note
+    duck = DuckStore(tmp_path / "a.duckdb", "pc")
+    run = next(a for a in inference_actions(bench.service, jobs, bench.state, duck) if a.name == "inference.run")
+    call = Invocation(Actor("ada", Role.operator, "ssh"), "inference.run", "1")
+    job = await run.handler(call, Pictures(paths=[str(tmp_path / name) for name in names]))
+    done = await jobs.wait(job.job_id)
+    assert (done.state.value, done.message) == (state, message)
+    assert re.fullmatch(error + ".*" * bool(error), done.error), done.error
+    assert [("error" in outcome, Path(outcome["path"]).name) for outcome in done.result] == [(n != "a.png", n) for n in names]
+    facts = {"name": done.name, "owner": "ada", "state": state, "message": message, "error": done.error}
+    assert events == [{"event": "job.ended", "job_id": job.job_id, **facts}]
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_model_that_fails_refuses_nothing(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    file = tmp_path / MODEL / f"{MODEL}.onnx"
+    file.unlink()
+    file.write_bytes(b"spoilt")
+    store = Store(tmp_path / "state.sqlite")
+    store.open()
+    jobs = Jobs(store, bench.state, ManualClock())
+    duck = DuckStore(tmp_path / "a.duckdb", "pc")
+    run = next(a for a in inference_actions(bench.service, jobs, bench.state, duck) if a.name == "inference.run")
+    call = Invocation(Actor("ada", Role.operator, "ssh"), "inference.run", "1")
+    job = await run.handler(call, Pictures(paths=[str(tmp_path / name) for name in ("a.png", "none")]))
+    done = await jobs.wait(job.job_id)
+    assert (done.state.value, done.message) == ("failed", "1 of 2 refused, 1 of 2 failed")
+    assert (bench.stats.errors, bench.stats.refused) == (1, 1)
+    await asyncio.to_thread(store.close)
 
 
 def seeds() -> list[bytes]:

@@ -11,11 +11,12 @@ from pydantic import Field
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.analytics.duck import DuckStore
+from appliance.core.figures import counted
 from appliance.core.jobs import JobHandle, Jobs
 from appliance.core.model import InferenceResult, JobStatus, Role
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState, Section
-from appliance.errors import InferenceError, NotFoundError
+from appliance.errors import InferenceError, ModelError, NotFoundError
 
 BUCKETS = {"minute": "device_metrics_minute", "hour": "device_metrics_hourly"}
 
@@ -125,18 +126,20 @@ def inference_actions(inference: Inferrer, jobs: Jobs, state: LiveState, duck: D
 
 
 async def _infer_all(inference: Inferrer, paths: list[Path], handle: JobHandle) -> list[dict[str, Any]]:
-    """Run every file; a bad one is told in its place and spoils no other.
-
-    Raises:
-        InferenceError: Not one of the files gave a result.
-    """
+    """Run every file; a bad one is told in its place and spoils no other. Where all are bad, the job has failed."""
     outcomes: list[dict[str, Any]] = []
+    refused = failed = 0
     for index, path in enumerate(paths):
         handle.report(index / len(paths), path.name)
         try:
             outcomes.append({"path": str(path), "result": await inference.infer_file(path)})
         except InferenceError as error:
             outcomes.append({"path": str(path), "error": error.message, "next_step": error.next_step})
-    if all("error" in outcome for outcome in outcomes) and len(outcomes) == 1:
-        raise InferenceError(outcomes[0]["error"], outcomes[0]["next_step"])
+            failed += isinstance(error, ModelError)
+            refused += not isinstance(error, ModelError)
+    bad = ", ".join(f"{count} of {len(paths)} {what}" for count, what in ((refused, "refused"), (failed, "failed")) if count)
+    handle.report(1.0, bad or counted(len(paths), "picture"))
+    if refused + failed == len(paths):
+        lead = f"{bad}: " if len(paths) > 1 else ""
+        handle.fail(f"{lead}{outcomes[0]['error']} Next: {outcomes[0]['next_step']}")
     return outcomes

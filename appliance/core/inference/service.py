@@ -90,6 +90,7 @@ class InferenceService:
         self._waiting = 0
         self._total = 0
         self._errors = 0
+        self._refused = 0
         self._last: deque[bool] = deque(maxlen=RECENT)
         self._times: deque[float] = deque(maxlen=RECENT)
         self._error: ModelError | None = None
@@ -120,7 +121,8 @@ class InferenceService:
             return HealthReport(Health.unhealthy, self._error.message, self._error.next_step)
         name = self._directory.name if self._directory is not None else "no model"
         loaded = "loaded" if self._detector is not None else "loads at first use"
-        return HealthReport(Health.healthy, f"{name} on {self._accelerator.name}, {loaded}", details={"waiting": self._waiting})
+        details = {"waiting": self._waiting, "refused": self._refused}
+        return HealthReport(Health.healthy, f"{name} on {self._accelerator.name}, {loaded}", details=details)
 
     async def infer_file(self, path: Path) -> InferenceResult:
         """Detect objects in a picture file.
@@ -132,7 +134,11 @@ class InferenceService:
             AbsentError: There is no model.
             StoreError: The result could not be kept; it is not told then.
         """
-        data = await asyncio.to_thread(read_file, path, self._max_bytes)
+        try:
+            data = await asyncio.to_thread(read_file, path, self._max_bytes)
+        except ImageError:
+            self._refuse()
+            raise
         return await self.infer(data, str(path))
 
     async def infer(self, data: bytes, source: str) -> InferenceResult:
@@ -140,6 +146,7 @@ class InferenceService:
         if self._directory is None:
             raise AbsentError("There is no model to run.", "see `prime-spark services` for why.")
         if self._waiting >= WAITING:
+            self._refuse()
             raise InferenceError(f"{self._waiting} pictures wait already.", "try again in a moment.")
         self._waiting += 1
         try:
@@ -148,6 +155,9 @@ class InferenceService:
             result = self._result(seen, (time.perf_counter() - began) * 1000)
         except ModelError as error:
             self._failed(error)
+            raise
+        except ImageError:
+            self._refuse()
             raise
         finally:
             self._waiting -= 1
@@ -182,6 +192,10 @@ class InferenceService:
             sha256=seen.sha256,
         )
 
+    def _refuse(self) -> None:
+        self._refused += 1
+        self._show()
+
     def _failed(self, error: ModelError) -> None:
         log.error("inference failed: %s", error)
         self._error = error
@@ -210,6 +224,7 @@ class InferenceService:
             p50_ms=percentile(self._times, 0.5) if self._times else None,
             p95_ms=percentile(self._times, 0.95) if self._times else None,
             error_rate=self._last.count(False) / len(self._last) if self._last else None,
+            refused=self._refused,
         )
         self._state.put(Section.inference, stats)
 

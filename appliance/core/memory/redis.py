@@ -2,8 +2,9 @@
 
 What Redis holds must never be older than what lies below it. Two guards see to that. Names carry an epoch, which
 changes whenever a write may not have arrived, and whenever a new connection meets another server process: older names
-are never asked for again. And every read fetches a marker in the same request, which a probe renews: a server that was
-given another data set does not have it, and all that it says is left out.
+are never asked for again. And every read fetches markers in the same request, which a probe renews: a server that was
+given another data set does not have them, and all that it says is left out. There are several, because Redis evicts them
+as it does values: a reader that misses one beside a good one puts it back.
 """
 
 from __future__ import annotations
@@ -31,6 +32,17 @@ SET_WITH_TTL = """
 for i, name in ipairs(KEYS) do redis.call('SET', name, ARGV[i + 1], 'PX', ARGV[1]) end
 """
 """One request for many values with a time to live, which MSET cannot give."""
+RENEW = """
+local known = #ARGV == 1
+for _, held in ipairs(redis.call('MGET', unpack(KEYS))) do
+    for i = 2, #ARGV do known = known or held == ARGV[i] end
+end
+if known then for _, name in ipairs(KEYS) do redis.call('SET', name, ARGV[1]) end end
+return known and 1 or 0
+"""
+"""Sets the markers, in one step with the proof that the server has one that was good before (where there was any)."""
+MARKERS = 4
+"""What is there is left out only where all of them were evicted between two reads."""
 BATCH = 2000
 """Values in one request: a longer one would hold the others up."""
 
@@ -56,12 +68,13 @@ class RedisTier:
         self._evicted = 0
         self._evicted_before: int | None = None
         self._script: Any = None
+        self._mark: Any = None
         self.policy = "unknown"
         self._new_epoch()
 
     def _new_epoch(self) -> None:
         self._epoch = f"{self._home}{secrets.token_hex(4)}:"
-        self._marker = f"{self._epoch}\0"
+        self._markers = [f"{self._epoch}\0{number}" for number in range(MARKERS)]
         self._marks = ()
 
     async def open(self) -> None:
@@ -70,6 +83,7 @@ class RedisTier:
 
         self._client = connect(self._url, self._password, TIMEOUT, self._met)
         self._script = self._client.register_script(SET_WITH_TTL)
+        self._mark = self._client.register_script(RENEW)
         await self._renew()
         await self._drop_old_epochs()
 
@@ -92,8 +106,8 @@ class RedisTier:
         """See hot.HotTier."""
         epoch, marks = self._epoch, self._marks
         async with self._translated() as client:
-            mark, value = cast(list[bytes | None], await client.mget(self._marker, epoch + name))
-        return value if self._trusted(mark, epoch, marks) else None
+            *held, value = cast(list[bytes | None], await client.mget(*self._markers, epoch + name))
+            return value if await self._trusted(held, epoch, marks) else None
 
     async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """See hot.HotTier."""
@@ -102,25 +116,30 @@ class RedisTier:
         for start in range(0, len(names), BATCH):
             wanted, marks = [epoch + name for name in names[start : start + BATCH]], self._marks
             async with self._translated() as client:
-                mark, *values = cast(list[bytes | None], await client.mget(self._marker, *wanted))
-            found += values if self._trusted(mark, epoch, marks) else [None] * len(wanted)
+                values = cast(list[bytes | None], await client.mget(*self._markers, *wanted))
+                trusted = await self._trusted(values[:MARKERS], epoch, marks)
+            found += values[MARKERS:] if trusted else [None] * len(wanted)
         return found
 
     async def holds(self, names: Sequence[str]) -> Sequence[bool]:
         """See hot.HotTier."""
         epoch, marks = self._epoch, self._marks
         async with self._translated() as client, client.pipeline(transaction=False) as pipe:
-            pipe.get(self._marker)
+            pipe.mget(self._markers)
             for name in names:
                 pipe.exists(epoch + name)
-            mark, *found = await pipe.execute()
-        return [bool(each) for each in found] if self._trusted(mark, epoch, marks) else [False] * len(names)
+            held, *found = await pipe.execute()
+            trusted = await self._trusted(held, epoch, marks)
+        return [bool(each) for each in found] if trusted else [False] * len(names)
 
-    def _trusted(self, mark: bytes | None, epoch: str, marks: tuple[bytes, ...]) -> bool:
-        """Whether an answer counts, whose request went out in that epoch, with those markers good."""
+    async def _trusted(self, held: Sequence[bytes | None], epoch: str, marks: tuple[bytes, ...]) -> bool:
+        """Whether an answer with these markers counts, whose request went out in that epoch, with those markers good."""
         if epoch != self._epoch:
             return False
-        if mark is not None and (mark in marks or mark in self._marks):
+        there = [mark for mark in held if mark is not None]
+        if there and all(mark in marks or mark in self._marks for mark in there):
+            if len(there) < MARKERS and self._marks:
+                await self._mark(keys=self._markers, args=[self._marks[-1], *self._marks])
             return True
         if self._marks:
             log.warning("Redis does not have our marker: it was restarted or given other data; its values are left out")
@@ -188,17 +207,16 @@ class RedisTier:
         return self._evicted
 
     async def _renew(self) -> None:
-        """Another marker; the one before stays good for reads under way, and for no later ones."""
-        fresh, marker = secrets.token_bytes(8), self._marker
-        async with self._translated() as client:
-            before = await client.get(marker)
-            if self._marks and before not in self._marks:
-                log.warning("Redis lost our marker: its values are left out")
+        """Other markers; those before stay good for reads under way, and for no later ones."""
+        fresh, known, epoch = secrets.token_bytes(8), self._marks, self._epoch
+        self._marks = (*known[-1:], fresh)
+        async with self._translated():
+            if not await self._mark(keys=self._markers, args=[fresh, *known]):
+                log.warning("Redis lost our markers: its values are left out")
                 self._new_epoch()
-                marker = self._marker
-            self._marks = (*self._marks[-1:], fresh)
-            await client.set(marker, fresh)
-            if marker == self._marker:
+                self._marks, epoch = (fresh,), self._epoch
+                await self._mark(keys=self._markers, args=[fresh])
+            if epoch == self._epoch:
                 self._marks = (fresh,)
 
     async def _drop_old_epochs(self) -> None:

@@ -68,6 +68,8 @@ def manifest(directory: Path, model: Path) -> str:
         "",
         "[decode]",
         'head = "yolov3"',
+        "# Darknet's own bound for double boxes. A small box inside a large one of its class stays: they overlap less.",
+        "overlap = 0.45",
         f"layers = {json.dumps([layer['anchors'] for layer in yolo_layers((directory / 'yolov3-tiny.cfg').read_text())])}",
         "",
     ]

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,9 +21,12 @@ from appliance.core.analytics.duck import DuckStore
 from appliance.core.catalog.data import Limit, Pictures, Preview, inference_actions
 from appliance.core.events import InferenceCompleted
 from appliance.core.inference import image
+from appliance.core.inference import manifest as manifests
 from appliance.core.inference import service as service_module
 from appliance.core.inference.image import DecodedPicture
+from appliance.core.inference.letterbox import letterbox
 from appliance.core.inference.service import WAITING, InferenceService
+from appliance.core.inference.yolo import decode, suppress
 from appliance.core.jobs import Jobs
 from appliance.core.model import Actor, Health, InferenceResult, InferenceStats, Role
 from appliance.core.state import LiveState, Section
@@ -90,6 +94,40 @@ async def test_a_photograph_is_kept_before_it_is_told(bench: Bench) -> None:
     assert result.total_time_ms >= result.inference_time_ms > 0
     assert (bench.stats.total, bench.stats.errors, bench.stats.error_rate) == (1, 0, 0.0)
     assert bench.stats.p50_ms == bench.stats.p95_ms == result.total_time_ms
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3])
+def test_the_boxes_that_stay_are_those_that_opencv_keeps(threshold: float) -> None:
+    """Held against another implementation, on the model's raw boxes of every sample picture."""
+    capability((MODELS / MODEL / "manifest.toml").exists(), "the model (make setup)")
+    wanted = manifests.load(MODELS / MODEL)
+    model, seen = OnnxAccelerator(1).load(str(manifests.verify(wanted, MODELS / MODEL))), 0
+    overlap, size = wanted.decode.overlap, (wanted.input.width, wanted.input.height)
+    for path in [photograph(), *(MODELS / "samples").glob("*.png")]:
+        tensor, _ = letterbox(image.decode(path.read_bytes(), path.name, 10**8).rgb, *size, wanted.input.scale)
+        boxes, scores, classes = decode(model.infer({wanted.input.name: tensor}), wanted.decode.layers, size, threshold)
+        sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        rows = (sides.tolist(), scores.tolist(), classes.tolist())
+        kept = cv2.dnn.NMSBoxesBatched(*rows, threshold, overlap) if len(scores) else []
+        assert sorted(suppress(boxes, scores, classes, overlap)) == sorted(int(index) for index in kept), path.name
+        seen += len(scores) - len(kept)
+    assert seen > 2, "no double boxes to suppress"
+    model.close()
+
+
+async def test_a_manifest_may_set_the_overlap(bench: Bench, tmp_path: Path) -> None:
+    manifest = tmp_path / MODEL / "manifest.toml"
+    text = "\n".join(line for line in manifest.read_text().split("\n") if not line.startswith("overlap"))
+    manifest.unlink()
+    for overlap, people in ((0.45, 4), (0.2, 3)):
+        manifest.write_text(text.replace("[decode]", f"[decode]\noverlap = {overlap}"))
+        await bench.service.stop()
+        await bench.service.start()
+        result = await bench.service.infer_file(photograph())
+        assert [box.label for box in result.boxes].count("person") == people
+    manifest.write_text(text.replace("[decode]", "[decode]\noverlap = 45"))
+    with pytest.raises(ModelError, match="overlap"):
+        manifests.load(tmp_path / MODEL)
 
 
 async def test_a_result_that_cannot_be_kept_is_not_told(bench: Bench) -> None:

@@ -19,7 +19,6 @@ from appliance.errors import ModelError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-OVERLAP = 0.45
 MOST = 100
 """Boxes reported of one picture."""
 
@@ -55,7 +54,7 @@ class Detector:
         elapsed = (time.perf_counter() - began) * 1000
         self._check(maps)
         boxes, scores, classes = decode(maps, self.manifest.decode.layers, (wanted.width, wanted.height), threshold)
-        kept = suppress(boxes, scores, classes, OVERLAP)[:MOST]
+        kept = suppress(boxes, scores, classes, self.manifest.decode.overlap)[:MOST]
         tall, wide = picture.rgb.shape[:2]
         found = (self._box(boxes[index], scores[index], classes[index], fit, wide, tall) for index in kept)
         return Detection(tuple(box for box in found if box.x_max > box.x_min and box.y_max > box.y_min), elapsed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -34,6 +34,8 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     head: Literal["yolov3"]
     layers: list[list[tuple[float, float]]]
+    overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.45
+    """Of two boxes of a class whose intersection over union is larger, the one with the lower score goes; 0.45 is Darknet's."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,14 +29,28 @@ def rate(count: float | None) -> str:
     return NONE if count is None else f"{size(count)}/s"
 
 
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
 def duration(seconds: float | None) -> str:
-    """One unit, the largest that fits: "12 s", "3 min", "2 h", "5 d"."""
+    """The whole ones of the largest unit that fits: "12 s", "3 min", "2 h", "5 d"."""
     if seconds is None:
         return NONE
-    for limit, unit, name in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
-        if seconds < limit:
-            return f"{max(0, seconds) / unit:.0f} {name}"
-    return f"{seconds / 86400:.0f} d"
+    whole = max(0, int(seconds))
+    return next((f"{whole // unit} {name}" for unit, name in UNITS if whole >= unit), "0 s")
+
+
+def span(seconds: float | None) -> str:
+    """The two largest units: "3 h 32 min", "5 d 2 h", "40 s", "0.5 s"."""
+    if seconds is None:
+        return NONE
+    if seconds < 60:
+        return f"{max(0.0, seconds):.3g} s"
+    whole = int(seconds)
+    at = next(index for index, (unit, _) in enumerate(UNITS) if whole >= unit)
+    (unit, name), (lower, lower_name) = UNITS[at], UNITS[at + 1]
+    rest = whole % unit // lower
+    return f"{whole // unit} {name}" + (f" {rest} {lower_name}" if rest else "")
 
 
 def age(seconds: float | None) -> str:

@@ -60,20 +60,13 @@ def _meters(sample: HostSample, trends: Mapping[str, Points], width: int, glyphs
 
 
 def _facts(sample: HostSample) -> list[Line]:
-    flags = "" if sample.throttled is None else ", ".join(sample.throttled) or "not throttled"
+    load: Piece = (f"{sample.load_1m:.2f} {sample.load_5m:.2f} {sample.load_15m:.2f}", "text")
+    flags: list[Piece] = [(f"  {', '.join(sample.throttled)}", "warn")] if sample.throttled else []
+    calm: list[Piece] = [("  not throttled", "muted")] if sample.throttled == () else []
     return [
-        (
-            (" load ", "muted"),
-            (f"{sample.load_1m:.2f} {sample.load_5m:.2f} {sample.load_15m:.2f}", "text"),
-            (f"   {flags}", "warn" if sample.throttled else "muted"),
-        ),
+        ((" load ", "muted"), load, *flags, ("  up ", "muted"), (f.span(sample.uptime_s), "text"), *calm),
         ((" net  ", "muted"), (f"in {f.rate(total(sample, 'rx_rate'))}  out {f.rate(total(sample, 'tx_rate'))}", "text")),
-        (
-            (" self ", "muted"),
-            (f"{f.percent(sample.process_cpu)} of a core  {f.size(sample.process_rss)}", "text"),
-            ("  up ", "muted"),
-            (f.duration(sample.uptime_s), "text"),
-        ),
+        ((" self ", "muted"), (f"{f.percent(sample.process_cpu)} of a core  {f.size(sample.process_rss)}", "text")),
         ((" free ", "muted"), (f.size(sample.disk_free), "text")),
     ]
 

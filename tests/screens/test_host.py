@@ -48,6 +48,15 @@ def test_a_core_has_the_colour_of_its_load() -> None:
     assert {"ok", "warn", "bad"} <= roles
 
 
+def test_how_long_the_host_is_up_stands_with_the_host_and_is_not_rounded_up() -> None:
+    """3 h 32 min are not 4 h, and they are not the appliance's own."""
+    lines = text(host_lines(msgspec.structs.replace(SAMPLE, uptime_s=3 * 3600 + 32 * 60 + 59.0), {}, 38, 7, FULL))
+    (line,) = [line for line in lines if "up 3 h 32 min" in line]
+    assert line.startswith(" load ")
+    hot = msgspec.structs.replace(SAMPLE, throttled=("under-voltage",))
+    assert any("under-voltage  up 1 min" in line for line in text(host_lines(hot, {}, 60, 7, FULL)))
+
+
 async def test_a_wide_terminal_shows_cores_and_network(bench: Bench) -> None:
     """160 x 48 has a meter a core and the network over time; 80 x 24 stays as it was."""
     seen = bench.open(size=(160, 48))

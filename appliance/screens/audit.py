@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-import msgspec
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
@@ -13,7 +12,6 @@ from appliance.core.console import Console
 from appliance.core.model import AuditEntry
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
-from appliance.screens.flows import lines_of
 from appliance.screens.page import Page
 from appliance.screens.widgets.charts import badge
 from appliance.screens.widgets.grid import Column, Grid, Row
@@ -86,7 +84,7 @@ class Audit(Page):
         """Show all of a row."""
         entry = next((entry for entry in self._entries if str(entry.seq) == message.key), None)
         if entry is not None:
-            self.spark.flows.start(self.spark.flows.read(f"Row {entry.seq}", lines_of(msgspec.to_builtins(entry))), "row")
+            self.spark.flows.start(self.spark.flows.show(f"Row {entry.seq}", entry), "row")
 
     def action_verify(self) -> None:
         """Check the chain."""

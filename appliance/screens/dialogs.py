@@ -16,6 +16,7 @@ from textual.widgets import Input
 
 from appliance.core.actions import ActionInfo
 from appliance.core.printable import printable
+from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
@@ -261,9 +262,16 @@ class Reader(Dialog):
         with Vertical(id="box") as box:
             box.border_title = Text(printable(self._title))
             box.border_subtitle = "Esc to leave, arrows to scroll"
-            text = LineView(id="text")
-            text.set_lines(self._lines)
-            yield text
+            yield LineView(id="text")
+
+    def on_resize(self) -> None:
+        """Lay the text out for the width that there is."""
+        self.call_after_refresh(self._lay_out)
+
+    def _lay_out(self) -> None:
+        view = self.query_one("#text", LineView)
+        if view.inner_width:
+            view.set_lines([part for line in self._lines for part in wrap(line, view.inner_width)])
 
     def action_scroll(self, by: int) -> None:
         """Up or down."""

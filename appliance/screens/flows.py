@@ -18,12 +18,16 @@ from appliance.screens.dialogs import Choice, Fields, Palette, Reader
 from appliance.screens.page import COMMON
 from appliance.screens.people import People
 from appliance.screens.themes import Role
+from appliance.screens.values import layout
 from appliance.screens.widgets.lines import Line
 
 if TYPE_CHECKING:
     from appliance.screens.app import SparkApp
 
 log = logging.getLogger(__name__)
+
+BESIDE = 4
+"""Cells that a dialog has beside its text."""
 
 
 class DeclinedError(Exception):
@@ -95,7 +99,7 @@ class Flows:
             return
         result = msgspec.to_builtins(await self.invoke(action.name, args), enc_hook=str)
         if isinstance(result, list | dict) and result:
-            await self._app.push_screen_wait(Reader(action.summary, lines_of(result)))
+            await self.show(action.summary, result)
         else:
             self.say(f"{action.name}: {'done' if result in (None, [], {}) else result}", "ok")
 
@@ -110,6 +114,10 @@ class Flows:
     async def read(self, title: str, lines: list[Line]) -> None:
         """Show a text."""
         await self._app.push_screen_wait(Reader(title, lines))
+
+    async def show(self, title: str, value: Any) -> None:
+        """Show a value of any kind."""
+        await self.read(title, layout(msgspec.to_builtins(value, enc_hook=str), self._app.size.width - BESIDE))
 
     async def help(self) -> None:
         """What the keys of this page, and of all pages, do."""
@@ -201,27 +209,6 @@ class Flows:
 def key_line(key: str, text: str) -> Line:
     """One line of the help."""
     return ((f"  {key:<8}", "accent"), (text, "text"))
-
-
-def lines_of(value: Any, indent: int = 0) -> list[Line]:
-    """A JSON value as lines."""
-    pad = "  " * indent
-    if isinstance(value, dict):
-        lines: list[Line] = []
-        for name, item in value.items():
-            if isinstance(item, dict | list) and item:
-                lines += [((f"{pad}{name}", "title"),), *lines_of(item, indent + 1)]
-            else:
-                lines.append(((f"{pad}{name}: ", "muted"), (scalar(item), "text")))
-        return lines
-    if isinstance(value, list):
-        parts: list[Line] = []
-        for item in value:
-            parts += lines_of(item, indent) if isinstance(item, dict | list) else [((f"{pad}{scalar(item)}", "text"),)]
-            if isinstance(item, dict):
-                parts.append(())
-        return parts
-    return [((f"{pad}{scalar(value)}", "text"),)]
 
 
 def scalar(value: Any) -> str:

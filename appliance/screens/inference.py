@@ -228,9 +228,7 @@ class Inference(Page):
         self.spark.flows.start(self._models(), "models")
 
     async def _models(self) -> None:
-        from appliance.screens.flows import lines_of
-
-        await self.spark.flows.read("Models", lines_of(await self.console.invoke("inference.models")))
+        await self.spark.flows.show("Models", await self.console.invoke("inference.models"))
 
 
 def found(result: InferenceResult) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-import msgspec
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from appliance.core.state import Section
 from appliance.screens import format as f
-from appliance.screens.flows import lines_of
 from appliance.screens.page import Page
 from appliance.screens.rows import job_cells
 from appliance.screens.widgets.grid import Column, Grid, Row
@@ -51,7 +49,7 @@ class Jobs(Page):
         """Show all of a job."""
         job = next((job for job in self.console.get(Section.jobs).value or () if job.job_id == message.key), None)
         if job is not None:
-            self.spark.flows.start(self.spark.flows.read(job.name, lines_of(msgspec.to_builtins(job))), "job")
+            self.spark.flows.start(self.spark.flows.show(job.name, job), "job")
 
     def action_cancel(self) -> None:
         """Cancel the one under the cursor."""

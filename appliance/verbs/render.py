@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.core.printable import printable
+from appliance.screens.values import is_time, layout, told, wrap
 
 MARKS = {"healthy": "ok", "degraded": "!", "unhealthy": "X", "absent": "-"}
 STYLES = {
@@ -23,20 +23,8 @@ STYLES = {
     "failed": "red",
     "firing": "red",
 }
-TIMES = {
-    "time",
-    "since",
-    "created",
-    "started",
-    "ended",
-    "checked",
-    "updated",
-    "resolved_at",
-    "silenced_until",
-    "active",
-    "changed",
-    "next_try",
-}
+ROLES = {"muted": "bold", "title": "bold underline", "ok": "green", "warn": "yellow", "bad": "red"}
+"""Of a record's lines → styles."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
@@ -71,7 +59,7 @@ def as_text(value: Any, width: int, *, colour: bool, columns: tuple[str, ...] = 
     if isinstance(value, list):
         return "\n".join(cell("", item) for item in value) or "nothing to show"
     if isinstance(value, dict):
-        return draw(record(value), width, colour=colour)
+        return draw(record(value, width), width, colour=colour)
     return "done" if value is None else printable(str(value), keep="\n")
 
 
@@ -84,7 +72,7 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     """A list of records as a table."""
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     shown = [
-        name for name in columns if any(row.get(name) not in (None, "", [], (), 0.0 if name in TIMES else None) for row in rows)
+        name for name in columns if any(row.get(name) not in (None, "", [], (), 0.0 if is_time(name) else None) for row in rows)
     ]
     for name in shown:
         grid.add_column(name.replace("_", " "), overflow="fold")
@@ -93,14 +81,12 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     return grid
 
 
-def record(value: dict[str, Any]) -> Table:
-    """One record as lines of name and value."""
-    grid = Table(box=None, padding=(0, 2, 0, 0), show_header=False, show_edge=False)
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, item in value.items():
-        grid.add_row(Text(printable(name.replace("_", " ")), style="bold"), Text(cell(name, item), style=style_of(item)))
-    return grid
+def record(value: dict[str, Any], width: int) -> Text:
+    """One record as lines of name and value, with what is nested in it as tables of its own."""
+    lines = [part for line in layout(value, width) for part in wrap(line, width)]
+    return Text("\n").join(
+        Text.assemble(*((printable(text, keep="\n"), ROLES.get(role, "")) for text, role in line)) for line in lines
+    )
 
 
 def style_of(value: Any) -> str:
@@ -110,27 +96,12 @@ def style_of(value: Any) -> str:
 
 def cell(name: str, value: Any) -> str:
     """One value as text, its control characters made visible; what is not known is a dash."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return when(value) if name in TIMES else f"{value:.4g}"
     if name == "boxes":
         return ", ".join(f"{printable(box['label'])} {box['score']:.2f}" for box in value) or "nothing found"
-    if isinstance(value, list):
-        return ", ".join(cell("", item) for item in value)
-    if isinstance(value, dict):
-        return " ".join(f"{printable(str(key))}={cell(key, item)}" for key, item in value.items())
-    return printable(str(value), keep="\n")
+    return told(name, value)
 
 
-def when(timestamp: float) -> str:
-    """A moment in local time; a dash where there was none."""
-    return "–" if not timestamp else datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def draw(renderable: Table, width: int, *, colour: bool) -> str:
+def draw(renderable: Table | Text, width: int, *, colour: bool) -> str:
     """A rich table as text."""
     console = Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, legacy_windows=False)
     with console.capture() as capture:
@@ -140,13 +111,13 @@ def draw(renderable: Table, width: int, *, colour: bool) -> str:
 
 def status(value: dict[str, Any], width: int, *, colour: bool) -> str:
     """The text twin of Overview."""
-    parts: list[tuple[str, Callable[[Any], Table]]] = [
-        ("host", lambda sample: record(host_lines(sample))),
+    parts: list[tuple[str, Callable[[Any], Table | Text]]] = [
+        ("host", lambda sample: record(host_lines(sample), width)),
         ("services", lambda rows: table(rows, ("name", "health", "reason", "next_step"))),
         ("alerts", lambda rows: table(rows, COLUMNS["alert.list"])),
         ("devices", lambda rows: table(rows, ("kind", "name", "health", "reason"))),
         ("queues", lambda rows: table(rows, ("name", "depth", "capacity", "delivered", "dropped", "policy"))),
-        ("inference", record),
+        ("inference", lambda stats: record(stats, width)),
         ("sessions", lambda rows: table(rows, COLUMNS["session.list"])),
     ]
     blocks = []
@@ -169,9 +140,9 @@ def host_lines(sample: dict[str, Any]) -> dict[str, Any]:
     return {
         "host": sample["hostname"],
         "cpu": f"{percent('cpu_usage')}   load {sample['load_1m']:.2f} {sample['load_5m']:.2f} {sample['load_15m']:.2f}",
-        "memory": f"{percent('memory_usage')} of {sample['memory_total'] / 2**30:.1f} GiB",
-        "disk": f"{percent('disk_usage')}, {sample['disk_free'] / 2**30:.1f} GiB free",
+        "memory": f"{percent('memory_usage')} of {told('memory_total', sample['memory_total'])}",
+        "disk": f"{percent('disk_usage')}, {told('disk_free', sample['disk_free'])} free",
         "temperature": f"{heat}   throttled {flags}",
-        "up": f"{sample['uptime_s'] / 3600:.1f} h",
-        "this process": f"{sample['process_rss'] / 2**20:.0f} MiB, {cell('', sample['process_cpu'])} % of a core",
+        "up": told("uptime_s", sample["uptime_s"]),
+        "this process": f"{told('process_rss', sample['process_rss'])}, {told('process_cpu', sample['process_cpu'])} of a core",
     }

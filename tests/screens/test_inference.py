@@ -10,7 +10,7 @@ import pytest
 from appliance.core.inference.draw import with_boxes
 from appliance.core.inference.render import console, half_blocks
 from appliance.core.model import Box
-from appliance.screens.inference import Inference, PictureView
+from appliance.screens.inference import Inference
 from appliance.screens.widgets.grid import Grid
 from tests.screens.conftest import Bench, Seen
 from tests.support import capability, wait_for

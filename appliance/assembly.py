@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -135,10 +136,12 @@ class Domains:
         return str(self._spine.paths.config)
 
     async def _examine(self) -> tuple[CheckResult, ...]:
+        from appliance import config
         from appliance.core.doctor.runner import run_checks
-        from appliance.core.doctor.wiring import context_for
+        from appliance.core.doctor.wiring import context_from
 
-        return await run_checks(context_for(self._spine.settings, self._spine.paths, self._environ))
+        load = functools.partial(config.load, self._spine.paths, self._environ)
+        return await run_checks(await asyncio.to_thread(context_from, load, self._spine.paths, self._environ))
 
     async def _rename(self, name: str) -> None:
         await self._change_setting("node.device_id", name)

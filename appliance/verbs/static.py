@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import click
 import msgspec
 
 from appliance import config
+from appliance.core.figures import counted
 from appliance.core.secrets import Secrets
 from appliance.errors import ApplianceError, InferenceError, NotFoundError, NotRunningError
 from appliance.paths import Paths
@@ -263,14 +265,15 @@ def doctor(context: Context, as_json: bool) -> None:
     else:
         context.say(render.as_text(rows, context.width, colour=context.colour, columns=render.COLUMNS["doctor"]))
     if failed := [row["check"] for row in rows if row["status"] == "failed"]:
-        raise ApplianceError(f"{len(failed)} checks failed: {', '.join(failed)}.", "carry out the fixes above.")
+        raise ApplianceError(f"{counted(len(failed), 'check')} failed: {', '.join(failed)}.", "carry out the fixes above.")
 
 
 def _examine(context: Context) -> list[dict[str, Any]]:
     from appliance.core.doctor.runner import run_checks
-    from appliance.core.doctor.wiring import context_for
+    from appliance.core.doctor.wiring import context_from
 
-    found = asyncio.run(run_checks(context_for(config.load(context.paths, context.environ), context.paths, context.environ)))
+    load = functools.partial(config.load, context.paths, context.environ)
+    found = asyncio.run(run_checks(context_from(load, context.paths, context.environ)))
     return [msgspec.to_builtins(result) for result in found]
 
 

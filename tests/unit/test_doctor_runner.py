@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from appliance import paths, settings
+from appliance import config, paths, settings
 from appliance.core.doctor import probe, runner
 from appliance.core.doctor.model import Check, DoctorContext
-from appliance.core.doctor.wiring import context_for
+from appliance.core.doctor.wiring import context_for, context_from
 from appliance.core.inference import manifest
 from appliance.core.model import CheckResult
 from tests.support import wait_for
 from tests.unit.doctor_support import Machine
 
 EXPECTED = {
-    "clock_sync", "disk_space", "gpio", "hailo", "i2c", "libraries", "microphone", "models", "nas_mount", "portaudio", "ports",
-    "python", "redis", "terminal", "ups", "vpn",
+    "clock_sync", "config", "disk_space", "gpio", "hailo", "i2c", "libraries", "microphone", "models", "nas_mount",
+    "portaudio", "ports", "python", "redis", "terminal", "ups", "vpn",
 }  # fmt: skip
 
 
@@ -129,6 +132,36 @@ async def test_on_a_bare_machine_every_check_answers_and_every_lack_has_a_fix(ma
         if result.check in {"hailo", "i2c", "gpio", "microphone", "ups", "vpn", "redis"}
     }
     assert set(hardware.values()) == {"absent"}, hardware
+
+
+async def test_wrong_settings_are_one_failed_check_among_the_others(machine: Machine, tmp_path: Path) -> None:
+    where = paths.find({"PRIME_SPARK_HOME": str(tmp_path)})
+    where.config.write_text("[ssh]\nprt = 1\n")
+    context = context_from(lambda: config.load(where, {}), where, machine.bare())
+    found = {result.check: result for result in await runner.run_checks(context)}
+    assert set(found) == EXPECTED
+    told = found["config"]
+    assert (told.status, told.fix) == ("failed", "did you mean ssh.port?")
+    assert f"{where.config}:2: unknown key ssh.prt." in told.reason
+    assert [use.port for use in context.ports] == [8022, 8000]
+    where.config.write_text("[ssh]\nport = 1\n")
+    [told] = await runner.run_checks(context_from(lambda: config.load(where, {}), where, {}), [found_check("config")])
+    assert (told.status, told.fix) == ("ok", "")
+
+
+def test_the_doctor_of_the_command_line_examines_although_the_settings_are_wrong(home: Path) -> None:
+    (home / "config.toml").write_text("[ssh\n")
+    ended = subprocess.run([sys.executable, "-m", "appliance", "doctor", "--json"], capture_output=True, text=True, check=False)
+    rows = {row["check"]: row for row in json.loads(ended.stdout)}
+    assert set(rows) == EXPECTED
+    assert "is not valid TOML" in rows["config"]["reason"]
+    assert rows["config"]["fix"]
+    assert ended.returncode == 1
+    assert "config" in ended.stderr
+
+
+def found_check(name: str) -> Check:
+    return next(check for check in runner.load_checks() if check.id == name)
 
 
 def test_the_settings_say_what_is_looked_at(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from appliance.core.actions import Action, Invocation, NoParams
+from appliance.core.figures import counted
 from appliance.core.model import CheckResult, Role
 
 
@@ -16,7 +17,7 @@ def actions(examine: Callable[[], Awaitable[Sequence[CheckResult]]]) -> list[Act
 
     def brief(found: list[CheckResult]) -> str:
         failed = [result.check for result in found if result.status == "failed"]
-        return f"{len(found)} checks, {len(failed)} failed" + (f": {', '.join(failed)}" if failed else "")
+        return f"{counted(len(found), 'check')}, {len(failed)} failed" + (f": {', '.join(failed)}" if failed else "")
 
     summary = "Check this machine: what is there, what is missing, and the exact fix"
     return [Action("doctor.run", summary, run, role=Role.operator, timeout=90, brief=brief)]

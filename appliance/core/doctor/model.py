@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.core.model import CheckResult
+from appliance.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class DoctorContext:
         root: Where /dev, /etc, /proc, /run and /sys are looked for.
         system_python: The interpreter that vendors' system packages install for.
         nut: Host and port of the Network UPS Tools' daemon.
+        config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
 
     environ: Mapping[str, str]
@@ -49,6 +51,7 @@ class DoctorContext:
     root: Path = Path("/")
     system_python: str = "/usr/bin/python3"
     nut: tuple[str, int] = ("127.0.0.1", 3493)
+    config_error: ConfigError | None = None
 
     def text(self, path: str) -> str:
         """A small file below the root, stripped; empty where it cannot be read."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from appliance.core.doctor.model import DoctorContext, PortUse
 from appliance.core.inference import manifest
+from appliance.errors import ConfigError
 from appliance.settings import Settings
 
 
@@ -25,6 +27,14 @@ class Places(Protocol):
     @property
     def models(self) -> Path:
         """Models that the operator added."""
+
+
+def context_from(load: Callable[[], Settings], paths: Places, environ: Mapping[str, str]) -> DoctorContext:
+    """This machine, under the settings that are loaded here; under the defaults where they are wrong, saying so. Blocks."""
+    try:
+        return context_for(load(), paths, environ)
+    except ConfigError as error:
+        return replace(context_for(Settings(), paths, environ), config_error=error)
 
 
 def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -> DoctorContext:

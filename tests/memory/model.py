@@ -19,6 +19,7 @@ class Write:
         expires_monotonic: On the other clock, which tier 1 goes by.
         writer: The appliance.
         lived_until: The latest wall clock since it was written.
+        overtaken: Appliances that have shown another one of several that were written at once: this one came before it.
         dead: Appliances that have seen it expired: they must never show it again.
     """
 
@@ -29,6 +30,7 @@ class Write:
     writer: str = ""
     lived_until: float = 0.0
     dead: set[str] = field(default_factory=set)
+    overtaken: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -115,6 +117,8 @@ class Model:
 
 
 def _shows(write: Write, device: str, found: Any, wall: float, monotonic: float) -> bool:
+    if device in write.overtaken:
+        return False
     if device in write.dead or write.value is NOTHING:
         return found is NOTHING
     if found is NOTHING:
@@ -127,7 +131,7 @@ def _shows(write: Write, device: str, found: Any, wall: float, monotonic: float)
 
 
 def _told(write: Write) -> str:
-    return f"#{write.number} by {write.writer}: {short(write.value)}, expires {write.expires}{', dead at ' + ','.join(write.dead) if write.dead else ''}"
+    return f"#{write.number} by {write.writer}: {short(write.value)}, expires {write.expires}, dead at {sorted(write.dead)}"
 
 
 def short(value: Any) -> str:

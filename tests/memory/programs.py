@@ -116,7 +116,15 @@ class World:
 
     async def _look(self, rig: Rig) -> None:
         for name, tier in rig.parts.replicas.tiers.items():
+            if not self.cloud_down and name not in rig.service._opened:
+                await self._open(tier)
             rig.parts.replicas.reports[name] = await tier.health()
+
+    async def _open(self, tier: Replica) -> None:
+        try:
+            await tier.open()
+        except TierAbsentError:
+            assert tier.name == "nas"
 
     async def run(self, steps: Iterable[Step]) -> None:
         """Carry a program out, and look at everything at the end."""
@@ -181,21 +189,20 @@ class World:
         for durability in (step.durability, Durability.memory, Durability.edge):
             one = step._replace(durability=durability, ttl=None)
             each.append((one, *self._begin(one, step.keys)))
-        before = self.model.at(self.names[step.device], step.keys[0])
-        floor, durable = before.floor, before.durable
+        durable = self.model.at(self.names[step.device], step.keys[0]).durable
         kept = await asyncio.gather(*(self._write(*one) for one in each))
         key = step.keys[0]
         numbers = [writes[key].number for (_, _, writes), done in zip(each, kept, strict=True) if done]
         if not numbers:
             return
         known = self.model.at(self.names[step.device], key)
-        known.floor, known.durable = min(numbers), durable if durable > floor else max(durable, 0)
+        known.floor, known.durable = min(numbers), durable
         await self._read(step.device, key)
         winner = known.floor
         for _, _, writes in each:
-            if writes[key].number != winner and writes[key] in self.model.written(key):
-                self.model.refused(key, writes[key])
-        await self.rigs[step.device].memory.flush() if await self._can_flush(step.device) else None
+            if writes[key].number != winner:
+                writes[key].overtaken.add(self.names[step.device])
+        await self._can_flush(step.device)
         self.rigs[step.device].hot.forget_all()
         await self._read(step.device, key)
 
@@ -230,9 +237,7 @@ class World:
             assert self.cloud_down or self.nas_gone[self.names[step.device]]
             return
         for key in KEYS:
-            self.model.see(
-                self.names[step.device], key, found.get(key, NOTHING), self.clock.wall(), self.clock.monotonic()
-            )
+            self.model.see(self.names[step.device], key, found.get(key, NOTHING), self.clock.wall(), self.clock.monotonic())
 
     async def _delete(self, step: Step) -> None:
         (key,), device = step.keys, self.names[step.device]

@@ -15,11 +15,12 @@ from appliance.core.memory.front import Front
 from appliance.core.memory.hot import HotTier, LocalLru
 from appliance.core.memory.machinery import SyncPlan, assemble
 from appliance.core.memory.memory import Limits, Memory
+from appliance.core.memory.model import TierStatus
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.replicas import Replicas
 from appliance.core.memory.service import MemoryService
 from appliance.core.memory.tier import Replica
-from appliance.core.state import LiveState
+from appliance.core.state import LiveState, Section
 from tests.support import ManualClock, wait_for
 
 MIB = 1024 * 1024
@@ -83,6 +84,11 @@ class Rig:
             await replica.close()
         await self.parts.front.close()
         await self.parts.edge.close()
+
+    def shown(self, tier: str) -> TierStatus:
+        """What the live state tells of a tier."""
+        status = self.state.get(Section.memory).value
+        return next(each for each in status.tiers if each.name == tier)
 
     async def delivered(self) -> None:
         """Wait until nothing is owed."""

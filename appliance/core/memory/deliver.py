@@ -16,6 +16,7 @@ from appliance.core.memory.parts import Parts
 from appliance.core.memory.priority import order
 from appliance.core.memory.rows import Row
 from appliance.core.memory.tier import Replica
+from appliance.core.memory.uncut import heed
 from appliance.errors import (
     ApplianceError,
     CorruptRecordError,
@@ -76,6 +77,8 @@ class Deliverer:
             try:
                 while await self.deliver_some():
                     self.failures = 0
+                    heed()
+                heed()
                 await self._wake.wait()
             except ApplianceError as error:
                 self.failures += 1
@@ -87,6 +90,7 @@ class Deliverer:
 
     async def _pause(self, seconds: float) -> None:
         """Until the time is up, or a probe has found the tier well again."""
+        heed()
         ends = time.monotonic() + seconds
         well_before = self._parts.replicas.answers(self.replica.name)
         while time.monotonic() < ends:

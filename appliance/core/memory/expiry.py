@@ -15,11 +15,11 @@ from appliance.core.memory.rows import Row
 async def expire(parts: Parts, row: Row) -> None:
     """Remove an expired version, unless another one has taken its place meanwhile.
 
-    Where a shared tier holds the key, a deletion is owed to it: removed without a trace, it would come back from an
+    Where a shared tier holds the key, or should, a deletion is owed to it: removed without a trace, it would come back from an
     appliance that knows an older version only and takes the missing one for lost. Raises StoreError.
     """
-    held, _ = await parts.ledger.copies(row.entry)
-    if any(parts.replicas.is_shared(tier) for tier in held):
+    held, owed = await parts.ledger.copies(row.entry)
+    if any(parts.replicas.is_shared(tier) for tier in (*held, *owed)):
         tombstone = Record(_ended(row.meta, parts.device_id), b"")
         homes = parts.replicas.homes(tombstone.meta)
         await parts.edge.put(Put(tombstone, owed_to=homes, only_if=row.meta.version, leave=True))

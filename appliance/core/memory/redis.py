@@ -43,6 +43,8 @@ return known and 1 or 0
 """Sets the markers, in one step with the proof that the server has one that was good before (where there was any)."""
 MARKERS = 4
 """What is there is left out only where all of them were evicted between two reads."""
+FULL = 0.95
+"""Share of its memory from which on a server that evicts nothing counts as full."""
 BATCH = 2000
 """Values in one request: a longer one would hold the others up."""
 
@@ -186,6 +188,8 @@ class RedisTier:
             return HealthReport(
                 Health.degraded, "Redis has no memory limit", "set maxmemory and maxmemory-policy allkeys-lru on it.", details
             )
+        if self.policy == "noeviction":
+            return _filling(used, limit, details)
         return HealthReport(
             Health.healthy, f"Redis {details['version']}, {100 * used // limit} % of {limit // 1048576} MiB", details=details
         )
@@ -243,9 +247,22 @@ class RedisTier:
             raise TierFullError(
                 f"Redis takes no more: {error}.", "set maxmemory-policy allkeys-lru on it, or give it more memory."
             ) from error
-        except errors.AuthenticationError as error:
-            raise TierUnavailableError(f"Redis refuses us: {error}.", "check REDIS_PASSWORD.") from error
         except (errors.RedisError, OSError, TimeoutError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # redis-py may take a cancellation for a failure to connect
+                raise asyncio.CancelledError from error
+            if isinstance(error, errors.AuthenticationError) or isinstance(error.__cause__, errors.AuthenticationError):
+                raise TierUnavailableError(f"Redis refuses us: {error}.", "check REDIS_PASSWORD.") from error
             raise TierUnavailableError(
                 f"Redis does not answer: {error or type(error).__name__}.", "check that redis-server runs."
             ) from error
+
+
+def _filling(used: int, limit: int, details: dict[str, Any]) -> HealthReport:
+    """A server that lets go of nothing: of no use any more once it is full, though the smallest writes still fit."""
+    full = used > FULL * limit
+    said = "Redis takes no more" if full else "Redis lets go of nothing when it is full"
+    return HealthReport(
+        Health.unhealthy if full else Health.degraded, f"{said}: noeviction, {100 * used // limit} % of {limit // 1048576} MiB",
+        "set maxmemory-policy allkeys-lru on it, or give it more memory.", details,
+    )  # fmt: skip

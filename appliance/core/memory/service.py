@@ -16,6 +16,7 @@ from appliance.core.memory.parts import Parts
 from appliance.core.memory.stats import TierStats
 from appliance.core.memory.sync import TOMBSTONES_KEPT
 from appliance.core.memory.tier import Replica, Usage
+from appliance.core.memory.uncut import heed
 from appliance.core.model import Health, HealthReport
 from appliance.core.state import LiveState, Section
 from appliance.errors import ApplianceError, MemoryTierError, StoreError
@@ -105,6 +106,7 @@ class MemoryService:
         while True:
             with self._disk_watched():
                 await work()
+            heed()
             await asyncio.sleep(seconds)
 
     @contextlib.contextmanager
@@ -128,6 +130,7 @@ class MemoryService:
                 log.info("%s is there", name)
                 self.parts.absent.clear()
                 self._deliverers[name].wake()
+            heed()
             await asyncio.sleep(PROBE)
 
     async def _probed(self, replica: Replica) -> HealthReport:

@@ -15,6 +15,7 @@ from appliance.core.memory.model import Head, Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.rows import Row
 from appliance.core.memory.tier import Replica
+from appliance.core.memory.uncut import heed
 from appliance.core.memory.writing import Writer
 from appliance.errors import ApplianceError, CorruptRecordError
 
@@ -104,6 +105,7 @@ class Synchroniser:
         """Synchronise at an interval until cancelled."""
         while True:
             await self.run_all()
+            heed()
             await asyncio.sleep(self.interval)
 
     async def run_all(self) -> list[SyncRun]:

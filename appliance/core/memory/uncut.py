@@ -1,4 +1,4 @@
-"""Work that goes on to its end though nobody waits for it any more."""
+"""Cancellation: work that goes on to its end though nobody waits for it any more, and loops that do end."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ async def uncut(work: Coroutine[Any, Any, T]) -> T:
 def _looked_at(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # whoever asked has gone, and was told that he does not know
+
+
+def heed() -> None:
+    """Raise the CancelledError that a library has swallowed, as asyncio.wait_for of Python 3.11 does at times.
+
+    For loops: one that misses its end would never come to another.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

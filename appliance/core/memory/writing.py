@@ -14,7 +14,7 @@ from appliance.core.memory.edge import Put
 from appliance.core.memory.model import Kind, Meta, Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.reading import Reader
-from appliance.core.memory.uncut import uncut
+from appliance.core.memory.uncut import heed, uncut
 from appliance.core.memory.values import frame, split
 from appliance.errors import ApplianceError
 
@@ -153,6 +153,7 @@ class Writer:
             await asyncio.sleep(REST)
             try:
                 await self.flush()
+                heed()
                 self._behind.error = None
             except ApplianceError as error:
                 log.warning("%d values wait for the disk: %s", len(self._behind.waiting), error.message)

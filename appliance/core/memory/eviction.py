@@ -74,7 +74,7 @@ class Evictor:
         Raises:
             TierFullError: What is there may not go: it is pinned, or no other tier holds it.
         """
-        if not self.fits(size):
+        if size and not self.fits(size):  # a deletion needs none, and makes some
             async with self._one:
                 await self._make_room(size)
         self._reserved += size

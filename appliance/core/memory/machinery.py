@@ -58,7 +58,7 @@ def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Not
         for deliverer in deliverers.values():
             deliverer.wake()
 
-    reader = Reader(parts, evictor.fits)
+    reader = Reader(parts, evictor.room_for)
     writer = Writer(parts, reader, evictor.room_for, owed)
     settler = Settler(parts, writer, Strategies(plan.strategy, plan.by_namespace or {}), note)
     pay, free = limiter(plan.kib_per_second), limiter(0)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from appliance.core.memory.edge import Put
@@ -34,10 +35,10 @@ class Reader:
 
     Args:
         parts: The tiers.
-        room: Whether the local disk has room for so many bytes more.
+        room: Holds so many bytes of the local disk free while they are written. Raises TierFullError.
     """
 
-    def __init__(self, parts: Parts, room: Callable[[int], bool]) -> None:
+    def __init__(self, parts: Parts, room: Callable[[int], AbstractAsyncContextManager[None]]) -> None:
         self._front = parts.front
         self._edge = parts.edge
         self._ledger = parts.ledger
@@ -227,12 +228,13 @@ class Reader:
         meta = record.meta
         known = row.meta.version if row is not None else ""
         gone = meta.expired(self._clock.wall())
-        if tiers and (gone or meta.deleted or self._room(meta.size)):
+        if tiers:
             new = meta.version != known
             homes = tuple(home for home in self._replicas.homes(meta) if new and home not in tiers)
             common = tuple((tier, meta.version) for tier in tiers)
             try:
-                await self._edge.put(Put(record, owed_to=homes, common=common, only_if=known, leave=new))
+                async with self._room(0 if gone or meta.deleted else meta.size):
+                    await self._edge.put(Put(record, owed_to=homes, common=common, only_if=known, leave=new))
                 kept = await self._edge.row(meta.namespace, meta.key) if gone else None
                 if kept is not None and kept.meta.version == meta.version:
                     await expire(self._parts, kept)  # written down, so that it stays gone whatever the clock does

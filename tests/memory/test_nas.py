@@ -1,0 +1,253 @@
+"""Tier 2 on a real network share that hangs, fills, turns read-only and goes away under writers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from appliance.core.memory.eviction import Room
+from appliance.core.memory.model import Durability
+from appliance.core.memory.nas import NasReplica
+from appliance.core.model import Health
+from appliance.errors import TierUnavailableError
+from tests.memory.rig import MIB, Rig, running
+from tests.servers.nas import MARKER, Nas
+from tests.support import wait_for
+
+WITHIN = 3.5
+"""Seconds in which a fault must show."""
+
+
+def with_nas(nas: Nas, home: Path, room: Room | None = None) -> Rig:
+    """A memory with the share below its disk."""
+    return Rig(home, [NasReplica(nas.path, "pc", 64 * MIB)], room=room)
+
+
+async def shows(rig: Rig, health: Health, told: str = "") -> None:
+    """Wait until the tier is shown so, and the memory as a whole tells of it."""
+
+    async def so() -> bool:
+        async with asyncio.timeout(3.0):
+            whole = await rig.service.health()
+        report = rig.parts.replicas.reports["nas"]
+        return report.health is health and told in report.reason and f"nas {health.value}" in whole.reason
+
+    await wait_for(so, WITHIN, f"nas is {health.value}; it is {rig.parts.replicas.reports['nas']}")
+
+
+def value(seed: int, size: int = 100_000) -> bytes:
+    """What zstd cannot make smaller."""
+    return random.Random(seed).randbytes(size)
+
+
+def files_below(path: Path) -> list[Path]:
+    """Every file, the marker apart."""
+    return [each for each in path.rglob("*") if each.is_file() and each.name != MARKER]
+
+
+@pytest.fixture
+async def rig(nas: Nas, tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(with_nas(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        yield rig
+
+
+async def test_everything_lies_on_the_nas_too(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set_many({"a": value(1), "b": {"x": 1}, "../c": b""})
+    await rig.delivered()
+    assert len(files_below(nas.backing)) == 3
+    assert [copy.tier for copy in (await rig.memory.stat("a")).copies] == ["memory", "disk", "nas"]
+    await rig.memory.delete("a")
+    await rig.delivered()
+    assert len(files_below(nas.backing)) == 2
+
+
+async def test_what_was_evicted_comes_from_the_nas(nas: Nas, tmp_path: Path) -> None:
+    async with running(with_nas(nas, tmp_path / "memory", Room(MIB))) as rig:
+        for index in range(30):
+            await rig.memory.set(f"k{index}", value(index))
+            await rig.delivered()
+        assert (await rig.parts.edge.totals()).evictions > 0
+        rig.hot.forget_all()
+        for index in range(30):
+            assert await rig.memory.get(f"k{index}") == value(index)
+        assert (await rig.parts.edge.totals()).stored <= MIB
+
+
+async def test_unmounted_under_a_writer_nothing_goes_below_the_mount_point(rig: Rig, nas: Nas) -> None:
+    expected = {}
+    for index in range(20):
+        expected[f"k{index}"] = value(index, 300_000)
+        await rig.memory.set(f"k{index}", expected[f"k{index}"])
+        if index == 10:
+            await asyncio.to_thread(nas.unmount)
+    await shows(rig, Health.absent, "not mounted")
+    assert list(nas.path.iterdir()) == []
+    await wait_for(lambda: rig.shown("nas").next_step, WITHIN)
+    await rig.memory.delete("k0")
+    del expected["k0"]
+    rig.hot.forget_all()
+    assert await rig.memory.get_many(["k0", *expected]) == expected
+    owed = (await rig.parts.ledger.counts())["nas"].waiting
+    assert owed >= 9
+    assert list(nas.path.iterdir()) == []
+    await asyncio.to_thread(nas.remount)
+    await shows(rig, Health.healthy)
+    await rig.delivered()
+    await wait_for(lambda: len(files_below(nas.backing)) == 19)
+
+
+async def test_an_unmounted_nas_at_the_start_is_absent_until_it_comes(nas: Nas, tmp_path: Path) -> None:
+    await asyncio.to_thread(nas.unmount)
+    async with running(with_nas(nas, tmp_path / "memory")) as rig:
+        await rig.memory.set("k", value(1))
+        await shows(rig, Health.absent)
+        assert await rig.memory.get("k") == value(1)
+        assert list(nas.path.iterdir()) == []
+        await asyncio.to_thread(nas.remount)
+        await shows(rig, Health.healthy)
+        await rig.delivered()
+    assert len(files_below(nas.backing)) == 1
+
+
+async def test_without_its_marker_it_is_not_believed(rig: Rig, nas: Nas) -> None:
+    (nas.backing / MARKER).unlink()
+    await rig.memory.set("k", value(1))
+    await shows(rig, Health.absent, MARKER)
+    assert files_below(nas.backing) == []
+    (nas.backing / MARKER).touch()
+    await shows(rig, Health.healthy)
+    await rig.delivered()
+    assert len(files_below(nas.backing)) == 1
+
+
+async def test_a_hung_nas_hangs_nothing_else(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set_many({"here": value(1), "far": value(2)})
+    await rig.delivered()
+    await rig.memory.evict("far", tier=2)
+    await asyncio.to_thread(nas.hang)
+    far = asyncio.create_task(rig.memory.get("far"))
+    longest, ends = 0.0, time.monotonic() + 2.0
+    while time.monotonic() < ends:
+        began = time.monotonic()
+        rig.hot.forget_all()
+        assert await rig.memory.get("here") == value(1)
+        await rig.memory.set("new", value(3))
+        await asyncio.sleep(0)
+        longest = max(longest, time.monotonic() - began)
+    assert longest < 2.0
+    await shows(rig, Health.unhealthy, "hangs")
+    with pytest.raises(TierUnavailableError):
+        await far
+    with pytest.raises(TierUnavailableError):
+        await rig.memory.get("far")
+    await asyncio.to_thread(nas.resume)
+    await shows(rig, Health.healthy)
+    assert await rig.memory.get("far") == value(2)
+    await rig.delivered()
+
+
+async def test_a_hung_nas_holds_up_no_stop(nas: Nas, tmp_path: Path) -> None:
+    rig = with_nas(nas, tmp_path / "memory")
+    await rig.start()
+    await rig.memory.set("k", value(1))
+    await asyncio.to_thread(nas.hang)
+    await rig.memory.set("k", value(2))
+    await shows(rig, Health.unhealthy)
+    async with asyncio.timeout(10.0):
+        await rig.stop()
+    await asyncio.to_thread(nas.resume)
+
+
+async def test_a_read_only_nas_is_told_and_gets_what_it_is_owed(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set("k", value(1))
+    await rig.delivered()
+    await asyncio.to_thread(nas.read_only)
+    await shows(rig, Health.unhealthy, "read-only")
+    await rig.memory.set("k", value(2))
+    assert await rig.memory.get("k") == value(2)
+    await asyncio.to_thread(nas.read_only, False)
+    await shows(rig, Health.healthy)
+    await rig.delivered()
+    assert (await rig.memory.evict("k", tier=2)).stored == 0
+    assert await rig.memory.get("k") == value(2)
+
+
+async def test_a_full_nas_still_takes_what_makes_room(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set_many({"old": value(1, 2 * MIB), "small": b"x"})
+    await rig.delivered()
+    await asyncio.to_thread(nas.fill)
+    await rig.memory.set("new", value(2, MIB))
+    await shows(rig, Health.unhealthy, "no room")
+    assert await rig.memory.get("new") == value(2, MIB)
+    assert not [path for path in files_below(nas.backing) if path.name.endswith(".part")]
+    await rig.memory.delete("old")
+    with (nas.backing / ".filler").open("r+b") as filler:
+        filler.truncate(os.fstat(filler.fileno()).st_size - 65_536)  # room for a probe, and no more
+    await shows(rig, Health.healthy)
+    await rig.delivered()
+    rig.hot.forget_all()
+    assert await rig.memory.get("old") is None
+    assert await rig.memory.get("new") == value(2, MIB)
+
+
+async def test_a_new_disk_finds_everything_on_the_nas(nas: Nas, tmp_path: Path) -> None:
+    expected = {"a": value(1), "b": {"x": [1]}, "c": b""}
+    async with running(with_nas(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        await rig.memory.set_many(expected, tags=["t"])
+        await rig.memory.set("gone", value(4))
+        await rig.delivered()
+        await rig.memory.delete("gone")
+        await rig.delivered()
+    shutil.rmtree(tmp_path / "memory")
+    async with running(with_nas(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        assert await rig.memory.get_many([*expected, "gone"]) == expected
+        found = await rig.memory.stat("a")
+        assert found.meta.tags == ("t",)
+        assert [copy.tier for copy in found.copies] == ["memory", "disk", "nas"]
+
+
+async def test_what_expired_or_was_deleted_while_it_was_away_does_not_come_back_with_it(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set_many({"brief": value(1), "covered": value(2)}, ttl=3600)
+    await rig.memory.set_many({"deleted": value(3), "replaced": value(4)})
+    await rig.delivered()
+    await asyncio.to_thread(nas.unmount)
+    await shows(rig, Health.absent)
+    await rig.memory.set("replaced", value(5), ttl=60, durability=Durability.memory)
+    await rig.memory.flush()
+    await rig.memory.delete("deleted")
+    rig.clock.move(4000)
+    rig.hot.forget_all()
+    keys = ["brief", "covered", "deleted", "replaced"]
+    assert await rig.memory.get_many(keys[:1] + keys[2:]) == {}
+    rig.clock.wall_now -= 3900
+    await asyncio.to_thread(nas.remount)
+    rig.parts.replicas.reports["nas"] = await rig.parts.replicas.tiers["nas"].health()
+    assert await rig.memory.get_many(keys[:1] + keys[2:]) == {}
+    await rig.delivered()
+    assert await rig.memory.get_many(keys[:1] + keys[2:]) == {}
+
+
+async def test_a_bit_flipped_on_the_nas_is_told_and_never_given(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set("k", value(1))
+    await rig.delivered()
+    (file,) = files_below(nas.backing)
+    data = bytearray(file.read_bytes())
+    data[5000] ^= 4
+    file.write_bytes(data)
+    await rig.memory.evict("k", tier=2)
+    with pytest.raises(Exception, match="is lost"):
+        await rig.memory.get("k")
+    await rig.memory.delete("k")
+    await rig.memory.set("k", b"again")
+    await rig.delivered()
+    assert await rig.memory.get("k") == b"again"

@@ -16,6 +16,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from appliance.configfix import fix
 from appliance.errors import ConfigError
 from appliance.paths import Paths
 from appliance.settings import Settings, meanings
@@ -65,6 +66,8 @@ NOT_YET = frozenset(
 """Documented environment names that this version has no reader for; the start and `config check` say so where one is set."""
 
 
+FAULTS = {"extra_forbidden": "unknown key", "string_pattern_mismatch": "Input should have the form that the next step names"}
+"""Faults whose own text helps nobody."""
 RULES = ("alerts", "rules")
 """The one table whose keys are names, not settings."""
 
@@ -96,7 +99,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"{path} is not valid TOML: {error}.", "mend that line; `prime-spark config init` shows a valid file."
+            f"{path} is not valid TOML: {error}.", "mend that line: KEY = VALUE below its [TABLE], texts in quotes."
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.", "save it as UTF-8.") from error
@@ -241,14 +244,9 @@ def _validated(document: dict[str, Any], origins: dict[tuple[str, ...], str]) ->
         key = tuple(str(part) for part in fault["loc"])
         where = next((origins[key[:size]] for size in range(len(key), 0, -1) if key[:size] in origins), "settings")
         given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
-        raise ConfigError(f"{where}: {'.'.join(key)}: {fault['msg']}{given}.", _fix(key)) from None
-
-
-def _fix(key: tuple[str, ...]) -> str:
-    for known, field in _fields(Settings, ()):
-        if known == key:
-            return f"{meaning(key)} The default is {field.default!r}.".strip()
-    return "`prime-spark config init` shows every key with its meaning."
+        quoted = not where.startswith("environment")
+        what = FAULTS.get(fault["type"], fault["msg"])
+        raise ConfigError(f"{where}: {'.'.join(key)}: {what}{given}.", fix(key, quoted=quoted)) from None
 
 
 def line_of(text: str, key: tuple[str, ...]) -> int:

@@ -209,9 +209,18 @@ def validate(action: Action, args: dict[str, Any]) -> Params:
     try:
         return action.params.model_validate(args)
     except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        named = [".".join(str(part) for part in fault["loc"]) or "arguments" for fault in found]
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'arguments'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
+            f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
+            for name, fault in zip(named, found, strict=True)
         )
-        known = ", ".join(action.params.model_fields) or "none"
-        raise InvalidArgumentsError(f"{action.name}: {faults}.", f"its parameters are: {known}.") from None
+        raise InvalidArgumentsError(f"{action.name}: {faults}.", _wanted(action, str((*found[0]["loc"], "")[0]))) from None
+
+
+def _wanted(action: Action, name: str) -> str:
+    """What to give for a parameter, or the parameters there are."""
+    field = action.params.model_fields.get(name)
+    if field is not None and field.description:
+        return f"give {name}: {field.description.rstrip('.')}."
+    return f"its parameters are: {', '.join(action.params.model_fields) or 'none'}."

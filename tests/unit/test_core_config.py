@@ -10,9 +10,11 @@ import tomlkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance import config, configfile, paths
+from appliance import config, configfile, configfix, paths
+from appliance.configfix import fix
 from appliance.errors import ConfigError
 from appliance.paths import Paths
+from appliance.settings import Settings
 
 KEYS = [".".join(key) for key in config.all_keys()]
 
@@ -40,6 +42,70 @@ def test_a_key_in_the_wrong_place_is_told(where: Paths, text: str, told: str, fi
     with pytest.raises(ConfigError, match=told) as caught:
         config.load(where, {})
     assert re.search(fix, caught.value.next_step), caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ('[ssh]\nenabled = "maybe"', "write true or false; the default is true."),
+        ("[ssh]\nport = 70000", "write a whole number from 0 to 65535; the default is 8022."),
+        ("[telemetry]\ninterval_seconds = 0.1", "write a number from 0.5 to 3600; the default is 5.0."),
+        ("[memory]\ndisk_high_percent = 0", "write a number above 0 and up to 100; the default is 95.0."),
+        ("[memory]\ndisk_max_mib = 0", "write a whole number of 1 or more; the default is 4096."),
+        ("[headless]\nled_pin = 99", "write a whole number from 0 to 27; it may be left out."),
+        ('[log]\nlevel = "x"', 'write one of "DEBUG", "INFO", "WARNING", "ERROR"; the default is "INFO".'),
+        ('[alerts.rules.cpu]\nseverity = "x"', 'write one of "info", "warning", "critical"; it may be left out.'),
+        ("[alerts.rules.cpu]\ntreshold = 5", "did you mean threshold?"),
+        ("[alerts.rules]\ncpu = 5", "write its keys below [alerts.rules.cpu]."),
+        ('[s3]\nbucket = "a"', 'write a text in quotes of 3 to 63 characters; the default is "prime-spark-ai".'),
+        ("[inference]\nmodel_dir = 5", "write a text in quotes; it may be left out."),
+    ],
+)
+def test_the_next_step_of_a_wrong_value_says_what_to_write(where: Paths, text: str, fix: str) -> None:
+    where.config.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(where, {})
+    assert caught.value.next_step == fix
+
+
+def test_a_broken_file_is_not_sent_to_a_command_that_refuses_it(where: Paths) -> None:
+    where.config.write_text("[ssh\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(where, {})
+    assert "config init" not in caught.value.next_step
+    assert "KEY = VALUE" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[node]\ndevice_id = "a b"', "letters, digits, dots, dashes and underscores, in quotes"),
+        ('[memory]\nredis_max_memory = "2"', "a whole number followed by kb, mb or gb"),
+        ('[sync]\nnamespaces = ["a"]', "such as notes=merge"),
+    ],
+)
+def test_a_form_is_told_in_words_and_not_as_a_pattern(where: Paths, text: str, words: str) -> None:
+    where.config.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(where, {})
+    assert words in caught.value.next_step
+    assert "^" not in str(caught.value)
+
+
+def test_every_setting_has_words_for_what_to_write() -> None:
+    for key in config.all_keys():
+        text = fix(key, quoted=True)
+        assert text.startswith("write "), (key, text)
+        assert "\\" not in text, (key, text)
+        schema = configfix._at(Settings.model_json_schema(), key) or {}
+        if "pattern" in schema or "pattern" in schema.get("items", {}):
+            assert configfix.WORDS.keys() & {key, (*key, "0")}, f"{key} has a pattern and no words"
+
+
+def test_a_variable_is_told_without_quotes(where: Paths) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(where, {"LOG_LEVEL": "LOUD"})
+    assert caught.value.next_step == "write one of DEBUG, INFO, WARNING, ERROR; the default is INFO."
 
 
 def test_a_file_that_cannot_be_read_is_told(where: Paths) -> None:

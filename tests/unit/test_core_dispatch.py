@@ -89,6 +89,16 @@ async def test_no_secret_reaches_the_disk(bench: Bench) -> None:
     assert SECRET.encode() not in on_disk
 
 
+async def test_what_is_missing_is_asked_for_by_its_meaning(bench: Bench) -> None:
+    with pytest.raises(InvalidArgumentsError) as caught:
+        await bench.do("user.set-role", role="boss")
+    assert caught.value.message.startswith("user.set-role: name is missing; role: Input should be 'viewer'")
+    assert caught.value.next_step == "give name: Name of the user."
+    with pytest.raises(InvalidArgumentsError) as caught:
+        await bench.do("user.remove", name="bob", nme="bob")
+    assert caught.value.next_step == "its parameters are: name."
+
+
 async def test_the_origin_of_a_refusal_is_audited(bench: Bench) -> None:
     with pytest.raises(NotAuthorizedError, match="vic is viewer"):
         await bench.do("user.add", VIEWER, name="eve")

@@ -168,9 +168,8 @@ class Conflicts(Page):
     def action_view(self) -> None:
         """Show the base, and the clean merge."""
         if self._compared is not None:
-            self.spark.flows.start(
-                self.spark.flows.read("Base and merge", deciding.base_lines(self._compared, self.size.width - 6)), "base"
-            )
+            lines = deciding.base_lines(self._compared, self.size.width - 6)
+            self.spark.flows.start(self.spark.flows.read("Base and merge", lines), "base")
 
     def action_decide(self, choice: str) -> None:
         """Settle the conflict under the cursor, after a confirmation."""

@@ -173,3 +173,13 @@ async def test_overview_hides_no_device_on_a_small_terminal(bench: Bench) -> Non
     for device in bench.appliance.state.get(Section.devices).value:
         await seen.shows(device.kind)
     await seen.end()
+
+
+async def test_a_filter_is_seen_while_it_is_typed(bench: Bench) -> None:
+    """The line to type into is not behind the footer."""
+    seen = bench.open()
+    await seen.press("5", "following")
+    await seen.press("/", "text that lines must contain")
+    await seen.press("nothing-has-this", "/nothing-has-this")
+    await seen.shows(" f Follow")
+    await seen.end()

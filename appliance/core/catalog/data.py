@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ BUCKETS = {"minute": "device_metrics_minute", "hour": "device_metrics_hourly"}
 class History(Params):
     """One metric over a range of time."""
 
-    metric: str = Field(description="Name of the metric, such as cpu_usage")
+    metric: str = Field(max_length=256, description="Name of the metric, such as cpu_usage")
     hours: float = Field(1.0, gt=0, le=24 * 365, description="How far back, hours")
     bucket: Literal["minute", "hour"] = Field("minute", description="Width of one point")
 
@@ -32,13 +32,13 @@ class History(Params):
 class Pictures(Params):
     """Picture files on this machine."""
 
-    paths: list[str] = Field(min_length=1, max_length=1000, description="Picture files")
+    paths: list[Annotated[str, Field(max_length=4096)]] = Field(min_length=1, max_length=1000, description="Picture files")
 
 
 class Preview(Params):
     """A past result, to be drawn in a terminal."""
 
-    result_id: str = Field(description="Id of the result")
+    result_id: str = Field(max_length=64, description="Id of the result")
     columns: int = Field(76, ge=1, le=500, description="Width, cells")
     rows: int = Field(18, ge=1, le=200, description="Height, cells")
     mode: Literal["half-blocks", "console", "kitty", "sixel"] = Field("half-blocks", description="How to draw")

@@ -19,13 +19,13 @@ from appliance.core.state import LiveState, Section
 class ServiceName(Params):
     """One service."""
 
-    name: str = Field(description="Name of the service")
+    name: str = Field(max_length=64, description="Name of the service")
 
 
 class SessionId(Params):
     """One session."""
 
-    session_id: str = Field(description="Id of the session")
+    session_id: str = Field(max_length=64, description="Id of the session")
 
 
 STATUS = (Section.services, Section.host, Section.devices, Section.alerts, Section.queues, Section.sessions, Section.inference)

@@ -15,8 +15,8 @@ from appliance.core.model import Role
 class Setting(Params):
     """One key and its new value."""
 
-    key: str = Field(description="Key, such as telemetry.interval_seconds")
-    value: str = Field(description="Value, as it would stand in the TOML file")
+    key: str = Field(max_length=256, description="Key, such as telemetry.interval_seconds")
+    value: str = Field(max_length=4096, description="Value, as it would stand in the TOML file")
 
 
 def actions(

@@ -20,26 +20,26 @@ from appliance.core.state import LiveState, Section
 class JobId(Params):
     """One job."""
 
-    job_id: str = Field(description="Id of the job, or its last characters (4 at least)")
+    job_id: str = Field(max_length=64, description="Id of the job, or its last characters (4 at least)")
 
 
 class AlertId(Params):
     """One alert."""
 
-    alert_id: str = Field(description="Id of the alert, such as cpu:host")
+    alert_id: str = Field(max_length=256, description="Id of the alert, such as cpu:host")
 
 
 class SilenceParams(Params):
     """Which rule, and for how long."""
 
-    rule: str = Field(description="Name of the rule")
+    rule: str = Field(max_length=64, description="Name of the rule")
     minutes: float = Field(60, gt=0, le=7 * 24 * 60, description="Minutes")
 
 
 class RuleName(Params):
     """One rule."""
 
-    rule: str = Field(description="Name of the rule")
+    rule: str = Field(max_length=64, description="Name of the rule")
 
 
 class Page(Params):
@@ -54,7 +54,7 @@ class LogQuery(Params):
 
     limit: int = Field(200, ge=1, le=2000, description="Most lines")
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("DEBUG", description="Lowest level")
-    contains: str = Field("", description="Text that the line must contain")
+    contains: str = Field("", max_length=256, description="Text that the line must contain")
 
 
 def job_actions(jobs: Jobs) -> list[Action]:

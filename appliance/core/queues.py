@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from appliance.core.bus import Bus
+from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport, QueueStatus
 from appliance.core.state import LiveState, Section
 
@@ -43,7 +44,7 @@ class QueueService:
         if full:
             text = ", ".join(f"{queue.name} {queue.depth}/{queue.capacity}" for queue in full)
             return HealthReport(Health.degraded, f"nearly full: {text}", "see which subscriber is slow on Services.")
-        return HealthReport(Health.healthy, f"{len(self._read())} queues")
+        return HealthReport(Health.healthy, counted(len(self._read()), "queue"))
 
     def _read(self) -> tuple[QueueStatus, ...]:
         return (*self._bus.status(), *self._more())

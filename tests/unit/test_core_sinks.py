@@ -393,7 +393,7 @@ async def test_a_stuck_journal_is_unhealthy_although_telemetry_is_written(bench:
         await wait_for(lambda flushes=flushes: bench.duck.flushes > flushes)  # type: ignore[misc]
         report = await health()
         assert report.health is Health.unhealthy
-        assert "1 events wait in the journal" in report.reason
+        assert "1 event waiting in the journal" in report.reason
     bench.duck.query("ALTER TABLE elsewhere RENAME TO analytics_events", [])
     await wait_for(well)
     assert names(bench) == ["a"]

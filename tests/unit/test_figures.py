@@ -1,4 +1,4 @@
-"""Percentiles."""
+"""Percentiles, and numbers of things in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Collection
 
 import pytest
 
-from appliance.core.figures import percentile
+from appliance.core.catalog.services import brief_status
+from appliance.core.figures import counted, percentile
+from appliance.core.model import AlertState, AlertStatus, Severity
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,10 @@ def test_percentiles_are_values_that_were_seen(values: Collection[float], share:
 def test_there_is_none_of_nothing(values: Collection[float], share: float) -> None:
     with pytest.raises(ValueError, match="no percentile"):
         percentile(values, share)
+
+
+def test_one_thing_is_not_told_as_many() -> None:
+    assert [counted(count, "alert") for count in (0, 1, 2)] == ["0 alerts", "1 alert", "2 alerts"]
+    alert = AlertStatus("cpu:host", "cpu", "host", Severity.warning, AlertState.firing, "")
+    status = {"alerts": {"value": (alert,)}, "services": {"value": ()}, "host": {"value": None}}
+    assert brief_status(status).split(" | ")[1] == "1 alert"

@@ -10,6 +10,7 @@ from appliance.core.analytics.duck import DuckStore, RejectedError
 from appliance.core.analytics.pruning import GAP, PruneClock
 from appliance.core.bus import Bus, Subscription
 from appliance.core.events import Event, HostMetrics, InferenceCompleted
+from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport, QueueStatus
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Clock
@@ -94,14 +95,14 @@ class AnalyticsService:
     async def health(self) -> HealthReport:
         """Unhealthy while the disk does not take telemetry or events."""
         if self._flush_error is not None:
-            reason = f"{self._flush_error.message} {len(self._pending)} readings wait, {self._lost} were given up"
+            reason = f"{self._flush_error.message} {counted(len(self._pending), 'reading')} waiting, {self._lost} given up"
             return HealthReport(Health.unhealthy, reason, self._flush_error.next_step)
         if self._journal_error is not None:
-            reason = f"{self._journal_error.message} {self.status()[0].depth} events wait in the journal"
+            reason = f"{self._journal_error.message} {counted(self.status()[0].depth, 'event')} waiting in the journal"
             return HealthReport(Health.unhealthy, reason, self._journal_error.next_step)
         reason = f"written every {self._flush_interval:g} s"
         if self._outbox.unreadable:
-            reason += f"; {self._outbox.unreadable} events could not be read or stored and were set aside"
+            reason += f"; {counted(self._outbox.unreadable, 'event')} that could not be read or stored set aside"
         details = {"waiting": len(self._pending), "set_aside": self._outbox.unreadable}
         return HealthReport(Health.healthy, reason, details=details)
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
+from appliance.core.figures import counted
 from appliance.core.model import Role, ServiceStatus
 from appliance.core.presence import Presence
 from appliance.core.services import Supervisor
@@ -94,7 +95,7 @@ def brief_services(statuses: list[ServiceStatus]) -> str:
 def brief_status(status: dict[str, Any]) -> str:
     """Services, alerts and the host in one line."""
     alerts = [alert for alert in status["alerts"]["value"] or () if alert.state.value in {"firing", "acknowledged"}]
-    parts = [brief_services(list(status["services"]["value"] or ())), f"{len(alerts)} alerts", brief_host(status["host"])]
+    parts = [brief_services(list(status["services"]["value"] or ())), counted(len(alerts), "alert"), brief_host(status["host"])]
     return " | ".join(parts)
 
 

@@ -7,6 +7,7 @@ import os
 
 from appliance.core.doctor.model import Check, DoctorContext
 from appliance.core.doctor.probe import in_thread
+from appliance.core.figures import counted
 from appliance.core.model import CheckResult
 
 FACTORIES = ("lgpio", "RPi", "pigpio")
@@ -25,7 +26,7 @@ def look(context: DoctorContext) -> CheckResult:
     if len(closed) == len(chips):
         return CHECK.failed(f"this user may not open /dev/{closed[0]}", "sudo usermod -aG gpio $USER, then log in again")
     if context.is_pi and not any(importlib.util.find_spec(name) for name in FACTORIES):
-        return CHECK.warning(f"{len(chips)} chips, but no pin library in this environment", LIBRARY_FIX)
+        return CHECK.warning(f"{counted(len(chips), 'chip')}, but no pin library in this environment", LIBRARY_FIX)
     return CHECK.ok(", ".join(f"/dev/{path.name}" for path in chips[:4] if path.name not in closed))
 
 

@@ -1,0 +1,318 @@
+"""Tier 3 on a real S3 server and a real PostgreSQL, behind a network that fails; two appliances that share them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from appliance.core.memory.conflicts import Choice
+from appliance.core.memory.documents import DocumentReplica
+from appliance.core.memory.machinery import SyncPlan
+from appliance.core.memory.model import Durability
+from appliance.core.memory.objects import Limits, ObjectReplica
+from appliance.core.memory.strategy import Strategy
+from appliance.core.memory.tier import Replica
+from appliance.core.model import Health
+from appliance.errors import ConflictError, TierUnavailableError
+from tests.memory.rig import Rig
+from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import FaultyProxy
+from tests.servers.s3 import Bucket, S3Server
+from tests.support import wait_for
+
+WITHIN = 3.5
+"""Seconds in which a fault must show."""
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def s3_far(s3: Bucket) -> Iterator[FaultyProxy]:
+    """The S3 server behind a network that fails."""
+    host, port = s3.endpoint.split(":")
+    with FaultyProxy(host, int(port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def postgres_far(postgres: str) -> Iterator[FaultyProxy]:
+    """PostgreSQL behind a network that fails."""
+    parts = urlsplit(postgres)
+    with FaultyProxy(parts.hostname or "", parts.port or 0) as proxy:
+        yield proxy
+
+
+def objects(bucket: Bucket, device: str, proxy: FaultyProxy | None = None) -> ObjectReplica:
+    """The bucket as a tier."""
+    endpoint = proxy.endpoint if proxy else bucket.endpoint
+    limits = Limits(connect=1.0, read=1.0, call=3.0) if proxy else None
+    return ObjectReplica(endpoint, bucket.access_key, bucket.secret_key, bucket.name, False, device, limits)
+
+
+def documents(dsn: str, device: str, proxy: FaultyProxy | None = None) -> DocumentReplica:
+    """The database as a tier."""
+    return DocumentReplica(dsn.replace(f":{urlsplit(dsn).port}/", f":{proxy.port}/") if proxy else dsn, device)
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts appliances, and stops them at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(device: str, *tiers: Replica, strategy: Strategy = Strategy.latest_wins) -> Rig:
+            rig = Rig(tmp_path / device, tiers, device=device, plan=SyncPlan(interval=3600, strategy=strategy))
+            await rig.start()
+            stack.push_async_callback(rig.stop)
+            for name in rig.parts.replicas.tiers:
+                await shows(rig, name, Health.healthy, 15)
+            return rig
+
+        yield begin
+
+
+async def shows(rig: Rig, tier: str, health: Health, within: float = WITHIN) -> None:
+    """Wait until a tier is shown so, and the memory as a whole tells of it."""
+
+    async def so() -> bool:
+        whole = await rig.service.health()
+        return rig.parts.replicas.reports[tier].health is health and f"{tier} {health.value}" in whole.reason
+
+    await wait_for(so, within, f"{tier} is {health.value}; it is {rig.parts.replicas.reports[tier]}")
+
+
+async def sync(*rigs: Rig) -> None:
+    """Synchronise one after the other; no run may fail."""
+    for rig in rigs:
+        rig.clock.move(1.0)
+        for run in await rig.machinery.synchroniser.run_all():
+            assert not run.error, run.error
+
+
+FAULTS: dict[str, Callable[[FaultyProxy], None]] = {
+    "refused": FaultyProxy.refuse,
+    "hangs": FaultyProxy.hang,
+    "503": lambda proxy: proxy.answer(503),
+    "cut": lambda proxy: proxy.cut_after(30),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_objects_that_fail_are_told_and_get_later_what_they_are_owed(
+    start: Start, s3: Bucket, s3_far: FaultyProxy, fault: str
+) -> None:
+    rig = await start("pc", objects(s3, "pc", s3_far))
+    await rig.memory.set("k", b"1" * 5000, durability=Durability.cloud)
+    await asyncio.to_thread(FAULTS[fault], s3_far)
+    await shows(rig, "objects", Health.unhealthy)
+    with pytest.raises(TierUnavailableError, match="kept at the edge"):
+        await rig.memory.set("k", b"2" * 5000, durability=Durability.cloud)
+    await rig.memory.delete("gone")
+    assert await rig.memory.get("k") == b"2" * 5000
+    assert (await rig.parts.ledger.counts())["objects"].waiting >= 1
+    await asyncio.to_thread(s3_far.heal)
+    await shows(rig, "objects", Health.healthy, 10)
+    await rig.delivered()
+    agent = await start("agent", objects(s3, "agent"))
+    assert await agent.memory.get("k") == b"2" * 5000
+
+
+@pytest.mark.parametrize("fault", ["refused", "hangs"])
+async def test_documents_that_fail_are_told_and_get_later_what_they_are_owed(
+    start: Start, postgres: str, postgres_far: FaultyProxy, fault: str
+) -> None:
+    rig = await start("pc", documents(postgres, "pc", postgres_far))
+    await rig.memory.set("k", {"n": 1}, durability=Durability.cloud)
+    await asyncio.to_thread(FAULTS[fault], postgres_far)
+    await shows(rig, "documents", Health.unhealthy)
+    with pytest.raises(TierUnavailableError, match="kept at the edge"):
+        await rig.memory.set("k", {"n": 2}, durability=Durability.cloud)
+    assert await rig.memory.get("k") == {"n": 2}
+    await asyncio.to_thread(postgres_far.heal)
+    await shows(rig, "documents", Health.healthy, 10)
+    await rig.delivered()
+    agent = await start("agent", documents(postgres, "agent"))
+    assert await agent.memory.get("k") == {"n": 2}
+
+
+async def test_servers_that_are_killed(
+    start: Start, s3: Bucket, s3_server: S3Server, postgres: str, postgres_server: PostgresServer
+) -> None:
+    rig = await start("pc", objects(s3, "pc"), documents(postgres, "pc"))
+    await asyncio.to_thread(s3_server.kill)
+    await asyncio.to_thread(postgres_server.kill)
+    await shows(rig, "objects", Health.unhealthy)
+    await shows(rig, "documents", Health.unhealthy)
+    await rig.memory.set_many({"b": b"bytes", "j": [1]})
+    s3_server.start()  # here: each dies with the thread that starts it
+    postgres_server.start()
+    await rig.delivered()
+    agent = await start("agent", objects(s3, "agent"), documents(postgres, "agent"))
+    assert await agent.memory.get_many(["b", "j"]) == {"b": b"bytes", "j": [1]}
+
+
+async def test_a_value_walks_up_from_tier_3(start: Start, s3: Bucket) -> None:
+    pc, agent = await start("pc", objects(s3, "pc")), await start("agent", objects(s3, "agent"))
+    assert await agent.memory.get("k") is None
+    await pc.memory.set("k", b"value", durability=Durability.cloud, tags=["t"])
+    await sync(agent)
+    assert [copy.tier for copy in (await agent.memory._listing.one("default", "k")).copies] == ["disk", "objects"]
+    await agent.memory.evict("k", tier=2)
+    assert [copy.tier for copy in (await agent.memory._listing.one("default", "k")).copies] == ["objects"]
+    assert await agent.memory.get("k") == b"value"
+    assert [copy.tier for copy in (await agent.memory.stat("k")).copies] == ["memory", "disk", "objects"]
+    await pc.memory.delete("k")
+    await sync(pc, agent)
+    assert await agent.memory.get("k") is None
+
+
+OUTCOMES = [(Strategy.latest_wins, "agent"), (Strategy.cloud_wins, "pc"), (Strategy.edge_wins, "agent")]
+
+
+@pytest.mark.parametrize(("strategy", "winner"), OUTCOMES)
+async def test_conflicts_are_settled_the_same_everywhere(start: Start, postgres: str, strategy: Strategy, winner: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"), strategy=strategy)
+    agent = await start("agent", documents(postgres, "agent"), strategy=strategy)
+    await conflict(pc, agent)
+    await sync(agent, pc)
+    assert [(await rig.memory.get("k"))["by"] for rig in (pc, agent)] == [winner, winner]
+    assert (await pc.parts.ledger.counts(), await agent.parts.ledger.counts()) == ({}, {})
+
+
+async def conflict(pc: Rig, agent: Rig) -> None:
+    """Both change what both have: the agent a second later, after the cloud has got the other one's."""
+    await pc.memory.set("k", {"by": "both", "a": 1, "b": 1})
+    await sync(pc, agent)
+    await agent.halt()  # it may not deliver by itself before it knows
+    pc.clock.move(1.0)
+    await pc.memory.set("k", {"by": "pc", "a": 2, "b": 1})
+    await sync(pc)
+    agent.clock.move(10.0)
+    await agent.memory.set("k", {"by": "agent", "a": 1, "b": 2})
+
+
+async def test_changes_of_different_fields_are_merged(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"), strategy=Strategy.merge)
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.merge)
+    await pc.memory.set("k", {"a": 1, "b": 1})
+    await sync(pc, agent)
+    await agent.halt()
+    await pc.memory.set("k", {"a": 2, "b": 1})
+    await sync(pc)
+    await agent.memory.set("k", {"a": 1, "b": 2})
+    await sync(agent, pc)
+    assert await agent.memory.get("k") == await pc.memory.get("k") == {"a": 2, "b": 2}
+
+
+CHOICES: list[tuple[Choice, Any]] = [
+    ("mine", "agent"), ("theirs", "pc"), ("both", "agent"), ("value", "edited"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("choice", "winner"), CHOICES)
+async def test_a_conflict_waits_for_the_operator(start: Start, postgres: str, choice: Choice, winner: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    assert (await agent.memory.get("k"))["by"] == "agent"
+    with pytest.raises(ConflictError):
+        await agent.memory.set("k", {"by": "agent", "a": 1, "b": 2}, durability=Durability.cloud)
+    value = b'{"by": "edited"}' if choice == "value" else None
+    await agent.machinery.settler.resolve(found.conflict_id, choice, value)
+    assert await agent.parts.ledger.conflicts() == []
+    await sync(agent, pc)
+    assert [(await rig.memory.get("k"))["by"] for rig in (pc, agent)] == [winner, winner]
+    if choice == "both":
+        assert (await pc.memory.get(f"k.theirs-{found.theirs.meta.version[-6:]}"))["by"] == "pc"
+
+
+@pytest.mark.parametrize("choice", ["mine", "theirs", "both"])
+async def test_deleted_here_and_changed_there(start: Start, s3: Bucket, choice: Choice) -> None:
+    pc = await start("pc", objects(s3, "pc"))
+    agent = await start("agent", objects(s3, "agent"), strategy=Strategy.manual)
+    await pc.memory.set("k", b"first")
+    await sync(pc, agent)
+    await agent.halt()
+    await pc.memory.set("k", b"changed")
+    await sync(pc)
+    await agent.memory.delete("k")
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    await agent.machinery.settler.resolve(found.conflict_id, choice)
+    await sync(agent, pc)
+    expected = b"changed" if choice == "theirs" else None
+    assert (await pc.memory.get("k"), await agent.memory.get("k")) == (expected, expected)
+    beside = await agent.memory.get(f"k.theirs-{found.theirs.meta.version[-6:]}")
+    assert beside == (b"changed" if choice == "both" else None)
+
+
+async def test_an_emptied_bucket_gets_everything_again(start: Start, s3: Bucket, s3_server: S3Server) -> None:
+    rig = await start("pc", objects(s3, "pc"))
+    await rig.memory.set_many({"a": b"1", "b": b"2", "gone": b"3"})
+    await rig.memory.delete("gone")
+    await rig.delivered()
+    client = s3_server.client()
+
+    def names() -> list[str]:
+        return [str(item.object_name) for item in client.list_objects(s3.name, recursive=True)]
+
+    for name in await asyncio.to_thread(names):
+        await asyncio.to_thread(client.remove_object, s3.name, name)
+    await sync(rig)
+    assert len(await asyncio.to_thread(names)) == 2
+    agent = await start("agent", objects(s3, "agent"))
+    assert await agent.memory.get_many(["a", "b", "gone"]) == {"a": b"1", "b": b"2"}
+
+
+async def test_a_tier_that_is_configured_later_gets_what_there_is(start: Start, s3: Bucket, tmp_path: Path) -> None:
+    alone = await start("pc")
+    await alone.memory.set_many({"a": b"1", "j": {"x": 1}})
+    await alone.stop()
+    rig = await start("pc", objects(s3, "pc"))
+    await rig.delivered()
+    await rig.stop()
+    without = await start("pc")
+    await without.memory.set("a", b"changed while it was not configured")
+    await without.memory.delete("j")
+    await without.stop()
+    rig = await start("pc", objects(s3, "pc"))
+    await rig.delivered()
+    agent = await start("agent", objects(s3, "agent"))
+    assert await agent.memory.get_many(["a", "j"]) == {"a": b"changed while it was not configured"}
+
+
+async def test_a_value_of_another_kind_moves_to_another_tier(start: Start, s3: Bucket, postgres: str) -> None:
+    pc = await start("pc", objects(s3, "pc"), documents(postgres, "pc"))
+    agent = await start("agent", objects(s3, "agent"), documents(postgres, "agent"))
+    for value in ({"x": 1}, b"bytes", {"x": 2}, b"again"):
+        await pc.memory.set("k", value)
+        await sync(pc, agent, pc)
+        assert (await pc.memory.get("k"), await agent.memory.get("k")) == (value, value)
+        assert await pc.parts.ledger.conflicts() == await agent.parts.ledger.conflicts() == []
+    tiers = pc.parts.replicas.tiers
+    await pc.delivered()
+    assert await tiers["documents"].get("default", "k") is None
+    found = await tiers["objects"].get("default", "k")
+    assert found is not None and found.value == b"again"
+
+
+async def test_what_expired_is_gone_for_everybody(start: Start, postgres: str) -> None:
+    """Also for one that has only heard of an older value."""
+    pc, agent = await start("pc", documents(postgres, "pc")), await start("agent", documents(postgres, "agent"))
+    await pc.memory.set("k", "older")
+    await sync(pc, agent)
+    await pc.memory.set("k", "brief", ttl=60)
+    await sync(pc)
+    pc.clock.move(100.0)
+    agent.clock.move(100.0)
+    pc.hot.forget_all()
+    assert await pc.memory.get("k") is None
+    await sync(pc, agent, pc)
+    agent.hot.forget_all()
+    assert (await pc.memory.get("k"), await agent.memory.get("k")) == (None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from appliance.errors import (
     TierUnavailableError,
 )
 
+AT_ONCE = 32
+"""Look-ups below tier 1 that one call has under way."""
 MISSING: Any = object()
 """Told apart from a stored null."""
 Deliver = Callable[[str, str], Awaitable[bool]]
@@ -129,11 +132,13 @@ class Memory:
         prefix = namespace + ":"
         framed = await self._front.get_many([prefix + key for key in keys])
         found = {key: unframe(value) for key, value in zip(keys, framed, strict=True) if value is not None}
-        missing = [key for key in keys if key not in found] if len(found) < len(keys) else ()
-        for key in missing:
-            looked = await self.look_up(key, namespace)
-            if looked.record is not None:
-                found[key] = value_of(looked.record.meta.kind, looked.record.value)
+        if len(found) < len(keys):
+            missing = list(dict.fromkeys(key for key in keys if key not in found))
+            for start in range(0, len(missing), AT_ONCE):
+                part = missing[start : start + AT_ONCE]
+                looked = await asyncio.gather(*(self.look_up(key, namespace) for key in part))
+                records = zip(part, (each.record for each in looked), strict=True)
+                found |= {key: value_of(record.meta.kind, record.value) for key, record in records if record is not None}
         self._count(began, len(found), len(keys) - len(found))
         return found
 

@@ -1,4 +1,4 @@
-"""Fixtures for the servers. One PostgreSQL and one S3 server for each worker, started by the first test that wants them."""
+"""Fixtures for the servers. One PostgreSQL, S3 and Kafka for each worker, started by the first test that wants them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,34 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of them
+    from tests.servers.kafka import KafkaServer
+    from tests.servers.kafka_cluster import KafkaCluster
     from tests.servers.nas import Nas
     from tests.servers.postgres import PostgresServer
     from tests.servers.redis import RedisServer
     from tests.servers.s3 import Bucket, S3Server
+
+
+@dataclass(frozen=True)
+class Topics:
+    """A test's share of a broker that others use too.
+
+    Args:
+        server: the broker, which serves before and after each test.
+        bootstrap: its host and port, plain.
+        prefix: what the names of the test's topics and groups begin with.
+    """
+
+    server: KafkaServer
+    bootstrap: str
+    prefix: str
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +106,40 @@ def nas(tmp_path: Path) -> Iterator[Nas]:
 
     with Nas(tmp_path / "nas") as share:
         yield share
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """This worker's broker with all kinds of listeners, which a test may pause, kill and start: the next finds it serving."""
+    from tests.servers.kafka import KafkaServer
+    from tests.servers.kafka_security import SECURED
+
+    with KafkaServer(tmp_path_factory.mktemp("kafka"), SECURED) as server:
+        yield server
+
+
+@pytest.fixture
+def kafka(kafka_server: KafkaServer) -> Iterator[Topics]:
+    """A prefix of the test's own on that broker; its topics are removed afterwards."""
+    from tests.servers.kafka import run_apart
+
+    topics = Topics(kafka_server, kafka_server.bootstrap(), f"test-{secrets.token_hex(4)}.")
+    yield topics
+    kafka_server.recover()
+    run_apart(kafka_server.remove_topics(topics.prefix))
+
+
+@pytest.fixture(scope="session")
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """This worker's three brokers; tests use kafka_cluster, and the mark xdist_group("kafka_cluster") keeps them on one."""
+    from tests.servers.kafka_cluster import KafkaCluster
+
+    with KafkaCluster(tmp_path_factory.mktemp("kafka-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_cluster(running_cluster: KafkaCluster) -> KafkaCluster:
+    """Three brokers that serve, whatever the test before has left of them. Topics stay: give each a name of its own."""
+    running_cluster.recover()
+    return running_cluster

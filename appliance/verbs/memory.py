@@ -1,0 +1,127 @@
+"""The memory's answers as text: what the Memory and Conflicts pages show, as tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from appliance.core.printable import printable
+from appliance.screens import format as f
+from appliance.screens.values import moment
+from appliance.verbs import render
+
+Block = Table | Text
+ENTRY = ("key", "kind", "size", "tiers", "age", "ttl", "pinned", "checksum", "hits", "tags")
+TIER = ("tier", "health", "entries", "size", "hits", "p50/p99 ms", "owed", "limit", "evicted", "errors")
+RUN = ("tier", "started", "pushed", "sent", "pulled", "got", "conflicts", "next", "error", "next_step")
+WIDE = 110
+"""Columns from which all fields of a row are shown."""
+CONFLICT = ("id", "key", "tier", "mine", "theirs", "reason")
+
+
+def as_text(name: str, value: Any, width: int, *, colour: bool) -> str | None:
+    """An answer as text; None where its action has no form of its own here.
+
+    Args:
+        name: Of the action.
+        value: What it returned, as plain JSON types.
+        width: Columns of the terminal.
+        colour: Whether to use colours.
+    """
+    form = FORMS.get(name)
+    if form is None or not value:
+        return None
+    return "\n\n".join(render.draw(block, width, colour=colour) for block in form(value, width))
+
+
+def _listing(value: Mapping[str, Any], width: int) -> list[Block]:
+    rows = [
+        {
+            **entry, "size": f.size(entry["size"]), "age": f.duration(entry["age_s"]),
+            "ttl": f.duration(entry["ttl_s"]) if entry["ttl_s"] is not None else "", "pinned": "yes" if entry["pinned"] else "",
+            "tiers": _where(entry),
+        }
+        for entry in value["entries"]
+    ]  # fmt: skip
+    if not rows:
+        return [Text("no keys")]
+    notes = ["* owed, not there yet"] if any(entry["owed"] for entry in value["entries"]) else []
+    notes += ["? cannot be asked now"] if any(entry["unknown"] for entry in value["entries"]) else []
+    notes += [f"more: --cursor {printable(shlex.quote(value['cursor']))}"] if value["cursor"] else []
+    return [render.table(rows, ENTRY if width >= WIDE else ENTRY[:7]), *([Text("   ".join(notes))] if notes else [])]
+
+
+def _where(entry: Mapping[str, Any]) -> str:
+    return " ".join([*entry["tiers"], *(f"{tier}*" for tier in entry["owed"]), *(f"{tier}?" for tier in entry["unknown"])])
+
+
+def _status(value: Mapping[str, Any], width: int) -> list[Block]:
+    rows = [
+        {
+            "tier": f"{tier['level']} {tier['name']}", "health": tier["health"], "entries": tier["entries"],
+            "size": f.size(tier["size"]), "hits": f.hit_rate(tier["hits"], tier["misses"]),
+            "p50/p99 ms": f"{f.ms(tier['p50_ms'])}/{f.ms(tier['p99_ms'])}",
+            "owed": f"{tier['owed']}, {f.duration(tier['oldest_owed_s'])}" if tier["owed"] else "0",
+            "limit": f.size(tier["limit"]), "evicted": tier["evictions"], "errors": tier["errors"],
+        }
+        for tier in value["tiers"]
+    ]  # fmt: skip
+    counts = "  ".join(f"{name} {value[name]}" for name in ("fetches", "coalesced", "corrupt", "conflicts"))
+    whole = f"hits {f.hit_rate(value['hits'], value['misses'])} of {value['hits'] + value['misses']}"
+    told = "\n".join(printable(_reason(tier)) for tier in value["tiers"])
+    line = f"{whole}  {f.ms(value['p50_ms'])}/{f.ms(value['p99_ms'])} ms  {counts}"
+    return [render.table(rows, TIER if width >= WIDE else TIER[:7]), Text(told), Text(line)]
+
+
+def _reason(tier: Mapping[str, Any]) -> str:
+    lost = "".join(f"; {tier[name]} {name}" for name in ("evictions", "errors") if tier[name])
+    step = f". Next: {tier['next_step']}" if tier["next_step"] else ""
+    return f"{tier['name']}: {tier['reason'].rstrip('.')}{lost}{step}"
+
+
+def _runs(value: Mapping[str, Any], _: int) -> list[Block]:
+    rows = [
+        {
+            **run, "sent": f.size(run["sent_bytes"]), "got": f.size(run["received_bytes"]), "conflicts": run["waiting"],
+            "next": f.clock(run["ended"] + value["interval_s"]) if run["ended"] else f.NONE,
+        }
+        for run in value["runs"]
+    ]  # fmt: skip
+    owed = ", ".join(f"{tier} {count}" for tier, count in value["owed"].items()) or "nothing"
+    counts = f"conflicts found {value['conflicts_detected']}, settled {value['conflicts_resolved']}"
+    none = "no run yet" if value["tiers"] else "no cloud tier is configured: set s3.endpoint or documents.url"
+    return [render.table(rows, RUN) if rows else Text(none), Text(f"owed: {owed}   {counts}")]
+
+
+def _conflicts(value: list[dict[str, Any]], _: int) -> list[Block]:
+    rows = [
+        {
+            **row, "id": row["conflict_id"][-6:], "mine": f"{moment(row['mine_modified'] or 0.0)} {row['mine_device']}",
+            "theirs": f"{moment(row['theirs_modified'])} {row['theirs_device']}",
+        }
+        for row in value
+    ]  # fmt: skip
+    return [render.table(rows, CONFLICT), Text("compare: sync conflict ID   decide: sync resolve ID mine|theirs|both|merged")]
+
+
+def _conflict(value: Mapping[str, Any], width: int) -> list[Block]:
+    from appliance.screens.deciding import side  # late: with them comes Textual
+    from appliance.screens.sides import LEGEND, side_lines
+
+    lines = side_lines(value["rows"], width, side(value, "mine"), side(value, "theirs"))
+    body = Text("\n").join(Text("".join(printable(piece) for piece, _ in line)) for line in lines)
+    base = "not kept" if value["base"] is None else "kept"
+    merge = "a clean merge is there: keep merged" if value["mergeable"] else f"no clean merge: {value['unmergeable']}"
+    head = f"{printable(value['key'])} in {value['tier']}   base {base}   {printable(merge)}\n{LEGEND}"
+    return [Text(head), body]
+
+
+FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({
+    "memory.list": _listing, "memory.status": _status, "sync.status": _runs, "sync.conflicts": _conflicts,
+    "sync.conflict": _conflict,
+})  # fmt: skip

@@ -299,7 +299,26 @@ async def test_a_value_of_another_kind_moves_to_another_tier(start: Start, s3: B
     await pc.delivered()
     assert await tiers["documents"].get("default", "k") is None
     found = await tiers["objects"].get("default", "k")
-    assert found is not None and found.value == b"again"
+    assert found is not None
+    assert found.value == b"again"
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_an_own_version_whose_arrival_was_not_told_is_no_conflict(
+    start: Start, postgres: str, strategy: Strategy
+) -> None:
+    """Though both were written at the same time, as the clock tells it."""
+    rig = await start("pc", documents(postgres, "pc"), strategy=strategy)
+    await rig.memory.set("k", "first", durability=Durability.cloud)
+    row = await rig.parts.edge.row("default", "k")
+    assert row is not None
+    await rig.parts.ledger.moved("documents", row.entry)  # as where the answer to the write was lost
+    await rig.memory.set("k", "second", durability=Durability.cloud)
+    assert await rig.memory.get("k") == "second"
+    record = await rig.parts.replicas.tiers["documents"].get("default", "k")
+    assert record is not None
+    assert record.value == b'"second"'
+    assert await rig.parts.ledger.conflicts() == []
 
 
 async def test_what_expired_is_gone_for_everybody(start: Start, postgres: str) -> None:

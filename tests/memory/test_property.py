@@ -18,7 +18,7 @@ from appliance.core.memory.documents import DocumentReplica
 from tests.memory.programs import Step, World, programs
 from tests.servers.proxy import FaultyProxy
 
-EXAMPLES = int(os.environ.get("PRIME_SPARK_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("PRIME_SPARK_EXAMPLES", "25"))
 ALWAYS = ("forget", "later", "crash", "restart", "hot_down", "hot_up", "nas_away", "nas_back", "deliver")
 CLOCKS = ("clock_back", "clock_on")
 CLOUD = ("cloud_away", "cloud_back", "sync", "sync")

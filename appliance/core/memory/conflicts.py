@@ -67,6 +67,8 @@ class Settler:
 
     async def settle(self, row: Row, mine: Record, theirs: Record, replica: Replica) -> bool:
         """Decide between two versions; False where the operator has to, or this side changed meanwhile."""
+        if theirs.meta.device == mine.meta.device == self._parts.device_id:
+            return await self._impose(row, mine, theirs, replica)  # our own of before, whose arrival we were not told of
         if theirs.meta.parent and theirs.meta.parent == mine.meta.version:  # ours was there, and was replaced: no conflict
             return await self._writer.adopt(theirs, replica.name, row.meta.version)
         self.detected += 1

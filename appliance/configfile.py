@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,10 @@ def change(paths: Paths, key: str, value: str, environ: Mapping[str, str]) -> No
     """
     parts = tuple(key.split("."))
     text = config.read(paths.config)[0] if paths.config.exists() else ""
-    config.check_keys(functools.reduce(lambda inner, name: {name: inner}, reversed(parts), {}), paths.config, "")
+    try:
+        config.check_keys(functools.reduce(lambda inner, name: {name: inner}, reversed(parts), {}), paths.config, "")
+    except ConfigError as error:
+        raise _unplaced(error, paths.config, key) from None
     try:
         document = tomlkit.parse(text)
     except TOMLKitError as error:
@@ -102,10 +106,18 @@ def change(paths: Paths, key: str, value: str, environ: Mapping[str, str]) -> No
         if not isinstance(table, dict):
             raise ConfigError(f"{'.'.join(parts[:depth])} is a value, not a table.", f"nothing can be set below it: {key}.")
     table[parts[-1]] = tomlkit.value(_literal(value))
-    _write_checked(paths, tomlkit.dumps(document), environ)
+    _write_checked(paths, key, tomlkit.dumps(document), environ)
 
 
-def _write_checked(paths: Paths, text: str, environ: Mapping[str, str]) -> None:
+def _unplaced(error: ConfigError, path: Path, key: str) -> ConfigError:
+    """The error without file and line, where it is about the key that is not in the file yet."""
+    parts = key.split(".")
+    names = "|".join(re.escape(".".join(parts[:size])) for size in range(len(parts), 1, -1)) or re.escape(key)
+    about = re.match(rf"{re.escape(str(path))}:\d+: (?=(unknown key )?({names})[.:])", error.message)
+    return ConfigError(error.message[about.end() :] if about else error.message, error.next_step)
+
+
+def _write_checked(paths: Paths, key: str, text: str, environ: Mapping[str, str]) -> None:
     paths.config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     trial = paths.config.with_name(f".{paths.config.name}.{os.getpid()}.check")
     try:
@@ -113,7 +125,8 @@ def _write_checked(paths: Paths, text: str, environ: Mapping[str, str]) -> None:
         config.load(Paths(trial, paths.boot_config, paths.data, paths.run, paths.logs), environ)
         trial.replace(paths.config)
     except ConfigError as error:
-        raise ConfigError(error.message.replace(str(trial), str(paths.config)), error.next_step) from None
+        error = ConfigError(error.message.replace(str(trial), str(paths.config)), error.next_step)
+        raise _unplaced(error, paths.config, key) from None
     except OSError as error:
         raise ConfigError(f"{paths.config} cannot be written: {error.strerror}.", "make it writable for this user.") from error
     finally:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,9 +13,10 @@ import msgspec
 from appliance.core.actions import ActionInfo
 from appliance.core.model import Device
 from appliance.core.state import Section
-from appliance.errors import ApplianceError, ConfirmationRequiredError
+from appliance.errors import ActionError, ApplianceError, ConfirmationRequiredError
 from appliance.screens.chrome import TABS
-from appliance.screens.dialogs import Choice, Fields, Palette, Reader
+from appliance.screens.dialogs import Choice, Palette, Reader
+from appliance.screens.forms import BESIDE, Done, FieldError, Fields, Submit
 from appliance.screens.page import COMMON
 from appliance.screens.people import People
 from appliance.screens.themes import Role
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from appliance.screens.app import SparkApp
 
 log = logging.getLogger(__name__)
-
-BESIDE = 4
-"""Cells that a dialog has beside its text."""
 
 
 class DeclinedError(Exception):
@@ -92,24 +91,69 @@ class Flows:
             await self._run(actions[name])
 
     async def _run(self, action: ActionInfo) -> None:
-        args: dict[str, Any] | None = {}
-        if action.parameters.get("properties"):
-            args = await self._app.push_screen_wait(Fields(action.summary, action.parameters))
-        if args is None:
+        if action.name == "setup.complete":
+            await self.first_run()
             return
-        result = msgspec.to_builtins(await self.invoke(action.name, args), enc_hook=str)
+        done: Done | None
+        if action.parameters.get("properties"):
+            done = await self.form(action.summary, action.parameters, submit=functools.partial(self._submit, action.name))
+        else:
+            done = Done(await self.invoke(action.name))
+        if done is None:
+            return
+        result = msgspec.to_builtins(done.result, enc_hook=str)
         if isinstance(result, list | dict) and result:
             await self.show(action.summary, result)
         else:
             self.say(f"{action.name}: {'done' if result in (None, [], {}) else result}", "ok")
 
+    async def _submit(self, name: str, values: dict[str, Any]) -> Any:
+        try:
+            return await self.invoke(name, values)
+        except DeclinedError:
+            raise ActionError("Not confirmed, not done.") from None
+
+    async def form(
+        self, title: str, schema: dict[str, Any], intro: Sequence[str] = (), submit: Submit | None = None
+    ) -> Done | None:
+        """Ask for values, and again while `submit` refuses them; None where the reader left."""
+        done: Done | None = await self._app.push_screen_wait(Fields(title, schema, intro, submit))
+        return done
+
     async def ask(
         self, title: str, properties: dict[str, Any], required: list[str], intro: list[str] | None = None
     ) -> dict[str, Any] | None:
         """Ask for values."""
-        schema = {"properties": properties, "required": required}
-        answer: dict[str, Any] | None = await self._app.push_screen_wait(Fields(title, schema, intro or []))
-        return answer
+        done = await self.form(title, {"properties": properties, "required": required}, intro or [])
+        return done.result if done is not None else None
+
+    async def fill_in(
+        self, name: str, title: str, properties: dict[str, Any], intro: Sequence[str] = (), **known: Any
+    ) -> tuple[dict[str, Any], Any] | None:
+        """Ask for an action's arguments, all needed, until it takes them: (arguments, result), or None where the reader left.
+
+        Whoever may not do it is told so before they type.
+
+        Args:
+            name: Of the action.
+            title: Of the form.
+            properties: What is asked for, as JSON Schema.
+            intro: Lines above the fields.
+            known: Further arguments.
+
+        Raises:
+            NotAuthorizedError: The reader's role does not reach.
+        """
+        if not self.may(name):
+            await self.invoke(name, {})
+        given: dict[str, Any] = {}
+
+        async def submit(values: dict[str, Any]) -> Any:
+            given.update(values)
+            return await self._submit(name, {**known, **values})
+
+        done = await self.form(title, {"properties": properties, "required": list(properties)}, intro, submit)
+        return None if done is None else (given, done.result)
 
     async def read(self, title: str, lines: list[Line]) -> None:
         """Show a text."""
@@ -191,19 +235,28 @@ class Flows:
             "device_id": {"type": "string", "default": name, "description": "name of this appliance"},
             "admin": {"type": "string", "default": "admin", "description": "first administrator"},
             "password": {"type": "string", "format": "password", "description": "8 characters at least"},
-            "again": {"type": "string", "format": "password", "description": "the same password"},
         }
-        answer = await self.ask("First run", properties, ["device_id", "admin", "password", "again"], intro)
-        if answer is None:
+
+        async def complete(values: dict[str, Any]) -> Any:
+            kept = {key: value for key, value in values.items() if (key, value) != ("device_id", name)}
+            try:
+                return await self._app.spark.invoke("setup.complete", kept)
+            except ApplianceError as error:
+                raise FieldError("admin", str(error)) if "user name" in error.message else error from None
+
+        schema = {"properties": properties, "required": list(properties)}
+        done = await self.form("First run", schema, intro, complete)
+        if done is not None:
+            await self._set_up(done.result)
+
+    async def _set_up(self, result: dict[str, Any]) -> None:
+        later = "; the new name holds from the next start" if result["renamed_at_next_start"] else ""
+        text = f"{result['admin']} is administrator and may log in over SSH{later}"
+        if not result["problem"]:
+            self.say(text, "ok")
             return
-        if answer.pop("again") != answer["password"]:
-            self.say("The two passwords differ; nothing was done. Try again: command setup: complete", "bad")
-            return
-        if answer["device_id"] == name:
-            del answer["device_id"]
-        done = await self._app.spark.invoke("setup.complete", answer)
-        later = "; the new name holds from the next start" if done["renamed_at_next_start"] else ""
-        self.say(f"{done['admin']} is administrator and may log in over SSH{later}", "ok")
+        problem: list[Line] = [((f"{text}.", "ok"),), (), (("But the appliance keeps its name: ", "warn"),)]
+        await self.read("First run", [*problem, ((result["problem"], "text"),)])
 
 
 def key_line(key: str, text: str) -> Line:

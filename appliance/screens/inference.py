@@ -209,17 +209,17 @@ class Inference(Page):
 
     async def _open(self) -> None:
         kind = {"type": "array", "items": {"type": "string"}, "description": "files on this machine, with commas between them"}
-        answer = await self.spark.flows.ask("Detect objects", {"paths": kind}, ["paths"])
-        if answer is None:
+        done = await self.spark.flows.fill_in("inference.run", "Detect objects", {"paths": kind})
+        if done is None:
             return
-        job = await self.console.invoke("inference.run", answer)
+        job = done[1]
         self.say(f"{job.name}: running")
-        done = await self.console.invoke("job.wait", {"job_id": job.job_id})
-        bad = [outcome for outcome in done.result or () if "error" in outcome]
-        self._awaited = next((outcome["result"]["result_id"] for outcome in done.result or () if "result" in outcome), "")
+        ended = await self.console.invoke("job.wait", {"job_id": job.job_id})
+        bad = [outcome for outcome in ended.result or () if "error" in outcome]
+        self._awaited = next((outcome["result"]["result_id"] for outcome in ended.result or () if "result" in outcome), "")
         self._go_to_awaited()
-        if done.error or bad:
-            self.say(done.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
+        if ended.error or bad:
+            self.say(ended.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
         else:
             self.say(f"{job.name}: done", "ok")
 

@@ -90,16 +90,10 @@ class Settings(Page):
 
     async def _change(self, key: str) -> None:
         row = next(row for row in self._rows if row["key"] == key)
-        kind = {
-            "type": "string",
-            "description": row["meaning"],
-            "default": "" if row["value"] is None else scalar(row["value"]),
-        }
-        answer = await self.spark.flows.ask(key, {"value": kind}, ["value"])
-        if answer is not None:
-            await self.spark.flows.do(
-                "config.set", {"key": key, "value": answer["value"]}, f"{key} = {answer['value']} from the next start on"
-            )
+        kind = {"type": "string", "description": "", "default": "" if row["value"] is None else scalar(row["value"])}
+        done = await self.spark.flows.fill_in("config.set", key, {"value": kind}, [row["meaning"], ""], key=key)
+        if done is not None:
+            self.say(f"{key} = {done[0]['value']} from the next start on", "ok")
             await self._read()
 
 

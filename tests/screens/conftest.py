@@ -38,7 +38,7 @@ class Seen:
 
     async def shows(self, text: str) -> None:
         try:
-            await wait_for(lambda: text in self.display, 15)
+            await wait_for(lambda: text in self.display, 40)
         except AssertionError:
             raise AssertionError(f"{text!r} is not on:\n{self.display}") from None
 

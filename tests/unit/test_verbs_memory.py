@@ -53,7 +53,7 @@ COMPARED = {
         (
             "memory.status",
             STATUS,
-            ["2 disk", "214.8 KiB", "75 %", "0.25/12", "12, 3 min", "no space; 5 evictions; 2 errors Next"],
+            ["2 disk", "214.8 KiB", "75 %", "0.25/12", "12, 3 min", "no space; 5 evictions; 2 errors. Next"],
         ),
         ("sync.status", SYNC, [time.strftime("%Y-%m-%d", time.localtime(NOW)), "2.0 KiB", "100 B", "owed: documents 2"]),
         ("sync.status", {**SYNC, "runs": [], "tiers": []}, ["no cloud tier is configured"]),

@@ -266,3 +266,24 @@ async def test_the_index_is_right_after_many_operations(rig: Rig) -> None:
         bodies = connection.execute("SELECT sum(length(body)) FROM bodies").fetchone()[0] or 0
     files = sum(file.stat().st_size for file in (rig.parts.edge.directory / "files").rglob("*") if file.is_file())
     assert totals.stored == stored == bodies + files
+
+
+async def test_a_value_is_read_with_its_own_row_while_it_is_replaced(rig: Rig) -> None:
+    """What is read is of one moment: a row beside the next one's value would be taken for damage."""
+    await rig.memory.set("k", b"0")
+    row = await rig.parts.edge.row("default", "k")
+    assert row is not None
+    busy = True
+
+    async def write() -> None:
+        nonlocal busy
+        for number in range(300):
+            await rig.memory.set("k", b"%d" % number)
+        busy = False
+
+    async def read() -> None:
+        while busy:
+            assert await rig.parts.edge.record(row.entry) is not None
+
+    await asyncio.gather(write(), *(read() for _ in range(4)))
+    assert rig.machinery.reader.corrupt == 0

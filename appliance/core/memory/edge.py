@@ -201,7 +201,9 @@ class EdgeStore:
 
     async def _read(self, choose: Callable[[sqlite3.Connection], Row | None]) -> tuple[Row, Record | None] | None:
         for _ in range(READS):
-            found = await self.store.read(lambda connection: self._fetch(connection, choose(connection)))
+            found = await self.store.read(
+                lambda connection: rows.at_one_moment(connection, lambda: self._fetch(connection, choose(connection)))
+            )
             if found is None:
                 return None
             row, body = found

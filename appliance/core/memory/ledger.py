@@ -203,7 +203,7 @@ class Ledger:
             owed = {row[0] for row in connection.execute("SELECT tier FROM owed WHERE entry = ?", (entry,))}
             return held, owed
 
-        return await self._store.read(work)
+        return await self._store.read(lambda connection: rows.at_one_moment(connection, lambda: work(connection)))
 
     async def base(self, entry: int) -> Record | None:
         """The last common version, where it is kept."""

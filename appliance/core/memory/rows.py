@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from appliance.core.memory.keys import key_id
 from appliance.core.memory.model import Kind, Meta
 
+T = TypeVar("T")
 COLUMNS = (
     "entry, namespace, key, kind, version, checksum, size, modified, expires, tags, device, deleted, "
     "place, stored, pinned, hits, used"
@@ -48,6 +50,15 @@ def row_of(values: tuple[Any, ...]) -> Row:
     )  # fmt: skip
     stored, pinned, hits, used = rest
     return Row(entry, meta, place, stored, bool(pinned), hits, used)
+
+
+def at_one_moment(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+    """Several reads that belong together: without a transaction a commit may come between a row and its value."""
+    connection.execute("BEGIN")
+    try:
+        return work()
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def find(connection: sqlite3.Connection, namespace: str, key: str) -> Row | None:

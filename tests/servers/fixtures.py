@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of 
     from tests.servers.kafka_cluster import KafkaCluster
     from tests.servers.nas import Nas
     from tests.servers.postgres import PostgresServer
+    from tests.servers.proxy import FaultyProxy
     from tests.servers.redis import RedisServer
     from tests.servers.s3 import Bucket, S3Server
 
@@ -30,11 +31,13 @@ class Topics:
         server: the broker, which serves before and after each test.
         bootstrap: its host and port, plain.
         prefix: what the names of the test's topics and groups begin with.
+        proxy: makes the network fail for the clients of server.client("PROXIED").
     """
 
     server: KafkaServer
     bootstrap: str
     prefix: str
+    proxy: FaultyProxy
 
 
 @pytest.fixture(scope="session")
@@ -109,24 +112,36 @@ def nas(tmp_path: Path) -> Iterator[Nas]:
 
 
 @pytest.fixture(scope="session")
-def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """This worker's broker with all kinds of listeners, which a test may pause, kill and start: the next finds it serving."""
+def kafka_and_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaServer, FaultyProxy]]:
+    """This worker's broker with all kinds of listeners, and what its clients of PROXIED go through."""
     from tests.servers.kafka import KafkaServer
     from tests.servers.kafka_security import SECURED
+    from tests.servers.proxy import FaultyProxy
 
-    with KafkaServer(tmp_path_factory.mktemp("kafka"), SECURED) as server:
-        yield server
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"), (*SECURED, "PROXIED"))
+    with FaultyProxy("127.0.0.1", server.port("PROXIED")) as proxy:
+        server.advertised["PROXIED"] = proxy.port
+        with server:
+            yield server, proxy
+
+
+@pytest.fixture(scope="session")
+def kafka_server(kafka_and_proxy: tuple[KafkaServer, FaultyProxy]) -> KafkaServer:
+    """This worker's broker. Tests that pause, kill or start it use kafka: the next one finds it serving."""
+    return kafka_and_proxy[0]
 
 
 @pytest.fixture
-def kafka(kafka_server: KafkaServer) -> Iterator[Topics]:
+def kafka(kafka_and_proxy: tuple[KafkaServer, FaultyProxy]) -> Iterator[Topics]:
     """A prefix of the test's own on that broker; its topics are removed afterwards."""
     from tests.servers.kafka import run_apart
 
-    topics = Topics(kafka_server, kafka_server.bootstrap(), f"test-{secrets.token_hex(4)}.")
+    server, proxy = kafka_and_proxy
+    topics = Topics(server, server.bootstrap(), f"test-{secrets.token_hex(4)}.", proxy)
     yield topics
-    kafka_server.recover()
-    run_apart(kafka_server.remove_topics(topics.prefix))
+    proxy.heal()
+    server.recover()
+    run_apart(server.remove_topics(topics.prefix))
 
 
 @pytest.fixture(scope="session")

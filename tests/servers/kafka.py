@@ -20,11 +20,12 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.servers.child import Server, ServerError
 from tests.servers.kafka_java import QUICK, java, run_tool
-from tests.servers.kafka_security import SECURED, Access, Authority, Security
+from tests.servers.kafka_security import SECURED, Access, Authority, Listener, Security
 from tests.support import free_ports, wait_for, wait_for_sync
 
 T = TypeVar("T")
 INSIDE = ("CONTROLLER", "INTERNAL")  # listeners for the brokers, the tools and the question whether it serves
+PLAIN = (*INSIDE, "PLAINTEXT", "PROXIED")  # without TLS and passwords
 STARTS = 60.0  # seconds that a start may take on a busy machine
 
 
@@ -56,7 +57,7 @@ class KafkaServer(Server):
     def __init__(
         self,
         directory: Path,
-        offers: Sequence[Security] = (),
+        offers: Sequence[Listener] = (),
         *,
         node: int = 1,
         cluster: str = "",
@@ -71,7 +72,7 @@ class KafkaServer(Server):
         self.brokers = brokers
         self.data = directory / "data"
         self.access = access or Access(Authority(directory / "certificates"))
-        self.advertised: dict[str, int] = {}  # ports told to clients instead of its own, by listener; set before start
+        self.advertised: dict[Listener, int] = {}  # ports that clients are told instead of its own; set before start
         self.settings: dict[str, object] = {}  # more lines of server.properties; set before start
         self._java = (f"-Xmx{heap}", *options)
         names = [*INSIDE, "PLAINTEXT", *offers]
@@ -84,22 +85,22 @@ class KafkaServer(Server):
         return f"{self.node}@127.0.0.1:{self._ports['CONTROLLER']}"
 
     @property
-    def port(self) -> int:
-        """The TCP port of PLAINTEXT."""
-        return self._ports["PLAINTEXT"]
-
-    @property
     def internal(self) -> str:
-        """Host and port that go past `advertised`."""
-        return f"127.0.0.1:{self._ports['INTERNAL']}"
+        """Host and port that tests and tools use whatever happens to the listeners for clients."""
+        return f"127.0.0.1:{self.port('INTERNAL')}"
 
-    def bootstrap(self, security: Security = "PLAINTEXT") -> str:
+    def port(self, listener: str = "PLAINTEXT") -> int:
+        """The TCP port of a listener."""
+        return self._ports[listener]
+
+    def bootstrap(self, listener: Listener = "PLAINTEXT") -> str:
         """Host and port, as clients want them."""
-        return f"127.0.0.1:{self.advertised.get(security, self._ports[security])}"
+        return f"127.0.0.1:{self.advertised.get(listener, self.port(listener))}"
 
-    def client(self, security: Security = "PLAINTEXT") -> dict[str, Any]:
+    def client(self, listener: Listener = "PLAINTEXT") -> dict[str, Any]:
         """Keyword arguments of aiokafka's clients."""
-        return {"bootstrap_servers": self.bootstrap(security), **self.access.client(security)}
+        security: Security = "PLAINTEXT" if listener == "PROXIED" else listener
+        return {"bootstrap_servers": self.bootstrap(listener), **self.access.client(security)}
 
     def start(self) -> None:
         """Start it with what its directory has; returns when it answers as a member of its whole cluster."""
@@ -126,7 +127,7 @@ class KafkaServer(Server):
 
     def serves(self) -> bool:
         """Whether it knows of as many brokers as its cluster has, itself among them."""
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._ports["INTERNAL"]), 1.0):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port("INTERNAL")), 1.0):
             return run_apart(self._knows_all())
         return False
 
@@ -235,14 +236,14 @@ class KafkaServer(Server):
 
     def _places(self) -> dict[str, object]:
         told = {name: self.advertised.get(name, port) for name, port in self._ports.items() if name != "CONTROLLER"}
-        inside = [f"{name}:PLAINTEXT" for name in INSIDE]
+        protocols = dict.fromkeys(PLAIN, "PLAINTEXT") | {name: name for name in SECURED}
         return {
             "process.roles": "broker,controller",
             "node.id": self.node,
             "controller.quorum.voters": ",".join(self.voters),
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in self._ports.items()),
             "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in told.items()),
-            "listener.security.protocol.map": ",".join([*inside, *(f"{each}:{each}" for each in ("PLAINTEXT", *SECURED))]),
+            "listener.security.protocol.map": ",".join(f"{name}:{each}" for name, each in protocols.items()),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INTERNAL",
             "log.dirs": self.data,

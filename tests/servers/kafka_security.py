@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 Security = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]  # as Kafka and aiokafka write them
+Listener = Literal[Security, "PROXIED"]  # PROXIED is a second PLAINTEXT, for a proxy that makes the network fail
 SECURED: tuple[Security, ...] = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISM = "SCRAM-SHA-512"  # PLAIN and SCRAM-SHA-256 are offered too
 LIFE = timedelta(days=1)

@@ -14,12 +14,12 @@ from typing import Any, TextIO
 import click
 
 from appliance import __version__, paths
-from appliance.errors import ApplianceError, ConfigError, error_text
+from appliance.errors import ApplianceError, ConfigError, NotRunningError, error_text
 from appliance.verbs import static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
-from appliance.verbs.forms import Command, Group, echo
+from appliance.verbs.forms import Away, Command, Group, echo
 
 OWN = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
@@ -33,6 +33,11 @@ COMPLETING = "_PRIME_SPARK_COMPLETE"
 AT_A_TAB = 1.0
 """Seconds that a shell waits for what could stand next."""
 STARTS = ("run", "headless")
+NOUNS = (
+    "alert", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory", "metric",
+    "service", "session", "setup", "sync", "user",
+)  # fmt: skip
+"""Of the actions of an appliance that runs, for the help where none does."""
 
 
 class Root(Group):
@@ -44,7 +49,7 @@ class Root(Group):
         try:
             nouns = {action.name.partition(".")[0] for action in _client(ctx).actions()}
         except ApplianceError:
-            nouns = {"audit"}
+            nouns = set(NOUNS)
         own = _own(ctx)
         starts = STARTS if not _client(ctx).local else ()
         return [*starts, *(str(name) for name in own), *sorted(nouns - set(own))]
@@ -60,16 +65,13 @@ class Root(Group):
     def _noun(self, ctx: click.Context, noun: str) -> click.Command | None:
         try:
             mine = [action for action in _client(ctx).actions() if action.name.startswith(f"{noun}.")]
-        except ApplianceError:
-            if noun != "audit":
-                raise
-            mine = []
-        if not mine and noun != "audit":
-            return None
-        group = noun_group(noun, mine, _client(ctx))
+        except NotRunningError:
+            group: click.Group = Away(noun, help=f"Actions on {noun}s, of an appliance that runs.")
+        else:
+            group = noun_group(noun, mine, _client(ctx))
         if noun == "audit":
             group.add_command(static.audit_verify)
-        return group
+        return group if group.commands or (noun in NOUNS and isinstance(group, Away)) else None
 
 
 def _own(ctx: click.Context) -> Mapping[str | None, click.Command]:

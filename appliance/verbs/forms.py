@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import Any
 
 import click
 
-from appliance.errors import InvalidArgumentsError
+from appliance.errors import InvalidArgumentsError, NotRunningError
 from appliance.verbs.context import Context
 
 
@@ -24,9 +25,32 @@ class Group(click.Group):
 
     command_class = Command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, but a name that is not there is told with the nearest one that is."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if near := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
+                raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near[0]!r}?", ctx) from None
+            raise
+
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """As click's, but it writes to the reader of this command line, who may be far away."""
         return _aimed(super().get_help_option(ctx))
+
+
+class Away(Group):
+    """A noun of an appliance that does not run: it is there, and whoever uses it is told what to do."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """A command that works without an appliance. Raises NotRunningError for all others."""
+        found = super().get_command(ctx, name)
+        if found is None:
+            raise NotRunningError(
+                f"No appliance runs here, and {self.name} {name} asks it.",
+                "start it with `prime-spark` or `prime-spark headless`.",
+            )
+        return found
 
 
 def _aimed(option: click.Option | None) -> click.Option | None:

@@ -76,20 +76,31 @@ def infer(context: Context, files: tuple[str, ...], show: bool | None, as_json: 
     paths = [str(Path(file).expanduser().absolute()) for file in files]
     job = context.client.invoke("inference.run", {"paths": paths})
     done = context.client.invoke("job.wait", {"job_id": job["job_id"]})
-    outcomes = done["result"] or [{"path": ", ".join(paths), "error": done["error"] or done["state"]}]
+    outcomes = done["result"] or [{"path": ", ".join(paths), **_reason(done["error"] or f"The job is {done['state']}.")}]
+    failed = [outcome for outcome in outcomes if "error" in outcome]
     if as_json:
         context.json(outcomes)
-    else:
+    elif failed != outcomes or len(outcomes) > 1:
         for outcome in outcomes:
             _say_outcome(context, outcome, draw=context.colour if show is None else show)
-    if any("error" in outcome for outcome in outcomes):
-        failed = sum("error" in outcome for outcome in outcomes)
-        raise InferenceError(f"{failed} of {len(outcomes)} pictures gave no result.", "see above for each one's reason.")
+    if failed and len(outcomes) == 1:
+        raise InferenceError(failed[0]["error"], failed[0]["next_step"])
+    if failed:
+        raise InferenceError(
+            f"{len(failed)} of {len(outcomes)} pictures gave no result.", "the lines above say why, and what to do."
+        )
+
+
+def _reason(told: str) -> dict[str, str]:
+    """A job's error as what happened and what to do next."""
+    message, _, next_step = told.partition(" Next: ")
+    return {"error": message, "next_step": next_step}
 
 
 def _say_outcome(context: Context, outcome: dict[str, Any], *, draw: bool) -> None:
     if "error" in outcome:
-        context.say(f"{outcome['path']}: {outcome['error']} {outcome.get('next_step', '')}".rstrip())
+        where = "" if outcome["path"] in outcome["error"] else f"{outcome['path']}: "
+        context.say(f"{where}{ApplianceError(outcome['error'], outcome.get('next_step', ''))}")
         return
     result = outcome["result"]
     context.say(

@@ -57,6 +57,7 @@ class Action:
         shortcut: Key in headless mode, or "".
         hidden: Not offered in palettes (still callable).
         brief: Says a result in one line, for headless mode and speech.
+        look_up: Awaited before a confirmation is asked for; raises where there is nothing to confirm.
         positional: Parameters that the CLI takes by position, in order.
     """
 
@@ -74,6 +75,7 @@ class Action:
     hidden: bool = False
     positional: tuple[str, ...] = ()
     brief: Callable[[Any], str] | None = None
+    look_up: Callable[[Any], Awaitable[object]] | None = None
 
     def describe(self) -> ActionInfo:
         """What fronts need to know of the action."""

@@ -87,7 +87,7 @@ class Dispatcher:
             raise ConflictError("The appliance is stopping.", "start it again.")
         try:
             actor = await self._current(actor) if self._current is not None else actor
-            params = self._admit(action, args, actor, confirm)
+            params = await self._admit(action, args, actor, confirm)
         except ConfirmationRequiredError:
             raise
         except ActionError as error:
@@ -114,7 +114,7 @@ class Dispatcher:
     async def _refused(self, actor: Actor, action: str, detail: str) -> None:
         await self._told(action, self._record(actor, action, {}, "refused", detail))
 
-    def _admit(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Params:
+    async def _admit(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Params:
         if actor.role < action.role:
             raise NotAuthorizedError(
                 f"{action.name} needs the role {action.role.name}; {actor.name} is {actor.role.name}.",
@@ -125,6 +125,8 @@ class Dispatcher:
             if reason := condition():
                 raise PreconditionError(f"{action.name} cannot run now: {reason}")
         if action.dangerous and not confirm:
+            if action.look_up is not None:
+                await action.look_up(params)
             raise ConfirmationRequiredError(describe_danger(action, params), "confirm it (CLI: --yes).")
         return params
 

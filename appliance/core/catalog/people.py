@@ -115,7 +115,7 @@ def user_actions(accounts: Accounts, changed: Callable[[], Awaitable[None]]) -> 
         admin("user.list", "List users, their roles and keys", listing, query=True),
         admin("user.add", "Add a user", add, params=NewUser, positional=("name",)),
         admin("user.remove", "Remove a user", remove, params=UserName, positional=("name",), dangerous=True,
-               confirm_text="Remove the user {name} and all their keys?"),
+               confirm_text="Remove the user {name} and all their keys?", look_up=lambda params: accounts.get(params.name)),
         admin("user.set-role", "Change a user's role", set_role, params=UserRole, positional=("name", "role")),
         admin("user.set-password", "Change a user's password", set_password, params=UserPassword, positional=("name",)),
         admin("user.add-key", "Let a public key log in as a user", add_key, params=UserKey,

@@ -21,11 +21,27 @@ from appliance.settings import Settings
 
 
 def rows(settings: Settings, paths: Paths, environ: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every setting as {key, value, default, origin, meaning, env}."""
+    """Every setting as {key, value, next_start, default, origin, meaning, env}.
+
+    `value` is what holds now; `next_start` is what will hold then, where that differs, and None elsewhere.
+    """
     env = {key: name for name, key in config.env_names().items()}
     files = [path for path in (paths.boot_config, paths.config) if path is not None and path.exists()]
     documents = [(path, config.read(path)[1]) for path in files]
-    return [_row(key, settings, env.get(key, ""), documents, environ) for key in config.all_keys()]
+    try:
+        coming = config.load(paths, environ)
+    except ConfigError:  # it could not start like this; `config check` and the next start say why
+        coming = settings
+    found = [_row(key, settings, env.get(key, ""), documents, environ) for key in config.all_keys()]
+    return [
+        {**row, "next_start": _change(_value(settings, key), _value(coming, key))}
+        for key, row in zip(config.all_keys(), found, strict=True)
+    ]
+
+
+def _change(now: Any, then: Any) -> Any:
+    """What a setting will be, or None where it stays."""
+    return None if now == then else "(not set)" if then is None else plain(then)
 
 
 def _row(

@@ -16,7 +16,7 @@ from appliance.errors import ApplianceError
 from appliance.screens import format as f
 from appliance.screens.flows import scalar
 from appliance.screens.page import Page
-from appliance.screens.widgets.grid import Column, Grid, Row
+from appliance.screens.widgets.grid import Cell, Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
 
@@ -59,7 +59,7 @@ class Settings(Page):
         for row in self._rows:
             changed = row["value"] != row["default"]
             value = (scalar(row["value"]), "accent" if changed else "text")
-            rows.append(Row(row["key"], (row["key"], value, (scalar(row["default"]), "muted"), (row["origin"], "muted"))))  # type: ignore[arg-type]
+            rows.append(Row(row["key"], (row["key"], value, (scalar(row["default"]), "muted"), coming(row))))  # type: ignore[arg-type]
         self.query_one(Grid).set_rows(rows)
         self._detail()
         self.show_ages()
@@ -97,6 +97,13 @@ class Settings(Page):
             await self._read()
 
 
+def coming(row: dict[str, Any]) -> Cell:
+    """Where a value comes from; where another one holds from the next start on, that one."""
+    if row["next_start"] is None:
+        return (row["origin"], "muted")
+    return (f"from the next start: {scalar(row['next_start'])} ({row['origin']})", "warn")
+
+
 def detail(row: dict[str, Any], width: int, height: int) -> list[Line]:
     """All of one key; its value, however long, on as many lines as there are left for it.
 
@@ -106,7 +113,7 @@ def detail(row: dict[str, Any], width: int, height: int) -> list[Line]:
         height: Lines for text.
     """
     env = f"environment variable {row['env']}" if row["env"] else "no environment variable"
-    origin = f" {row['origin']}: "
+    origin = f" {row['origin'] if row['next_start'] is None else 'holds now'}: "
     room = max(1, width - 2)
     first = max(0, room - cell_len(origin))
     value = printable(scalar(row["value"]))
@@ -116,6 +123,8 @@ def detail(row: dict[str, Any], width: int, height: int) -> list[Line]:
         shown = [((origin, "muted"),), *(((f" {part}", "accent"),) for part in textwrap.wrap(value, room))]
     meaning: list[Line] = [((f" {part}", "text"),) for part in textwrap.wrap(row["meaning"], room)]
     foot: Line = ((f" A change holds from the next start on; {env}.", "muted"),)
+    if row["next_start"] is not None:
+        foot = ((f" {coming(row)[0]}", "warn"),)
     most = max(1, height - len(meaning) - 1)
     if len(shown) > most:
         shown = [*shown[: most - 1], ((f" … {cell_len(value)} characters in all; Enter shows them", "muted"),)]

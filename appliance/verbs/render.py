@@ -37,7 +37,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "device.list": ("kind", "name", "health", "reason", "next_step"),
     "session.list": ("session_id", "user", "role", "via", "origin", "screen", "columns", "rows", "since", "active"),
     "log.list": ("time", "level", "logger", "message"),
-    "config.list": ("key", "value", "default", "origin", "env"),
+    "config.list": ("key", "value", "next_start", "default", "origin", "env"),
     "inference.results": ("time", "source", "model", "backend", "inference_time_ms", "total_time_ms", "boxes"),
     "actions": ("name", "role", "shortcut", "dangerous", "summary"),
     "doctor": ("status", "check", "reason", "fix"),

@@ -17,6 +17,7 @@ def row(value: Any, meaning: str = "Where the NAS is mounted.") -> dict[str, Any
     return {
         "key": "nas.path",
         "value": value,
+        "next_start": None,
         "default": "/mnt/nas",
         "origin": "config.toml",
         "env": "NAS_PATH",
@@ -59,4 +60,16 @@ async def test_a_long_value_is_seen_to_its_end(long_path: str, bench: Bench, siz
     assert long_path in "".join(line.strip("│ ") for line in panel.splitlines())
     assert shown in seen.display
     assert (long_path in seen.display.partition("Meaning")[0]) == (size[0] > 80)
+    await seen.end()
+
+
+async def test_a_changed_setting_tells_what_holds_now_and_what_will(bench: Bench) -> None:
+    """The running value does not stand beside the origin of one that does not hold yet."""
+    await bench.invoke("config.set", key="telemetry.interval_seconds", value="7.5")
+    rows = {row["key"]: row for row in bench.appliance.domains._settings_rows()}
+    changed = rows.pop("telemetry.interval_seconds")
+    assert (changed["value"], changed["next_start"]) == (0.5, 7.5)
+    assert {row["next_start"] for row in rows.values()} == {None}
+    seen = bench.open(size=(160, 48))
+    await seen.press("8", "from the next start: 7.5 (")
     await seen.end()

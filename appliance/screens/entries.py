@@ -69,11 +69,11 @@ def _facts(stat: EntryStat) -> list[tuple[str, str]]:
     ends = "never" if meta.expires is None else f"{f.clock(meta.expires)}, in {f.duration(max(0.0, meta.expires - now))}"
     used = f"{f.clock(stat.used)}, {f.since(stat.used)} ago" if stat.used else f.NONE
     return [
-        ("namespace", meta.namespace), ("key", meta.key), ("kind", meta.kind.value), ("size", f"{f.size(meta.size)}{stored}"),
+        ("key", f"{meta.namespace}:{meta.key}"), ("value", f"{meta.kind.value}, {f.size(meta.size)}{stored}"),
         ("written", f"{f.clock(meta.modified)}, {f.since(meta.modified)} ago, by {meta.device or f.NONE}"), ("expires", ends),
-        ("tags", ", ".join(meta.tags) or f.NONE), ("pinned", "yes" if stat.pinned else "no"),
-        ("reads", f"{stat.hits}; last {used}"), ("SHA-256", meta.checksum), ("version", meta.version),
-        ("replaced", meta.parent or f.NONE),
+        ("tags", ", ".join(meta.tags) or f.NONE), ("reads", f"{stat.hits}, last {used}"),
+        ("pinned", "yes" if stat.pinned else "no"), ("SHA-256", meta.checksum),
+        ("version", f"{meta.version}, replaced {meta.parent}" if meta.parent else meta.version),
     ]  # fmt: skip
 
 

@@ -27,6 +27,8 @@ EVERY = 10.0
 """Seconds after which the listing is read again though nothing seems to have changed."""
 PAUSE = 20
 """Times what a reading of the listing took that pass before the next one."""
+LONGEST = 5.0
+"""Seconds that pass at most before it."""
 
 
 class Memory(Page):
@@ -124,7 +126,7 @@ class Memory(Page):
             while self._stale:
                 self._stale, began = False, time.monotonic()
                 await self._read_once()
-                self._due = time.monotonic() + max(1.0, PAUSE * (time.monotonic() - began))
+                self._due = time.monotonic() + min(LONGEST, max(1.0, PAUSE * (time.monotonic() - began)))
         finally:
             self._reading = False
 

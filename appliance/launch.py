@@ -160,12 +160,19 @@ async def _go_on_headless(appliance: Appliance, settings: Settings) -> None:
     """The appliance outlives its console: keys and lines in the same terminal, until it is asked to stop."""
     logs.add_stderr(settings.log.format)
     keys = _headless_service(appliance, settings)
-    answer("the console is closed, the appliance runs on; ? lists the keys, Ctrl-C stops it")
+    answer(farewell(sys.stdin.fileno()))
     run = asyncio.create_task(keys.run())
     await appliance.stopping.wait()
     run.cancel()
     await asyncio.wait({run}, timeout=1)
     await keys.stop()
+
+
+def farewell(descriptor: int) -> str:
+    """What is said when the console is closed; keys only where the terminal is still there to press them."""
+    if os.isatty(descriptor):
+        return "the console is closed, the appliance runs on; ? lists the keys, Ctrl-C stops it"
+    return "the console's terminal is gone, the appliance runs on; prime-spark appliance stop ends it"
 
 
 async def _import_screens() -> None:

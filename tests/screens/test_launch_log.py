@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.launch import farewell
+
 CHILD = """
 import os
 from appliance import launch
@@ -28,3 +30,14 @@ def test_variables_without_effect_are_named_at_the_start(home: Path, given: dict
     environ = {name: value for name, value in os.environ.items() if name != "API_HOST"} | given
     done = subprocess.run([sys.executable, "-c", CHILD], env=environ, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, told), done.stderr
+
+
+def test_keys_are_offered_only_where_a_terminal_is() -> None:
+    """A terminal that was hung up has no keys to press."""
+    master, slave = os.openpty()
+    try:
+        assert "? lists the keys" in farewell(slave)
+        os.close(master)
+        assert "?" not in farewell(slave)
+    finally:
+        os.close(slave)

@@ -88,8 +88,8 @@ LIGHT = Look(
 CONSOLE = Look(
     "console-16",
     "black",
+    "bright_white",
     "white",
-    "bright_black",
     "bright_cyan",
     "bright_green",
     "bright_yellow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -22,7 +23,15 @@ class Alerts(Page):
 
     page = "alerts"
     sections = frozenset({Section.alerts, Section.rules})
-    keys = (("a", "Acknowledge"), ("s", "Silence"), ("u", "Unsilence"), ("h", "History"), ("Tab", "Rules"))
+    keys = (
+        ("a", "Acknowledge"),
+        ("s", "Silence"),
+        ("u", "Unsilence"),
+        ("h", "History"),
+        ("Enter", "All of it"),
+        ("Tab", "Rules"),
+    )
+    needs = MappingProxyType({"a": "alert.acknowledge", "s": "alert.silence", "u": "alert.unsilence"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "acknowledge", show=False), Binding("s", "silence", show=False), Binding("u", "unsilence", show=False),
         Binding("h", "history", show=False),
@@ -75,6 +84,16 @@ class Alerts(Page):
         """How old the tables are."""
         for name in ("alerts", "rules"):
             self.query_one(f"#{name}", Grid).set_note(f.age(self.console.age(Section(name))))
+
+    def on_grid_chosen(self, message: Grid.Chosen) -> None:
+        """Show all of an alert or a rule."""
+        alerts = self.console.get(Section.alerts).value or ()
+        rules = self.console.get(Section.rules).value or ()
+        known = (
+            {alert.alert_id: alert for alert in alerts} if message.grid.id == "alerts" else {rule.rule: rule for rule in rules}
+        )
+        if (what := known.get(message.key)) is not None:
+            self.spark.flows.start(self.spark.flows.show(message.key, what), "alert")
 
     def _rule(self) -> str:
         rules = self.query_one("#rules", Grid)

@@ -13,6 +13,7 @@ from appliance.core.model import AlertState, Health
 from appliance.core.state import Section
 from appliance.screens.people import company
 from appliance.screens.themes import Role
+from appliance.screens.values import wrap
 from appliance.screens.widgets.lines import Line, LineView, Piece, width_of
 
 TABS = (
@@ -140,13 +141,19 @@ class Footer(LineView):
         pieces: list[Piece] = []
         for key, text in fitting(self._keys, self.size.width):
             pieces += [(f" {key}", "bar-key"), (f" {text} ", "bar")]
-        self.set_lines([tuple(pieces)])
+        self._show([tuple(pieces)])
+
+    def _show(self, lines: Sequence[Line]) -> None:
+        """As many lines as it takes: no message is cut off."""
+        self.styles.height = len(lines)
+        self.set_lines(lines)
 
     def say(self, text: str, role: Role) -> None:
         """Show a message."""
         sign = {"ok": self.glyphs.ok, "bad": self.glyphs.bad, "warn": self.glyphs.warn}.get(role, "")
         self._until = time.monotonic() + MESSAGE_TIME
-        self.set_lines([((f" {sign} " if sign else " ", "bar-key"), (text.replace("\n", " "), "bar"))])
+        said: Line = ((f" {sign} " if sign else " ", "bar-key"), (" ".join(text.split()), "bar"))
+        self._show(wrap(said, max(1, self.size.width - 1)))
 
     def tick(self) -> None:
         """Put the keys back when a message has been there long enough."""

@@ -166,7 +166,7 @@ class Flows:
     async def help(self) -> None:
         """What the keys of this page, and of all pages, do."""
         page = self._app.page
-        own = [key_line(key, text) for key, text in (page.keys if page is not None else ())]
+        own = [key_line(key, text) for key, text in (page.offered() if page is not None else ())]
         pages = [key_line(key, title) for key, _, title in TABS]
         common = [
             key_line(key, text)

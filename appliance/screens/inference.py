@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from rich.segment import Segment
@@ -65,6 +66,7 @@ class Inference(Page):
     page = "inference"
     sections = frozenset({Section.inference, Section.results})
     keys = (("o", "Open pictures"), ("Enter", "All boxes"), ("i", "Models"))
+    needs = MappingProxyType({"o": "inference.run"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("o", "open", show=False), Binding("i", "models", show=False)]
 
     _drawn = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -21,6 +22,7 @@ class Jobs(Page):
     page = "jobs"
     sections = frozenset({Section.jobs})
     keys = (("Enter", "Result"), ("c", "Cancel"))
+    needs = MappingProxyType({"c": "job.cancel"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "cancel", show=False)]
 
     def body(self) -> Iterable[Widget]:

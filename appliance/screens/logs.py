@@ -34,7 +34,7 @@ class Logs(Page):
     """The appliance's own log."""
 
     page = "logs"
-    keys = (("f", "Follow"), ("l", "Level"), ("/", "Filter"))
+    keys = (("f", "Follow"), ("l", "Level"), ("/", "Filter"), ("Enter", "All of it"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", show=False), Binding("l", "level", show=False), Binding("slash", "filter", show=False),
     ]  # fmt: skip
@@ -90,6 +90,12 @@ class Logs(Page):
             grid.move_to(len(lines) - 1)
         words = [LEVELS[self._level].lower() + " and above", "following" if self._follow else "held"]
         grid.set_note(", ".join([*words, f"/{self._text}"] if self._text else words))
+
+    def on_grid_chosen(self, message: Grid.Chosen) -> None:
+        """Show all of a line."""
+        line = next((line for line in self.console.logs.lines() if str(line.seq) == message.key), None)
+        if line is not None:
+            self.spark.flows.start(self.spark.flows.show(f"Line {line.seq}", line), "line")
 
     def action_follow(self) -> None:
         """Hold, or follow again."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -46,11 +47,13 @@ class Page(Screen[None]):
         page: Its name in the tabs.
         sections: What it shows of the live state.
         keys: What its own keys do, for the footer and the help.
+        needs: Key → the action that it invokes: it is not offered to whoever may not.
     """
 
     page: ClassVar[str] = ""
     sections: ClassVar[frozenset[Section]] = frozenset()
     keys: ClassVar[tuple[tuple[str, str], ...]] = ()
+    needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     AUTO_FOCUS = "Grid"
 
     def __init__(self, console: Console) -> None:
@@ -72,7 +75,12 @@ class Page(Screen[None]):
         """Header, the page's own widgets, footer."""
         yield Header(self.console, self.page)
         yield from self.body()
-        yield Footer((*self.keys, *COMMON))
+        yield Footer((*self.offered(), *COMMON))
+
+    def offered(self) -> tuple[tuple[str, str], ...]:
+        """The page's own keys that do something for this reader."""
+        allowed = {action.name for action in self.console.actions()} if self.needs else set()
+        return tuple((key, text) for key, text in self.keys if key not in self.needs or self.needs[key] in allowed)
 
     def body(self) -> Iterable[Widget]:
         """The page's own widgets."""

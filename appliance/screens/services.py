@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -13,6 +14,7 @@ from appliance.core.state import Section
 from appliance.screens import format as f
 from appliance.screens.page import Page
 from appliance.screens.rows import service_cells
+from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
@@ -22,7 +24,8 @@ class Services(Page):
 
     page = "services"
     sections = frozenset({Section.services})
-    keys = (("r", "Restart"),)
+    keys = (("r", "Restart"), ("Enter", "All of it"))
+    needs = MappingProxyType({"r": "service.restart"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "restart", show=False)]
 
     def body(self) -> Iterable[Widget]:
@@ -86,7 +89,17 @@ class Services(Page):
                 (f"   {details}", "muted"),
             ),
         ]
-        self.query_one("#detail", LineView).set_lines(lines)
+        panel = self.query_one("#detail", LineView)
+        panel.set_lines([part for line in lines for part in wrap(line, max(1, panel.inner_width))])
+
+    def on_grid_chosen(self) -> None:
+        """Show all of one."""
+        if (status := self._current()) is not None:
+            self.spark.flows.start(self.spark.flows.show(status.name, status), "service")
+
+    def on_resize(self) -> None:
+        """Lay the detail out anew."""
+        self.call_after_refresh(self._detail)
 
     def action_restart(self) -> None:
         """Restart the one under the cursor."""

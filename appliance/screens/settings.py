@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
@@ -25,6 +26,7 @@ class Settings(Page):
 
     page = "settings"
     keys = (("e", "Change"),)
+    needs = MappingProxyType({"e": "config.set"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "change", show=False)]
 
     _rows: tuple[dict[str, Any], ...] = ()

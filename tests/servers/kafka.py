@@ -224,7 +224,7 @@ class KafkaServer(Server):
     def begin_format(self) -> subprocess.Popen[str]:
         """Start the tool that makes its directory."""
         users = self.access.format_options() if set(self._ports) & set(SECURED) else []
-        command = ("format", "--cluster-id", self.cluster, "--config", str(self._properties), *users)
+        command = ("format", f"--cluster-id={self.cluster}", "--config", str(self._properties), *users)
         tool = java("kafka.tools.StorageTool", *command, temporary=self.directory)
         return subprocess.Popen(
             ["setpriv", "--pdeathsig=KILL", "--", *tool],
@@ -267,11 +267,13 @@ class KafkaServer(Server):
         return lines
 
     def _patience(self) -> dict[str, object]:
+        # The time after which a dead or paused broker leads nothing; a killed one cannot come back before it is over.
+        session = 1000 if self.brokers == 1 else 3000
         return {
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 1000,
-            "broker.heartbeat.interval.ms": 500,
-            "broker.session.timeout.ms": 3000,  # after which a dead or paused broker leads nothing; 9 s by default
+            "broker.heartbeat.interval.ms": session // 6,
+            "broker.session.timeout.ms": session,
             "replica.lag.time.max.ms": 5000,
             "auto.leader.rebalance.enable": "false",  # leaders change when a test says so
         }

@@ -251,3 +251,21 @@ async def test_a_bit_flipped_on_the_nas_is_told_and_never_given(rig: Rig, nas: N
     await rig.memory.set("k", b"again")
     await rig.delivered()
     assert await rig.memory.get("k") == b"again"
+
+
+async def test_an_empty_disk_in_the_nas_place_gets_everything(tmp_path: Path) -> None:
+    """Another disk under the same mount point, with a marker of its own: what the first one held is owed again."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    (mount / MARKER).touch()
+    async with running(Rig(tmp_path / "memory", [NasReplica(mount, "pc", MIB)])) as rig:
+        await rig.memory.set_many({f"k{index}": b"x" for index in range(5)})
+        await rig.delivered()
+        mount.rename(tmp_path / "first")
+        await wait_for(lambda: rig.parts.replicas.reports["nas"].health is Health.absent)
+        mount.mkdir()
+        (mount / MARKER).touch()
+        await wait_for(lambda: rig.parts.replicas.reports["nas"].health is Health.healthy)
+        await rig.delivered()
+        files = [path for path in mount.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        assert len(files) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -80,11 +81,12 @@ class DocumentReplica:
     def __repr__(self) -> str:
         return f"DocumentReplica({self._where!r})"
 
-    async def open(self) -> None:
+    async def open(self) -> str:
         """Make the tables where they are missing. Raises TierUnavailableError."""
         async with self._opening:
             await self._run(self._migrate, ready=False)
             self._opened = True
+        return ""
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -275,10 +277,10 @@ class DocumentReplica:
         try:
             return await work(connection)
         except (asyncio.CancelledError, OSError):
-            connection.terminate()
+            _drop(connection)
             raise
         except _broken():
-            connection.terminate()
+            _drop(connection)
             raise
         finally:
             await pool.release(connection, timeout=1.0)
@@ -316,6 +318,14 @@ class DocumentReplica:
         for word in _secrets(self._dsn):
             text = text.replace(word, "(secret)")
         return text.rstrip(".").replace("\n", " ")[:300]
+
+
+def _drop(connection: Connection) -> None:
+    """End a connection; one that ended by itself has left the pool already."""
+    import asyncpg
+
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def _broken() -> tuple[type[Exception], ...]:

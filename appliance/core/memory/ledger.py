@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from appliance.core.events import new_id
 from appliance.core.memory import codec, rows
-from appliance.core.memory.model import Kind, Record
+from appliance.core.memory.model import Meta, Record
 from appliance.core.memory.rows import Row
 from appliance.core.ports import Clock
 from appliance.core.store import Store
@@ -162,16 +163,34 @@ class Ledger:
         sql = "SELECT version FROM purges WHERE tier = ? AND namespace = ? AND key = ?"
         return await self._store.read(lambda connection: {row[0] for row in connection.execute(sql, (tier, namespace, key))})
 
-    async def seed(self, tier: str, kinds: tuple[Kind, ...]) -> int:
-        """Owe a tier all that it does not have, as after it was configured (again); returns how much."""
-        marks = ", ".join("?" * len(kinds))
-        sql = (
-            f"INSERT OR IGNORE INTO owed (tier, entry, since) SELECT ?, entry, ? FROM entries e WHERE kind IN ({marks}) "  # noqa: S608
-            "AND ((deleted = 0 AND place <> '' AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = e.entry)) "
-            "OR EXISTS (SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = e.entry AND c.version <> e.version))"
+    async def met(self, tier: str, identity: str) -> bool:
+        """A tier was opened; returns whether it is another store than the last time, so that nothing of ours is there."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            found = connection.execute("SELECT identity FROM identities WHERE tier = ?", (tier,)).fetchone()
+            connection.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (tier, identity))
+            other = found is not None and found[0] != identity
+            if other:
+                connection.execute("DELETE FROM copies WHERE tier = ?", (tier,))
+                connection.execute("DELETE FROM purges WHERE tier = ?", (tier,))
+            return other
+
+        return await self._store.write(work)
+
+    async def seed(self, tier: str, takes: Callable[[Meta], bool]) -> int:
+        """Owe a tier all that belongs there and that it does not have, as after it was configured; returns how much."""
+        condition = (
+            "WHERE (deleted = 0 AND place <> '' AND NOT EXISTS "
+            "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry)) OR EXISTS "
+            "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry AND c.version <> entries.version)"
         )
-        values = (tier, self._clock.wall(), *(kind.value for kind in kinds), tier, tier)
-        return await self._store.write(lambda connection: connection.execute(sql, values).rowcount)
+        found = await self._store.read(lambda connection: rows.select(connection, condition, (tier, tier)))
+        now = self._clock.wall()
+        debts = [(tier, row.entry, now) for row in found if takes(row.meta)]
+        sql = "INSERT OR IGNORE INTO owed (tier, entry, since) SELECT ?, entry, ? FROM entries WHERE entry = ?"
+        wanted = [(name, moment, entry) for name, entry, moment in debts]
+        await self._store.write(lambda connection: connection.executemany(sql, wanted))
+        return len(debts)
 
     async def purges(self, tier: str, limit: int) -> list[tuple[str, str, str]]:
         """(namespace, key, version) that shall go from a tier."""

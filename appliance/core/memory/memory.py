@@ -85,7 +85,7 @@ class Memory:
             StoreError: The local disk fails, and no other tier has it.
         """
         began = time.perf_counter()
-        framed = await self._front.get(f"{namespace}:{key}")
+        framed = await self._front.get(f"{check_namespace(namespace)}:{key}")
         if framed is not None:
             self._count(began, hits=1)
             return unframe(framed)
@@ -115,7 +115,7 @@ class Memory:
     async def read(self, key: str, namespace: str = DEFAULT) -> Looked:
         """As `get`, with all that is known of the version. Raises as `get`."""
         began = time.perf_counter()
-        framed = await self._front.get(f"{namespace}:{key}")
+        framed = await self._front.get(f"{check_namespace(namespace)}:{key}")
         row = await self._parts.edge.row(namespace, key) if framed is not None else None
         if framed is not None and row is not None and not row.meta.deleted:
             kind, value = split(framed)
@@ -129,7 +129,7 @@ class Memory:
     async def get_many(self, keys: Sequence[str], namespace: str = DEFAULT) -> dict[str, Any]:
         """The values of those keys that there are. Raises as `get`."""
         began = time.perf_counter()
-        prefix = namespace + ":"
+        prefix = check_namespace(namespace) + ":"
         framed = await self._front.get_many([prefix + key for key in keys])
         found = {key: unframe(value) for key, value in zip(keys, framed, strict=True) if value is not None}
         if len(found) < len(keys):

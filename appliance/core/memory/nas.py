@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -51,9 +52,18 @@ class NasReplica:
         self._probes = Lane("nas")
         """Of its own, so that a long listing or a large file is not taken for a mount that hangs."""
 
-    async def open(self) -> None:
+    async def open(self) -> str:
         """Nothing is made before the marker is there. Raises TierUnavailableError."""
-        await self._call(lambda root: None, PROBE, self._probes)
+        return await self._call(self._identity, PROBE, self._probes)
+
+    def _identity(self, root: int) -> str:
+        """A name that lies in our directory there: an empty disk that took this one's place has another one."""
+        path = f"{self._home}/.identity"
+        found = files.read(root, path)
+        if not found:
+            found = secrets.token_hex(16).encode()
+            files.write(root, path, found)
+        return found.decode(errors="replace")
 
     async def close(self) -> None:
         """Let the threads end."""

@@ -101,10 +101,11 @@ class ObjectReplica:
     def __repr__(self) -> str:
         return f"ObjectReplica({self._endpoint!r}, {self._bucket!r})"
 
-    async def open(self) -> None:
+    async def open(self) -> str:
         """Make the bucket where it is missing. Raises TierUnavailableError."""
         await self._run(self._make_bucket)
         self._opened = True
+        return ""
 
     async def close(self) -> None:
         """Let the threads end, and give the connections back."""

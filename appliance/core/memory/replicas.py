@@ -49,14 +49,6 @@ class Replicas:
         order = ("documents", "objects") if meta.kind is Kind.json else ("objects",)
         return next((name for name in order if name in self.tiers and self.tiers[name].accepts(meta)), "")
 
-    def kinds(self, tier: Replica) -> tuple[Kind, ...]:
-        """The kinds of value whose home a tier is."""
-        if tier.name == "documents":
-            return (Kind.json,)
-        if tier.name == "objects" and "documents" in self.tiers:
-            return (Kind.bytes,)
-        return (Kind.bytes, Kind.json)
-
     async def get(self, tier: Replica, namespace: str, key: str) -> Record | None:
         """Read, and count. Raises as Replica.get; at once where the tier did not answer its newest probe."""
         stats = self.stats[tier.name]

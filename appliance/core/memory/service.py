@@ -137,14 +137,13 @@ class MemoryService:
         try:
             async with asyncio.timeout(ANSWER):
                 if replica.name not in self._opened:
-                    await replica.open()
-                    self._opened.add(replica.name)
-                    await self._seed(replica)
+                    await self._open(replica)
                 report = await replica.health()
-                if report.health is Health.unhealthy:
-                    self._opened.discard(replica.name)  # its bucket or tables may be gone: open makes them again
+                if report.health in {Health.unhealthy, Health.absent}:
+                    self._opened.discard(replica.name)  # its bucket, tables or disk may be gone: open looks again
                 return report
         except TimeoutError:
+            self._opened.discard(replica.name)
             return HealthReport(Health.unhealthy, f"no answer within {ANSWER:g} s", "check the network and the server.")
         except MemoryTierError as error:
             absent = error.code == "tier_absent"
@@ -152,10 +151,15 @@ class MemoryService:
         except StoreError as error:
             return HealthReport(Health.unhealthy, error.message, error.next_step)
 
-    async def _seed(self, replica: Replica) -> None:
-        owed = await self.parts.ledger.seed(replica.name, self.parts.replicas.kinds(replica))
+    async def _open(self, replica: Replica) -> None:
+        """Make it ready, and owe it what it should have."""
+        name = replica.name
+        if await self.parts.ledger.met(name, await replica.open()):
+            log.warning("%s is another store than before: it gets everything again", name)
+        owed = await self.parts.ledger.seed(name, lambda meta: name in self.parts.replicas.homes(meta))
+        self._opened.add(name)
         if owed:
-            log.info("%s gets %d values that it has never had", replica.name, owed)
+            log.info("%s gets %d values that it does not have", name, owed)
 
     async def _count(self, replica: Replica) -> None:
         with contextlib.suppress(MemoryTierError):  # its probe tells why

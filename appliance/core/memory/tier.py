@@ -39,8 +39,13 @@ class Replica(Protocol):
     shared: bool
     """Whether other appliances write there too, so that conflicts can be."""
 
-    async def open(self) -> None:
-        """Make what is needed there (bucket, tables, directories). Called again until it went well once."""
+    async def open(self) -> str:
+        """Make what is needed there (bucket, tables, directories); called again whenever the tier comes back.
+
+        Returns:
+            What tells this store from another one at the same place, which holds nothing of ours; empty where listings
+            tell that (shared tiers).
+        """
 
     async def close(self) -> None:
         """Give connections back."""

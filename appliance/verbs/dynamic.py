@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,8 +53,9 @@ def command(action: ActionInfo, client: Client) -> click.Command:
     required = set(action.parameters.get("required", []))
     properties: dict[str, Any] = action.parameters.get("properties", {})
     secrets = {name: name in required for name, schema in properties.items() if is_secret(schema)}
+    read = () if client.local else tuple(name for name, schema in properties.items() if is_bytes(schema))
     params = [
-        parameter(name, schema, name in required, name in action.positional)
+        file_option(name, schema) if name in read else parameter(name, schema, name in required, name in action.positional)
         for name, schema in properties.items()
         if name not in secrets
     ]
@@ -69,9 +71,28 @@ def command(action: ActionInfo, client: Client) -> click.Command:
         params=params,
         help=text,
         short_help=action.summary,
-        callback=_callback(action, secrets),
+        callback=_callback(action, secrets, read),
         hidden=action.hidden,
     )
+
+
+def is_bytes(schema: dict[str, Any]) -> bool:
+    """A parameter that carries a file's bytes."""
+    return "base64" in {schema.get("contentEncoding"), plain_schema(schema).get("contentEncoding")}
+
+
+def file_option(name: str, schema: dict[str, Any]) -> click.Option:
+    """Bytes are read here, by whoever asks: the appliance opens no file for a caller."""
+    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.Option([f"--{name.replace('_', '-')}", name], type=kind, help=f"{schema.get('description', name)}.")
+
+
+def encoded(path: Path | None) -> str | None:
+    """A file's bytes in Base64. Raises click.FileError."""
+    try:
+        return None if path is None else base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise click.FileError(str(path), error.strerror or str(error)) from error
 
 
 def is_secret(schema: dict[str, Any]) -> bool:
@@ -102,11 +123,13 @@ def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _callback(action: ActionInfo, secrets: dict[str, bool]) -> Any:
+def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...]) -> Any:
     @click.pass_obj
     def run(context: Context, /, as_json: bool, yes: bool = False, **given: Any) -> None:
         for name, required in secrets.items():
             given[name] = secret(context, name, given, required=required)
+        for name in read:
+            given[name] = encoded(given[name])
         args = {
             name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value not in (None, ())
         }

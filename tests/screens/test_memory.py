@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 from pathlib import Path
@@ -221,7 +222,7 @@ async def test_a_value_steers_no_terminal(bench: Bench, tmp_path: Path) -> None:
     await bench.invoke("memory.set", key="a:text", value=f"before{EVIL}after")
     await bench.invoke("memory.set", key="b:json", json_text='{"b": "\\u001b]52;x", "a": 1.5}', tags=["plain"])
     (tmp_path / "file").write_bytes(b"\x00\x01\x1b]52;" + bytes(40))
-    await bench.invoke("memory.set", key="c:bytes", path=str(tmp_path / "file"))
+    await bench.invoke("memory.set", key="c:bytes", file=base64.b64encode((tmp_path / "file").read_bytes()).decode())
     seen = await on_memory(bench.open(size=(100, 40)))
     await seen.shows("c:bytes")
     await seen.press("\r", "before<ESC>]52;c;ZXZpbA==<U+0007><U+202E>after")
@@ -239,7 +240,7 @@ async def test_a_value_steers_no_terminal(bench: Bench, tmp_path: Path) -> None:
 async def test_a_fault_is_shown_as_what_it_is(bench: Bench, home: Path, tmp_path: Path) -> None:
     """A damaged value: its metadata, its copies, and the reason instead of a value."""
     (tmp_path / "large").write_bytes(random.Random(1).randbytes(500_000))
-    await bench.invoke("memory.set", key="a:one", path=str(tmp_path / "large"))
+    await bench.invoke("memory.set", key="a:one", file=base64.b64encode((tmp_path / "large").read_bytes()).decode())
     await bench.invoke("memory.evict", key="a:one")
     seen = await on_memory(bench.open(size=(100, 40)))
     await seen.shows("a:one")

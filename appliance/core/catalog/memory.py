@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.jobs import JobHandle, Jobs
-from appliance.core.memory import diff, merge
+from appliance.core.memory import codec, diff, merge
 from appliance.core.memory.keys import parse
 from appliance.core.memory.ledger import OpenConflict
 from appliance.core.memory.listing import Query
@@ -34,6 +33,8 @@ EDITED = 256 * 1024
 
 KeyText = Annotated[str, Field(min_length=1, max_length=1200, description="NAMESPACE:KEY, or KEY in the namespace default")]
 
+TagText = Annotated[str, Field(max_length=64)]
+
 
 class Key(Params):
     """One key."""
@@ -47,19 +48,24 @@ class Setting(Params):
     key: KeyText
     value: str | None = Field(None, max_length=1_000_000, description="The value as text")
     json_text: str | None = Field(None, max_length=1_000_000, description="The value as JSON, instead of text")
-    path: str | None = Field(None, max_length=4096, description="A file of this machine that holds the value, instead of text")
+    file: str | None = Field(
+        None,
+        max_length=4 * codec.LARGEST // 3 + 4,
+        description="The value as bytes in Base64, instead of text; on the command line: a file to read",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
     ttl: float | None = Field(None, gt=0, description="Seconds until it is gone; never without it")
     durability: Literal["memory", "edge", "cloud"] = Field("edge", description="Where it must be before this returns")
-    tags: list[str] = Field([], max_length=32, description="Tags")
+    tags: list[TagText] = Field([], max_length=32, description="Tags")
 
 
 class Listed(Params):
     """Which keys."""
 
-    namespace: str | None = Field(None, description="Only this namespace")
+    namespace: str | None = Field(None, max_length=63, description="Only this namespace")
     prefix: str = Field("", max_length=1024, description="Only keys that begin with it")
     search: str = Field("", max_length=1024, description="Only keys that have it somewhere")
-    tag: str | None = Field(None, description="Only entries with this tag")
+    tag: str | None = Field(None, max_length=64, description="Only entries with this tag")
     limit: int = Field(100, ge=1, le=1000, description="Most rows")
     cursor: str = Field("", max_length=1200, description="Where the page before ended")
 
@@ -75,21 +81,21 @@ class Search(Params):
     """Full text in documents."""
 
     text: str = Field(min_length=1, max_length=1000, description='Words, "phrases", -without, or')
-    namespace: str | None = Field(None, description="Only this namespace")
-    tags: list[str] = Field([], description="Only documents with all of these tags")
+    namespace: str | None = Field(None, max_length=63, description="Only this namespace")
+    tags: list[TagText] = Field([], max_length=32, description="Only documents with all of these tags")
     limit: int = Field(20, ge=1, le=200, description="Most rows")
 
 
 class ConflictId(Params):
     """One conflict."""
 
-    conflict_id: str = Field(min_length=4, description="Id of the conflict, or its last characters (4 at least)")
+    conflict_id: str = Field(min_length=4, max_length=64, description="Id of the conflict, or its last characters (4 at least)")
 
 
 class Resolution(Params):
     """What the operator decides."""
 
-    conflict_id: str = Field(min_length=4, description="Id of the conflict, or its last characters (4 at least)")
+    conflict_id: str = Field(min_length=4, max_length=64, description="Id of the conflict, or its last characters (4 at least)")
     keep: Literal["mine", "theirs", "both", "merged", "value"] = Field(
         description="mine (the edge's), theirs (the cloud's), both (theirs beside mine), merged (three-way), or the value given"
     )
@@ -109,7 +115,7 @@ def memory_actions(service: MemoryService, state: LiveState) -> list[Action]:
         return looked.record
 
     async def get(_: Invocation, params: Key) -> dict[str, Any]:
-        return shown(await found(params.key))
+        return await asyncio.to_thread(shown, await found(params.key))
 
     async def show(_: Invocation, params: Key) -> list[str]:
         return await asyncio.to_thread(lines_of, await found(params.key))
@@ -127,7 +133,7 @@ def memory_actions(service: MemoryService, state: LiveState) -> list[Action]:
 def _writes(memory: Memory) -> list[Action]:
     async def keep(_: Invocation, params: Setting) -> dict[str, Any]:
         namespace, key = parse(params.key)
-        value = await _given(params, memory.limits.value)
+        value = await _given(params)
         await memory.set(
             key, value, namespace=namespace, ttl=params.ttl, durability=Durability(params.durability), tags=params.tags
         )
@@ -135,10 +141,11 @@ def _writes(memory: Memory) -> list[Action]:
 
     async def delete(_: Invocation, params: Key) -> dict[str, Any]:
         namespace, key = parse(params.key)
+        unasked = (await memory.look_up(key, namespace)).unasked
         existed = await memory.delete(key, namespace)
-        if not existed:
+        if not existed and not unasked:
             raise NotFoundError(f"There is no {namespace}:{key}.", "list keys with `prime-spark memory list`.")
-        return {"key": f"{namespace}:{key}", "deleted": True}
+        return {"key": f"{namespace}:{key}", "deleted": True, "not_asked": list(unasked)}
 
     return [
         Action("memory.set", "Keep a value", keep, params=Setting, positional=("key", "value")),
@@ -285,32 +292,32 @@ def entry_row(entry: EntryStat, now: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _given(params: Setting, limit: int) -> Any:
+async def _given(params: Setting) -> Any:
     """The one value that was given. Raises InvalidArgumentsError."""
-    given = [name for name in ("value", "json_text", "path") if getattr(params, name) is not None]
+    given = [name for name in ("value", "json_text", "file") if getattr(params, name) is not None]
     if len(given) != 1:
-        raise InvalidArgumentsError("Give the value once: as text, as --json-text, or as --path.", "see --help.")
+        raise InvalidArgumentsError("Give the value once: as text, as --json-text, or as --file.", "see --help.")
     if params.value is not None:
         return params.value.encode()
     if params.json_text is not None:
-        try:
-            return msgspec.json.decode(params.json_text)
-        except msgspec.DecodeError as error:
-            raise InvalidArgumentsError(f"That is no JSON: {error}.", "put texts into double quotes.") from error
-    return await asyncio.to_thread(_read, Path(str(params.path)), limit)
+        return _json(params.json_text)
+    return await asyncio.to_thread(_decoded, str(params.file))
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _json(text: str) -> msgspec.Raw:
+    """JSON as it was written. Raises InvalidArgumentsError."""
     try:
-        if not path.is_file():
-            raise InvalidArgumentsError(f"{path} is no file.", "name a file of the appliance's machine.")
-        if path.stat().st_size > limit:
-            raise InvalidArgumentsError(f"{path} is larger than {limit} bytes.", "raise memory.value_max_mib.")
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgumentsError(
-            f"{path} cannot be read: {error.strerror}.", "make it readable for the appliance."
-        ) from error
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgumentsError(f"That is no JSON: {error}.", "put texts into double quotes.") from error
+    return msgspec.Raw(text.strip().encode())
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidArgumentsError(f"The file's bytes are no Base64: {error}.", "encode them as RFC 4648 has it.") from error
 
 
 async def _row(service: MemoryService, each: OpenConflict) -> dict[str, Any]:

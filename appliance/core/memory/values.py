@@ -25,6 +25,8 @@ def pack(value: Any, limit: int) -> tuple[Kind, bytes]:
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         kind, payload = Kind.bytes, bytes(value)
+    elif isinstance(value, msgspec.Raw):  # JSON text that was checked: its digits stay as they were written
+        kind, payload = Kind.json, bytes(value)
     else:
         try:
             kind, payload = Kind.json, _to_json.encode(value)

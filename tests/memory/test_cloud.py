@@ -13,9 +13,11 @@ import pytest
 
 from appliance.core.memory.conflicts import Choice
 from appliance.core.memory.documents import DocumentReplica
+from appliance.core.memory.edge import Put
 from appliance.core.memory.machinery import SyncPlan
 from appliance.core.memory.model import Durability
 from appliance.core.memory.objects import Limits, ObjectReplica
+from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.tier import Replica
 from appliance.core.model import Health
@@ -335,3 +337,37 @@ async def test_what_expired_is_gone_for_everybody(start: Start, postgres: str) -
     await sync(pc, agent, pc)
     agent.hot.forget_all()
     assert (await pc.memory.get("k"), await agent.memory.get("k")) == (None, None)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.latest_wins, Strategy.cloud_wins, Strategy.edge_wins])
+async def test_an_older_own_version_does_not_replace_a_newer_one_in_the_cloud(
+    start: Start, postgres: str, strategy: Strategy
+) -> None:
+    """As where the local disk was replaced, and an older copy came back from the NAS while the cloud was away."""
+    rig = await start("pc", documents(postgres, "pc"), strategy=strategy)
+    await rig.memory.set("k", "older", durability=Durability.cloud)
+    found = await rig.parts.edge.get("default", "k")
+    assert found is not None
+    assert found[1] is not None
+    older = found[1]
+    rig.clock.move(10.0)
+    await rig.memory.set("k", "newer", durability=Durability.cloud)
+    await rig.halt()
+    await rig.parts.edge.forget(found[0]._replace(meta=(await row_of(rig, "k")).meta))
+    await rig.parts.edge.store.write(lambda connection: connection.execute("DELETE FROM purges"))
+    await rig.parts.edge.put(Put(older, owed_to=("documents",)))
+    rig.hot.forget_all()
+    assert await rig.memory.get("k") == "older"
+    await rig.machinery.deliverers["documents"].deliver_some()
+    await sync(rig)
+    record = await rig.parts.replicas.tiers["documents"].get("default", "k")
+    assert record is not None
+    assert record.value == b'"newer"'
+    assert await rig.memory.get("k") == "newer"
+
+
+async def row_of(rig: Rig, key: str) -> Row:
+    """What the disk knows of a key that it knows."""
+    row = await rig.parts.edge.row("default", key)
+    assert row is not None
+    return row

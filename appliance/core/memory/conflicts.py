@@ -67,13 +67,16 @@ class Settler:
 
     async def settle(self, row: Row, mine: Record, theirs: Record, replica: Replica) -> bool:
         """Decide between two versions; False where the operator has to, or this side changed meanwhile."""
-        if theirs.meta.device == mine.meta.device == self._parts.device_id:
+        own = theirs.meta.device == mine.meta.device == self._parts.device_id
+        if own and theirs.meta.version < mine.meta.version:
             return await self._impose(row, mine, theirs, replica)  # our own of before, whose arrival we were not told of
         if theirs.meta.parent and theirs.meta.parent == mine.meta.version:  # ours was there, and was replaced: no conflict
             return await self._writer.adopt(theirs, replica.name, row.meta.version)
         self.detected += 1
         base = await self._ledger.base(row.entry)
         strategy, now = self._strategies.of(row.meta.namespace), self._parts.clock.wall()
+        if own and strategy is Strategy.edge_wins:
+            strategy = Strategy.latest_wins  # both are this edge's: the disk is younger than its memory in the cloud
         decision = await asyncio.to_thread(decide, strategy, base, mine, theirs, now)
         key = f"{row.meta.namespace}:{row.meta.key}"
         log.info("conflict of %s with %s: %s (%s)", key, replica.name, decision.action, decision.reason)

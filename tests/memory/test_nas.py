@@ -48,8 +48,13 @@ def value(seed: int, size: int = 100_000) -> bytes:
 
 
 def files_below(path: Path) -> list[Path]:
-    """Every file, the marker apart."""
-    return [each for each in path.rglob("*") if each.is_file() and each.name != MARKER]
+    """Every file, the marker and the disk's name apart."""
+    return [each for each in path.rglob("*") if each.is_file() and each.name not in {MARKER, ".identity"}]
+
+
+def values_below(path: Path) -> list[Path]:
+    """Every value's file."""
+    return [each for each in path.rglob("*") if each.is_file() and not each.name.startswith(".")]
 
 
 @pytest.fixture
@@ -267,5 +272,62 @@ async def test_an_empty_disk_in_the_nas_place_gets_everything(tmp_path: Path) ->
         (mount / MARKER).touch()
         await wait_for(lambda: rig.parts.replicas.reports["nas"].health is Health.healthy)
         await rig.delivered()
-        files = [path for path in mount.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        assert len(files) == 5
+        assert len(values_below(mount)) == 5
+
+
+def swap(mount: Path, aside: Path, instead: Path | None = None) -> None:
+    """Another disk takes the place of the one that is mounted, within a moment."""
+    if instead is None:
+        instead = aside.parent / "new"
+        instead.mkdir()
+        (instead / MARKER).touch()
+    mount.rename(aside)
+    instead.rename(mount)
+
+
+async def test_disks_that_take_turns_bring_no_deleted_value_back(tmp_path: Path) -> None:
+    """Each change is so quick that no probe sees the mount point empty."""
+    mount, first, second = tmp_path / "mount", tmp_path / "first", tmp_path / "second"
+    mount.mkdir()
+    (mount / MARKER).touch()
+    async with running(Rig(tmp_path / "memory", [NasReplica(mount, "pc", MIB)])) as rig:
+        await rig.memory.set_many({"gone": b"old", "changed": b"old", "kept": b"old"})
+        await rig.memory.set("brief", b"old", ttl=100)
+        await rig.delivered()
+        swap(mount, first)
+        await wait_for(lambda: len(values_below(mount)) == 4)
+        await rig.delivered()
+        await rig.memory.delete("gone")
+        await rig.memory.set("changed", b"new")
+        rig.clock.move(200)
+        await rig.service.sweep()
+        await rig.delivered()
+        assert (len(values_below(mount)), len(values_below(first))) == (2, 4)
+        rig.clock.move(31 * 86400)
+        await rig.service.sweep()
+        swap(mount, second, first)
+        await wait_for(lambda: len(values_below(mount)) == 2)
+        await rig.delivered()
+    shutil.rmtree(tmp_path / "memory")
+    async with running(Rig(tmp_path / "memory", [NasReplica(mount, "pc", MIB)])) as rig:
+        wanted = ["gone", "changed", "kept", "brief"]
+        assert await rig.memory.get_many(wanted) == {"changed": b"new", "kept": b"old"}
+
+
+async def test_a_disk_that_nobody_has_met_is_not_written_to(tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    (mount / MARKER).touch()
+    nas = NasReplica(mount, "pc", MIB)
+    await nas.open()
+    assert (await nas.health()).health is Health.healthy
+    swap(mount, tmp_path / "first")
+    with pytest.raises(TierUnavailableError, match="another disk"):
+        await nas.purge("default", "k", "v")
+    assert (await nas.health()).health is Health.unhealthy
+    await nas.open()
+    with pytest.raises(TierUnavailableError, match="another disk"):
+        await nas.purge("default", "k", "v")
+    assert (await nas.health()).health is Health.healthy
+    await nas.purge("default", "k", "v")
+    await nas.close()

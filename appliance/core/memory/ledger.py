@@ -15,6 +15,14 @@ from appliance.core.memory.rows import Row
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 
+AWAY = "@"
+"""Between a tier's name and the identity of a store that was there before; no tier's name has it."""
+
+
+def away(tier: str, identity: str) -> str:
+    """What a store goes by while another one is in its place."""
+    return f"{tier}{AWAY}{identity}"
+
 
 class Debt(NamedTuple):
     """One entry that waits to be delivered."""
@@ -78,7 +86,8 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> dict[str, Debts]:
             owed = connection.execute("SELECT tier, count(*), min(since) FROM owed GROUP BY tier").fetchall()
-            purges = dict(connection.execute("SELECT tier, count(*) FROM purges GROUP BY tier").fetchall())
+            sql = "SELECT tier, count(*) FROM purges WHERE instr(tier, ?) = 0 GROUP BY tier"
+            purges = dict(connection.execute(sql, (AWAY,)).fetchall())
             found = {tier: Debts(count + purges.pop(tier, 0), oldest) for tier, count, oldest in owed}
             return found | {tier: Debts(count, None) for tier, count in purges.items()}
 
@@ -164,15 +173,21 @@ class Ledger:
         return await self._store.read(lambda connection: {row[0] for row in connection.execute(sql, (tier, namespace, key))})
 
     async def met(self, tier: str, identity: str) -> bool:
-        """A tier was opened; returns whether it is another store than the last time, so that nothing of ours is there."""
+        """A tier was opened; returns whether it is another store than the last time.
+
+        What the one before holds, and what shall go from it, is kept under its own name until it comes back: disks that
+        take turns bring no deleted value back.
+        """
 
         def work(connection: sqlite3.Connection) -> bool:
             found = connection.execute("SELECT identity FROM identities WHERE tier = ?", (tier,)).fetchone()
             connection.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (tier, identity))
             other = found is not None and found[0] != identity
             if other:
-                connection.execute("DELETE FROM copies WHERE tier = ?", (tier,))
-                connection.execute("DELETE FROM purges WHERE tier = ?", (tier,))
+                for table in ("copies", "purges"):
+                    sql = f"UPDATE OR REPLACE {table} SET tier = ? WHERE tier = ?"  # noqa: S608 one of two words
+                    connection.execute(sql, (away(tier, found[0]), tier))
+                    connection.execute(sql, (tier, away(tier, identity)))
             return other
 
         return await self._store.write(work)
@@ -273,8 +288,9 @@ class Ledger:
         )
 
     async def old_tombstones(self, before: float, limit: int) -> list[Row]:
-        """Deletions that every tier knows, from before a moment."""
+        """Deletions that every tier knows, from before a moment; also those that are out of reach now."""
         condition = (
-            "WHERE deleted = 1 AND modified < ? AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry) LIMIT ?"
+            "WHERE deleted = 1 AND modified < ? AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry) "
+            "AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.entry = entries.entry AND c.version <> entries.version) LIMIT ?"
         )
         return await self._store.read(lambda connection: rows.select(connection, condition, (before, limit)))

@@ -15,10 +15,12 @@ from appliance.core.memory.lane import Lane
 from appliance.core.memory.model import Head, Meta, Record
 from appliance.core.memory.tier import Diverged, Usage
 from appliance.core.model import Health, HealthReport
-from appliance.errors import CorruptRecordError, MemoryTierError, TierAbsentError
+from appliance.errors import CorruptRecordError, MemoryTierError, TierAbsentError, TierUnavailableError
 
 MARKER = ".prime-spark-nas"
 """Lies in the root of the mounted file system; the empty mount point below does not have it."""
+IDENTITY = ".identity"
+"""Names the disk; lies in the appliance's own directory there."""
 PROBE = 2.0
 """Seconds that the marker may take."""
 CALL = 10.0
@@ -51,19 +53,24 @@ class NasReplica:
         self._lists = Lane("nas")
         self._probes = Lane("nas")
         """Of its own, so that a long listing or a large file is not taken for a mount that hangs."""
+        self._opened: bytes | None = None
+        """Identity of the disk that was opened last."""
+        self._known: bytes | None = None
+        """Identity of the disk that may be used: whoever opened it has asked for its health since, and so heard of it."""
 
     async def open(self) -> str:
         """Nothing is made before the marker is there. Raises TierUnavailableError."""
-        return await self._call(self._identity, PROBE, self._probes)
+        self._opened = await self._call(self._identity, PROBE, self._probes, any_disk=True)
+        return self._opened.decode(errors="replace")
 
-    def _identity(self, root: int) -> str:
-        """A name that lies in our directory there: an empty disk that took this one's place has another one."""
-        path = f"{self._home}/.identity"
+    def _identity(self, root: int) -> bytes:
+        """A name that lies in our directory there: another disk that took this one's place has another one."""
+        path = f"{self._home}/{IDENTITY}"
         found = files.read(root, path)
         if not found:
             found = secrets.token_hex(16).encode()
             files.write(root, path, found)
-        return found.decode(errors="replace")
+        return found
 
     async def close(self) -> None:
         """Let the threads end."""
@@ -72,6 +79,7 @@ class NasReplica:
 
     async def health(self) -> HealthReport:
         """Absent without the marker; unhealthy where it hangs, is read-only or full."""
+        self._known = self._opened
         try:
             await self._call(self._try_write, PROBE, self._probes)
             self._lane.check()
@@ -154,13 +162,24 @@ class NasReplica:
     def _path(self, namespace: str, key: str) -> str:
         return f"{self._home}/{namespace}/{relative_path(key_id(namespace, key))}"
 
-    async def _call(self, work: Callable[[int], T], limit: float, lane: Lane | None = None) -> T:
-        """Run with a descriptor of the mounted root, after the marker has been seen through that very descriptor."""
+    def _check_disk(self, root: int) -> None:
+        """Refuse another disk than the one that was opened: what is said of the one is not true of the other."""
+        known = self._known or self._opened
+        if known is not None and files.read(root, f"{self._home}/{IDENTITY}") != known:
+            raise TierUnavailableError(
+                f"nas: another disk is mounted at {self._mount} than a moment ago, or it was emptied.",
+                "nothing: it is taken into use by itself.",
+            )
+
+    async def _call(self, work: Callable[[int], T], limit: float, lane: Lane | None = None, *, any_disk: bool = False) -> T:
+        """Run with a descriptor of the mounted root, after marker and identity were seen through that very descriptor."""
 
         def guarded() -> T:
             try:
                 with files.directory(self._mount) as root:
                     os.stat(MARKER, dir_fd=root)
+                    if not any_disk:
+                        self._check_disk(root)
                     return work(root)
             except FileNotFoundError as error:
                 raise TierAbsentError(

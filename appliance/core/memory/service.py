@@ -59,6 +59,7 @@ class MemoryService:
         self._deliverers = machinery.deliverers
         self._state = state
         self._opened: set[str] = set()
+        self._asked = {name: asyncio.Event() for name in parts.replicas.tiers}
         self._usage: dict[str, Usage | None] = {}
         self._disk_error: StoreError | None = None
         self._conflicts = 0
@@ -81,8 +82,13 @@ class MemoryService:
             for name, replica in self.parts.replicas.tiers.items():
                 group.create_task(self._watch(replica), name=f"memory watch {name}")
                 group.create_task(self._every(COUNT, functools.partial(self._count, replica)), name=f"memory count {name}")
-                group.create_task(self._deliverers[name].run(), name=f"memory deliver {name}")
+                group.create_task(self._deliver(name), name=f"memory deliver {name}")
             group.create_task(self._synchronise(), name="memory sync")
+
+    async def _deliver(self, name: str) -> None:
+        """From the first probe on: before, nobody knows which store it is."""
+        await self._asked[name].wait()
+        await self._deliverers[name].run()
 
     async def _synchronise(self) -> None:
         """From the first answers of the shared tiers on."""
@@ -126,6 +132,7 @@ class MemoryService:
         while True:
             answered = replicas.answers(name)
             replicas.reports[name] = await self._probed(replica)
+            self._asked[name].set()
             if replicas.answers(name) and not answered:
                 log.info("%s is there", name)
                 self.parts.absent.clear()
@@ -155,7 +162,7 @@ class MemoryService:
         """Make it ready, and owe it what it should have."""
         name = replica.name
         if await self.parts.ledger.met(name, await replica.open()):
-            log.warning("%s is another store than before: it gets everything again", name)
+            log.warning("%s is another store than before: it gets what it does not have", name)
         owed = await self.parts.ledger.seed(name, lambda meta: name in self.parts.replicas.homes(meta))
         self._opened.add(name)
         if owed:

@@ -14,6 +14,7 @@ import pytest
 from appliance.core.memory.eviction import Room
 from appliance.core.memory.listing import Query
 from appliance.core.memory.model import Durability
+from appliance.core.memory.nas import MARKER, NasReplica
 from appliance.errors import (
     ConflictError,
     CorruptRecordError,
@@ -38,6 +39,39 @@ VALUES: list[Any] = [b"", b"x", b"\0\xff" * 50_000, "text", "", 0, None, True, 1
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with running(Rig(tmp_path / "memory")) as rig:
         yield rig
+
+
+def with_share(tmp_path: Path, room: Room | None = None) -> Rig:
+    """A memory with a lower tier: a directory that stands for a mounted share."""
+    share = tmp_path / "share"
+    share.mkdir(exist_ok=True)
+    (share / MARKER).touch()
+    return Rig(tmp_path / "memory", [NasReplica(share, "pc", 64 * MIB)], room=room)
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A memory with a lower tier that answers."""
+    async with running(with_share(tmp_path)) as rig:
+        await answers(rig)
+        yield rig
+
+
+async def answers(rig: Rig) -> None:
+    """Wait until the lower tier is in use."""
+    await wait_for(lambda: "nas" in rig.service._opened and rig.parts.replicas.answers("nas"))
+
+
+def values_below(directory: Path) -> list[Path]:
+    """The files of values."""
+    return [each for each in directory.rglob("*") if each.is_file() and not each.name.startswith(".")]
+
+
+def flip(file: Path) -> None:
+    """Turn one bit in the middle round."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
 
 
 @pytest.mark.parametrize("durability", [Durability.memory, Durability.edge])
@@ -287,3 +321,70 @@ async def test_a_value_is_read_with_its_own_row_while_it_is_replaced(rig: Rig) -
 
     await asyncio.gather(write(), *(read() for _ in range(4)))
     assert rig.machinery.reader.corrupt == 0
+
+
+async def test_a_copy_in_a_tier_that_is_not_configured_any_more_lets_nothing_go(tmp_path: Path) -> None:
+    async with running(with_share(tmp_path)) as rig:
+        await answers(rig)
+        await rig.memory.set("old", random_bytes(600_000))
+        await rig.delivered()
+    async with running(Rig(tmp_path / "memory", room=Room(MIB, 0.9, 0.5))) as rig:
+        with pytest.raises(TierFullError):
+            await rig.memory.set("new", random_bytes(600_000))
+        rig.hot.forget_all()
+        assert await rig.memory.get("old") == random_bytes(600_000)
+
+
+async def test_what_was_pinned_or_lost_below_meanwhile_does_not_go(two: Rig) -> None:
+    await two.memory.set_many({"pinned": b"1", "lost": b"2", "free": b"3"})
+    await two.delivered()
+    rows = {key: await two.parts.edge.row("default", key) for key in ("pinned", "lost", "free")}
+    await two.memory.pin("pinned")
+    assert rows["lost"] is not None
+    await two.halt()
+    await two.parts.edge.lost(rows["lost"], "nas")
+    assert {key: row and await two.parts.edge.drop_value(row, ["nas"]) for key, row in rows.items()} == {
+        "pinned": False, "lost": False, "free": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["flipped", "gone"])
+async def test_a_copy_below_is_looked_at_before_the_local_one_goes(tmp_path: Path, fault: str) -> None:
+    async with running(with_share(tmp_path, Room(MIB, 0.9, 0.5))) as rig:
+        await answers(rig)
+        await rig.memory.set("k", random_bytes(600_000))
+        await rig.delivered()
+        (file,) = values_below(tmp_path / "share")
+        flip(file) if fault == "flipped" else file.unlink()
+        with pytest.raises(ConflictError, match="stays"):
+            await rig.memory.evict("k", tier=2)
+        rig.hot.forget_all()
+        assert await rig.memory.get("k") == random_bytes(600_000)
+        await rig.delivered()  # it was owed again, so that it may go now
+        await rig.memory.set("new", random_bytes(600_000))
+        assert [copy.tier for copy in (await rig.memory.stat("k")).copies if copy.tier != "memory"] == ["nas"]
+        rig.hot.forget_all()
+        assert await rig.memory.get("k") == random_bytes(600_000)
+
+
+async def test_room_is_not_made_by_copies_that_turn_out_to_be_bad(tmp_path: Path) -> None:
+    async with running(with_share(tmp_path, Room(MIB, 0.9, 0.5))) as rig:
+        await answers(rig)
+        await rig.memory.set("k", random_bytes(600_000))
+        await rig.delivered()
+        flip(values_below(tmp_path / "share")[0])
+        with pytest.raises(TierFullError):
+            await rig.memory.set("new", random_bytes(600_000))
+        rig.hot.forget_all()
+        assert await rig.memory.get("k") == random_bytes(600_000)
+
+
+async def test_a_damaged_local_copy_is_replaced_from_below(two: Rig) -> None:
+    await two.memory.set("k", random_bytes(100_000))
+    await two.delivered()
+    (file,) = values_below(two.parts.edge.directory / "files")
+    flip(file)
+    for _ in range(2):
+        two.hot.forget_all()
+        assert await two.memory.get("k") == random_bytes(100_000)
+    assert two.machinery.reader.corrupt == 1

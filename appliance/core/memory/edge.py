@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,23 +241,39 @@ class EdgeStore:
             )
         return Record(row.meta, record.value)
 
-    async def drop_value(self, row: Row, *, evicted: bool) -> bool:
-        """Forget this disk's copy of a value, keeping what is known of the key; False where it is another version by now."""
+    async def drop_value(self, row: Row, tiers: Collection[str]) -> bool:
+        """Let go of this disk's copy of a value, keeping what is known of the key.
+
+        Returns:
+            False where it may not go by now: it is another version, pinned or owed, or none of `tiers` holds it.
+        """
 
         def work(connection: sqlite3.Connection) -> bool:
+            condition, values = rows.may_go(tiers)
             changed = connection.execute(
-                "UPDATE entries SET place = '', stored = 0 WHERE entry = ? AND version = ? AND place <> ''",
-                (row.entry, row.meta.version),
+                f"UPDATE entries SET place = '', stored = 0 WHERE entry = ? AND version = ? AND {condition}",  # noqa: S608
+                (row.entry, row.meta.version, *values),
             ).rowcount
             if changed:
                 connection.execute("DELETE FROM bodies WHERE entry = ?", (row.entry,))
-                connection.execute("UPDATE totals SET value = value + ? WHERE name = 'evictions'", (evicted,))
+                connection.execute("UPDATE totals SET value = value + 1 WHERE name = 'evictions'")
             return bool(changed)
 
         dropped = await self.store.write(work)
         if dropped and row.place == "file":
             await asyncio.to_thread(self._remove_files, [rows.file_name(row.meta)])
         return dropped
+
+    async def lost(self, row: Row, tier: str) -> None:
+        """A tier does not give the version that it should hold: it is owed it again, and is no reason to let it go here."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            sql = "DELETE FROM copies WHERE tier = ? AND entry = ? AND version = ?"
+            if connection.execute(sql, (tier, row.entry, row.meta.version)).rowcount:
+                values = (tier, row.entry, self._clock.wall())
+                connection.execute("INSERT OR IGNORE INTO owed (tier, entry, since) VALUES (?, ?, ?)", values)
+
+        await self.store.write(work)
 
     async def forget(self, row: Row) -> None:
         """Remove a key with all that is known of it, as an expired one; tiers that hold it get a purge."""

@@ -1,29 +1,32 @@
-"""Room on the local disk: values go that a lower tier holds as well, least useful first, and never a last copy."""
+"""Room on the local disk: values go that a lower tier holds as well, least useful first, and never a last copy.
+
+What a lower tier holds is read there before the local copy goes: a copy that nobody has looked at may be none.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 
 from appliance.core.memory import rows
 from appliance.core.memory.edge import EdgeStore, Totals
+from appliance.core.memory.replicas import Replicas
 from appliance.core.memory.rows import Row
-from appliance.errors import TierFullError
+from appliance.core.memory.tier import Replica
+from appliance.errors import CorruptRecordError, MemoryTierError, TierFullError
 
 log = logging.getLogger(__name__)
 
 ORDERS = {"lru": "used", "lfu": "hits, used", "ttl": "expires IS NULL, expires, used"}
 """What goes first, by policy."""
 AT_ONCE = 200
-VICTIMS = (
-    "WHERE place <> '' AND pinned = 0 AND deleted = 0 "
-    "AND EXISTS (SELECT 1 FROM copies c WHERE c.entry = entries.entry AND c.version = entries.version) "
-    "AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry) ORDER BY {order} LIMIT ?"
-)
+CHECKED = 8
+"""Copies in lower tiers that are checked at the same time."""
+PATIENCE, SLOWEST = 3.0, 1024 * 1024
+"""A copy is checked within so many seconds, and one more for so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Evictor:
 
     Args:
         edge: The local disk.
-        room: Its bounds.
+        replicas: The tiers below it: only what one of them gives may go.
+        room: The disk's bounds.
     """
 
-    def __init__(self, edge: EdgeStore, room: Room) -> None:
+    def __init__(self, edge: EdgeStore, replicas: Replicas, room: Room) -> None:
         self._edge = edge
+        self._replicas = replicas
         self.room = room
         self.totals = Totals(0, 0, 0)
         self._reserved = 0
@@ -97,22 +102,75 @@ class Evictor:
 
     async def _evict(self, target: int) -> None:
         """Until no more than `target` bytes are there, or nothing may go."""
-        sql = VICTIMS.format(order=ORDERS[self.room.policy])
-
-        def choose(connection: sqlite3.Connection) -> list[Row]:
-            return rows.select(connection, sql, (AT_ONCE,))
-
+        kept: set[int] = set()
+        silent: set[str] = set()
         while self.totals.stored > target:
-            victims = await self._edge.store.read(choose)
+            victims = await self._victims(self._answering(silent), kept)
             if not victims:
                 return
-            over = self.totals.stored - target
-            for victim in victims:
-                if over <= 0:
+            before, over, gone = self.totals.stored, self.totals.stored - target, 0
+            for some in _parts(victims, over):
+                dropped = await asyncio.gather(*(self._let_go(victim, silent) for victim in some))
+                kept |= {victim.entry for victim, went in zip(some, dropped, strict=True) if not went}
+                gone += sum(victim.stored for victim, went in zip(some, dropped, strict=True) if went)
+                if gone >= over:
                     break
-                await self._edge.drop_value(victim, evicted=True)
-                over -= victim.stored
-            before, after = self.totals.stored, (await self.refresh()).stored
-            log.info("%d KiB of the memory left the local disk", (before - after) // 1024)
-            if after >= before:
-                return
+            log.info("%d KiB of the memory left the local disk", (before - (await self.refresh()).stored) // 1024)
+
+    async def _victims(self, tiers: list[str], kept: Collection[int]) -> list[Row]:
+        """What may go, first what is to go first, without what was looked at already."""
+        condition, values = rows.may_go(tiers)
+        sql = f"WHERE {condition} ORDER BY {ORDERS[self.room.policy]} LIMIT ?"
+        limit = AT_ONCE + len(kept)
+        found = await self._edge.store.read(lambda connection: rows.select(connection, sql, (*values, limit)))
+        return [row for row in found if row.entry not in kept]
+
+    def _answering(self, silent: Collection[str]) -> list[str]:
+        return [name for name in self._replicas.tiers if self._replicas.answers(name) and name not in silent]
+
+    async def let_go(self, row: Row) -> bool:
+        """Take one value off the local disk; False where it may not go: it is pinned or owed, or no tier gives it now."""
+        return await self._let_go(row, set())
+
+    async def _let_go(self, row: Row, silent: set[str]) -> bool:
+        """As `let_go`; notes in `silent` which tiers do not answer."""
+        held, _ = await self._edge.ledger.copies(row.entry)
+        for replica in self._replicas.ordered([tier for tier, version in held.items() if version == row.meta.version]):
+            asked = self._replicas.answers(replica.name) and replica.name not in silent
+            if asked and await self._gives(replica, row, silent):
+                return await self._edge.drop_value(row, [replica.name])
+        return False
+
+    async def _gives(self, replica: Replica, row: Row, silent: set[str]) -> bool:
+        """Whether a tier gives a value whole; where what it should hold is damaged or gone, it is owed it again."""
+        meta = row.meta
+        try:
+            async with asyncio.timeout(PATIENCE + meta.size / SLOWEST):
+                record = await replica.get(meta.namespace, meta.key)  # no use of it: nothing is counted
+        except CorruptRecordError as error:
+            log.error("%s: %s", replica.name, error.message)
+            await self._edge.lost(row, replica.name)
+            return False
+        except (MemoryTierError, TimeoutError) as error:
+            log.warning("%s cannot be asked what it holds: %s", replica.name, error)
+            silent.add(replica.name)
+            return False
+        if record is not None and record.meta.checksum == meta.checksum:
+            return True
+        if record is None or not replica.shared:  # else another appliance has replaced it: the next sync brings that
+            log.error("%s has lost %s:%s", replica.name, meta.namespace, meta.key)
+            await self._edge.lost(row, replica.name)
+        return False
+
+
+def _parts(victims: list[Row], over: int) -> Iterator[list[Row]]:
+    """So many at a time, and no more of the last ones than are needed, if all of them go."""
+    some: list[Row] = []
+    for victim in victims:
+        some.append(victim)
+        over -= victim.stored
+        if len(some) == CHECKED or over <= 0:
+            yield some
+            some = []
+    if some:
+        yield some

@@ -51,7 +51,7 @@ class Machinery:
 
 def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Note) -> Machinery:
     """Wire the memory."""
-    evictor = Evictor(parts.edge, room)
+    evictor = Evictor(parts.edge, parts.replicas, room)
     deliverers: dict[str, Deliverer] = {}
 
     def owed() -> None:

@@ -283,8 +283,11 @@ class Memory:
             if owed:
                 raise ConflictError(f"{namespace}:{key} has yet to go to {', '.join(owed)}.", "try again when it is there.")
             row = await self._parts.edge.row(namespace, key)
-            if row is not None and row.meta.version == found.meta.version:
-                await self._parts.edge.drop_value(row, evicted=True)
+            if row is not None and row.place and not await self._evictor.let_go(row):
+                raise ConflictError(
+                    f"{namespace}:{key} stays: no tier below gives it now, or it has changed.",
+                    "see `prime-spark memory stat` and `prime-spark memory status`, and try again.",
+                )
         await self._front.remove([f"{namespace}:{key}"])
         listed = await self._listing.one(namespace, key)
         return listed if listed is not None else found

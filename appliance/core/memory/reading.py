@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
@@ -145,10 +145,7 @@ class Reader:
             self.corrupt += 1
             self.stats.errors += 1
             log.error("%s", error.message)
-            row = await self._edge.row(namespace, key)
-            if row is not None and await self._holders(row):
-                await self._edge.drop_value(row, evicted=False)
-            return row, None
+            return await self._edge.row(namespace, key), None  # a copy from below takes the damaged one's place
         self.stats.times.append(time.perf_counter() - began)
         if found is None or found[1] is None:
             self.stats.misses += 1
@@ -165,6 +162,7 @@ class Reader:
     async def _elsewhere(self, row: Row) -> Looked:
         """A value that this disk has given up, from a tier that has it; an older version is no substitute."""
         unasked: list[str] = []
+        bad: list[str] = []
         for replica in await self._holders(row):
             try:
                 record = await self._replicas.get(replica, row.meta.namespace, row.meta.key)
@@ -174,10 +172,13 @@ class Reader:
             except CorruptRecordError as error:
                 self.corrupt += 1
                 log.error("%s: %s", replica.name, error.message)
+                bad.append(replica.name)
                 continue
             if record is not None and (replica.shared or record.meta.version == row.meta.version):
+                await self._heal(row, bad)
                 return await self._taken(record, (replica.name,), row)
             log.error("%s has lost %s:%s", replica.name, row.meta.namespace, row.meta.key)
+            bad.append(replica.name)
         if unasked:
             raise TierUnavailableError(
                 f"{row.meta.namespace}:{row.meta.key} lies on {', '.join(unasked)}, which cannot be reached now.",
@@ -186,6 +187,14 @@ class Reader:
         raise CorruptRecordError(
             f"{row.meta.namespace}:{row.meta.key} is lost: no tier gives what was written.", "set it again, or delete it."
         )
+
+    async def _heal(self, row: Row, tiers: Sequence[str]) -> None:
+        """Owe tiers the good copy that another one gave; while there is none, a damaged one may still be read some day."""
+        try:
+            for tier in tiers:
+                await self._edge.lost(row, tier)
+        except StoreError as error:
+            log.warning("it is not written down that %s has no good copy: %s", ", ".join(tiers), error.message)
 
     async def _unknown(self, namespace: str, key: str, *, keep: bool) -> Looked:
         """A key that this disk has never seen: another appliance may have written it, or an earlier disk of this one.

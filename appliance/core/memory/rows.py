@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -97,6 +97,17 @@ def leave(connection: sqlite3.Connection, row: Row, homes: set[str]) -> None:
             connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
             connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, row.entry))
             connection.execute("DELETE FROM conflicts WHERE tier = ? AND entry = ?", (tier, row.entry))
+
+
+def may_go(tiers: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """(condition, its values): this disk's copy is not needed, as one of the tiers holds it, and nobody waits for it."""
+    marks = ", ".join("?" * len(tiers))
+    condition = (
+        "place <> '' AND pinned = 0 AND deleted = 0 AND EXISTS (SELECT 1 FROM copies c "  # noqa: S608 question marks only
+        f"WHERE c.entry = entries.entry AND c.version = entries.version AND c.tier IN ({marks})) "
+        "AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry)"
+    )
+    return condition, tuple(tiers)
 
 
 def file_name(meta: Meta) -> str:

@@ -387,3 +387,29 @@ asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "TierUnavailableError"
+
+
+async def test_versions_that_replace_each_other_in_a_circle_are_still_found(replica: ObjectReplica) -> None:
+    """As a writer of before made them, whose clearing up failed."""
+    first = make(value=b'"first"')
+    second = make(value=b'"second"', parent=first.meta.version)
+    for record, parent in ((first, second.meta.version), (second, first.meta.version)):
+        await replica.write(versions.entry_for(record.meta, parent), record)
+    assert [head.version async for head in replica.heads()] == [second.meta.version]
+    assert await replica.get("default", "k") == second
+    third = make(value=b'"third"', parent=second.meta.version)
+    assert await replica.put(third, second.meta.version) is None
+    assert [entry.version for entry in await replica.entries("default", key_id("default", "k"))] == [third.meta.version]
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_there_is_always_a_head(number: int) -> None:
+    """One version before a circle of some, and one after none of them."""
+    records = [make() for _ in range(number + 1)]
+    before, *circle = [record.meta for record in records]
+    entries = [versions.entry_for(before, "")]
+    entries += [versions.entry_for(meta, circle[index - 1].version) for index, meta in enumerate(circle)]
+    entries.append(versions.entry_for(circle[0], before.version))
+    assert [head.version for head in versions.heads(entries)] == [circle[-1].version]
+    alone = versions.entry_for(make().meta, "")
+    assert {head.version for head in versions.heads([*entries, alone])} == {circle[-1].version, alone.version}

@@ -15,11 +15,12 @@ from appliance.core.memory.conflicts import Choice
 from appliance.core.memory.documents import DocumentReplica
 from appliance.core.memory.edge import Put
 from appliance.core.memory.machinery import SyncPlan
-from appliance.core.memory.model import Durability
+from appliance.core.memory.model import Durability, Meta
 from appliance.core.memory.objects import Limits, ObjectReplica
 from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.tier import Replica
+from appliance.core.memory.versions import Entry
 from appliance.core.model import Health
 from appliance.errors import ConflictError, TierUnavailableError
 from tests.memory.rig import Rig
@@ -371,3 +372,68 @@ async def row_of(rig: Rig, key: str) -> Row:
     row = await rig.parts.edge.row("default", key)
     assert row is not None
     return row
+
+
+async def untold(rig: Rig) -> Meta:
+    """A first version that arrived in the cloud, as where the answer to the write was lost."""
+    await rig.memory.set("k", b"first")
+    found = await rig.parts.edge.get("default", "k")
+    assert found is not None
+    assert found[1] is not None
+    (replica,) = rig.parts.replicas.tiers.values()
+    assert await replica.put(found[1], "") is None
+    return found[0].meta
+
+
+def clears_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, own: str) -> ObjectReplica:
+    """Let nothing but attempts at one version be removed from the bucket."""
+    replica = rig.parts.replicas.tiers["objects"]
+    assert isinstance(replica, ObjectReplica)
+    genuine = replica.remove
+
+    async def fails(entry: Entry) -> None:
+        if entry.version != own:
+            raise TierUnavailableError("503", "")
+        await genuine(entry)
+
+    monkeypatch.setattr(replica, "remove", fails)
+    return replica
+
+
+async def test_a_version_that_was_replaced_in_the_cloud_wins_as_a_fresh_one(
+    start: Start, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arrival was never told, the agent replaced it twice, and what is replaced cannot be cleared away."""
+    pc = await start("pc", objects(s3, "pc"), strategy=Strategy.edge_wins)
+    agent = await start("agent", objects(s3, "agent"))
+    await pc.halt()
+    await agent.halt()
+    first = await untold(pc)
+    replica = clears_nothing(pc, monkeypatch, first.version)
+    clears_nothing(agent, monkeypatch, "")
+    await sync(agent)
+    for value in (b"second", b"third"):
+        await agent.memory.set("k", value)
+        await sync(agent)
+    await sync(pc)
+    wins = (await row_of(pc, "k")).meta.version
+    assert [head.version async for head in replica.heads()] == [wins]
+    assert wins != first.version
+    await sync(agent, pc)
+    assert (await pc.memory.get("k"), await agent.memory.get("k")) == (b"first", b"first")
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_what_replaced_an_own_version_whose_arrival_was_not_told_is_taken_over(
+    start: Start, s3: Bucket, strategy: Strategy
+) -> None:
+    pc, agent = await start("pc", objects(s3, "pc"), strategy=strategy), await start("agent", objects(s3, "agent"))
+    await pc.halt()
+    await untold(pc)
+    await sync(agent)
+    await agent.memory.set("k", b"second")
+    await sync(agent)
+    await sync(pc)
+    pc.hot.forget_all()
+    assert await pc.memory.get("k") == b"second"
+    assert pc.machinery.settler.detected == 0

@@ -111,16 +111,17 @@ class Settler:
         return Record(meta, value)
 
     async def _impose(self, row: Row, record: Record, theirs: Record, replica: Replica) -> bool:
-        """Make a version of ours the one on both sides; a tier that takes no such value gives theirs up."""
-        if record.meta.version != row.meta.version:
-            homes = self._parts.replicas.homes(record.meta)
-            name = f"{row.meta.namespace}:{row.meta.key}"
-            async with self._parts.stripes.writing([name]):
-                (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True))
-                await self._parts.front.remove([name])
-            if not kept:
+        """Make a version of ours the one on both sides; a tier that takes no such value gives theirs up.
+
+        It is always a fresh version: one that others have replaced already would be before and after theirs at once.
+        """
+        takes = replica.accepts(record.meta)
+        if takes or record.meta.version != row.meta.version:
+            version = new_id().replace("-", "") if record.meta.version == row.meta.version else record.meta.version
+            record = Record(msgspec.structs.replace(record.meta, version=version, parent=theirs.meta.version), record.value)
+            if not await self._replace_here(row, record):
                 return False
-        if not replica.accepts(record.meta):
+        if not takes:
             await replica.purge(theirs.meta.namespace, theirs.meta.key, theirs.meta.version)
             await self._ledger.moved(replica.name, row.entry)
             return True
@@ -128,6 +129,15 @@ class Settler:
             return False  # yet another version came: the next delivery decides about that one
         await self._ledger.delivered(replica.name, [(row.entry, record.meta.version)])
         return True
+
+    async def _replace_here(self, row: Row, record: Record) -> bool:
+        """Put a version of ours in the place of the row's on this disk; False where the key was written meanwhile."""
+        homes = self._parts.replicas.homes(record.meta)
+        name = f"{row.meta.namespace}:{row.meta.key}"
+        async with self._parts.stripes.writing([name]):
+            (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True))
+            await self._parts.front.remove([name])
+        return kept
 
     async def _told(self, event: str, row: Row, tier: str, reason: str) -> None:
         await self._note(event, {"namespace": row.meta.namespace, "key": row.meta.key, "tier": tier, "reason": reason})

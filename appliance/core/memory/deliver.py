@@ -8,6 +8,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from appliance.core.memory.conflicts import Settler
 from appliance.core.memory.expiry import expire
 from appliance.core.memory.ledger import Debt
@@ -163,7 +165,8 @@ class Deliverer:
             await self._ledger.settle(name, entry)
             return True
         await self._pay(row.meta.size)
-        diverged = await self.replica.put(record, await self._ledger.common(name, entry))
+        parent = await self._ledger.common(name, entry)  # goes with it: others tell by it what it replaced
+        diverged = await self.replica.put(Record(msgspec.structs.replace(record.meta, parent=parent), record.value), parent)
         if diverged is not None:
             return await self._settler.settle(row, record, diverged.theirs, self.replica)
         self.delivered += 1

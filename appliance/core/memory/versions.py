@@ -111,14 +111,20 @@ def parse(name: str, size: int = 0, modified: float = 0.0) -> Entry | None:
 
 
 def heads(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that no other one replaces, the latest attempt at each version, greatest first."""
+    """The entries that no other one replaces, the latest attempt at each version, greatest first.
+
+    Of versions that replace each other in a circle, one is a head: the greatest. So there is always one.
+    """
     found = list(entries)
+    newest = {entry.version: entry for entry in sorted(found, key=lambda entry: entry.order)}
     parents = {entry.parent for entry in found if entry.parent != entry.version}
-    newest: dict[str, Entry] = {}
-    for entry in sorted(found, key=lambda entry: entry.order):
-        if entry.version not in parents:
-            newest[entry.version] = entry
-    return sorted(newest.values(), key=lambda entry: entry.order, reverse=True)
+    tops = {version for version in newest if version not in parents}
+    rest = newest.keys() - ancestors(found, tops)
+    while rest:  # whoever reaches most of them is in the circle, not before it
+        top = max(rest, key=lambda version: (len(ancestors(found, {version}) & rest), version))
+        tops.add(top)
+        rest -= ancestors(found, {top})
+    return sorted((newest[version] for version in tops), key=lambda entry: entry.order, reverse=True)
 
 
 def ancestors(entries: Iterable[Entry], known: Iterable[str]) -> set[str]:

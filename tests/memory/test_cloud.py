@@ -437,3 +437,33 @@ async def test_what_replaced_an_own_version_whose_arrival_was_not_told_is_taken_
     pc.hot.forget_all()
     assert await pc.memory.get("k") == b"second"
     assert pc.machinery.settler.detected == 0
+
+
+async def test_a_conflict_that_the_others_have_settled_is_open_no_more(start: Start, postgres: str) -> None:
+    """Both say the same again; what this one writes next goes to the cloud as ever."""
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    assert len(await agent.parts.ledger.conflicts()) == 1
+    await pc.memory.set("k", {"by": "agent", "a": 1, "b": 2})
+    await sync(pc, agent)
+    assert await agent.parts.ledger.conflicts() == []
+    await agent.memory.set("k", "next")
+    await sync(agent, pc)
+    assert await pc.memory.get("k") == "next"
+    assert await agent.parts.ledger.counts() == {}
+
+
+async def test_a_conflict_with_what_is_gone_there_is_open_no_more(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    await agent.parts.replicas.tiers["documents"].purge("default", "k", found.theirs.meta.version)
+    await sync(agent)
+    assert await agent.parts.ledger.conflicts() == []
+    record = await agent.parts.replicas.tiers["documents"].get("default", "k")
+    assert record is not None
+    assert record.meta.version == (await row_of(agent, "k")).meta.version

@@ -149,10 +149,11 @@ class Ledger:
         )
 
     async def lost(self, tier: str, entry: int) -> None:
-        """The tier does not have what it had: it is owed again, with nothing in common."""
+        """The tier does not have what it had: it is owed again, with nothing in common and nothing to decide."""
         now = self._clock.wall()
 
         def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM conflicts WHERE tier = ? AND entry = ?", (tier, entry))
             connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, entry))
             connection.execute("INSERT OR IGNORE INTO owed (tier, entry, since) VALUES (?, ?, ?)", (tier, entry, now))
 
@@ -162,8 +163,8 @@ class Ledger:
         """The tier does not have the entry any more, and need not."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, entry))
-            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, entry))
+            for table in ("copies", "owed", "conflicts"):
+                connection.execute(f"DELETE FROM {table} WHERE tier = ? AND entry = ?", (tier, entry))  # noqa: S608 constants
 
         await self._store.write(work)
 

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from appliance.core.memory.edge import Put
 from appliance.core.memory.eviction import Room
 from appliance.core.memory.listing import Query
-from appliance.core.memory.model import Durability
+from appliance.core.memory.model import Durability, Record
 from appliance.core.memory.nas import MARKER, NasReplica
 from appliance.errors import (
     ConflictError,
@@ -388,3 +390,22 @@ async def test_a_damaged_local_copy_is_replaced_from_below(two: Rig) -> None:
         two.hot.forget_all()
         assert await two.memory.get("k") == random_bytes(100_000)
     assert two.machinery.reader.corrupt == 1
+
+
+async def test_the_same_version_put_twice_at_once_is_kept_once_and_whole(rig: Rig) -> None:
+    """As two look-ups do it that bring one value from below."""
+    edge = rig.parts.edge
+    await rig.memory.set("k", random_bytes(100_000))
+    found = await edge.get("default", "k")
+    assert found is not None
+    assert found[1] is not None
+    for number in range(20):
+        record = Record(msgspec.structs.replace(found[1].meta, key=f"other{number}"), found[1].value)
+        kept = await asyncio.gather(*(edge.put(Put(record, only_if="")) for _ in range(3)))
+        assert sorted(kept) == [[False], [False], [True]]
+        assert await edge.get("default", f"other{number}") is not None
+    assert len(values_below(edge.directory / "files")) == 21
+    await edge.put(Put(found[1], only_if="another"))
+    assert await edge.get("default", "k") == found
+    rows = [each.name for each in (edge.directory / "files").rglob(".*")]
+    assert rows == []

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from appliance.core.memory import codec, files, rows
 from appliance.core.memory.ledger import Ledger
-from appliance.core.memory.model import Record
+from appliance.core.memory.model import Meta, Record
 from appliance.core.memory.rows import Row
+from appliance.core.memory.stripes import Stripes
 from appliance.core.memory.uncut import uncut
 from appliance.core.ports import Clock
 from appliance.core.store import Store
@@ -68,6 +69,8 @@ class EdgeStore:
         self.ledger = Ledger(self.store, clock)
         self._clock = clock
         self._keep_bases = keep_bases
+        self._files = Stripes()
+        """Held by whoever writes or removes a file."""
 
     async def open(self) -> None:
         """Open, migrate, remove what crashes left. Raises StoreError."""
@@ -103,15 +106,45 @@ class EdgeStore:
         bodies = await self._encode(puts)
         written = [put.record.meta for put, body in zip(puts, bodies, strict=True) if len(body) > IN_ROW]
         try:
-            if written:
-                await asyncio.to_thread(self._write_files, puts, bodies)
-            kept, stale = await self.store.write(lambda connection: self._put_all(connection, puts, bodies))
+            kept, stale = await self._commit(puts, bodies, written)
         except Exception:  # not where the loop ends meanwhile: the row may be there; what is too much goes at the next start
-            await asyncio.to_thread(self._remove_files, [rows.file_name(meta) for meta in written])
+            await self._sweep(written)
             raise
-        if stale:
-            await asyncio.to_thread(self._remove_files, stale)
+        await self._sweep(stale)
         return kept
+
+    async def _commit(
+        self, puts: Sequence[Put], bodies: Sequence[bytes], written: Sequence[Meta]
+    ) -> tuple[list[bool], list[Meta]]:
+        """Files first, then the rows that name them; nobody sweeps between the two."""
+
+        def work(connection: sqlite3.Connection) -> tuple[list[bool], list[Meta]]:
+            return self._put_all(connection, puts, bodies)
+
+        if not written:
+            return await self.store.write(work)
+        async with self._files.writing(rows.file_name(meta) for meta in written):
+            await asyncio.to_thread(self._write_files, puts, bodies)
+            return await self.store.write(work)
+
+    async def _sweep(self, versions: Sequence[Meta]) -> None:
+        """Remove files of versions, unless a row names them (again)."""
+        if not versions:
+            return
+
+        def named(connection: sqlite3.Connection) -> list[str]:
+            found = ((meta, rows.find(connection, meta.namespace, meta.key)) for meta in versions)
+            return [
+                rows.file_name(meta)
+                for meta, row in found
+                if row is None or row.place != "file" or row.meta.version != meta.version
+            ]
+
+        try:
+            async with self._files.writing(rows.file_name(meta) for meta in versions):
+                await asyncio.to_thread(self._remove_files, await self.store.read(named))
+        except (StoreError, OSError) as error:
+            log.warning("%d files of old values stay until the next start: %s", len(versions), error)
 
     async def _encode(self, puts: Sequence[Put]) -> list[bytes]:
         def work() -> list[bytes]:
@@ -139,7 +172,7 @@ class EdgeStore:
 
     def _put_all(
         self, connection: sqlite3.Connection, puts: Sequence[Put], bodies: Sequence[bytes]
-    ) -> tuple[list[bool], list[str]]:
+    ) -> tuple[list[bool], list[Meta]]:
         kept, stale = [], []
         for put, body in zip(puts, bodies, strict=True):
             before = rows.find(connection, put.record.meta.namespace, put.record.meta.key)
@@ -147,10 +180,10 @@ class EdgeStore:
             if put.only_if is not None and put.only_if != known:
                 kept.append(False)
                 if len(body) > IN_ROW:
-                    stale.append(rows.file_name(put.record.meta))
+                    stale.append(put.record.meta)
                 continue
             if before is not None and before.place == "file" and before.meta.version != put.record.meta.version:
-                stale.append(rows.file_name(before.meta))
+                stale.append(before.meta)
             self._put_one(connection, put, body, before)
             kept.append(True)
         return kept, stale
@@ -261,7 +294,7 @@ class EdgeStore:
 
         dropped = await self.store.write(work)
         if dropped and row.place == "file":
-            await asyncio.to_thread(self._remove_files, [rows.file_name(row.meta)])
+            await self._sweep([row.meta])
         return dropped
 
     async def lost(self, row: Row, tier: str) -> None:
@@ -290,7 +323,7 @@ class EdgeStore:
 
         await self.store.write(work)
         if row.place == "file":
-            await asyncio.to_thread(self._remove_files, [rows.file_name(row.meta)])
+            await self._sweep([row.meta])
 
     async def drop_tombstone(self, row: Row) -> None:
         """Forget that a key was deleted: every tier knows by now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def write(root: int, relative: str, data: bytes) -> None:
     folder, _, name = relative.rpartition("/")
     if folder:
         make_directories(root, folder)
-    temporary = f"{folder}/.{name}.{os.getpid()}.part" if folder else f".{name}.{os.getpid()}.part"
+    temporary = f".{name}.{secrets.token_hex(8)}.part"  # of its own: another may write the same file now
+    temporary = f"{folder}/{temporary}" if folder else temporary
     try:
         _write_synced(root, temporary, data)
         os.rename(temporary, relative, src_dir_fd=root, dst_dir_fd=root)

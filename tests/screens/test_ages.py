@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from appliance.core.state import Section
 from appliance.errors import ApplianceError
 from appliance.screens.audit import Audit
 from tests.screens.conftest import Bench, Seen
@@ -57,6 +58,8 @@ async def test_a_past_that_was_read_has_the_age_of_that_read(bench: Bench) -> No
     seen = bench.open(size=(100, 30))
     await seen.press("1", "CPU %, 10 min")
     await seen.press("t", "CPU %, 1 h")
+    state = bench.appliance.state
+    await wait_for(lambda: (state.get(Section.trends).value or {}).get("cpu_usage"), 20)  # a second reading: it is a rate
     await bench.appliance.domains.analytics.flush()
     seen.app.page.refresh_history()  # type: ignore[union-attr]
     await wait_for(lambda: AGE.search(note(seen, "CPU %, 1 h").replace("1 h", "")), 10)

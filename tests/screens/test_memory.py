@@ -135,7 +135,7 @@ async def test_what_one_console_keeps_the_other_sees(bench: Bench) -> None:
     await wait_for(lambda: getattr(here.app.focused, "id", "") == "field-durability")
     await here.press("\r", "notes:today is kept, durability edge")
     await there.shows("notes:today")
-    assert re.search(r"notes:today +json +13 B +·?R?M?D", line_of(there, "notes:today"))
+    assert re.search(r"notes:today +json +15 B +·?R?M?D", line_of(there, "notes:today"))
     assert await bench.invoke("memory.get", key="notes:today")
     await here.end()
     await there.end()

@@ -43,13 +43,14 @@ class AnalyticsService:
         self, duck: DuckStore, bus: Bus, outbox: Outbox, state: LiveState, clock: Clock, flush: float, keep_days: int
     ) -> None:
         self._duck = duck
-        self._bus = bus
         self._outbox = outbox
         self._state = state
         self._clock = clock
         self._flush_interval = flush
         self._keep_days = keep_days
-        self._queue: Subscription | None = None
+        self._queue: Subscription = bus.subscribe(
+            "analytics", (HostMetrics,), capacity=RING
+        )  # what comes before the start waits
         self._pending: deque[HostMetrics] = deque(maxlen=RING)
         self._prune_clock = PruneClock(clock, None, None)
         self._trends: dict[str, deque[tuple[float, float]]] = {}
@@ -74,7 +75,6 @@ class AnalyticsService:
         self._results.clear()
         self._results.extend(await asyncio.to_thread(self._duck.results, RESULTS))
         self._show()
-        self._queue = self._queue or self._bus.subscribe("analytics", (HostMetrics,), capacity=RING)
 
     async def run(self) -> None:
         """Take telemetry from the bus and events from the journal until cancelled."""
@@ -130,8 +130,6 @@ class AnalyticsService:
                 self._pending.popleft()
 
     async def _collect(self) -> None:
-        if self._queue is None:
-            raise RuntimeError("run before start")
         while True:
             for event in await self._queue.batch():
                 if isinstance(event, HostMetrics):

@@ -22,6 +22,7 @@ from appliance.errors import (
     CorruptRecordError,
     InvalidArgumentsError,
     NotFoundError,
+    StoreError,
     TierAbsentError,
     TierFullError,
 )
@@ -409,3 +410,27 @@ async def test_the_same_version_put_twice_at_once_is_kept_once_and_whole(rig: Ri
     assert await edge.get("default", "k") == found
     rows = [each.name for each in (edge.directory / "files").rglob(".*")]
     assert rows == []
+
+
+async def test_while_the_disk_fails_nothing_older_is_given(tmp_path: Path) -> None:
+    async with running(with_share(tmp_path)) as rig:
+        await answers(rig)
+        await rig.memory.set("both", random_bytes(100_000))
+        await rig.memory.set("newer", b"1" * 70_000 + random_bytes(70_000))
+        await rig.delivered()
+        await rig.halt()
+        await rig.memory.set("newer", b"2" + random_bytes(100_000))
+        files = values_below(rig.parts.edge.directory / "files")
+        kept = {file: file.read_bytes() for file in files}
+        assert len(kept) == 2
+        for file in kept:  # reading fails with an error, as of a failing disk
+            file.unlink()
+            file.mkdir()
+        rig.hot.forget_all()
+        with pytest.raises(StoreError, match="cannot be read"):
+            await rig.memory.get("newer")
+        assert await rig.memory.get("both") == random_bytes(100_000)
+        for file, data in kept.items():
+            file.rmdir()
+            file.write_bytes(data)
+        assert await rig.memory.get("newer") == b"2" + random_bytes(100_000)

@@ -123,19 +123,35 @@ class Reader:
         try:
             row, record = await self._on_disk(namespace, key)
         except StoreError as error:
-            looked = await self._unknown(namespace, key, keep=False)
-            if looked.record is None:
-                raise
-            log.warning("the local disk fails, %s:%s came from below: %s", namespace, key, error.message)
-            return looked
+            return await self._despite(namespace, key, error)
         if row is None:
-            return await self._unknown(namespace, key, keep=True)
+            return await self._unknown(namespace, key)
+        return await self._newest(row, record)
+
+    async def _newest(self, row: Row, record: Record | None) -> Looked:
+        """What a row stands for."""
         if row.meta.deleted:
             return Looked(None)
         if row.meta.expired(self._clock.wall()):
             await expire(self._parts, row)
             return Looked(None)
         return Looked(record) if record is not None else await self._elsewhere(row)
+
+    async def _despite(self, namespace: str, key: str, error: StoreError) -> Looked:
+        """A value that this disk cannot give, from below; only the version of the row, as any other may be an older one.
+
+        Raises:
+            StoreError: There is none, or the row cannot be read either.
+        """
+        row = await self._edge.row(namespace, key)
+        if row is None:
+            raise error
+        try:
+            looked = await self._newest(row, None)
+        except CorruptRecordError:
+            raise error from None
+        log.warning("the local disk fails, %s:%s came from below: %s", namespace, key, error.message)
+        return looked
 
     async def _on_disk(self, namespace: str, key: str) -> tuple[Row | None, Record | None]:
         began = time.perf_counter()
@@ -196,7 +212,7 @@ class Reader:
         except StoreError as error:
             log.warning("it is not written down that %s has no good copy: %s", ", ".join(tiers), error.message)
 
-    async def _unknown(self, namespace: str, key: str, *, keep: bool) -> Looked:
+    async def _unknown(self, namespace: str, key: str) -> Looked:
         """A key that this disk has never seen: another appliance may have written it, or an earlier disk of this one.
 
         What an earlier disk left on the NAS may be older than what the cloud has, so that is asked in any case.
@@ -218,7 +234,7 @@ class Reader:
             return Looked(None, tuple(unasked))
         newest = max(found.values(), key=lambda record: (record.meta.modified, record.meta.version))
         tiers = tuple(tier for tier, record in found.items() if record.meta.version == newest.meta.version)
-        return await self._taken(newest, tiers if keep else (), None)
+        return await self._taken(newest, tiers, None)
 
     async def _given(self, replica: Replica, namespace: str, key: str) -> Record | None:
         """What a tier has, but for what waits to be removed there. Raises as Replica.get."""
@@ -237,16 +253,15 @@ class Reader:
         meta = record.meta
         known = row.meta.version if row is not None else ""
         gone = meta.expired(self._clock.wall())
-        if tiers:
-            new = meta.version != known
-            homes = tuple(home for home in self._replicas.homes(meta) if new and home not in tiers)
-            common = tuple((tier, meta.version) for tier in tiers)
-            try:
-                async with self._room(0 if gone or meta.deleted else meta.size):
-                    await self._edge.put(Put(record, owed_to=homes, common=common, only_if=known, leave=new))
-                kept = await self._edge.row(meta.namespace, meta.key) if gone else None
-                if kept is not None and kept.meta.version == meta.version:
-                    await expire(self._parts, kept)  # written down, so that it stays gone whatever the clock does
-            except (StoreError, MemoryTierError) as error:
-                log.warning("%s:%s is not kept on the local disk: %s", meta.namespace, meta.key, error.message)
+        new = meta.version != known
+        homes = tuple(home for home in self._replicas.homes(meta) if new and home not in tiers)
+        common = tuple((tier, meta.version) for tier in tiers)
+        try:
+            async with self._room(0 if gone or meta.deleted else meta.size):
+                await self._edge.put(Put(record, owed_to=homes, common=common, only_if=known, leave=new))
+            kept = await self._edge.row(meta.namespace, meta.key) if gone else None
+            if kept is not None and kept.meta.version == meta.version:
+                await expire(self._parts, kept)  # written down, so that it stays gone whatever the clock does
+        except (StoreError, MemoryTierError) as error:
+            log.warning("%s:%s is not kept on the local disk: %s", meta.namespace, meta.key, error.message)
         return Looked(None if meta.deleted or gone else record)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from appliance.core.memory.conflicts import Choice
@@ -16,14 +18,16 @@ from appliance.core.memory.documents import DocumentReplica
 from appliance.core.memory.edge import Put
 from appliance.core.memory.machinery import SyncPlan
 from appliance.core.memory.model import Durability, Meta
+from appliance.core.memory.nas import NasReplica
 from appliance.core.memory.objects import Limits, ObjectReplica
 from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.versions import Entry
-from appliance.core.model import Health
+from appliance.core.model import Health, HealthReport
 from appliance.errors import ConflictError, TierUnavailableError
 from tests.memory.rig import Rig
+from tests.servers.nas import Nas
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import FaultyProxy
 from tests.servers.s3 import Bucket, S3Server
@@ -467,3 +471,57 @@ async def test_a_conflict_with_what_is_gone_there_is_open_no_more(start: Start, 
     record = await agent.parts.replicas.tiers["documents"].get("default", "k")
     assert record is not None
     assert record.meta.version == (await row_of(agent, "k")).meta.version
+
+
+async def test_a_damaged_version_of_another_one_is_replaced(
+    start: Start, postgres: str, s3: Bucket, s3_server: S3Server
+) -> None:
+    pc = await start("pc", documents(postgres, "pc"), objects(s3, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), objects(s3, "agent"))
+    await agent.memory.set("j", {"by": "agent"}, durability=Durability.cloud)
+    await agent.memory.set("b", b"agent", durability=Durability.cloud)
+    await sql(postgres, "UPDATE prime_spark.memory_documents SET body_text = '{}'")
+    client = s3_server.client()
+    for item in client.list_objects(s3.name, recursive=True):
+        client.put_object(s3.name, str(item.object_name), io.BytesIO(b"damaged"), 7)
+    await pc.memory.set("j", {"by": "pc"}, durability=Durability.cloud)
+    await pc.memory.set("b", b"pc", durability=Durability.cloud)
+    tiers = pc.parts.replicas.tiers
+    found = [await tiers["documents"].get("default", "j"), await tiers["objects"].get("default", "b")]
+    assert [record and record.value for record in found] == [b'{"by":"pc"}', b"pc"]
+    assert await pc.parts.ledger.counts() == {}
+    await sync(agent)
+    assert await agent.memory.get_many(["j", "b"]) == {"j": {"by": "pc"}, "b": b"pc"}
+
+
+async def sql(dsn: str, query: str) -> None:
+    """Something done in the database behind the memory's back."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(query)
+    finally:
+        await connection.close()
+
+
+async def test_a_value_that_is_damaged_here_comes_from_another_tier(start: Start, s3: Bucket, nas: Nas) -> None:
+    """And a debt that waits for one that cannot be asked is kept."""
+    rig = await start("pc", NasReplica(nas.path, "pc", 1 << 20))
+    await rig.memory.set_many({"k": b"value", "lost": b"lost"})
+    await rig.delivered()
+    await rig.stop()
+    rig = Rig(rig.parts.edge.directory, [NasReplica(nas.path, "pc", 1 << 20), objects(s3, "pc")], device="pc")
+    await rig.service.start()
+    edge, deliverer = rig.parts.edge, rig.machinery.deliverers["objects"]
+    await edge.store.write(lambda connection: connection.execute("UPDATE bodies SET body = x'00'"))
+    lost = await row_of(rig, "lost")
+    await rig.parts.ledger.moved("nas", lost.entry)
+    for entry in ((await row_of(rig, "k")).entry, lost.entry):
+        await rig.parts.ledger.owe("objects", entry)
+    rig.parts.replicas.reports |= dict.fromkeys(("nas", "objects"), HealthReport(Health.healthy, ""))
+    assert await deliverer.deliver_some()
+    assert await rig.parts.ledger.counts() == {}
+    found = await deliverer.replica.get("default", "k")
+    assert found is not None
+    assert found.value == b"value"
+    assert await deliverer.replica.get("default", "lost") is None
+    await rig.service.stop()

@@ -12,12 +12,13 @@ import msgspec
 
 from appliance.core.memory.conflicts import Settler
 from appliance.core.memory.expiry import expire
+from appliance.core.memory.keys import key_id
 from appliance.core.memory.ledger import Debt
 from appliance.core.memory.model import Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.priority import order
 from appliance.core.memory.rows import Row
-from appliance.core.memory.tier import Replica
+from appliance.core.memory.tier import Diverged, Replica
 from appliance.core.memory.uncut import heed
 from appliance.errors import (
     ApplianceError,
@@ -40,6 +41,10 @@ Pay = Callable[[int], Awaitable[None]]
 
 class WaitsForAnotherError(MemoryTierError):
     """The value lies in a tier only that cannot be asked now."""
+
+
+class ValueLostError(MemoryTierError):
+    """The disk's copy is damaged, and no other tier has one."""
 
 
 class Deliverer:
@@ -131,10 +136,10 @@ class Deliverer:
         """
         try:
             await self._deliver(debt.entry)
-        except (TierFullError, WaitsForAnotherError) as error:
+        except (TierFullError, WaitsForAnotherError, CorruptRecordError) as error:
             await self._ledger.failed(self.replica.name, debt.entry, error.message)
-            return error  # a smaller one may fit, and a deletion makes room
-        except (CorruptRecordError, InvalidArgumentsError) as error:
+            return error  # a smaller one may fit, a deletion makes room, and what is damaged is another key's
+        except (ValueLostError, InvalidArgumentsError) as error:
             log.error("%s gets no copy of a value of %s: %s", self.replica.name, debt.namespace, error.message)
             await self._ledger.settle(self.replica.name, debt.entry)
         except MemoryTierError as error:
@@ -151,7 +156,7 @@ class Deliverer:
             return await self._deliver(row.entry)
 
     async def _deliver(self, entry: int) -> bool:
-        found = await self._edge.record(entry)
+        found = await self._ours(entry)
         name = self.replica.name
         if found is None:
             return True
@@ -159,14 +164,11 @@ class Deliverer:
         if row.meta.expired(self._parts.clock.wall()):
             await expire(self._parts, row)
             return True
-        if record is None:
-            record = await self._held_elsewhere(row)
         if record is None or not self.replica.accepts(row.meta):
             await self._ledger.settle(name, entry)
             return True
         await self._pay(row.meta.size)
-        parent = await self._ledger.common(name, entry)  # goes with it: others tell by it what it replaced
-        diverged = await self.replica.put(Record(msgspec.structs.replace(record.meta, parent=parent), record.value), parent)
+        diverged = await self._put(record, await self._ledger.common(name, entry))
         if diverged is not None:
             return await self._settler.settle(row, record, diverged.theirs, self.replica)
         self.delivered += 1
@@ -174,6 +176,43 @@ class Deliverer:
         if not await self._ledger.delivered(name, [(entry, row.meta.version)]):  # it has expired while it was under way
             await self.replica.purge(row.meta.namespace, row.meta.key, row.meta.version)
         return True
+
+    async def _ours(self, entry: int) -> tuple[Row, Record | None] | None:
+        """The row with its value, from another tier where the disk has none that can be read.
+
+        Raises:
+            ValueLostError: The disk's copy is damaged, and no other tier has one.
+            WaitsForAnotherError: A tier that has it cannot be asked.
+        """
+        damage = ""
+        try:
+            found = await self._edge.record(entry)
+        except CorruptRecordError as error:
+            damage = error.message
+            row = await self._edge.by_number(entry)
+            found = None if row is None else (row, None)
+        if found is None or found[1] is not None or found[0].meta.expired(self._parts.clock.wall()):
+            return found
+        record = await self._held_elsewhere(found[0])
+        if record is None and damage:
+            raise ValueLostError(damage, "write it again; check the disk.")
+        return found[0], record
+
+    async def _put(self, record: Record, parent: str) -> Diverged | None:
+        """Write a version, with what it replaced: others tell by it whether it contradicts theirs.
+
+        Another version there that is damaged is no rival: ours takes its place. Raises as Replica.put.
+        """
+        record = Record(msgspec.structs.replace(record.meta, parent=parent), record.value)
+        try:
+            return await self.replica.put(record, parent)
+        except CorruptRecordError as error:
+            log.error("%s; ours takes its place", error.message.rstrip("."))
+        identifier = key_id(record.meta.namespace, record.meta.key)
+        async for head in self.replica.heads():
+            if head.key_id == identifier:
+                return await self.replica.replace(record, (head.version,))
+        return await self.replica.put(record, "")
 
     async def _held_elsewhere(self, row: Row) -> Record | None:
         """A value that the disk has given up: another tier has it; None where none has. Raises WaitsForAnotherError."""
@@ -184,6 +223,9 @@ class Deliverer:
                 record = await self._parts.replicas.get(replica, row.meta.namespace, row.meta.key)
             except TierUnavailableError as error:
                 raise WaitsForAnotherError(error.message, error.next_step) from error
+            except CorruptRecordError as error:
+                log.error("%s", error.message)
+                continue
             if record is not None and record.meta.version == row.meta.version:
                 return record
         return None

@@ -13,11 +13,13 @@ from appliance.core.memory.rows import Row
 
 
 async def expire(parts: Parts, row: Row) -> None:
-    """Remove an expired version, unless another one has taken its place meanwhile.
+    """Remove an expired version, unless another one has taken its place meanwhile, or the clock is not to be believed now.
 
     Where a shared tier holds the key, or should, a deletion is owed to it: removed without a trace, it would come back from an
     appliance that knows an older version only and takes the missing one for lost. Raises StoreError.
     """
+    if not parts.trust.believed():
+        return  # readers do not see it; should the clock prove wrong, it is still there
     held, owed = await parts.ledger.copies(row.entry)
     if any(parts.replicas.is_shared(tier) for tier in (*held, *owed)):
         tombstone = Record(_ended(row.meta, parts.device_id), b"")

@@ -15,6 +15,8 @@ from appliance.core.memory.rows import Row
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 
+BELIEVED = "clock"
+"""Under which the time is noted."""
 AWAY = "@"
 """Between a tier's name and the identity of a store that was there before; no tier's name has it."""
 
@@ -287,6 +289,17 @@ class Ledger:
                 connection, "WHERE expires IS NOT NULL AND expires <= ? ORDER BY expires LIMIT ?", (now, limit)
             )
         )
+
+    async def believe(self, now: float) -> None:
+        """Write down what time it is, while the clock is believed."""
+        await self._store.write(
+            lambda connection: connection.execute("INSERT OR REPLACE INTO totals VALUES (?, ?)", (BELIEVED, int(now)))
+        )
+
+    async def believed(self) -> float:
+        """What was written down last; where there is nothing yet, when something was used last. 0 for never."""
+        sql = "SELECT coalesce((SELECT value FROM totals WHERE name = ?), (SELECT max(used) FROM entries), 0)"
+        return await self._store.read(lambda connection: float(connection.execute(sql, (BELIEVED,)).fetchone()[0]))
 
     async def old_tombstones(self, before: float, limit: int) -> list[Row]:
         """Deletions that every tier knows, from before a moment; also those that are out of reach now."""

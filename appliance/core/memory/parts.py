@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from appliance.core.memory.absent import Absent
 from appliance.core.memory.behind import Behind
@@ -11,6 +12,7 @@ from appliance.core.memory.front import Front
 from appliance.core.memory.ledger import Ledger
 from appliance.core.memory.replicas import Replicas
 from appliance.core.memory.stripes import Stripes
+from appliance.core.memory.trust import ClockTrust
 from appliance.core.ports import Clock
 
 
@@ -42,3 +44,8 @@ class Parts:
     def ledger(self) -> Ledger:
         """What tiers are owed and hold."""
         return self.edge.ledger
+
+    @cached_property
+    def trust(self) -> ClockTrust:
+        """Whether the clock may have something removed for good."""
+        return ClockTrust(self.clock)

@@ -27,6 +27,8 @@ PROBE = 1.0
 """Seconds between two looks at every tier."""
 SWEEP = 15.0
 """Seconds between two sweeps of what has expired."""
+BELIEVED_EVERY = 600.0
+"""Seconds between two notes of the time, against which the clock is checked at the next start."""
 COUNT = 300.0
 """Seconds between two counts of what the lower tiers hold."""
 ANSWER = 3.0
@@ -63,10 +65,13 @@ class MemoryService:
         self._usage: dict[str, Usage | None] = {}
         self._disk_error: StoreError | None = None
         self._conflicts = 0
+        self._believed_at = 0.0
 
     async def start(self) -> None:
         """Open the local disk; the other tiers open when they answer. Raises StoreError."""
         await self.parts.edge.open()
+        self._believed_at = await self.parts.ledger.believed()
+        self.parts.trust.recall(self._believed_at)
         await self._evictor.refresh()
         await self.parts.front.open()
         self._disk_error = None
@@ -174,15 +179,22 @@ class MemoryService:
 
     async def sweep(self) -> None:
         """Remove what has expired, write down what was used, keep the disk below its limit. Raises StoreError."""
-        now = self.parts.clock.wall()
-        while expired := await self.parts.ledger.expired(now, 500):
-            for row in expired:
-                await expire(self.parts, row)
+        if self.parts.trust.believed():
+            await self._remove_what_is_over()
         for deliverer in self._deliverers.values():
             deliverer.wake()
         await self.parts.edge.used(self._reader.take_touched())
+
+    async def _remove_what_is_over(self) -> None:
+        now = self.parts.clock.wall()
+        while self.parts.trust.believed() and (expired := await self.parts.ledger.expired(now, 500)):
+            for row in expired:
+                await expire(self.parts, row)
         for row in await self.parts.ledger.old_tombstones(now - TOMBSTONES_KEPT, 500):
             await self.parts.edge.drop_tombstone(row)
+        if abs(now - self._believed_at) > BELIEVED_EVERY:
+            await self.parts.ledger.believe(now)
+            self._believed_at = now
 
     async def health(self) -> HealthReport:
         """As bad as its worst tier; an absent one is told."""

@@ -434,3 +434,39 @@ async def test_while_the_disk_fails_nothing_older_is_given(tmp_path: Path) -> No
             file.rmdir()
             file.write_bytes(data)
         assert await rig.memory.get("newer") == b"2" + random_bytes(100_000)
+
+
+async def test_what_was_delivered_unnoticed_does_not_come_back_after_its_end(tmp_path: Path) -> None:
+    async with running(with_share(tmp_path)) as rig:
+        await answers(rig)
+        await rig.halt()
+        await rig.memory.set("k", b"value", ttl=10)
+        found = await rig.parts.edge.get("default", "k")
+        assert found is not None
+        assert found[1] is not None
+        await rig.parts.replicas.tiers["nas"].put(found[1], "")  # as if killed before that was written down
+        rig.clock.move(20)
+        await rig.service.sweep()
+        assert await rig.parts.ledger.purges("nas", 10) == [("default", "k", found[0].meta.version)]
+        rig.clock.wall_now -= 15
+        rig.parts.absent.clear()
+        rig.hot.forget_all()
+        assert await rig.memory.get("k") is None
+        await rig.machinery.deliverers["nas"].deliver_some()
+        assert values_below(tmp_path / "share") == []
+
+
+async def test_what_was_delivered_unnoticed_leaves_a_tier_that_the_next_version_does_not_belong_to(tmp_path: Path) -> None:
+    rig = with_share(tmp_path)
+    rig.parts.replicas.tiers["nas"] = NasReplica(tmp_path / "share", "pc", 100)
+    async with running(rig):
+        await answers(rig)
+        await rig.halt()
+        await rig.memory.set("k", b"small")
+        found = await rig.parts.edge.get("default", "k")
+        assert found is not None
+        assert found[1] is not None
+        await rig.parts.replicas.tiers["nas"].put(found[1], "")
+        await rig.memory.set("k", b"large" * 100)
+        assert await rig.parts.ledger.purges("nas", 10) == [("default", "k", found[0].meta.version)]
+        assert await rig.parts.ledger.debts("nas", 10) == []

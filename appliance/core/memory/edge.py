@@ -309,16 +309,13 @@ class EdgeStore:
         await self.store.write(work)
 
     async def forget(self, row: Row) -> None:
-        """Remove a key with all that is known of it, as an expired one; tiers that hold it get a purge."""
+        """Remove a key with all that is known of it, as an expired one; tiers that hold it, or may, get a purge."""
 
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute(
                 "SELECT 1 FROM entries WHERE entry = ? AND version = ?", (row.entry, row.meta.version)
             ).fetchone():
-                connection.execute(
-                    "INSERT OR IGNORE INTO purges SELECT tier, ?, ?, version FROM copies WHERE entry = ?",
-                    (row.meta.namespace, row.meta.key, row.entry),
-                )
+                rows.purge(connection, row)
                 connection.execute("DELETE FROM entries WHERE entry = ?", (row.entry,))
 
         await self.store.write(work)

@@ -88,15 +88,25 @@ def upsert(connection: sqlite3.Connection, meta: Meta, place: str, stored: int, 
 
 
 def leave(connection: sqlite3.Connection, row: Row, homes: set[str]) -> None:
-    """Let the tiers give a key up that hold it and are none of its homes any more."""
-    held = connection.execute("SELECT tier, version FROM copies WHERE entry = ?", (row.entry,)).fetchall()
-    for tier, version in held:
-        if tier not in homes:
-            values = (tier, row.meta.namespace, row.meta.key, version)
-            connection.execute("INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", values)
-            connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
-            connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, row.entry))
-            connection.execute("DELETE FROM conflicts WHERE tier = ? AND entry = ?", (tier, row.entry))
+    """Let the tiers give a key up that hold it, or may, and are none of its homes any more."""
+    for tier in purge(connection, row, homes):
+        connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
+        connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, row.entry))
+        connection.execute("DELETE FROM conflicts WHERE tier = ? AND entry = ?", (tier, row.entry))
+
+
+def purge(connection: sqlite3.Connection, row: Row, homes: Collection[str] = ()) -> set[str]:
+    """Have a key removed from all tiers but its homes; returns those tiers.
+
+    What a tier is owed may be there already: delivered, but not written down as such.
+    """
+    held = connection.execute(
+        "SELECT tier, version FROM copies WHERE entry = ? UNION SELECT tier, ? FROM owed WHERE entry = ?",
+        (row.entry, row.meta.version, row.entry),
+    ).fetchall()
+    doomed = [(tier, row.meta.namespace, row.meta.key, version) for tier, version in held if tier not in homes]
+    connection.executemany("INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", doomed)
+    return {tier for tier, *_ in doomed}
 
 
 def may_go(tiers: Collection[str]) -> tuple[str, tuple[str, ...]]:

@@ -197,6 +197,34 @@ async def test_the_same_value_of_another_writer_is_no_conflict(replica: Replica)
 
 
 @shared
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"tags": ("red",)}),
+        ({"tags": ("red",)}, {"tags": ("blue",)}),
+        ({"expires": 1_900_000_000.5}, {}),
+        ({"expires": 1_900_000_000.5}, {"expires": 1_900_000_000.6}),
+    ],
+)
+async def test_the_same_value_with_other_tags_or_another_expiry_is_another_version(
+    replica: Replica, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    theirs = await write(replica, make(**first))
+    mine = make(**second)
+    assert await replica.put(mine, "") == Diverged(theirs)
+    assert await replica.get("default", "k") == theirs
+    assert await replica.replace(mine, (theirs.meta.version,)) is None
+    assert await replica.get("default", "k") == mine
+
+
+@shared
+async def test_the_same_value_with_the_same_tags_and_expiry_is_no_conflict(replica: Replica) -> None:
+    await write(replica, make(expires=1_900_000_000.123456, tags=("blue", "red")))
+    second = await write(replica, make(expires=1_900_000_000.123456, tags=("blue", "red")))
+    assert await replica.get("default", "k") == second
+
+
+@shared
 async def test_the_same_value_of_an_earlier_version_does_not_take_the_place_of_a_later_one(replica: Replica) -> None:
     early, late = make(), make()
     await write(replica, late)

@@ -525,3 +525,24 @@ async def test_a_value_that_is_damaged_here_comes_from_another_tier(start: Start
     assert found.value == b"value"
     assert await deliverer.replica.get("default", "lost") is None
     await rig.service.stop()
+
+
+@pytest.mark.parametrize("tier", ["documents", "objects"])
+async def test_changes_of_tags_and_of_the_expiry_are_not_lost(start: Start, postgres: str, s3: Bucket, tier: str) -> None:
+    """Though the value is the same."""
+
+    def made(device: str) -> Replica:
+        return documents(postgres, device) if tier == "documents" else objects(s3, device)
+
+    value: Any = {"x": 1} if tier == "documents" else b"x"
+    pc = await start("pc", made("pc"), strategy=Strategy.merge)
+    agent = await start("agent", made("agent"), strategy=Strategy.merge)
+    await pc.memory.set("k", value)
+    await sync(pc, agent)
+    await agent.halt()
+    await pc.memory.set("k", value, ttl=600)
+    await agent.memory.set("k", value, tags=["keep"])
+    await sync(pc, agent, pc)
+    metas = [(await row_of(rig, "k")).meta for rig in (pc, agent)]
+    assert [meta.tags for meta in metas] == [("keep",), ("keep",)]
+    assert all(meta.expires is not None for meta in metas)

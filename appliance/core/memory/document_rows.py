@@ -28,10 +28,11 @@ ON CONFLICT (namespace, key) DO UPDATE SET
     body = excluded.body, body_text = excluded.body_text, size = excluded.size, modified = excluded.modified,
     expires = excluded.expires, tags = excluded.tags, device = excluded.device, deleted = excluded.deleted
 WHERE t.version = ANY($16::text[]) OR t.version = excluded.version
-    OR (t.checksum = excluded.checksum AND t.version < excluded.version)
+    OR (t.checksum = excluded.checksum AND t.version < excluded.version AND (t.deleted OR
+        (t.expires IS NOT DISTINCT FROM excluded.expires AND t.tags <@ excluded.tags AND excluded.tags <@ t.tags)))
 RETURNING version
 """  # noqa: S608 constants
-"""Compare and swap in one statement: a row comes back where ours is there now. Of equal values the later version stays."""
+"""Compare and swap in one statement: a row comes back where ours is there now. Of two that say the same the later one stays."""
 GET = f"SELECT {META}, body_text FROM {TABLE} WHERE namespace = $1 AND key = $2"  # noqa: S608
 READ_ID = f"SELECT {META}, body_text FROM {TABLE} WHERE key_id = $1"  # noqa: S608
 PURGE = f"DELETE FROM {TABLE} WHERE namespace = $1 AND key = $2 AND version = $3"  # noqa: S608

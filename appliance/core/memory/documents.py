@@ -18,6 +18,7 @@ from appliance.core.memory import document_rows as rows
 from appliance.core.memory.document_rows import Found
 from appliance.core.memory.model import Head, JsonValue, Kind, Meta, Record
 from appliance.core.memory.tier import Diverged, Usage
+from appliance.core.memory.versions import said
 from appliance.core.model import Health, HealthReport
 from appliance.errors import (
     CorruptRecordError,
@@ -184,7 +185,7 @@ class DocumentReplica:
             theirs = await self.get(record.meta.namespace, record.meta.key)
             if theirs is None:
                 continue
-            return None if theirs.meta.checksum == record.meta.checksum else Diverged(theirs)
+            return None if said(theirs.meta) == said(record.meta) else Diverged(theirs)
         raise TierUnavailableError(f"{self._where}: others keep writing this key.", "nothing to do: it is tried again.")
 
     async def _write(self, record: Record, known: tuple[str, ...]) -> bool:

@@ -106,9 +106,16 @@ def same_record(one: Record, other: Record) -> bool:
     """Whether two versions say the same: value, expiry, tags."""
     return (
         same_value(one, other)
-        and one.meta.expires == other.meta.expires
+        and _same_time(one.meta.expires, other.meta.expires)
         and frozenset(one.meta.tags) == frozenset(other.meta.tags)
     )
+
+
+def _same_time(one: float | None, other: float | None) -> bool:
+    """To the microsecond: finer, tiers do not keep it."""
+    if one is None or other is None:
+        return one is other
+    return round(one * 1_000_000) == round(other * 1_000_000)
 
 
 def merge_json(base: JsonValue, mine: JsonValue, theirs: JsonValue) -> Merge:

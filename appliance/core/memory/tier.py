@@ -71,7 +71,7 @@ class Replica(Protocol):
 
         Returns:
             None where it is durably there and the newest. Diverged where the tier holds another version than `parent`
-            and than this one, with another checksum: then theirs is still there, and ours is not.
+            and than this one, that says something else (value, expiry, tags): then theirs is still there, and ours is not.
         """
 
     async def replace(self, record: Record, seen: tuple[str, ...]) -> Diverged | None:

@@ -7,6 +7,7 @@ that a deletion which a hung server carries out late can only hit the attempt th
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -37,7 +38,7 @@ class Entry(msgspec.Struct, frozen=True):
     version: str
     parent: str
     checksum: str
-    """The first 32 digits."""
+    """The first 32 digits of what it says; see `said`."""
     attempt: str
     deleted: bool
     size: int = 0
@@ -81,11 +82,19 @@ def folder(namespace: str, identifier: str) -> str:
     return f"{ROOT}{namespace}/{identifier[:2]}/{identifier}/"
 
 
+def said(meta: Meta) -> str:
+    """What tells whether two versions say the same: the checksum, with expiry (in microseconds) and tags if it has any."""
+    if meta.deleted or (meta.expires is None and not meta.tags):
+        return meta.checksum
+    expires = None if meta.expires is None else round(meta.expires * 1_000_000)
+    return hashlib.sha256(msgspec.json.encode((meta.checksum, expires, sorted(set(meta.tags))))).hexdigest()
+
+
 def entry_for(meta: Meta, parent: str) -> Entry:
     """A new attempt to write a version that replaces `parent` (empty for none)."""
     attempt = f"{time.time_ns() // 1_000_000 & 0xFFFFFFFF:08x}{secrets.token_hex(2)}"
     identifier = key_id(meta.namespace, meta.key)
-    checksum = meta.checksum[:SHORT]
+    checksum = said(meta)[:SHORT]
     name = f"{folder(meta.namespace, identifier)}{meta.version}.{parent or NONE}.{checksum}.{attempt}" + ".d" * meta.deleted
     return Entry(name, meta.namespace, identifier, meta.version, parent, checksum, attempt, meta.deleted)
 
@@ -149,13 +158,13 @@ def judge(entries: Iterable[Entry], mine: Entry, known: frozenset[str]) -> View:
     found = list(entries)
     others = [entry for entry in found if entry.version != mine.version]
     old = ancestors(others, known) - {mine.version}
-    said = {entry.checksum for entry in others if entry.version in known}
+    known_sums = {entry.checksum for entry in others if entry.version in known}
     rivals, same = [], False
     for entry in heads(found):
         before = ancestors(others, {entry.version})
         if entry.version in old or entry.version == mine.version:
             continue
-        if entry.checksum in said and not before & known:
+        if entry.checksum in known_sums and not before & known:
             old.add(entry.version)
         elif entry.checksum == mine.checksum and mine.version not in before:
             same = True

@@ -470,3 +470,23 @@ async def test_what_was_delivered_unnoticed_leaves_a_tier_that_the_next_version_
         await rig.memory.set("k", b"large" * 100)
         assert await rig.parts.ledger.purges("nas", 10) == [("default", "k", found[0].meta.version)]
         assert await rig.parts.ledger.debts("nas", 10) == []
+
+
+async def test_a_value_that_finds_no_room_keeps_no_other_one_from_the_disk(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path, room=Room(MIB))) as rig:
+        await rig.memory.set("a", random_bytes(500_000))
+        await rig.halt()
+        await rig.memory.set("huge", random_bytes(700_000), durability=Durability.memory)
+        small = {f"b{number}": random_bytes(1000) for number in range(200)}
+        await rig.memory.set_many(small, durability=Durability.memory)
+        await rig.memory.set("large", random_bytes(750_000), durability=Durability.memory)
+        with pytest.raises(TierFullError):
+            await rig.memory.flush()
+        assert set(rig.parts.behind.waiting) == {"default:huge", "default:large"}
+        assert await rig.memory.get("huge") == random_bytes(700_000)
+        await rig.memory.delete("large")
+        await rig.memory.delete("a")
+        await rig.memory.flush()
+        assert not rig.parts.behind.waiting
+        rig.hot.forget_all()
+        assert await rig.memory.get_many(["huge", "large", *small]) == {"huge": random_bytes(700_000), **small}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import islice
 
 from appliance.core.events import new_id
 from appliance.core.memory import codec
@@ -16,10 +17,11 @@ from appliance.core.memory.parts import Parts
 from appliance.core.memory.reading import Reader
 from appliance.core.memory.uncut import heed, uncut
 from appliance.core.memory.values import frame, split
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, DiskFullError, TierFullError
 
 log = logging.getLogger(__name__)
 
+NO_ROOM = (TierFullError, DiskFullError)
 AT_ONCE = 500
 """Values that go to disk in one transaction."""
 REST = 0.05
@@ -126,10 +128,34 @@ class Writer:
         await self._edge.put(*puts)
 
     async def flush(self) -> None:
-        """Bring everything that waits to the disk. Raises StoreError, TierFullError; it goes on waiting then."""
-        while self._behind.waiting:
-            names = [name for name, _ in zip(self._behind.waiting, range(AT_ONCE), strict=False)]
-            await self._flush_some(names)
+        """Bring everything that waits to the disk.
+
+        Raises:
+            StoreError: The disk fails; what is not there goes on waiting.
+            TierFullError, DiskFullError: There is no room for what goes on waiting.
+        """
+        try:
+            while self._behind.waiting:
+                await self._flush_some(list(islice(self._behind.waiting, AT_ONCE)))
+        except NO_ROOM as error:
+            log.debug("the smallest values go first: %s", error.message)
+            await self._flush_smallest()
+
+    async def _flush_smallest(self) -> None:
+        """Bring what fits to the disk: what is refused alone is smaller than the rest. Raises as `flush`."""
+        waiting = self._behind.waiting
+        names = sorted(waiting, key=lambda name: len(waiting[name][0]))
+        count = AT_ONCE
+        while names:
+            some = names[:count]
+            try:
+                await self._flush_some(some)
+            except NO_ROOM:
+                if len(some) == 1:
+                    raise
+                count = len(some) // 2
+            else:
+                names = names[count:]
 
     async def _flush_some(self, names: Sequence[str]) -> None:
         async with self._stripes.writing(names):

@@ -490,3 +490,21 @@ async def test_a_value_that_finds_no_room_keeps_no_other_one_from_the_disk(tmp_p
         assert not rig.parts.behind.waiting
         rig.hot.forget_all()
         assert await rig.memory.get_many(["huge", "large", *small]) == {"huge": random_bytes(700_000), **small}
+
+
+async def test_an_unknown_value_that_is_damaged_wherever_it_lies_is_no_missing_one(tmp_path: Path) -> None:
+    async with running(with_share(tmp_path)) as rig:
+        await answers(rig)
+        await rig.memory.set("k", random_bytes(1000))
+        await rig.delivered()
+    (file,) = values_below(tmp_path / "share")
+    flip(file)
+    rig = with_share(tmp_path)
+    rig.parts.edge.store.path.unlink()
+    async with running(rig):
+        await answers(rig)
+        for _ in range(2):
+            with pytest.raises(CorruptRecordError, match="damaged"):
+                await rig.memory.get("k", default="none")
+        assert rig.machinery.reader.corrupt == 2
+        assert await rig.memory.get("other") is None

@@ -216,20 +216,31 @@ class Reader:
         """A key that this disk has never seen: another appliance may have written it, or an earlier disk of this one.
 
         What an earlier disk left on the NAS may be older than what the cloud has, so that is asked in any case.
+
+        Raises:
+            CorruptRecordError: It is there, but damaged wherever it is.
         """
         unasked: list[str] = []
+        damage: CorruptRecordError | None = None
         found: dict[str, Record] = {}
         for replica in self._replicas.ordered(None):
             if any(self._replicas.is_shared(tier) for tier in found):
                 break
             try:
                 record = await self._given(replica, namespace, key)
-            except (TierUnavailableError, CorruptRecordError) as error:
+            except CorruptRecordError as error:
+                self.corrupt += 1
+                log.error("%s: %s", replica.name, error.message)
+                damage = error
+                continue
+            except TierUnavailableError as error:
                 log.debug("%s was not asked for %s:%s: %s", replica.name, namespace, key, error.message)
                 unasked.append(replica.name)
                 continue
             if record is not None:
                 found[replica.name] = record
+        if not found and damage is not None:
+            raise damage
         if not found:
             return Looked(None, tuple(unasked))
         newest = max(found.values(), key=lambda record: (record.meta.modified, record.meta.version))

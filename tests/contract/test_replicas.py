@@ -150,7 +150,7 @@ async def test_a_tombstone_is_kept_and_listed(replica: Replica) -> None:
     first = await write(replica, make())
     gone = await write(replica, tombstone("k", first.meta.version), first.meta.version)
     assert await replica.get("default", "k") == gone
-    head = (await listed(replica))[gone and key_id("default", "k")]
+    head = (await listed(replica))[key_id("default", "k")]
     assert head.deleted
     again = await write(replica, make(value=b"3", parent=gone.meta.version), gone.meta.version)
     assert await replica.get("default", "k") == again

@@ -508,3 +508,36 @@ async def test_an_unknown_value_that_is_damaged_wherever_it_lies_is_no_missing_o
                 await rig.memory.get("k", default="none")
         assert rig.machinery.reader.corrupt == 2
         assert await rig.memory.get("other") is None
+
+
+async def test_what_finds_no_room_on_the_disk_cannot_be_pinned(tmp_path: Path) -> None:
+    async with running(with_share(tmp_path, Room(MIB, 0.9, 0.5))) as rig:
+        await answers(rig)
+        await rig.memory.set("old", random_bytes(500_000))
+        await rig.delivered()
+        await rig.memory.evict("old", tier=2)
+        await rig.memory.set("full", random_bytes(800_000))
+        await rig.delivered()
+        await rig.memory.pin("full")
+        with pytest.raises(TierFullError, match="not pinned"):
+            await rig.memory.pin("old")
+        assert (await rig.memory.stat("old")).pinned is False
+        await rig.memory.pin("full", pinned=False)
+        assert (await rig.memory.pin("old")).pinned is True
+        assert "disk" in [copy.tier for copy in (await rig.memory.stat("old")).copies]
+
+
+async def test_what_is_gone_is_no_hit(rig: Rig) -> None:
+    await rig.memory.set("deleted", b"1")
+    await rig.memory.delete("deleted")
+    await rig.memory.set("expired", b"2", ttl=60)
+    rig.clock.move(61)
+    rig.hot.forget_all()
+    await rig.memory.set("there", b"3")
+    rig.hot.forget_all()
+    stats = rig.machinery.reader.stats
+    hits, misses = stats.hits, stats.misses
+    for key in ("deleted", "expired", "there", "never"):
+        rig.parts.absent.clear()
+        await rig.memory.get(key)
+    assert (stats.hits - hits, stats.misses - misses) == (1, 3)

@@ -25,6 +25,7 @@ from appliance.errors import (
     MemoryTierError,
     NotFoundError,
     TierAbsentError,
+    TierFullError,
     TierUnavailableError,
 )
 
@@ -256,10 +257,22 @@ class Memory:
         return await self.stat(key, namespace)
 
     async def pin(self, key: str, namespace: str = DEFAULT, *, pinned: bool = True) -> EntryStat:
-        """Keep a value on the local disk whatever happens, or let it go its way again. Raises NotFoundError, and as `get`."""
-        await self.promote(key, namespace)
-        sql = "UPDATE entries SET pinned = ? WHERE namespace = ? AND key = ?"
-        await self._parts.edge.store.write(lambda connection: connection.execute(sql, (pinned, namespace, key)))
+        """Keep a value on the local disk whatever happens, or let it go its way again.
+
+        Raises:
+            NotFoundError: No such key.
+            TierFullError: It is not on the local disk, and finds no room there. And as `get`.
+        """
+        await (self.promote if pinned else self.stat)(key, namespace)
+        sql = "UPDATE entries SET pinned = ? WHERE namespace = ? AND key = ? AND (place <> '' OR NOT ?)"
+        changed = await self._parts.edge.store.write(
+            lambda connection: connection.execute(sql, (pinned, namespace, key, pinned)).rowcount
+        )
+        if not changed:
+            raise TierFullError(
+                f"{namespace}:{key} is not pinned: the local disk has no copy of it, and takes none now.",
+                "see `prime-spark memory status`; unpin or delete other keys, or raise memory.disk_max_mib.",
+            )
         return await self.stat(key, namespace)
 
     async def evict(self, key: str, namespace: str = DEFAULT, *, tier: int = 1) -> EntryStat:

@@ -163,9 +163,12 @@ class Reader:
             log.error("%s", error.message)
             return await self._edge.row(namespace, key), None  # a copy from below takes the damaged one's place
         self.stats.times.append(time.perf_counter() - began)
-        if found is None or found[1] is None:
+        if found is None:
             self.stats.misses += 1
-            return (None, None) if found is None else found
+            return None, None
+        if found[1] is None or found[0].meta.deleted or found[0].meta.expired(self._clock.wall()):
+            self.stats.misses += 1
+            return found
         self.stats.hits += 1
         self._touched[found[0].entry] = self._touched.get(found[0].entry, 0) + 1
         return found

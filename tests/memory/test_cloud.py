@@ -542,7 +542,9 @@ async def test_changes_of_tags_and_of_the_expiry_are_not_lost(start: Start, post
     await agent.halt()
     await pc.memory.set("k", value, ttl=600)
     await agent.memory.set("k", value, tags=["keep"])
-    await sync(pc, agent, pc)
+    await sync(pc)
+    await agent.machinery.deliverers[tier].deliver_some()
+    await sync(agent, pc)
     metas = [(await row_of(rig, "k")).meta for rig in (pc, agent)]
     assert [meta.tags for meta in metas] == [("keep",), ("keep",)]
     assert all(meta.expires is not None for meta in metas)

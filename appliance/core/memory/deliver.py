@@ -161,7 +161,7 @@ class Deliverer:
         if found is None:
             return True
         row, record = found
-        if row.meta.expired(self._parts.clock.wall()):
+        if row.meta.expired(self._parts.clock.wall()) and self._parts.trust.believed():
             await expire(self._parts, row)
             return True
         if record is None or not self.replica.accepts(row.meta):

@@ -245,11 +245,12 @@ async def test_what_expired_or_was_deleted_while_it_was_away_does_not_come_back_
 async def test_a_bit_flipped_on_the_nas_is_told_and_never_given(rig: Rig, nas: Nas) -> None:
     await rig.memory.set("k", value(1))
     await rig.delivered()
+    await rig.memory.evict("k", tier=2)
     (file,) = files_below(nas.backing)
     data = bytearray(file.read_bytes())
     data[5000] ^= 4
     file.write_bytes(data)
-    await rig.memory.evict("k", tier=2)
+    rig.hot.forget_all()
     with pytest.raises(Exception, match="is lost"):
         await rig.memory.get("k")
     await rig.memory.delete("k")

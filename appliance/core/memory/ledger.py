@@ -276,6 +276,11 @@ class Ledger:
             for identifier, entry, tier, detected, body, reason in found
         ]
 
+    async def count_conflicts(self) -> int:
+        """How many wait, without reading them."""
+        sql = "SELECT count(*) FROM conflicts"
+        return await self._store.read(lambda connection: int(connection.execute(sql).fetchone()[0]))
+
     async def close_conflict(self, conflict_id: str) -> None:
         """The operator, or a newer version, has decided."""
         await self._store.write(

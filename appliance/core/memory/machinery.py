@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from appliance.core.memory.bandwidth import limiter
 from appliance.core.memory.conflicts import Note, Settler, Strategies
 from appliance.core.memory.deliver import Deliverer
+from appliance.core.memory.diskwatch import DiskWatch
 from appliance.core.memory.eviction import Evictor, Room
 from appliance.core.memory.memory import Limits, Memory
 from appliance.core.memory.parts import Parts
@@ -44,6 +45,7 @@ class Machinery:
     reader: Reader
     writer: Writer
     evictor: Evictor
+    disk: DiskWatch
     settler: Settler
     deliverers: dict[str, Deliverer]
     synchroniser: Synchroniser
@@ -59,7 +61,8 @@ def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Not
             deliverer.wake()
 
     reader = Reader(parts, evictor.room_for)
-    writer = Writer(parts, reader, evictor.room_for, owed)
+    disk = DiskWatch(evictor, parts.edge.store)
+    writer = Writer(parts, reader, disk.room_for, owed)
     settler = Settler(parts, writer, Strategies(plan.strategy, plan.by_namespace or {}), note)
     pay, free = limiter(plan.kib_per_second), limiter(0)
     for name, replica in parts.replicas.tiers.items():
@@ -72,4 +75,4 @@ def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Not
 
     memory = Memory(parts, reader, writer, evictor, limits, deliver)
     synchroniser = Synchroniser(parts, writer, settler, deliverers, pay, plan.interval)
-    return Machinery(memory, reader, writer, evictor, settler, deliverers, synchroniser)
+    return Machinery(memory, reader, writer, evictor, disk, settler, deliverers, synchroniser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,13 @@ from appliance.errors import (
     InvalidArgumentsError,
     MemoryTierError,
     NotFoundError,
+    StoreError,
     TierAbsentError,
     TierFullError,
     TierUnavailableError,
 )
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """Look-ups below tier 1 that one call has under way."""
@@ -229,7 +233,7 @@ class Memory:
 
     async def stat(self, key: str, namespace: str = DEFAULT) -> EntryStat:
         """Where a key lies, and what is known of it. Raises NotFoundError."""
-        await self._writer.flush()
+        await self._flushed(f"{namespace}:{key}")
         found = await self._listing.one(namespace, key)
         if found is None and (await self.look_up(key, namespace)).record is not None:  # another appliance's
             found = await self._listing.one(namespace, key)
@@ -239,17 +243,17 @@ class Memory:
 
     async def scan(self, query: Query) -> Page:
         """Keys in order, a page at a time, with where they lie. Raises InvalidArgumentsError."""
-        await self._writer.flush()
+        await self._flushed()
         return await self._listing.page(query)
 
     async def namespaces(self) -> list[tuple[str, int, int]]:
         """(namespace, keys, bytes)."""
-        await self._writer.flush()
+        await self._flushed()
         return await self._listing.namespaces()
 
     async def promote(self, key: str, namespace: str = DEFAULT) -> EntryStat:
         """Bring a value into every faster tier. Raises NotFoundError, and as `get`."""
-        await self._writer.flush()
+        await self._flushed(f"{namespace}:{key}")
         row = await self._parts.edge.row(namespace, key)
         if row is not None and not row.place:
             await self._front.remove([f"{namespace}:{key}"])
@@ -304,6 +308,15 @@ class Memory:
         await self._front.remove([f"{namespace}:{key}"])
         listed = await self._listing.one(namespace, key)
         return listed if listed is not None else found
+
+    async def _flushed(self, name: str = "") -> None:
+        """As `flush`; a full or failing disk hides what it has already from nobody. Raises as `flush` where `name` waits."""
+        try:
+            await self._writer.flush()
+        except (StoreError, TierFullError) as error:
+            if name in self._behind.waiting:
+                raise
+            log.warning("%d values are not on the local disk yet, and not listed: %s", len(self._behind.waiting), error.message)
 
     async def flush(self) -> None:
         """Bring all that only tier 1 has to the disk."""

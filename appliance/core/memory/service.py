@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from appliance.core.memory.expiry import expire
+from appliance.core.memory.ledger import Debts
 from appliance.core.memory.machinery import Machinery
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.parts import Parts
@@ -19,7 +20,7 @@ from appliance.core.memory.tier import Replica, Usage
 from appliance.core.memory.uncut import heed
 from appliance.core.model import Health, HealthReport
 from appliance.core.state import LiveState, Section
-from appliance.errors import ApplianceError, MemoryTierError, StoreError
+from appliance.errors import ApplianceError, MemoryTierError, StoreError, TierFullError
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,10 @@ class MemoryService:
         self._opened: set[str] = set()
         self._asked = {name: asyncio.Event() for name in parts.replicas.tiers}
         self._usage: dict[str, Usage | None] = {}
+        self._disk = machinery.disk
         self._disk_error: StoreError | None = None
+        """From the newest look at it."""
+        self._owed: dict[str, Debts] = {}
         self._conflicts = 0
         self._believed_at = 0.0
 
@@ -115,21 +119,14 @@ class MemoryService:
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            with self._disk_watched():
+            try:
                 await work()
+            except StoreError as error:
+                self._disk.failed(error)
+            except ApplianceError as error:  # of one tier or value: no reason to look after the others no more
+                log.error("the memory: %s", error.message)
             heed()
             await asyncio.sleep(seconds)
-
-    @contextlib.contextmanager
-    def _disk_watched(self) -> Iterator[None]:
-        """A failing disk is health, not the end of the watch."""
-        try:
-            yield
-            self._disk_error = None
-        except StoreError as error:
-            if self._disk_error is None:
-                log.error("the memory's disk fails: %s", error.message)
-            self._disk_error = error
 
     async def _watch(self, replica: Replica) -> None:
         """Probe a tier, open it when it first answers, and wake its deliverer when it is back."""
@@ -179,6 +176,7 @@ class MemoryService:
 
     async def sweep(self) -> None:
         """Remove what has expired, write down what was used, keep the disk below its limit. Raises StoreError."""
+        await self._disk.try_again()
         if self.parts.trust.believed():
             await self._remove_what_is_over()
         for deliverer in self._deliverers.values():
@@ -198,9 +196,9 @@ class MemoryService:
 
     async def health(self) -> HealthReport:
         """As bad as its worst tier; an absent one is told."""
-        if self._disk_error is not None:
-            return HealthReport(Health.unhealthy, self._disk_error.message, self._disk_error.next_step)
-        tiers = await self._tiers()
+        if (error := self._disk_error or self._disk.error) is not None:
+            return HealthReport(Health.unhealthy, error.message, error.next_step)
+        tiers = self._tiers()
         worst = max(tiers, key=lambda tier: WORST[tier.health])
         owed = sum(tier.owed for tier in tiers)
         told = ", ".join(f"{tier.name} {tier.health.value}" for tier in tiers)
@@ -210,13 +208,12 @@ class MemoryService:
         return HealthReport(health, f"{worst.name}: {worst.reason} ({told}; {owed} owed)", worst.next_step, {"owed": owed})
 
     async def show(self) -> None:
-        """Probe tier 1, and put everything into the live state. Raises StoreError."""
+        """Probe tier 1 and the local disk, and put everything into the live state."""
         await self.parts.front.probe()
-        await self._evictor.refresh()
-        self._conflicts = len(await self.parts.ledger.conflicts())
+        await self._look_at_disk()
         stats = self.memory.stats
         status = MemoryStatus(
-            tiers=await self._tiers(), hits=stats.hits, misses=stats.misses, fetches=self._reader.fetches,
+            tiers=self._tiers(), hits=stats.hits, misses=stats.misses, fetches=self._reader.fetches,
             coalesced=self._reader.coalesced, corrupt=self._reader.corrupt, conflicts=self._conflicts,
             p50_ms=stats.milliseconds(0.5), p99_ms=stats.milliseconds(0.99),
         )  # fmt: skip
@@ -224,9 +221,22 @@ class MemoryService:
         self._state.put(Section.sync, tuple(self.synchroniser.runs.values()))
         self._state.put(Section.sync_totals, self.synchroniser.totals())
 
-    async def _tiers(self) -> tuple[TierStatus, ...]:
-        owed = await self.parts.ledger.counts()
-        tiers = [await self._front_status(), await self._disk_status()]
+    async def _look_at_disk(self) -> None:
+        """A failing one is shown, with the numbers of before."""
+        try:
+            await self.parts.edge.store.probe(ANSWER)
+            await self._evictor.refresh()
+            self._owed = await self.parts.ledger.counts()
+            self._conflicts = await self.parts.ledger.count_conflicts()
+            self._disk_error = None
+        except StoreError as error:
+            if self._disk_error is None:
+                log.error("the memory's disk fails: %s", error.message)
+            self._disk_error = error
+
+    def _tiers(self) -> tuple[TierStatus, ...]:
+        owed = self._owed
+        tiers = [self._front_status(), self._disk_status()]
         now = self.parts.clock.wall()
         for name, replica in self.parts.replicas.tiers.items():
             report, usage, debts = self.parts.replicas.reports[name], self._usage.get(name), owed.get(name)
@@ -239,7 +249,7 @@ class MemoryService:
             ))  # fmt: skip
         return tuple(tiers)
 
-    async def _front_status(self) -> TierStatus:
+    def _front_status(self) -> TierStatus:
         front = self.parts.front
         report = front.report()
         details = report.details
@@ -249,10 +259,11 @@ class MemoryService:
             owed=0, **counted(front.stats),
         )  # fmt: skip
 
-    async def _disk_status(self) -> TierStatus:
+    def _disk_status(self) -> TierStatus:
         totals, room, behind = self._evictor.totals, self._evictor.room, self.parts.behind
-        error = self._disk_error or behind.error
-        health = Health.unhealthy if error else Health.healthy
+        error = self._disk_error or self._disk.error or behind.error or self._disk.refused
+        full = isinstance(error, TierFullError)
+        health = Health.healthy if error is None else Health.degraded if full else Health.unhealthy
         reason = (
             error.message
             if error

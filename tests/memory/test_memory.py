@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from appliance.core.memory import codec
 from appliance.core.memory.edge import Put
 from appliance.core.memory.eviction import Room
 from appliance.core.memory.listing import Query
@@ -541,3 +543,32 @@ async def test_what_is_gone_is_no_hit(rig: Rig) -> None:
         rig.parts.absent.clear()
         await rig.memory.get(key)
     assert (stats.hits - hits, stats.misses - misses) == (1, 3)
+
+
+async def test_large_values_are_hashed_and_packed_beside_the_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = threading.get_ident()
+    seen: list[tuple[str, bool]] = []
+
+    def watch(name: str, work: Any) -> None:
+        def watched(*args: Any, **more: Any) -> Any:
+            seen.append((name, threading.get_ident() == here))
+            return work(*args, **more)
+
+        monkeypatch.setattr(codec, name, watched)
+
+    for name in ("checksum", "encode", "decode"):
+        watch(name, getattr(codec, name))
+    await rig.memory.set("edge", random_bytes(100_000))
+    await rig.memory.set("even", bytes(1_000_000))  # a few bytes, once it is packed
+    assert (await rig.memory.read("edge")).record is not None
+    await rig.halt()
+    await rig.memory.set("behind", random_bytes(100_000), durability=Durability.memory)
+    rig.hot.forget_all()
+    assert await rig.memory.get("behind") == random_bytes(100_000)
+    await rig.memory.flush()
+    rig.hot.forget_all()
+    assert await rig.memory.get_many(["edge", "behind", "even"]) == {
+        "edge": random_bytes(100_000), "behind": random_bytes(100_000), "even": bytes(1_000_000),
+    }  # fmt: skip
+    assert {name for name, _ in seen} == {"checksum", "encode", "decode"}
+    assert [name for name, in_loop in seen if in_loop] == []

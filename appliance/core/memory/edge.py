@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from appliance.core.memory import codec, files, rows
+from appliance.core.memory.beside import beside
 from appliance.core.memory.ledger import Ledger
 from appliance.core.memory.model import Meta, Record
 from appliance.core.memory.rows import Row
@@ -150,8 +151,7 @@ class EdgeStore:
         def work() -> list[bytes]:
             return [b"" if put.record.meta.deleted else codec.encode(put.record) for put in puts]
 
-        heavy = sum(len(put.record.value) for put in puts) > 32768
-        return await asyncio.to_thread(work) if heavy else work()
+        return await beside(sum(len(put.record.value) for put in puts), work)
 
     def _write_files(self, puts: Sequence[Put], bodies: Sequence[bytes]) -> None:
         try:
@@ -267,7 +267,7 @@ class EdgeStore:
 
     async def _decode(self, row: Row, body: bytes) -> Record:
         name = f"The disk's copy of {row.meta.namespace}:{row.meta.key}"
-        record = await asyncio.to_thread(codec.decode, body, name) if len(body) > 32768 else codec.decode(body, name)
+        record = await beside(max(len(body), row.meta.size), lambda: codec.decode(body, name))
         if record.meta.checksum != row.meta.checksum:
             raise CorruptRecordError(
                 f"{name} is of another version than its index says.", "another copy is used where there is one."

@@ -11,6 +11,7 @@ from typing import Any
 
 from appliance.core.memory import codec
 from appliance.core.memory.behind import Shared
+from appliance.core.memory.beside import beside
 from appliance.core.memory.eviction import Evictor
 from appliance.core.memory.keys import DEFAULT, LONGEST_KEY, check_key, check_namespace
 from appliance.core.memory.listing import Listing, Query
@@ -110,10 +111,9 @@ class Memory:
         waiting = self._behind.waiting.get(name)
         if waiting is not None:
             framed, shared = waiting
-            kind, value = split(framed)
-            meta = self._writer.meta(shared, key, kind, value)
-            if not meta.expired(self._parts.clock.wall()):
-                return Looked(Record(meta, value))
+            (record,) = await self._writer.records([(shared, key, *split(framed))])
+            if not record.meta.expired(self._parts.clock.wall()):
+                return Looked(record)
             await self._writer.flush()  # the disk may have an older one: it must hear that this one came, and went
         return await self._reader.find(namespace, key)
 
@@ -124,7 +124,7 @@ class Memory:
         row = await self._parts.edge.row(namespace, key) if framed is not None else None
         if framed is not None and row is not None and not row.meta.deleted:
             kind, value = split(framed)
-            if codec.checksum(kind, value) == row.meta.checksum:
+            if await beside(len(value), lambda: codec.checksum(kind, value)) == row.meta.checksum:
                 self._count(began, hits=1)
                 return Looked(Record(row.meta, value))
         looked = await self.look_up(key, namespace)
@@ -173,8 +173,7 @@ class Memory:
             framed = frame_many(values.values(), self.limits.value)
             await self._writer.remember(shared, dict(zip(values, framed, strict=True)), ttl)
             return
-        packed = [(key, *pack(value, self.limits.value)) for key, value in values.items()]
-        records = [Record(self._writer.meta(shared, key, kind, data), data) for key, kind, data in packed]
+        records = await self._writer.records([(shared, key, *pack(value, self.limits.value)) for key, value in values.items()])
         if durability is Durability.cloud:
             self._need_cloud(records)
         await self._writer.keep(records, ttl)

@@ -11,6 +11,7 @@ from itertools import islice
 from appliance.core.events import new_id
 from appliance.core.memory import codec
 from appliance.core.memory.behind import Shared
+from appliance.core.memory.beside import beside
 from appliance.core.memory.edge import Put
 from appliance.core.memory.model import Kind, Meta, Record
 from appliance.core.memory.parts import Parts
@@ -64,6 +65,14 @@ class Writer:
             checksum=codec.checksum(kind, value, deleted=deleted), modified=shared.modified, expires=shared.expires,
             tags=shared.tags, device=self._device, deleted=deleted,
         )  # fmt: skip
+
+    async def records(self, values: Sequence[tuple[Shared, str, Kind, bytes]]) -> list[Record]:
+        """New versions; large values are hashed in a thread."""
+
+        def work() -> list[Record]:
+            return [Record(self.meta(shared, key, kind, value), value) for shared, key, kind, value in values]
+
+        return await beside(sum(len(value) for *_, value in values), work)
 
     async def remember(self, shared: Shared, values: Mapping[str, bytes], ttl: float | None) -> None:
         """Durability "memory": framed values by key into tier 1, and on their way to the disk."""
@@ -160,10 +169,9 @@ class Writer:
     async def _flush_some(self, names: Sequence[str]) -> None:
         async with self._stripes.writing(names):
             taken = {name: self._behind.waiting[name] for name in names if name in self._behind.waiting}
-            records = []
-            for name, (framed, shared) in taken.items():
-                kind, value = split(framed)
-                records.append(Record(self.meta(shared, name[len(shared.namespace) + 1 :], kind, value), value))
+            records = await self.records(
+                [(shared, name[len(shared.namespace) + 1 :], *split(framed)) for name, (framed, shared) in taken.items()]
+            )
             async with self._room(sum(record.meta.size for record in records)):
                 await self._to_disk(records)
             for name, held in taken.items():

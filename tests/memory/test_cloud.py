@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from appliance.core.memory import sync as synchroniser
 from appliance.core.memory.conflicts import Choice
 from appliance.core.memory.documents import DocumentReplica
 from appliance.core.memory.edge import Put
+from appliance.core.memory.eviction import Room
 from appliance.core.memory.machinery import SyncPlan
-from appliance.core.memory.model import Durability, Meta
+from appliance.core.memory.model import Durability, Meta, Record
 from appliance.core.memory.nas import NasReplica
 from appliance.core.memory.objects import Limits, ObjectReplica
 from appliance.core.memory.rows import Row
@@ -548,3 +550,56 @@ async def test_changes_of_tags_and_of_the_expiry_are_not_lost(start: Start, post
     metas = [(await row_of(rig, "k")).meta for rig in (pc, agent)]
     assert [meta.tags for meta in metas] == [("keep",), ("keep",)]
     assert all(meta.expires is not None for meta in metas)
+
+
+async def test_a_value_that_finds_no_room_or_is_damaged_keeps_no_other_one_away(start: Start, postgres: str) -> None:
+    pc, agent = await start("pc", documents(postgres, "pc")), await start("agent", documents(postgres, "agent"))
+    await agent.halt()
+    for key, size in (("good", 10), ("damaged", 10), ("large", 300_000)):
+        pc.clock.move(5.0)
+        await pc.memory.set(key, "x" * size)
+    await pc.delivered()
+    await sql(postgres, "UPDATE prime_spark.memory_documents SET body_text = '{}' WHERE key = 'damaged'")
+    agent.machinery.evictor.room = Room(200_000)
+    (run,) = await agent.machinery.synchroniser.run_all()
+    assert run.error.startswith("2 values were left out")
+    assert run.pulled == 1
+    assert (await row_of(agent, "good")).place == "row"
+    agent.machinery.evictor.room = Room(1_000_000)
+    await sql(postgres, "DELETE FROM prime_spark.memory_documents WHERE key = 'damaged'")
+    await sync(agent)
+    assert (await row_of(agent, "large")).place
+
+
+async def test_a_tier_that_breaks_off_is_asked_again(start: Start, s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synchroniser, "PAUSES", (0.0, 0.0))
+    pc, agent = await start("pc", objects(s3, "pc")), await start("agent", objects(s3, "agent"))
+    await pc.memory.set("k", b"value", durability=Durability.cloud)
+    replica = agent.parts.replicas.tiers["objects"]
+    genuine, tries = replica.read_id, []
+
+    async def breaks_off(key_id: str) -> Record | None:
+        tries.append(key_id)
+        if len(tries) < 3:
+            raise TierUnavailableError("broken off", "")
+        return await genuine(key_id)
+
+    monkeypatch.setattr(replica, "read_id", breaks_off)
+    await sync(agent)
+    assert (len(tries), (await row_of(agent, "k")).place) == (3, "row")
+
+
+async def test_what_others_wrote_is_fetched_as_soon_as_a_tier_is_back(
+    start: Start, postgres: str, postgres_far: FaultyProxy
+) -> None:
+    pc, agent = await start("pc", documents(postgres, "pc", postgres_far)), await start("agent", documents(postgres, "agent"))
+    await wait_for(lambda: "documents" in pc.machinery.synchroniser.runs, 10)
+    await asyncio.to_thread(postgres_far.refuse)
+    await shows(pc, "documents", Health.unhealthy)
+    await agent.memory.set("k", "new", durability=Durability.cloud)
+    await asyncio.to_thread(postgres_far.heal)
+
+    async def here() -> bool:
+        return await pc.parts.edge.row("default", "k") is not None
+
+    await wait_for(here, 15)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import random
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,12 +19,23 @@ from appliance.core.memory.rows import Row
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.uncut import heed
 from appliance.core.memory.writing import Writer
-from appliance.errors import ApplianceError, CorruptRecordError
+from appliance.errors import (
+    ApplianceError,
+    CorruptRecordError,
+    DiskFullError,
+    InvalidArgumentsError,
+    TierFullError,
+    TierUnavailableError,
+)
 
 log = logging.getLogger(__name__)
 
 TOMBSTONES_KEPT = 30 * 86400.0
 """Seconds after which every appliance is taken to know of a deletion."""
+PAUSES = (0.5, 2.0)
+"""Seconds between the tries of one run at a tier that breaks off."""
+LOOK = 0.5
+"""Seconds between two looks whether a tier is back."""
 
 
 class SyncRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +75,8 @@ class Counters:
 
     pulled: int = 0
     received: int = 0
-    corrupt: int = 0
+    refused: list[ApplianceError] = field(default_factory=list)
+    """What is wrong with single values: they are left out, until the next run."""
     seen: set[str] = field(default_factory=set)
 
 
@@ -106,7 +120,22 @@ class Synchroniser:
         while True:
             await self.run_all()
             heed()
-            await asyncio.sleep(self.interval)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the next run is due, or a tier that was away is back."""
+        ends, away = time.monotonic() + self.interval, self._away()
+        while time.monotonic() < ends:
+            await asyncio.sleep(min(LOOK, self.interval))
+            still = self._away()
+            if away - still:
+                return
+            away = still
+
+    def _away(self) -> set[str]:
+        """Shared tiers that do not answer."""
+        replicas = self._parts.replicas
+        return {name for name, tier in replicas.tiers.items() if tier.shared and not replicas.answers(name)}
 
     async def run_all(self) -> list[SyncRun]:
         """One run with every shared tier; a failing one is told in its result."""
@@ -120,7 +149,9 @@ class Synchroniser:
         error, next_step = "", ""
         try:
             await self._writer.flush()
-            await self._pull(replica, done)
+            await self._pull_with_patience(replica, done)
+            if done.refused:
+                error, next_step = _told(done.refused), done.refused[0].next_step
             while await deliverer.deliver_some():
                 pass
         except ApplianceError as caught:
@@ -137,7 +168,23 @@ class Synchroniser:
         self.runs[replica.name] = run
         return run
 
+    async def _pull_with_patience(self, replica: Replica, done: Counters) -> None:
+        """Three tries; what one has brought, the next one does not fetch again. Raises as Replica.heads."""
+        for pause in PAUSES:
+            try:
+                await self._pull(replica, done)
+            except TierUnavailableError as error:
+                if not self._parts.replicas.answers(replica.name):
+                    raise
+                log.info("%s broke off, it is asked again: %s", replica.name, error.message)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 no secret
+            else:
+                return
+        await self._pull(replica, done)
+
     async def _pull(self, replica: Replica, done: Counters) -> None:
+        done.seen.clear()
+        done.refused.clear()
         known = await self._parts.ledger.known(replica.name)
         changed = []
         async for head in replica.heads():
@@ -150,20 +197,23 @@ class Synchroniser:
                 continue
             changed.append(head)
         for head in newest_first(changed):
-            await self._take(replica, head, done)
+            await self._guarded(replica, head, done)
         for key_id, (entry, _, common) in known.items():
             if common and key_id not in done.seen:
                 await self._missing(replica, entry, common)
         self._parts.absent.clear()
 
+    async def _guarded(self, replica: Replica, head: Head, done: Counters) -> None:
+        """Take one over; what is wrong with it alone, or with its size, holds up no other one."""
+        try:
+            await self._take(replica, head, done)
+        except (CorruptRecordError, TierFullError, DiskFullError, InvalidArgumentsError) as error:
+            log.error("%s: a value is left out: %s", replica.name, error.message)
+            done.refused.append(error)
+
     async def _take(self, replica: Replica, head: Head, done: Counters) -> None:
         await self._pay(head.size)
-        try:
-            record = await replica.read_id(head.key_id)
-        except CorruptRecordError as error:
-            log.error("%s: %s", replica.name, error.message)
-            done.corrupt += 1
-            return
+        record = await replica.read_id(head.key_id)
         if record is None:
             return
         done.received += record.meta.size
@@ -213,7 +263,11 @@ class Synchroniser:
         if row is None or row.meta.deleted or row.meta.expired(self._parts.clock.wall()):
             return
         meta = row.meta
-        elsewhere = await self._in_another(replica, row)
+        try:
+            elsewhere = await self._in_another(replica, row)
+        except (TierUnavailableError, CorruptRecordError) as error:
+            log.warning("%s has lost %s:%s; that waits: %s", replica.name, meta.namespace, meta.key, error.message)
+            return
         if elsewhere is not None:
             await self._parts.ledger.moved(replica.name, entry)
             if meta.version == common:
@@ -234,6 +288,12 @@ class Synchroniser:
                 if record is not None and record.meta.version != meta.version:
                     return other, record
         return None
+
+
+def _told(refused: Sequence[ApplianceError]) -> str:
+    """What was left out."""
+    many = "one value was" if len(refused) == 1 else f"{len(refused)} values were"
+    return f"{many} left out: {refused[0].message}"
 
 
 def newest_first(heads: Iterable[Head]) -> list[Head]:

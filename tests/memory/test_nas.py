@@ -6,19 +6,23 @@ import asyncio
 import os
 import random
 import shutil
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from appliance.core.events import new_id
+from appliance.core.memory import codec, files
 from appliance.core.memory.eviction import Room
-from appliance.core.memory.model import Durability
+from appliance.core.memory.lane import Lane
+from appliance.core.memory.model import Durability, Kind, Meta, Record
 from appliance.core.memory.nas import NasReplica
 from appliance.core.model import Health
 from appliance.errors import TierUnavailableError
 from tests.memory.rig import MIB, Rig, running
-from tests.servers.nas import MARKER, Nas
+from tests.servers.nas import MARKER, Nas, detach
 from tests.support import wait_for
 
 WITHIN = 3.5
@@ -55,6 +59,15 @@ def files_below(path: Path) -> list[Path]:
 def values_below(path: Path) -> list[Path]:
     """Every value's file."""
     return [each for each in path.rglob("*") if each.is_file() and not each.name.startswith(".")]
+
+
+def record(key: str, data: bytes) -> Record:
+    """A version of its own."""
+    meta = Meta(
+        namespace="default", key=key, kind=Kind.bytes, version=new_id().replace("-", ""), size=len(data),
+        checksum=codec.checksum(Kind.bytes, data),
+    )  # fmt: skip
+    return Record(meta, data)
 
 
 @pytest.fixture
@@ -157,6 +170,75 @@ async def test_a_hung_nas_hangs_nothing_else(rig: Rig, nas: Nas) -> None:
     await shows(rig, Health.healthy)
     assert await rig.memory.get("far") == value(2)
     await rig.delivered()
+
+
+async def test_a_share_that_hung_is_used_again_once_it_is_mounted_anew(rig: Rig, nas: Nas) -> None:
+    """Its server is gone for good: the threads that wait for it never come back."""
+    await rig.memory.set("k", value(1))
+    await rig.delivered()
+    await asyncio.to_thread(nas.hang)
+    hung, nas.child._process = nas.child._process, None
+    assert hung is not None
+    try:
+        await rig.memory.set("k", value(2))
+        await shows(rig, Health.unhealthy, "hangs")
+        detach(nas.path)  # umount -l
+        await shows(rig, Health.absent)
+        await asyncio.to_thread(nas.remount)
+        await shows(rig, Health.healthy)
+        await rig.delivered()
+        await rig.memory.evict("k", tier=2)
+        assert await rig.memory.get("k") == value(2)
+    finally:
+        hung.kill()
+        hung.wait()
+
+
+async def test_a_write_that_was_given_up_lands_over_nothing_newer(tmp_path: Path) -> None:
+    mount, slow = tmp_path / "mount", threading.Event()
+    mount.mkdir()
+    (mount / MARKER).touch()
+    nas = NasReplica(mount, "pc", MIB)
+    older, newer = (record("k", each) for each in (b"older", b"newer"))
+    await nas.open()
+    reached = threading.Event()
+
+    def hang(allowed: Callable[[], None]) -> None:
+        with files.directory(mount) as root:
+
+            def wait() -> None:
+                reached.set()
+                slow.wait(20)
+                allowed()
+
+            files.write(root, nas._path("default", "k"), codec.encode(older), wait)
+
+    late = asyncio.create_task(nas._lane.run(hang, 0.1))
+    with pytest.raises(TierUnavailableError, match="hangs"):
+        await late
+    assert reached.is_set()
+    with pytest.raises(TierUnavailableError):
+        await nas.put(newer, "")
+    worker = nas._lane._worker
+    assert worker is not None
+    worker._seen = "another mount"
+    assert await nas.put(newer, "") is None
+    assert [each.name for each in mount.rglob("*.part")] == []
+    slow.set()
+    await wait_for(lambda: worker.stuck() is None)
+    assert await nas.get("default", "k") == newer
+    await nas.close()
+
+
+async def test_a_lane_that_was_closed_under_a_call_that_hangs_works_again() -> None:
+    lane, ends = Lane("nas"), threading.Event()
+    with pytest.raises(TierUnavailableError):
+        await lane.run(lambda _: ends.wait(20), 0.05)
+    lane.close()
+    assert [await lane.run(lambda _: 1, 5.0), await lane.run(lambda _: 2, 5.0)] == [1, 2]
+    ends.set()
+    assert await lane.run(lambda _: 3, 5.0) == 3
+    lane.close()
 
 
 async def test_a_hung_nas_holds_up_no_stop(nas: Nas, tmp_path: Path) -> None:

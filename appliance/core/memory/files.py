@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from appliance.errors import TierFullError, TierUnavailableError
@@ -37,8 +37,15 @@ def make_directories(root: int, relative: str) -> None:
             os.mkdir(made, 0o700, dir_fd=root)
 
 
-def write(root: int, relative: str, data: bytes) -> None:
-    """Write a file: temporary name, sync, rename, sync of the directory. Raises OSError; nothing is left then."""
+def write(root: int, relative: str, data: bytes, allowed: Callable[[], None] = lambda: None) -> None:
+    """Write a file: temporary name, sync, rename, sync of the directory. Raises OSError; nothing is left then.
+
+    Args:
+        root: Descriptor of the directory below which it lies.
+        relative: Its path.
+        data: All of it.
+        allowed: Called right before the rename; what it raises leaves the file of before in its place.
+    """
     folder, _, name = relative.rpartition("/")
     if folder:
         make_directories(root, folder)
@@ -46,8 +53,9 @@ def write(root: int, relative: str, data: bytes) -> None:
     temporary = f"{folder}/{temporary}" if folder else temporary
     try:
         _write_synced(root, temporary, data)
+        allowed()
         os.rename(temporary, relative, src_dir_fd=root, dst_dir_fd=root)
-    except OSError:
+    except Exception:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=root)
         raise

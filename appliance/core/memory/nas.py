@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from appliance.core.memory import codec, files
 from appliance.core.memory.keys import key_id, relative_path
-from appliance.core.memory.lane import Lane
+from appliance.core.memory.lane import Allowed, Lane
 from appliance.core.memory.model import Head, Meta, Record
 from appliance.core.memory.tier import Diverged, Usage
 from appliance.core.model import Health, HealthReport
@@ -21,6 +21,7 @@ MARKER = ".prime-spark-nas"
 """Lies in the root of the mounted file system; the empty mount point below does not have it."""
 IDENTITY = ".identity"
 """Names the disk; lies in the appliance's own directory there."""
+MOUNTS = Path("/proc/self/mountinfo")
 PROBE = 2.0
 """Seconds that the marker may take."""
 CALL = 10.0
@@ -49,14 +50,24 @@ class NasReplica:
         self._mount = mount
         self._home = f"prime-spark/{device_id}"
         self._limit = limit
-        self._lane = Lane("nas")
-        self._lists = Lane("nas")
-        self._probes = Lane("nas")
+        self._lane = Lane("nas", self._mounted)
+        self._lists = Lane("nas", self._mounted)
+        self._probes = Lane("nas", self._mounted)
         """Of its own, so that a long listing or a large file is not taken for a mount that hangs."""
         self._opened: bytes | None = None
         """Identity of the disk that was opened last."""
         self._known: bytes | None = None
         """Identity of the disk that may be used: whoever opened it has asked for its health since, and so heard of it."""
+
+    def _mounted(self) -> str:
+        """Which mount the path lies on, as the kernel counts them; asks the kernel alone, and so never hangs."""
+        try:
+            lines = [line.split(" ", 5) for line in MOUNTS.read_text().splitlines()]
+        except OSError:  # no /proc: then only time tells
+            return ""
+        where = str(self._mount).replace(" ", "\\040")
+        on = [(len(line[4]), index) for index, line in enumerate(lines) if f"{where}/".startswith(line[4].rstrip("/") + "/")]
+        return " ".join(lines[max(on)[1]][:5]) if on else ""
 
     async def open(self) -> str:
         """Nothing is made before the marker is there. Raises TierUnavailableError."""
@@ -112,11 +123,19 @@ class NasReplica:
     async def put(self, record: Record, parent: str) -> Diverged | None:
         """Replace the file; a tombstone removes it. Nobody else writes here, so nothing diverges."""
         path = self._path(record.meta.namespace, record.meta.key)
-        if record.meta.deleted:
-            await self._call(lambda root: files.remove(root, path), CALL)
-            return None
-        data = codec.encode(record)
-        await self._call(lambda root: files.write(root, path, data), CALL)
+
+        def work(root: int, allowed: Allowed) -> None:
+            if self._lane.given_up:
+                _remove_parts(root, path)
+            if record.meta.deleted:
+                allowed()
+                files.remove(root, path)
+                return
+            data = codec.encode(record)
+            allowed()
+            files.write(root, path, data, allowed)
+
+        await self._call_guarded(work, CALL)
         return None
 
     async def replace(self, record: Record, seen: tuple[str, ...]) -> Diverged | None:
@@ -127,12 +146,13 @@ class NasReplica:
         """Remove the file where it holds this version."""
         path = self._path(namespace, key)
 
-        def work(root: int) -> None:
+        def work(root: int, allowed: Allowed) -> None:
             data = files.read(root, path)
             if data is not None and _is_version(data, path, version):
+                allowed()
                 files.remove(root, path)
 
-        await self._call(work, CALL)
+        await self._call_guarded(work, CALL)
 
     async def heads(self) -> AsyncIterator[Head]:
         """Every file, read for its version."""
@@ -156,8 +176,11 @@ class NasReplica:
             yield found
 
     async def _read(self, path: str) -> Record | None:
-        data = await self._call(lambda root: files.read(root, path), CALL)
-        return None if data is None else codec.decode(data, f"{self._mount}/{path}")
+        def work(root: int) -> Record | None:
+            data = files.read(root, path)
+            return None if data is None else codec.decode(data, f"{self._mount}/{path}")
+
+        return await self._call(work, CALL)
 
     def _path(self, namespace: str, key: str) -> str:
         return f"{self._home}/{namespace}/{relative_path(key_id(namespace, key))}"
@@ -172,15 +195,21 @@ class NasReplica:
             )
 
     async def _call(self, work: Callable[[int], T], limit: float, lane: Lane | None = None, *, any_disk: bool = False) -> T:
+        """As `_call_guarded`, for what may come too late."""
+        return await self._call_guarded(lambda root, _: work(root), limit, lane, any_disk=any_disk)
+
+    async def _call_guarded(
+        self, work: Callable[[int, Allowed], T], limit: float, lane: Lane | None = None, *, any_disk: bool = False
+    ) -> T:
         """Run with a descriptor of the mounted root, after marker and identity were seen through that very descriptor."""
 
-        def guarded() -> T:
+        def guarded(allowed: Allowed) -> T:
             try:
                 with files.directory(self._mount) as root:
                     os.stat(MARKER, dir_fd=root)
                     if not any_disk:
                         self._check_disk(root)
-                    return work(root)
+                    return work(root, allowed)
             except FileNotFoundError as error:
                 raise TierAbsentError(
                     f"The NAS is not mounted at {self._mount}: {MARKER} is not there.",
@@ -190,6 +219,23 @@ class NasReplica:
                 raise files.explain(error, "nas", str(self._mount)) from error
 
         return await (lane or self._lane).run(guarded, limit)
+
+
+def _remove_parts(root: int, path: str) -> None:
+    """Remove half-written files of a path: a writer that was given up, and goes on later, finds nothing to rename."""
+    folder, _, name = path.rpartition("/")
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    except FileNotFoundError:
+        return
+    try:
+        with os.scandir(descriptor) as entries:
+            names = [entry.name for entry in entries]
+        for found in names:
+            if found.startswith(f".{name}.") and found.endswith(".part"):
+                files.remove(descriptor, found)
+    finally:
+        os.close(descriptor)
 
 
 def _is_version(data: bytes, path: str, version: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -576,7 +576,8 @@ async def test_a_tier_that_breaks_off_is_asked_again(start: Start, s3: Bucket, m
     pc, agent = await start("pc", objects(s3, "pc")), await start("agent", objects(s3, "agent"))
     await pc.memory.set("k", b"value", durability=Durability.cloud)
     replica = agent.parts.replicas.tiers["objects"]
-    genuine, tries = replica.read_id, []
+    genuine: Callable[[str], Awaitable[Record | None]] = replica.read_id
+    tries: list[str] = []
 
     async def breaks_off(key_id: str) -> Record | None:
         tries.append(key_id)
@@ -603,3 +604,65 @@ async def test_what_others_wrote_is_fetched_as_soon_as_a_tier_is_back(
         return await pc.parts.edge.row("default", "k") is not None
 
     await wait_for(here, 15)
+
+
+async def test_a_conflict_is_counted_told_and_fetched_once(
+    start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    settler, replica = agent.machinery.settler, agent.parts.replicas.tiers["documents"]
+    genuine: Callable[[str], Awaitable[Record | None]] = replica.read_id
+    fetched: list[str] = []
+
+    async def counted(key_id: str) -> Record | None:
+        fetched.append(key_id)
+        return await genuine(key_id)
+
+    monkeypatch.setattr(replica, "read_id", counted)
+    await sync(agent, agent, agent)
+    assert (settler.detected, settler.resolved, len(fetched)) == (1, 0, 1)
+    assert [event for event, _ in agent.notes] == ["memory.conflict"]
+    assert [run.waiting for run in agent.machinery.synchroniser.runs.values()] == [1]
+    await agent.memory.set("k", {"by": "pc", "a": 2, "b": 1})  # what theirs says
+    await sync(agent)
+    assert (settler.detected, settler.resolved, len(fetched)) == (1, 1, 1)
+    assert [event for event, _ in agent.notes] == ["memory.conflict", "memory.conflict-settled"]
+    assert await agent.parts.ledger.conflicts() == []
+
+
+async def test_versions_that_say_the_same_are_counted_as_no_conflict(start: Start, postgres: str) -> None:
+    pc, agent = await start("pc", documents(postgres, "pc")), await start("agent", documents(postgres, "agent"))
+    await agent.halt()
+    await pc.memory.set("k", "same")
+    await sync(pc)
+    await agent.memory.set("k", "same")
+    await sync(agent)
+    assert (agent.machinery.settler.detected, agent.machinery.settler.resolved, agent.notes) == (0, 0, [])
+    assert await agent.parts.ledger.counts() == {}
+
+
+async def test_a_damaged_note_of_their_version_is_fetched_again(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    await agent.parts.edge.store.write(lambda connection: connection.execute("UPDATE conflicts SET theirs = x'00'"))
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    assert found.theirs.meta.device == "pc"
+
+
+async def test_a_conflict_of_two_first_versions_ends_where_theirs_is_gone(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await agent.halt()
+    await pc.memory.set("k", "pc")
+    await sync(pc)
+    await agent.memory.set("k", "agent")
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    await agent.parts.replicas.tiers["documents"].purge("default", "k", found.theirs.meta.version)
+    await sync(agent)
+    assert (await agent.parts.ledger.conflicts(), await agent.parts.ledger.counts()) == ([], {})

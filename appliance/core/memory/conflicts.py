@@ -72,18 +72,19 @@ class Settler:
             return await self._impose(row, mine, theirs, replica)  # our own of before, whose arrival we were not told of
         if theirs.meta.parent and theirs.meta.parent == mine.meta.version:  # ours was there, and was replaced: no conflict
             return await self._writer.adopt(theirs, replica.name, row.meta.version)
-        self.detected += 1
         base = await self._ledger.base(row.entry)
         strategy, now = self._strategies.of(row.meta.namespace), self._parts.clock.wall()
         if own and strategy is Strategy.edge_wins:
             strategy = Strategy.latest_wins  # both are this edge's: the disk is younger than its memory in the cloud
         decision = await asyncio.to_thread(decide, strategy, base, mine, theirs, now)
         key = f"{row.meta.namespace}:{row.meta.key}"
-        log.info("conflict of %s with %s: %s (%s)", key, replica.name, decision.action, decision.reason)
+        log.debug("%s here and in %s: %s (%s)", key, replica.name, decision.action, decision.reason)
         if decision.action == "manual":
-            await self._ledger.open_conflict(row, replica.name, theirs, decision.reason)
-            await self._told("memory.conflict", row, replica.name, decision.reason)
+            if await self._ledger.open_conflict(row, replica.name, theirs, decision.reason):
+                self.detected += 1
+                await self._told("memory.conflict", row, replica.name, decision.reason)
             return False
+        waited = row.entry in await self._ledger.disputed(replica.name)
         if decision.action in {"same", "theirs"}:
             done = await self._writer.adopt(theirs, replica.name, row.meta.version)
         elif decision.action == "merged" and decision.merged is not None:
@@ -94,7 +95,8 @@ class Settler:
             done = await self._impose(row, record, theirs, replica)
         else:
             done = await self._impose(row, mine, theirs, replica)
-        if done:
+        if done and (decision.conflict or waited):
+            self.detected += not waited
             self.resolved += 1
             await self._told("memory.conflict-settled", row, replica.name, decision.reason)
         return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -251,19 +252,23 @@ class Ledger:
         found = await self._store.read(work)
         return None if found is None else codec.decode(found[0], "a last common version")
 
-    async def open_conflict(self, row: Row, tier: str, theirs: Record, reason: str) -> str:
-        """Keep both versions until the operator decides; a newer one of theirs takes the older one's place."""
-        identifier, now = new_id(), self._clock.wall()
-        body = codec.encode(theirs)
+    async def open_conflict(self, row: Row, tier: str, theirs: Record, reason: str) -> bool:
+        """Keep both versions until the operator decides; a newer one of theirs takes the older one's place.
 
-        def work(connection: sqlite3.Connection) -> str:
+        Returns whether none was open before.
+        """
+        identifier, now = new_id(), self._clock.wall()
+        body = await asyncio.to_thread(codec.encode, theirs)
+
+        def work(connection: sqlite3.Connection) -> bool:
             connection.execute(
-                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (entry, tier) DO UPDATE SET "
-                "theirs = excluded.theirs, reason = excluded.reason",
-                (identifier, row.entry, tier, now, body, reason),
+                "INSERT INTO conflicts (conflict_id, entry, tier, detected, theirs, reason, version) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (entry, tier) DO UPDATE SET "
+                "theirs = excluded.theirs, reason = excluded.reason, version = excluded.version",
+                (identifier, row.entry, tier, now, body, reason, theirs.meta.version),
             )
             found = connection.execute("SELECT conflict_id FROM conflicts WHERE entry = ? AND tier = ?", (row.entry, tier))
-            return str(found.fetchone()[0])
+            return bool(found.fetchone()[0] == identifier)
 
         return await self._store.write(work)
 
@@ -280,6 +285,17 @@ class Ledger:
         """How many wait, without reading them."""
         sql = "SELECT count(*) FROM conflicts"
         return await self._store.read(lambda connection: int(connection.execute(sql).fetchone()[0]))
+
+    async def disputed(self, tier: str) -> dict[int, str]:
+        """Entry → their version, of the conflicts with a tier that wait."""
+        sql = "SELECT entry, version FROM conflicts WHERE tier = ?"
+        return await self._store.read(lambda connection: dict(connection.execute(sql, (tier,)).fetchall()))
+
+    async def theirs(self, tier: str, entry: int) -> Record | None:
+        """Their version, as a conflict that waits keeps it; None where none does. Raises CorruptRecordError."""
+        sql = "SELECT theirs FROM conflicts WHERE tier = ? AND entry = ?"
+        found = await self._store.read(lambda connection: connection.execute(sql, (tier, entry)).fetchone())
+        return None if found is None else await asyncio.to_thread(codec.decode, found[0], "their version")
 
     async def close_conflict(self, conflict_id: str) -> None:
         """The operator, or a newer version, has decided."""

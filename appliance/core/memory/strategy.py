@@ -41,12 +41,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         reason: One sentence for people.
         merged: The new version's fields where the action is "merged".
         clashes: Where a merge is not clean; see merge.Merge.
+        conflict: False where both say the same, or only one side changed it.
     """
 
     action: Action
     reason: str
     merged: Merged | None = None
     clashes: tuple[str, ...] = ()
+    conflict: bool = True
 
 
 def decide(strategy: Strategy, base: Record | None, mine: Record, theirs: Record, now: float) -> Decision:
@@ -63,11 +65,11 @@ def decide(strategy: Strategy, base: Record | None, mine: Record, theirs: Record
         now: Wall clock, seconds since the epoch.
     """
     if same_record(mine, theirs):
-        return Decision(action="same", reason="Both say the same.")
+        return Decision(action="same", reason="Both say the same.", conflict=False)
     if base is not None and same_record(mine, base):
-        return Decision(action="theirs", reason="Only the cloud changed it.")
+        return Decision(action="theirs", reason="Only the cloud changed it.", conflict=False)
     if base is not None and same_record(theirs, base):
-        return Decision(action="mine", reason="Only the edge changed it.")
+        return Decision(action="mine", reason="Only the edge changed it.", conflict=False)
     return _settle(strategy, base, mine, theirs, now)
 
 

@@ -78,6 +78,9 @@ class Counters:
     refused: list[ApplianceError] = field(default_factory=list)
     """What is wrong with single values: they are left out, until the next run."""
     seen: set[str] = field(default_factory=set)
+    """Key ids."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """Key id → entry, where a conflict that waits has their version already."""
 
 
 class Synchroniser:
@@ -159,7 +162,7 @@ class Synchroniser:
             log.warning("synchronisation with %s failed: %s", replica.name, error)
         self.operations += 1
         self.received_bytes += done.received
-        waiting = sum(each.tier == replica.name for each in await self._parts.ledger.conflicts())
+        waiting = len(await self._parts.ledger.disputed(replica.name))
         run = SyncRun(
             tier=replica.name, started=started, ended=self._parts.clock.wall(), pushed=deliverer.delivered - before[0],
             sent_bytes=deliverer.bytes_sent - before[1], conflicts=self._settler.detected - before[2], pulled=done.pulled,
@@ -185,7 +188,7 @@ class Synchroniser:
     async def _pull(self, replica: Replica, done: Counters) -> None:
         done.seen.clear()
         done.refused.clear()
-        known = await self._parts.ledger.known(replica.name)
+        known, disputed = await self._parts.ledger.known(replica.name), await self._parts.ledger.disputed(replica.name)
         changed = []
         async for head in replica.heads():
             done.seen.add(head.key_id)
@@ -195,11 +198,13 @@ class Synchroniser:
             if entry and version == head.version:
                 await self._parts.ledger.delivered(replica.name, [(entry, version)])
                 continue
+            if disputed.get(entry) == head.version:
+                done.kept[head.key_id] = entry
             changed.append(head)
         for head in newest_first(changed):
             await self._guarded(replica, head, done)
         for key_id, (entry, _, common) in known.items():
-            if common and key_id not in done.seen:
+            if (common or entry in disputed) and key_id not in done.seen:
                 await self._missing(replica, entry, common)
         self._parts.absent.clear()
 
@@ -212,15 +217,27 @@ class Synchroniser:
             done.refused.append(error)
 
     async def _take(self, replica: Replica, head: Head, done: Counters) -> None:
-        await self._pay(head.size)
-        record = await replica.read_id(head.key_id)
+        record = await self._kept(replica, head, done)
+        if record is None:
+            await self._pay(head.size)
+            record = await replica.read_id(head.key_id)
+            done.received += 0 if record is None else record.meta.size
         if record is None:
             return
-        done.received += record.meta.size
         if await self._is_old(replica, record):
             return
         if await self._merge_in(replica, record):
             done.pulled += 1
+
+    async def _kept(self, replica: Replica, head: Head, done: Counters) -> Record | None:
+        """Their version from the conflict that waits for a decision; None where there is none that can be read."""
+        entry = done.kept.get(head.key_id)
+        try:
+            record = None if entry is None else await self._parts.ledger.theirs(replica.name, entry)
+        except CorruptRecordError as error:
+            log.error("%s It is fetched again.", error.message)
+            return None
+        return record if record is not None and record.meta.version == head.version else None
 
     async def _is_old(self, replica: Replica, record: Record) -> bool:
         """Whether it waits to be removed there, or everybody knows that it is gone: then it goes for good."""
@@ -260,7 +277,11 @@ class Synchroniser:
     async def _missing(self, replica: Replica, entry: int, common: str) -> None:
         """The tier does not have what it had: it has lost it and gets it again, unless it is gone here or lies elsewhere."""
         row = await self._parts.edge.by_number(entry)
-        if row is None or row.meta.deleted or row.meta.expired(self._parts.clock.wall()):
+        if row is None or row.meta.expired(self._parts.clock.wall()):
+            return
+        if row.meta.deleted:
+            if not common:  # what the deletion was in conflict with
+                await self._parts.ledger.lost(replica.name, entry)
             return
         meta = row.meta
         try:

@@ -27,7 +27,7 @@ from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.versions import Entry
 from appliance.core.model import Health, HealthReport
-from appliance.errors import ConflictError, TierUnavailableError
+from appliance.errors import ConflictError, TierAbsentError, TierUnavailableError
 from tests.memory.rig import Rig
 from tests.servers.nas import Nas
 from tests.servers.postgres import PostgresServer
@@ -666,3 +666,56 @@ async def test_a_conflict_of_two_first_versions_ends_where_theirs_is_gone(start:
     await agent.parts.replicas.tiers["documents"].purge("default", "k", found.theirs.meta.version)
     await sync(agent)
     assert (await agent.parts.ledger.conflicts(), await agent.parts.ledger.counts()) == ([], {})
+
+
+@pytest.mark.parametrize("choice", ["mine", "theirs", "both", "merged"])
+async def test_a_conflict_with_a_tier_that_is_not_configured_any_more(start: Start, postgres: str, choice: Choice) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    await agent.stop()
+    agent = await start("agent", strategy=Strategy.manual)
+    (found,) = await agent.parts.ledger.conflicts()
+    if choice == "merged":
+        with pytest.raises(TierAbsentError, match="documents is not configured"):
+            await agent.machinery.settler.resolve(found.conflict_id, choice)
+        return
+    await agent.machinery.settler.resolve(found.conflict_id, choice)
+    assert await agent.parts.ledger.conflicts() == []
+    assert (await agent.memory.get("k"))["by"] == ("pc" if choice == "theirs" else "agent")
+    beside = await agent.memory.get(f"k.theirs-{found.theirs.meta.version[-6:]}")
+    assert (beside is not None) == (choice == "both")
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_theirs_is_kept_beside_a_long_key_until_it_expires(start: Start, s3: Bucket, expired: bool) -> None:
+    pc = await start("pc", objects(s3, "pc"))
+    agent = await start("agent", objects(s3, "agent"), strategy=Strategy.manual)
+    key = "ü" * 512
+    await agent.halt()
+    await pc.memory.set(key, b"pc", ttl=1000)
+    await sync(pc)
+    await agent.memory.set(key, b"agent")
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    assert found.theirs.meta.expires is not None
+    agent.clock.move(found.theirs.meta.expires - agent.clock.wall() + (1.0 if expired else -0.5))
+    await agent.machinery.settler.resolve(found.conflict_id, "both")
+    beside = [name for name, _ in await names(agent) if name != key]
+    assert len(beside) == (0 if expired else 1)
+    assert all(len(name.encode()) <= 1024 for name in beside)
+    if not expired:
+        agent.clock.move(1.0)
+
+        async def gone() -> bool:
+            return await agent.memory.get(beside[0]) is None
+
+        await wait_for(gone, 10, "tier 1 forgets it when its time has come")
+
+
+async def names(rig: Rig) -> list[tuple[str, bool]]:
+    """(key, deleted) of all that the disk knows."""
+    return await rig.parts.edge.store.read(
+        lambda connection: [(row[0], bool(row[1])) for row in connection.execute("SELECT key, deleted FROM entries")]
+    )

@@ -13,6 +13,7 @@ import msgspec
 from appliance.core.events import new_id
 from appliance.core.memory import codec, merge
 from appliance.core.memory.edge import Put
+from appliance.core.memory.keys import LONGEST_KEY
 from appliance.core.memory.ledger import OpenConflict
 from appliance.core.memory.model import Kind, Meta, Record
 from appliance.core.memory.parts import Parts
@@ -20,7 +21,7 @@ from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy, decide
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.writing import Writer
-from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError
+from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError, TierAbsentError
 
 log = logging.getLogger(__name__)
 
@@ -161,10 +162,10 @@ class Settler:
         Raises:
             NotFoundError: No such conflict.
             InvalidArgumentsError: There is no clean merge, or no value was given.
-            TierUnavailableError: The tier cannot be reached; the conflict stays open.
+            TierUnavailableError: The tier cannot be reached, or is not configured; the conflict stays open.
         """
         conflict = await self.find(conflict_id)
-        replica = self._parts.replicas.tiers[conflict.tier]
+        replica = self._parts.replicas.tiers.get(conflict.tier)
         found = await self._edge.record(conflict.entry)
         if found is None or found[1] is None:
             raise NotFoundError("This side's version is gone.", "run `prime-spark sync run`; it takes theirs.")
@@ -172,6 +173,8 @@ class Settler:
         if choice == "theirs":
             if not await self._writer.adopt(conflict.theirs, conflict.tier, row.meta.version):
                 raise ConflictError("The key was written meanwhile.", "look at it again.")
+        elif replica is None:
+            await self._without_tier(conflict, choice)
         else:
             await self._impose_choice(conflict, row, mine, replica, choice, value)
         await self._ledger.close_conflict(conflict.conflict_id)
@@ -179,12 +182,21 @@ class Settler:
         await self._told("memory.conflict-settled", row, conflict.tier, f"by hand: {choice}")
         return choice
 
+    async def _without_tier(self, conflict: OpenConflict, choice: Choice) -> None:
+        """Where the tier is not configured any more nothing goes there: mine stays as it is. Raises TierAbsentError."""
+        if choice not in {"mine", "both"}:
+            raise TierAbsentError(
+                f"{conflict.tier} is not configured any more.", "configure it again, or decide for mine, theirs or both."
+            )
+        if choice == "both":
+            await self._keep_beside(conflict.theirs)
+
     async def _impose_choice(
         self, conflict: OpenConflict, row: Row, mine: Record, replica: Replica, choice: Choice, value: bytes | None
     ) -> None:
         record = mine
-        if choice == "both" and not conflict.theirs.meta.deleted:
-            await self._writer.keep([self._beside(conflict.theirs)], None)
+        if choice == "both":
+            await self._keep_beside(conflict.theirs)
         elif choice == "merged":
             base = await self._ledger.base(row.entry)
             merged = await asyncio.to_thread(merge.merge_records, base, mine, conflict.theirs)
@@ -200,7 +212,13 @@ class Settler:
         if not await self._impose(row, record, conflict.theirs, replica):
             raise ConflictError("The key was written meanwhile, here or there.", "run `prime-spark sync run`, and look again.")
 
-    def _beside(self, theirs: Record) -> Record:
-        key = f"{theirs.meta.key}.theirs-{theirs.meta.version[-6:]}"
-        before = msgspec.structs.replace(theirs.meta, key=key)
-        return self._fresh(before, theirs.meta.kind, theirs.value, theirs.meta.tags, theirs.meta.expires)
+    async def _keep_beside(self, theirs: Record) -> None:
+        """Keep theirs under a key of its own, unless it is a deletion or has expired; a key that is too long is cut."""
+        meta, now = theirs.meta, self._parts.clock.wall()
+        if meta.deleted or meta.expired(now):
+            return
+        end = f".theirs-{meta.version[-6:]}"
+        key = meta.key.encode()[: LONGEST_KEY - len(end)].decode(errors="ignore") + end
+        before = msgspec.structs.replace(meta, key=key)
+        record = self._fresh(before, meta.kind, theirs.value, meta.tags, meta.expires)
+        await self._writer.keep([record], None if meta.expires is None else meta.expires - now)

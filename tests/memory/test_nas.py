@@ -267,6 +267,50 @@ async def test_a_read_only_nas_is_told_and_gets_what_it_is_owed(rig: Rig, nas: N
     assert await rig.memory.get("k") == value(2)
 
 
+async def test_a_read_only_nas_is_looked_at_without_writing_or_scanning(rig: Rig, nas: Nas) -> None:
+    await rig.memory.set("k", value(1))
+    await rig.delivered()
+    await asyncio.to_thread(nas.read_only)
+    await shows(rig, Health.unhealthy, "read-only")
+    seeded, met = [], []
+    ledger = rig.parts.ledger
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "seed", lambda *given: seeded.append(given))
+        patch.setattr(ledger, "met", lambda *given: met.append(given))
+        reports = rig.parts.replicas.reports
+        for _ in range(2):
+            before = reports["nas"]
+            await wait_for(lambda before=before: reports["nas"] is not before)
+    assert (seeded, met) == ([], [])
+    await asyncio.to_thread(nas.read_only, False)
+    await shows(rig, Health.healthy)
+
+
+async def test_a_large_index_is_seeded_though_that_takes_longer_than_a_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    (mount / MARKER).touch()
+    rig = Rig(tmp_path / "memory")
+    async with running(rig):
+        await rig.memory.set_many({f"k{index}": b"x" for index in range(1500)})
+    monkeypatch.setattr("appliance.core.memory.service.ANSWER", 0.2)
+    rig = Rig(tmp_path / "memory", [NasReplica(mount, "pc", MIB)])
+    seed, calls = rig.parts.ledger.seed, []
+
+    async def slow(tier: str, takes: Callable[[Meta], bool]) -> int:
+        calls.append(tier)
+        await asyncio.sleep(0.3)  # longer than a probe may take
+        return await seed(tier, takes)
+
+    monkeypatch.setattr(rig.parts.ledger, "seed", slow)
+    async with running(rig):
+        await wait_for(lambda: rig.parts.replicas.reports["nas"].health is Health.healthy)
+        await rig.delivered()
+        assert (len(values_below(mount)), calls) == (1500, ["nas"])
+
+
 async def test_a_full_nas_still_takes_what_makes_room(rig: Rig, nas: Nas) -> None:
     await rig.memory.set_many({"old": value(1, 2 * MIB), "small": b"x"})
     await rig.delivered()

@@ -16,6 +16,8 @@ from appliance.core.memory.rows import Row
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 
+SEEDED = 1000
+"""Entries that are looked at in one go."""
 BELIEVED = "clock"
 """Under which the time is noted."""
 AWAY = "@"
@@ -197,19 +199,34 @@ class Ledger:
         return await self._store.write(work)
 
     async def seed(self, tier: str, takes: Callable[[Meta], bool]) -> int:
-        """Owe a tier all that belongs there and that it does not have, as after it was configured; returns how much."""
+        """Owe a tier all that belongs there and that it does not have, as after it was configured; returns how much.
+
+        Goes through the index in parts, and lets other readers and writers in between.
+        """
+        last, owed = 0, 0
+        while found := await self._lacking(tier, last):
+            last = found[-1].entry
+            wanted = [row.entry for row in found if takes(row.meta)]
+            await self._owe_many(tier, wanted)
+            owed += len(wanted)
+        return owed
+
+    async def _lacking(self, tier: str, after: int) -> list[Row]:
+        """The next ones that a tier does not have, or has in another version."""
         condition = (
-            "WHERE (deleted = 0 AND place <> '' AND NOT EXISTS "
+            "WHERE entry > ? AND ((deleted = 0 AND place <> '' AND NOT EXISTS "
             "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry)) OR EXISTS "
-            "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry AND c.version <> entries.version)"
+            "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry AND c.version <> entries.version)) "
+            "ORDER BY entry LIMIT ?"
         )
-        found = await self._store.read(lambda connection: rows.select(connection, condition, (tier, tier)))
+        return await self._store.read(lambda connection: rows.select(connection, condition, (after, tier, tier, SEEDED)))
+
+    async def _owe_many(self, tier: str, entries: list[int]) -> None:
         now = self._clock.wall()
-        debts = [(tier, row.entry, now) for row in found if takes(row.meta)]
         sql = "INSERT OR IGNORE INTO owed (tier, entry, since) SELECT ?, entry, ? FROM entries WHERE entry = ?"
-        wanted = [(name, moment, entry) for name, entry, moment in debts]
-        await self._store.write(lambda connection: connection.executemany(sql, wanted))
-        return len(debts)
+        if entries:
+            wanted = [(tier, now, entry) for entry in entries]
+            await self._store.write(lambda connection: connection.executemany(sql, wanted))
 
     async def purges(self, tier: str, limit: int) -> list[tuple[str, str, str]]:
         """(namespace, key, version) that shall go from a tier."""

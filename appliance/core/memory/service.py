@@ -62,6 +62,9 @@ class MemoryService:
         self._deliverers = machinery.deliverers
         self._state = state
         self._opened: set[str] = set()
+        self._met: dict[str, str] = {}
+        """Identities of the stores that were met in this life."""
+        self._unseeded: set[str] = set()
         self._asked = {name: asyncio.Event() for name in parts.replicas.tiers}
         self._usage: dict[str, Usage | None] = {}
         self._disk = machinery.disk
@@ -80,6 +83,7 @@ class MemoryService:
         await self.parts.front.open()
         self._disk_error = None
         self._opened.clear()
+        self._met.clear()
         await self.show()
 
     async def run(self) -> None:
@@ -133,7 +137,11 @@ class MemoryService:
         replicas, name = self.parts.replicas, replica.name
         while True:
             answered = replicas.answers(name)
-            replicas.reports[name] = await self._probed(replica)
+            report = await self._probed(replica)
+            if name in self._unseeded and name in self._opened:
+                await self._seed(name)  # takes its time with a large index: no part of a probe
+                report = await self._probed(replica)
+            replicas.reports[name] = report
             self._asked[name].set()
             if replicas.answers(name) and not answered:
                 log.info("%s is there", name)
@@ -161,12 +169,23 @@ class MemoryService:
             return HealthReport(Health.unhealthy, error.message, error.next_step)
 
     async def _open(self, replica: Replica) -> None:
-        """Make it ready, and owe it what it should have."""
-        name = replica.name
-        if await self.parts.ledger.met(name, await replica.open()):
-            log.warning("%s is another store than before: it gets what it does not have", name)
-        owed = await self.parts.ledger.seed(name, lambda meta: name in self.parts.replicas.homes(meta))
+        """Make it ready; a store that was not met yet is to be seeded."""
+        name, identity = replica.name, await replica.open()
+        if self._met.get(name) != identity:
+            if await self.parts.ledger.met(name, identity):
+                log.warning("%s is another store than before: it gets what it does not have", name)
+            self._met[name] = identity
+            self._unseeded.add(name)
         self._opened.add(name)
+
+    async def _seed(self, name: str) -> None:
+        """Owe a tier what it should have."""
+        try:
+            owed = await self.parts.ledger.seed(name, lambda meta: name in self.parts.replicas.homes(meta))
+        except StoreError as error:
+            self._disk.failed(error)
+            return
+        self._unseeded.discard(name)
         if owed:
             log.info("%s gets %d values that it does not have", name, owed)
 

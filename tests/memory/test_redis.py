@@ -218,6 +218,22 @@ async def test_two_appliances_on_one_server_do_not_see_each_other(redis_server: 
             assert [name for name in kept if not name.startswith(pc.hot._epoch.encode())] == []  # type: ignore[attr-defined]
 
 
+async def test_older_epochs_go_while_it_runs(rig: Rig, redis_server: Server) -> None:
+    with bare.Redis.from_url(redis_server.url) as client:
+        for turn in range(3):
+            await rig.memory.set_many({f"k{turn}.{index}": b"x" for index in range(100)})
+            rig.hot.forget_all()
+        await rig.memory.set("last", b"x")
+
+        def clean() -> bool:
+            epoch = rig.hot._epoch.encode()  # type: ignore[attr-defined]
+            names = client.keys("ps:pc:*")
+            return bool(names) and all(name.startswith(epoch) for name in names)
+
+        await wait_for(clean, WITHIN)
+        await comes_from_redis(rig, "last")
+
+
 async def test_writers_at_once_leave_one_value_in_redis_and_on_disk(rig: Rig) -> None:
     for turn in range(40):
         writes = [(b"%d" % (10 * turn + index), list(Durability)[index % 2]) for index in range(8)]

@@ -72,9 +72,13 @@ class RedisTier:
         self._script: Any = None
         self._mark: Any = None
         self.policy = "unknown"
+        self._cleaning: asyncio.Task[None] | None = None
+        self._old = False
+        """Whether the server may have something of older epochs."""
         self._new_epoch()
 
     def _new_epoch(self) -> None:
+        self._old = True
         self._epoch = f"{self._home}{secrets.token_hex(4)}:"
         self._markers = [f"{self._epoch}\0{number}" for number in range(MARKERS)]
         self._marks = ()
@@ -88,6 +92,7 @@ class RedisTier:
         self._mark = self._client.register_script(RENEW)
         await self._renew()
         await self._drop_old_epochs()
+        self._old = False
 
     def _met(self, process: str) -> None:
         """A connection was made: another process than before may have older data with a marker that is still good."""
@@ -98,6 +103,10 @@ class RedisTier:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait({self._cleaning})
+            self._cleaning = None
         if self._client is not None:
             client, self._client = self._client, None
             with contextlib.suppress(TierUnavailableError):
@@ -180,6 +189,7 @@ class RedisTier:
                 await self._renew()
         except (TierUnavailableError, TierFullError) as error:
             return HealthReport(Health.unhealthy, error.message, error.next_step)
+        self._clean()
         self._count_evictions(int(info.get("evicted_keys", 0)))
         self.policy = str(info.get("maxmemory_policy", "unknown"))
         used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
@@ -223,16 +233,31 @@ class RedisTier:
             if epoch == self._epoch:
                 self._marks = (fresh,)
 
+    def _clean(self) -> None:
+        """After a change of epoch: give back what the old one holds, in the background."""
+        if self._old and (self._cleaning is None or self._cleaning.done()):
+            self._old = False
+            self._cleaning = asyncio.create_task(self._clean_up(), name="redis clean-up")
+
+    async def _clean_up(self) -> None:
+        try:
+            await self._drop_old_epochs()
+        except (TierUnavailableError, TierFullError) as error:
+            log.info("Redis keeps what is not asked for any more: %s", error.message)
+            self._old = True  # the next probe that goes well tries again
+
     async def _drop_old_epochs(self) -> None:
-        """Remove what earlier runs of this appliance left; the server's own limit bounds what is missed."""
+        """Remove what earlier epochs of this appliance left; the server's own limit bounds what is missed."""
         async with self._translated() as client:
-            old = [
-                name
-                async for name in client.scan_iter(match=f"{self._home}*", count=1000)
-                if not name.startswith(self._epoch.encode())
-            ]
-            for start in range(0, len(old), BATCH):
-                await client.unlink(*old[start : start + BATCH])
+            old: list[bytes] = []
+            async for name in client.scan_iter(match=f"{self._home}*", count=1000):
+                if not name.startswith(self._epoch.encode()):
+                    old.append(name)
+                if len(old) >= BATCH:
+                    await client.unlink(*old)
+                    old.clear()
+            if old:
+                await client.unlink(*old)
 
     @contextlib.asynccontextmanager
     async def _translated(self) -> AsyncIterator[Redis]:

@@ -11,6 +11,8 @@ NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 LONGEST_KEY = 1024
 """Bytes of UTF-8."""
 DEFAULT = "default"
+JOINERS = str.maketrans("", "", "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
+"""What joins emoji, and keeps letters of Persian and others apart: no control characters, though not printed themselves."""
 
 
 def check_namespace(namespace: str) -> str:
@@ -23,8 +25,14 @@ def check_namespace(namespace: str) -> str:
     return namespace
 
 
+def printable(text: str) -> bool:
+    """Whether a text has nothing in it but what can be printed, and joiners between that; a lone surrogate cannot."""
+    bare = text.translate(JOINERS)
+    return bare.isprintable() and bool(bare)
+
+
 def check_key(key: str) -> str:
-    """The key itself: any text but control characters. Raises InvalidArgumentsError."""
+    """The key itself: any text but control characters, and not of joiners alone. Raises InvalidArgumentsError."""
     if not isinstance(key, str) or not key:
         raise InvalidArgumentsError("The key is empty.", "give it at least one character.")
     try:
@@ -33,7 +41,7 @@ def check_key(key: str) -> str:
         raise InvalidArgumentsError("The key is not valid Unicode text.", "give it as UTF-8.") from error
     if size > LONGEST_KEY:
         raise InvalidArgumentsError(f"The key has {size} bytes; the limit is {LONGEST_KEY}.", "shorten or hash it.")
-    if not key.isprintable():
+    if not printable(key):
         raise InvalidArgumentsError(
             "The key has a control or unprintable character in it.", "take NUL, newlines and the like out."
         )

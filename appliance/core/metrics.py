@@ -142,7 +142,7 @@ def _tier(tier: TierStatus) -> Iterator[Sample]:
     for quantile, value in (("0.5", tier.p50_ms), ("0.99", tier.p99_ms)):
         if value is not None:
             labels = (*label, ("quantile", quantile))
-            yield Sample("edge_memory_tier_latency_ms", "gauge", "Time of a read", value, labels)
+            yield Sample("edge_memory_tier_latency_seconds", "gauge", "Time of a read", value / 1000, labels)
 
 
 def _sync(totals: object) -> Iterator[Sample]:

@@ -34,11 +34,11 @@ def test_the_memory_has_the_dashboards_names() -> None:
     wanted = {
         ("edge_cache_hits", ()): 7, ("edge_cache_misses", ()): 2, ("edge_memory_tier_hits_total", redis): 7,
         ("edge_memory_tier_bytes", redis): 4096, ("edge_memory_tier_up", redis): 1, ("edge_memory_tier_owed", redis): 3,
-        ("edge_memory_tier_latency_ms", (("quantile", "0.99"), *redis)): 0.5, ("sync_operations_total", ()): 4,
+        ("edge_memory_tier_latency_seconds", (("quantile", "0.99"), *redis)): 0.0005, ("sync_operations_total", ()): 4,
         ("sync_conflicts_detected_total", ()): 3, ("sync_conflicts_resolved_total", ()): 2,
         ("sync_bytes_transferred", ()): 1000,
         ("edge_offline_queue_size", ()): 5, ("edge_inference_total", ()): 9, ("edge_cpu_inferences_total", ()): 9,
         ("edge_inference_latency_ms", (("quantile", "0.95"),)): 20,
     }  # fmt: skip
     assert {key: found.get(key) for key in wanted} == wanted
-    assert ("edge_memory_tier_latency_ms", (("quantile", "0.5"), *redis)) not in found
+    assert ("edge_memory_tier_latency_seconds", (("quantile", "0.5"), *redis)) not in found

@@ -12,6 +12,7 @@ from appliance.core.memory.eviction import Room
 from appliance.core.memory.listing import Query
 from appliance.core.memory.model import Durability
 from appliance.core.model import Health
+from appliance.core.state import Section
 from appliance.errors import DiskFullError, NotFoundError, StoreError, TierFullError
 from tests.memory.rig import MIB, Rig, running
 from tests.support import wait_for
@@ -89,3 +90,22 @@ async def test_a_database_that_cannot_be_read_is_shown(tmp_path: Path) -> None:
         await shows(rig, Health.unhealthy)
         rig.parts.edge.store.open()
         await shows(rig, Health.healthy)
+
+
+async def test_a_damaged_conflict_is_counted_and_ends_nothing(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path)) as rig:
+        await rig.memory.set("k", b"x")
+        row = await rig.parts.edge.row("default", "k")
+        assert row is not None
+
+        def damage(connection: sqlite3.Connection) -> None:
+            values = ("1", row.entry, "objects", 0.0, b"\0", "both changed")
+            sql = "INSERT INTO conflicts (conflict_id, entry, tier, detected, theirs, reason) VALUES (?, ?, ?, ?, ?, ?)"
+            connection.execute(sql, values)
+
+        await rig.parts.edge.store.write(damage)
+        await wait_for(lambda: rig.state.get(Section.memory).value.conflicts == 1)
+        await rig.memory.set("later", b"x")
+        await wait_for(lambda: rig.shown("disk").entries == 2)
+        assert rig._run is not None
+        assert not rig._run.done()

@@ -245,7 +245,8 @@ class Synchroniser:
         if meta.version in await self._parts.ledger.doomed(replica.name, meta.namespace, meta.key):
             return True
         before = self._parts.clock.wall() - TOMBSTONES_KEPT
-        if meta.expired(before) or (meta.deleted and meta.modified < before):
+        over = meta.expired(before) or (meta.deleted and meta.modified < before)
+        if over and self._parts.trust.believed():
             await replica.purge(meta.namespace, meta.key, meta.version)
             return True
         return False

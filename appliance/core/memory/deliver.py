@@ -67,7 +67,8 @@ class Deliverer:
         self._pay = pay
         self._batch = batch
         self._wake = asyncio.Event()
-        self._one = asyncio.Lock()
+        self.alone = asyncio.Lock()
+        """Held by whoever changes what the tier holds, or acts on what it held."""
         self.delivered = 0
         self.bytes_sent = 0
         self.failures = 0
@@ -109,7 +110,7 @@ class Deliverer:
 
     async def deliver_some(self) -> bool:
         """Deliver one batch; False where nothing waited. Raises as Replica.put."""
-        async with self._one:
+        async with self.alone:
             name = self.replica.name
             debts = await self._ledger.debts(name, LOOKED_AT)
             purges = await self._ledger.purges(name, self._batch)
@@ -152,7 +153,7 @@ class Deliverer:
         row = await self._edge.row(namespace, key)
         if row is None:
             return True
-        async with self._one:
+        async with self.alone:
             return await self._deliver(row.entry)
 
     async def _deliver(self, entry: int) -> bool:

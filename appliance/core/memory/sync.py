@@ -211,7 +211,9 @@ class Synchroniser:
     async def _guarded(self, replica: Replica, head: Head, done: Counters) -> None:
         """Take one over; what is wrong with it alone, or with its size, holds up no other one."""
         try:
-            await self._take(replica, head, done)
+            # A delivery meanwhile would make what was read from the tier older than what it holds.
+            async with self._deliverers[replica.name].alone:
+                await self._take(replica, head, done)
         except (CorruptRecordError, TierFullError, DiskFullError, InvalidArgumentsError) as error:
             log.error("%s: a value is left out: %s", replica.name, error.message)
             done.refused.append(error)

@@ -719,3 +719,38 @@ async def names(rig: Rig) -> list[tuple[str, bool]]:
     return await rig.parts.edge.store.read(
         lambda connection: [(row[0], bool(row[1])) for row in connection.execute("SELECT key, deleted FROM entries")]
     )
+
+
+async def test_a_delivery_waits_while_a_synchronisation_acts_on_what_it_read(
+    start: Start, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both settle the same conflict: what the synchronisation had read before must not win against what was delivered."""
+    tier = objects(s3, "pc")
+    pc = await start("pc", tier)
+    agent = await start("agent", objects(s3, "agent"))
+    await agent.memory.set("k", b"older")
+    await sync(agent)
+    await pc.halt()
+    pc.clock.move(10)
+    await pc.memory.set("k", b"newer", durability=Durability.memory)
+    await pc.memory.flush()
+    read, go_on, real = asyncio.Event(), asyncio.Event(), tier.read_id
+
+    async def slow(key_id: str) -> Record | None:
+        found = await real(key_id)
+        read.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(tier, "read_id", slow)
+    pulling = asyncio.create_task(pc.machinery.synchroniser.run_all())
+    await asyncio.wait_for(read.wait(), 10)
+    delivering = asyncio.create_task(pc.machinery.deliverers["objects"].deliver_now("default", "k"))
+    done, _ = await asyncio.wait({delivering}, timeout=1.0)
+    assert not done
+    go_on.set()
+    await asyncio.gather(pulling, delivering)
+    assert await pc.memory.get("k") == b"newer"
+    await sync(pc)
+    await sync(agent)
+    assert await agent.memory.get("k") == b"newer"

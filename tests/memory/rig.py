@@ -43,7 +43,7 @@ class Rig:
         self.clock = clock or ManualClock()
         self.hot = hot or LocalLru(16 * MIB)
         replicas = list(replicas)
-        edge = EdgeStore(home, self.clock, keep_bases=any(tier.shared for tier in replicas))
+        edge = EdgeStore(home, self.clock, [tier.name for tier in replicas if tier.shared])
         self.parts = Parts(
             Front(self.hot, 8 * MIB), edge, Replicas(replicas), self.clock, device, Absent(absent_for), Behind(32 * MIB)
         )

@@ -29,7 +29,7 @@ from appliance.core.memory.versions import Entry
 from appliance.core.model import Health, HealthReport
 from appliance.errors import ConflictError, TierAbsentError, TierUnavailableError
 from tests.memory.rig import Rig
-from tests.servers.nas import Nas
+from tests.servers.nas import MARKER, Nas
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import FaultyProxy
 from tests.servers.s3 import Bucket, S3Server
@@ -215,6 +215,54 @@ async def test_changes_of_different_fields_are_merged(start: Start, postgres: st
     await agent.memory.set("k", {"a": 1, "b": 2})
     await sync(agent, pc)
     assert await agent.memory.get("k") == await pc.memory.get("k") == {"a": 2, "b": 2}
+
+
+async def test_what_only_the_nas_has_is_no_common_version(start: Start, postgres: str, nas: Nas) -> None:
+    pc = await start("pc", NasReplica(nas.path, "pc", 1 << 20), documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"))
+    await agent.memory.set("k", {"by": "agent"}, durability=Durability.cloud)
+    row = await kept_before_it_is_known(pc, {"by": "pc"})
+    assert await pc.parts.ledger.base("nas", row.entry) is None
+    assert await pc.parts.ledger.base("documents", row.entry) is None
+    await sync(pc, agent)
+    assert [(await rig.memory.get("k"))["by"] for rig in (pc, agent)] == ["pc", "pc"]
+
+
+async def kept_before_it_is_known(rig: Rig, value: dict[str, str]) -> Row:
+    """A value on the NAS and, in a second version that says the same, on the disk; the cloud has heard of neither."""
+    deliverer = rig.machinery.deliverers["documents"]
+    async with deliverer.alone:
+        for _ in range(2):
+            rig.clock.move(1.0)
+            await rig.memory.set("k", value, durability=Durability.edge)
+            await wait_for(lambda: nothing_owed(rig, "nas"), 10)
+        row = await rig.parts.edge.row("default", "k")
+    assert row is not None
+    return row
+
+
+async def nothing_owed(rig: Rig, tier: str) -> bool:
+    """Whether a tier has all."""
+    return tier not in await rig.parts.ledger.counts()
+
+
+async def test_the_newest_common_version_is_the_base(start: Start, postgres: str, nas: Nas) -> None:
+    """While the NAS is away, bases are not forgotten: a newer one takes the older one's place."""
+    tiers = NasReplica(nas.path, "pc", 1 << 20), documents(postgres, "pc")
+    pc = await start("pc", *tiers, strategy=Strategy.merge)
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.merge)
+    await pc.memory.set("k", {"n": 1, "pc": 0}, durability=Durability.cloud)
+    await pc.delivered()
+    (nas.path / MARKER).unlink()
+    await shows(pc, "nas", Health.absent)
+    await pc.memory.set("k", {"n": 2, "pc": 0}, durability=Durability.cloud)
+    await sync(agent)
+    await pc.halt()
+    await pc.memory.set("k", {"n": 2, "pc": 1})
+    agent.clock.move(1.0)
+    await agent.memory.set("k", {"n": 1, "pc": 0}, durability=Durability.cloud)
+    await sync(pc, agent)
+    assert [await rig.memory.get("k") for rig in (pc, agent)] == [{"n": 1, "pc": 1}] * 2
 
 
 CHOICES: list[tuple[Choice, Any]] = [

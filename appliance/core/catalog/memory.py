@@ -345,7 +345,7 @@ async def _check_json(service: MemoryService, each: OpenConflict, value: bytes) 
 async def _compared(service: MemoryService, each: OpenConflict) -> dict[str, Any]:
     """Both sides of a conflict, line beside line, with the base, the clean merge, and the text that an editor begins with."""
     found = await service.parts.edge.record(each.entry)
-    base = await service.parts.ledger.base(each.entry)
+    base = await service.parts.ledger.base(each.tier, each.entry)
     mine = found[1] if found else None
 
     def work() -> dict[str, Any]:

@@ -61,7 +61,7 @@ def build(
     wanted, device = settings.memory, settings.node.device_id
     hot, server = _hot(settings, places, secrets)
     replicas = _replicas(settings, secrets)
-    edge = EdgeStore(places.directory, clock, keep_bases=any(tier.shared for tier in replicas))
+    edge = EdgeStore(places.directory, clock, [tier.name for tier in replicas if tier.shared])
     parts = Parts(
         Front(hot, wanted.hot_value_max_kib * 1024), edge, Replicas(replicas), clock, device,
         Absent(wanted.absent_seconds), Behind(wanted.behind_max_mib * MIB),

@@ -73,7 +73,7 @@ class Settler:
             return await self._impose(row, mine, theirs, replica)  # our own of before, whose arrival we were not told of
         if theirs.meta.parent and theirs.meta.parent == mine.meta.version:  # ours was there, and was replaced: no conflict
             return await self._writer.adopt(theirs, replica.name, row.meta.version)
-        base = await self._ledger.base(row.entry)
+        base = await self._ledger.base(replica.name, row.entry)
         strategy, now = self._strategies.of(row.meta.namespace), self._parts.clock.wall()
         if own and strategy is Strategy.edge_wins:
             strategy = Strategy.latest_wins  # both are this edge's: the disk is younger than its memory in the cloud
@@ -198,7 +198,7 @@ class Settler:
         if choice == "both":
             await self._keep_beside(conflict.theirs)
         elif choice == "merged":
-            base = await self._ledger.base(row.entry)
+            base = await self._ledger.base(replica.name, row.entry)
             merged = await asyncio.to_thread(merge.merge_records, base, mine, conflict.theirs)
             if merged.value is None:
                 raise InvalidArgumentsError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -61,15 +62,15 @@ class EdgeStore:
     Args:
         directory: Where database and files lie.
         clock: For times of use.
-        keep_bases: Whether last common versions are kept for three-way merges.
+        shared: Tiers that others write to as well; what they had in common with this disk is kept for three-way merges.
     """
 
-    def __init__(self, directory: Path, clock: Clock, *, keep_bases: bool = False) -> None:
+    def __init__(self, directory: Path, clock: Clock, shared: Collection[str] = ()) -> None:
         self.directory = directory
         self.store = Store(directory / "memory.sqlite", "appliance.core.memory.migrations")
         self.ledger = Ledger(self.store, clock)
         self._clock = clock
-        self._keep_bases = keep_bases
+        self._shared = tuple(shared)
         self._files = Stripes()
         """Held by whoever writes or removes a file."""
 
@@ -190,8 +191,8 @@ class EdgeStore:
 
     def _put_one(self, connection: sqlite3.Connection, put: Put, body: bytes, before: Row | None) -> None:
         place = "" if not body else "row" if len(body) <= IN_ROW else "file"
-        if self._keep_bases and before is not None:
-            _keep_base(connection, before)
+        if self._shared and before is not None:
+            _keep_base(connection, before, self._shared)
         entry = rows.upsert(connection, put.record.meta, place, len(body), self._clock.wall())
         if place == "row":
             connection.execute("INSERT OR REPLACE INTO bodies VALUES (?, ?)", (entry, body))
@@ -345,12 +346,15 @@ class EdgeStore:
         return await self.store.read(work)
 
 
-def _keep_base(connection: sqlite3.Connection, before: Row) -> None:
-    """Keep the version that a shared tier has, before it is replaced here; only values that lie in rows."""
+def _keep_base(connection: sqlite3.Connection, before: Row, shared: Sequence[str]) -> None:
+    """Keep the version that a shared tier has, before it is replaced here; only values that lie in rows.
+
+    It takes the place of an older base. What only the NAS has, others never saw: that is no common version.
+    """
     connection.execute(
-        "INSERT OR IGNORE INTO bases SELECT b.entry, ?, b.body FROM bodies b WHERE b.entry = ? "
-        "AND EXISTS (SELECT 1 FROM copies c WHERE c.entry = b.entry AND c.version = ?)",
-        (before.meta.version, before.entry, before.meta.version),
+        "INSERT OR REPLACE INTO bases SELECT b.entry, ?, b.body FROM bodies b WHERE b.entry = ? AND EXISTS (SELECT 1 FROM "
+        "copies c WHERE c.entry = b.entry AND c.version = ? AND c.tier IN (SELECT value FROM json_each(?)))",
+        (before.meta.version, before.entry, before.meta.version, json.dumps(shared)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -260,13 +260,13 @@ class Ledger:
 
         return await self._store.read(lambda connection: rows.at_one_moment(connection, lambda: work(connection)))
 
-    async def base(self, entry: int) -> Record | None:
-        """The last common version, where it is kept."""
-
-        def work(connection: sqlite3.Connection) -> Any:
-            return connection.execute("SELECT body FROM bases WHERE entry = ?", (entry,)).fetchone()
-
-        found = await self._store.read(work)
+    async def base(self, tier: str, entry: int) -> Record | None:
+        """The version that tier and disk had in common last, where it is kept."""
+        sql = (
+            "SELECT b.body FROM bases b JOIN copies c ON c.entry = b.entry AND c.version = b.version "
+            "WHERE c.tier = ? AND b.entry = ?"
+        )
+        found = await self._store.read(lambda connection: connection.execute(sql, (tier, entry)).fetchone())
         return None if found is None else codec.decode(found[0], "a last common version")
 
     async def open_conflict(self, row: Row, tier: str, theirs: Record, reason: str) -> bool:

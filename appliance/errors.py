@@ -19,6 +19,11 @@ ApplianceError
 ├── InferenceError
 │   ├── ImageError              not an image, truncated, too large
 │   └── ModelError              missing, wrong hash, wrong shape
+├── StreamError                 a message was not sent, or cannot be used
+│   ├── LinkDownError           the broker does not take messages now
+│   ├── CommandRefusedError     a command that is not obeyed: unsigned, expired, replayed, …
+│   └── RuleError               a rule of the windows that cannot be carried out
+├── QueryError                  a question that the analytics store cannot answer
 ├── MemoryTierError             a tier of the memory did not do its part
 │   ├── TierUnavailableError    it does not answer, is hung, or is not mounted
 │   │   └── TierAbsentError     it is not there at all
@@ -163,6 +168,45 @@ class ModelError(InferenceError):
     """The model is missing, altered, or does not fit its manifest."""
 
     code = "model"
+
+
+class StreamError(ApplianceError):
+    """A message was not sent, or cannot be used."""
+
+    code = "stream"
+
+
+class LinkDownError(StreamError):
+    """The broker does not take messages now; what was to be sent waits."""
+
+    code = "link_down"
+
+
+class CommandRefusedError(StreamError):
+    """A command over Kafka is not obeyed.
+
+    Args:
+        reason: In two or three words, by which refusals are counted.
+        message: What happened.
+    """
+
+    code = "command_refused"
+
+    def __init__(self, reason: str, message: str, next_step: str = "") -> None:
+        super().__init__(message, next_step)
+        self.reason = reason
+
+
+class RuleError(StreamError):
+    """A rule of the windows is wrong, or cannot be applied to an event."""
+
+    code = "rule"
+
+
+class QueryError(ApplianceError):
+    """The analytics store cannot answer the question as it was asked."""
+
+    code = "query"
 
 
 class MemoryTierError(ApplianceError):

@@ -197,6 +197,90 @@ class SyncSettings(Group):
     """Most that goes to and comes from the cloud, KiB/s; 0 for no bound."""
 
 
+class KafkaSettings(Group):
+    """The stream to the cloud. The password is the secret kafka.password."""
+
+    bootstrap_servers: str = Field("", json_schema_extra=env("KAFKA_BOOTSTRAP_SERVERS"))
+    """Brokers, such as 10.8.0.14:9092,10.8.0.15:9092; empty for none."""
+    tls: bool = False
+    """Speak TLS."""
+    ca_file: Path | None = None
+    """Certificates that are trusted; the system's where it is not set."""
+    cert_file: Path | None = None
+    """This appliance's certificate, for brokers that ask for one."""
+    key_file: Path | None = None
+    """Its private key."""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """How to log in; empty for no login."""
+    username: str = ""
+    """User to log in as."""
+    linger_ms: Annotated[int, Field(ge=0, le=5000)] = 20
+    """Milliseconds that messages gather before a batch goes out."""
+    create_topics: bool = True
+    """Create the topics that are missing."""
+
+
+class IssuerSettings(Group):
+    """Somebody whose signed commands are obeyed, such as [commands.issuers.cloud]."""
+
+    public_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]
+    """Ed25519 public key, base64 (RFC 8032)."""
+    role: Literal["viewer", "operator", "admin"] = "operator"
+    """What the issuer may do."""
+
+
+class CommandSettings(Group):
+    """Signed commands over Kafka."""
+
+    enabled: bool = True
+    """Off: none is obeyed."""
+    max_age_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
+    """Longest time from a command's timestamp to its end; one that wants to live longer is refused."""
+    issuers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], IssuerSettings] = {}
+    """By name."""
+
+
+class OutboxSettings(Group):
+    """Events that wait for Kafka."""
+
+    memory_mib: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Most that waits in memory before it goes to disk, MiB."""
+    disk_mib: Annotated[int, Field(ge=1)] = 1024
+    """Most that waits on disk, MiB; beyond it the lowest class loses its oldest first."""
+    max_age_hours: Annotated[float, Field(gt=0, le=8760)] = 168.0
+    """What has waited longer is given up; 7 days, as Kafka keeps it."""
+    dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most dead letters that are kept."""
+
+
+class AnalyticsSettings(Group):
+    """TimescaleDB, or PostgreSQL without the extension; nothing configured: DuckDB. The password is analytics.password."""
+
+    host: str = Field("", json_schema_extra=env("POSTGRES_HOST"))
+    """Server; empty for none."""
+    port: Port = Field(5432, json_schema_extra=env("POSTGRES_PORT"))
+    """TCP port."""
+    user: str = Field("", json_schema_extra=env("POSTGRES_USER"))
+    """User."""
+    database: str = "prime_spark_analytics"
+    """Database."""
+    tls: Literal["disable", "prefer", "require", "verify-full"] = "prefer"
+    """Whether the connection is encrypted, and the server proven."""
+
+
+class SinkSettings(Group):
+    """Kafka to the analytics database, as the role sink of `prime-spark agent`, or in the appliance itself."""
+
+    enabled: bool = False
+    """Run it in this appliance."""
+    group: Annotated[str, Field(min_length=1, max_length=249)] = "prime-spark-sink"
+    """Consumer group."""
+    batch_rows: Annotated[int, Field(ge=100, le=200_000)] = 20_000
+    """Most rows in one transaction."""
+    wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 500
+    """Milliseconds until a batch that is not full is written."""
+
+
 class HeadlessSettings(Group):
     """Keyboard shortcuts without a screen."""
 
@@ -252,6 +336,11 @@ class Settings(Group):
     s3: S3Settings = S3Settings()
     documents: DocumentSettings = DocumentSettings()
     sync: SyncSettings = SyncSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    commands: CommandSettings = CommandSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
+    sink: SinkSettings = SinkSettings()
     headless: HeadlessSettings = HeadlessSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()

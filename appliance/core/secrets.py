@@ -8,7 +8,10 @@ from pathlib import Path
 
 from appliance.errors import StoreError
 
-VARIABLES = {"redis.password": "REDIS_PASSWORD", "s3.secret_key": "MINIO_SECRET_KEY", "documents.password": "SUPABASE_KEY"}
+VARIABLES = {
+    "redis.password": "REDIS_PASSWORD", "s3.secret_key": "MINIO_SECRET_KEY", "documents.password": "SUPABASE_KEY",
+    "analytics.password": "POSTGRES_PASSWORD", "kafka.password": "KAFKA_PASSWORD",
+}  # fmt: skip
 """Secrets that the operator gives, and the documented variable of each."""
 
 

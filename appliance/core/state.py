@@ -50,6 +50,10 @@ class Section(StrEnum):
     """tuple[memory.sync.SyncRun, …]: the newest of each tier"""
     sync_totals = "sync_totals"
     """memory.sync.SyncTotals"""
+    streams = "streams"
+    """streams.model.StreamsStatus"""
+    quality = "quality"
+    """tuple[analytics.model.QualityFinding, …]: open findings about the data, newest first"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

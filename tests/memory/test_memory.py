@@ -494,6 +494,22 @@ async def test_a_value_that_finds_no_room_keeps_no_other_one_from_the_disk(tmp_p
         assert await rig.memory.get_many(["huge", "large", *small]) == {"huge": random_bytes(700_000), **small}
 
 
+async def test_a_value_that_expires_before_it_finds_room_is_gone_and_no_error(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path, room=Room(MIB))) as rig:
+        await rig.memory.set("k", b"older")
+        await rig.memory.set("a", random_bytes(500_000))
+        await rig.halt()
+        await rig.memory.set("other", random_bytes(700_000), durability=Durability.memory)
+        await rig.memory.set("k", random_bytes(700_000), ttl=5, durability=Durability.memory)
+        rig.clock.move(6)
+        rig.hot.forget_all()
+        assert await rig.memory.get("k") is None
+        assert set(rig.parts.behind.waiting) == {"default:other"}
+        rig.clock.wall_now -= 60  # it never comes back, and neither does what it replaced
+        rig.hot.forget_all()
+        assert await rig.memory.get("k") is None
+
+
 async def test_an_unknown_value_that_is_damaged_wherever_it_lies_is_no_missing_one(tmp_path: Path) -> None:
     async with running(with_share(tmp_path)) as rig:
         await answers(rig)

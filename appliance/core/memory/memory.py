@@ -108,13 +108,14 @@ class Memory:
     async def look_up(self, key: str, namespace: str = DEFAULT) -> Looked:
         """As `get` below tier 1, with the tiers that could not be asked."""
         name = f"{check_namespace(namespace)}:{check_key(key)}"
-        waiting = self._behind.waiting.get(name)
-        if waiting is not None:
-            framed, shared = waiting
+        held = self._behind.waiting.get(name)
+        if held is not None:
+            framed, shared = held
             (record,) = await self._writer.records([(shared, key, *split(framed))])
             if not record.meta.expired(self._parts.clock.wall()):
                 return Looked(record)
-            await self._writer.flush()  # the disk may have an older one: it must hear that this one came, and went
+            if not await self._writer.end(name, held):
+                return Looked(None)
         return await self._reader.find(namespace, key)
 
     async def read(self, key: str, namespace: str = DEFAULT) -> Looked:

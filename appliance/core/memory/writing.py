@@ -18,7 +18,7 @@ from appliance.core.memory.parts import Parts
 from appliance.core.memory.reading import Reader
 from appliance.core.memory.uncut import heed, uncut
 from appliance.core.memory.values import frame, split
-from appliance.errors import ApplianceError, DiskFullError, TierFullError
+from appliance.errors import ApplianceError, DiskFullError, StoreError, TierFullError
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Writer:
         self._stripes = parts.stripes
         self._absent = parts.absent
         self._clock = parts.clock
+        self._trust = parts.trust
         self._device = parts.device_id
         self._reader = reader
         self._behind = parts.behind
@@ -135,6 +136,21 @@ class Writer:
     async def _to_disk(self, records: Sequence[Record]) -> None:
         puts = [Put(record, owed_to=self._replicas.homes(record.meta), leave=True) for record in records]
         await self._edge.put(*puts)
+
+    async def end(self, name: str, held: tuple[bytes, Shared]) -> bool:
+        """A value that waits has expired: the disk, which may have an older one, hears that it came, and went.
+
+        Nothing but its end goes there, so that room for others that wait is no matter, unless the clock is in doubt.
+        Returns False where it still waits: the disk takes nothing.
+        """
+        framed, shared = held
+        if self._behind.waiting.get(name) is held and self._trust.believed():
+            self._behind.add([name], [framed[:1]], shared._replace(expires=0.0))
+        try:
+            await self.flush()
+        except (StoreError, *NO_ROOM) as error:
+            log.warning("%d values wait for the disk: %s", len(self._behind.waiting), error.message)
+        return name not in self._behind.waiting
 
     async def flush(self) -> None:
         """Bring everything that waits to the disk.

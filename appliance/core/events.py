@@ -13,6 +13,7 @@ import msgspec
 import uuid_utils
 
 from appliance.core.model import Box, InferenceResult
+from appliance.core.streams.model import Priority
 
 
 def new_id() -> str:
@@ -37,6 +38,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     table: ClassVar[str | None] = None
     type: ClassVar[str] = ""
     durable: ClassVar[bool] = False
+    priority: ClassVar[Priority] = Priority.normal
+    """All types of one topic have the same, and are all durable or all not, else the topic's order would not hold."""
 
     time: float
     id: str = msgspec.field(default_factory=new_id)
@@ -53,6 +56,7 @@ class HostMetrics(Event, frozen=True, kw_only=True):
     topic = "edge.telemetry"
     table = "device_metrics"
     type = "host.metrics"
+    priority = Priority.low
 
     metrics: dict[str, float]
     tags: dict[str, str] = {}
@@ -125,6 +129,7 @@ class HealthChanged(Event, frozen=True, kw_only=True):
     table = "analytics_events"
     type = "health.changed"
     durable = True
+    priority = Priority.critical
 
     component: str
     status: str
@@ -139,6 +144,7 @@ class Noted(Event, frozen=True, kw_only=True):
     table = "analytics_events"
     type = "event.noted"
     durable = True
+    priority = Priority.high
 
     event: str
     severity: str

@@ -1,0 +1,1 @@
+"""Migrations of the streams' database (see core.migrations)."""

@@ -13,7 +13,6 @@ import appliance
 
 PACKAGE = Path(appliance.__file__).parent
 HOMES = {
-    "aiokafka": "core/streams/kafka.py",
     "argon2": "core/auth.py",
     "duckdb": "core/analytics/duck.py",
     "evdev": "hw/keyboard.py",
@@ -26,6 +25,7 @@ HOMES = {
 }
 """The one file that may import each client library."""
 FOLDERS = {
+    "aiokafka": ("core/streams/kafka",),
     "asyncpg": ("core/analytics/timescale.py", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "hw"),

@@ -4,6 +4,7 @@ ApplianceError
 ├── ConfigError                 a setting is wrong (exit code 2)
 ├── StoreError                  the disk, the database, or what lies in it
 │   ├── DiskFullError
+│   ├── DatabaseError           the analytics database is not there, refuses, or takes too long
 │   └── AuditChainError         the audit log was altered
 ├── ActionError                 an action was not carried out
 │   ├── UnknownActionError
@@ -74,6 +75,20 @@ class DiskFullError(StoreError):
     """The file system has no room for a write."""
 
     code = "disk_full"
+
+
+class DatabaseError(StoreError):
+    """The analytics database did not do its part.
+
+    Args:
+        sqlstate: What the server said (PostgreSQL, appendix A); empty where it said nothing.
+    """
+
+    code = "database"
+
+    def __init__(self, message: str, next_step: str = "", sqlstate: str = "") -> None:
+        super().__init__(message, next_step)
+        self.sqlstate = sqlstate
 
 
 class AuditChainError(StoreError):

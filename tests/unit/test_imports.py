@@ -26,7 +26,7 @@ HOMES = {
 """The one file that may import each client library."""
 FOLDERS = {
     "aiokafka": ("core/streams/kafka",),
-    "asyncpg": ("core/analytics/timescale.py", "core/memory/documents.py"),
+    "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "hw"),
     "pyroute2": ("core/vpn", "hw"),

@@ -5,42 +5,69 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
+from appliance.core import journal
 from appliance.core.events import Event, InferenceCompleted, envelope, from_envelope
+from appliance.core.journal import NOWHERE, Backlog, Bound, Places, Stored, Trimmed
 from appliance.core.model import QueueStatus
 from appliance.core.store import Store
+from appliance.core.streams.model import Priority
+from appliance.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-READER = "reader "
-"""Before a reader's name in the counts: where it stood when the journal was last trimmed."""
 ASIDE = 1000
 """Events set aside that are kept, the newest."""
+GIB = 1024**3
 
 
 class Outbox:
-    """Durable events in SQLite, bounded; the oldest go first, and those that a reader missed are counted.
+    """Durable events in SQLite, bounded by count and bytes, and by age where somebody calls `expire`.
+
+    At a bound those go first that every reader has, then the oldest of the lowest class; those that a reader missed are
+    counted by class.
 
     Args:
         store: An open store.
         device_id: What the envelopes carry as device.
         capacity: Most events kept.
+        byte_limit: Most bytes of envelopes kept.
+        wall: Wall clock, seconds since the epoch.
     """
 
-    def __init__(self, store: Store, device_id: str, capacity: int = 100_000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        device_id: str,
+        capacity: int = 100_000,
+        byte_limit: int = GIB,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._device_id = device_id
         self._capacity = capacity
+        self.byte_limit = byte_limit
+        self._wall = wall
         self._appended = asyncio.Event()
+        self._watchers: list[Callable[[], None]] = []
         self._head = 0
-        self._floor = 0
-        self._seen: dict[str, int] = {}
+        self._heads = list(NOWHERE)
+        self._count = 0
+        self.bytes = 0
+        """Of all envelopes that are kept."""
+        self._readers: dict[str, Places] = {}
+        self._saved: dict[str, Places] = {}
+        self._held: Places = NOWHERE
+        self._trimming = False
         self._encoder = msgspec.json.Encoder()
         self.dropped = 0
         """Events that were trimmed before every reader had them."""
+        self.dropped_by = dict.fromkeys(Priority, 0)
+        """The same by class."""
         self.unreadable = 0
         """Events that were set aside because they could not be read or stored."""
         self.epoch = 0
@@ -49,15 +76,32 @@ class Outbox:
     async def load(self) -> None:
         """Learn where the journal ends; whenever the store was opened."""
 
-        def read(connection: sqlite3.Connection) -> tuple[int, int, dict[str, int]]:
-            head, floor = connection.execute("SELECT coalesce(max(seq), 0), coalesce(min(seq), 1) FROM outbox").fetchone()
-            return head, floor - 1, dict(connection.execute("SELECT name, value FROM outbox_counts"))
+        def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, int, int, int]], dict[str, int]]:
+            query = "SELECT priority, count(*), sum(size), max(seq) FROM outbox GROUP BY priority"
+            rows = connection.execute(query).fetchall()
+            return rows, dict(connection.execute("SELECT name, value FROM outbox_counts"))
 
-        self._head, self._floor, counts = await self._store.read(read)
-        self.dropped, self.unreadable = counts.get("dropped", 0), counts.get("unreadable", 0)
-        self._seen = {name.removeprefix(READER): seq for name, seq in counts.items() if name.startswith(READER)}
+        rows, counts = await self._store.read(read)
+        self._heads = list(NOWHERE)
+        for priority, _, _, newest in rows:
+            self._heads[priority] = newest
+        self._head = max(self._heads)
+        self._count, self.bytes = sum(row[1] for row in rows), sum(row[2] for row in rows)
+        self.dropped, self.unreadable = counts.get(journal.DROPPED, 0), counts.get("unreadable", 0)
+        self.dropped_by = {each: counts.get(f"{journal.DROPPED}/{int(each)}", 0) for each in Priority}
+        self._readers = self._saved = journal.load_places(counts)
+        self._held = NOWHERE
         self.epoch += 1
+        self._tell()
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Have something called on this loop whenever an event was stored, or the journal was opened."""
+        self._watchers.append(callback)
+
+    def _tell(self) -> None:
         self._appended.set()
+        for callback in self._watchers:
+            callback()
 
     async def resume(self, seq: int, event_id: str) -> int:
         """Where a reader goes on that had come to event `event_id` at number `seq`.
@@ -83,37 +127,133 @@ class Outbox:
             StoreError: It is not stored.
         """
         body = self._encoder.encode(envelope(event, self._device_id))
+        priority = event.priority
+        row = (event.id, event.type, body, int(priority), event.time, self._wall(), len(body))
 
-        def insert(connection: sqlite3.Connection) -> tuple[int, int]:
-            connection.execute(
-                "INSERT INTO outbox (id, type, envelope) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                (event.id, event.type, body),
-            )
-            seq = connection.execute("SELECT seq FROM outbox WHERE id = ?", (event.id,)).fetchone()[0]
-            return seq, self._trim(connection, seq)
+        def insert(connection: sqlite3.Connection) -> tuple[int, bool]:
+            cursor = connection.execute(APPEND, row)
+            if cursor.rowcount:
+                return int(cursor.lastrowid or 0), True
+            return int(connection.execute("SELECT seq FROM outbox WHERE id = ?", (event.id,)).fetchone()[0]), False
 
-        seq, missed = await self._store.write(insert)
+        seq, fresh = await self._store.write(insert)
         self._head = max(self._head, seq)
-        self.dropped += missed
-        self._appended.set()
+        if fresh:
+            self._heads[priority] = max(self._heads[priority], seq)
+            self._count += 1
+            self.bytes += len(body)
+            await self._trim()
+        self._tell()
         return seq
 
-    def seen(self, reader: str, seq: int) -> None:
-        """A reader has everything up to number `seq`: what is trimmed of that is not lost."""
-        self._seen = {**self._seen, reader: seq}  # a new one: the writer's thread reads it
+    def seen(self, reader: str, seq: int, priority: Priority | None = None) -> None:
+        """A reader has everything up to number `seq` (of one class, or of all): what is trimmed of that is not lost."""
+        places = self.places(reader)
+        fresh = tuple(seq if priority in {None, each} else places[each] for each in Priority)
+        self._readers = {**self._readers, reader: fresh}  # a new one: the writer's thread reads it
 
-    def _trim(self, connection: sqlite3.Connection, seq: int) -> int:
-        """Delete what is over capacity, in steps of a hundredth of it; returns how many of these some reader missed."""
-        excess = seq - self._floor - self._capacity
-        if excess < max(1, self._capacity // 100):
-            return 0
-        floor, slowest = seq - self._capacity, min(self._seen.values(), default=0)
-        missed = connection.execute("DELETE FROM outbox WHERE seq > ? AND seq <= ?", (slowest, floor)).rowcount
-        connection.execute("DELETE FROM outbox WHERE seq <= ?", (floor,))
-        connection.execute(COUNT, ("dropped", missed))
-        connection.executemany(PLACE, [(READER + name, place) for name, place in self._seen.items()])
-        self._floor = floor
-        return missed
+    def places(self, reader: str) -> Places:
+        """By class, up to which number a reader has everything."""
+        return self._readers.get(reader, NOWHERE)
+
+    def hold(self, priority: Priority, seq: int) -> None:
+        """What the sender is at: these are not given up while they are under way; 0 for none."""
+        self._held = tuple(seq if each is priority else self._held[each] for each in Priority)
+
+    async def save_places(self) -> None:
+        """Write down where the readers stand, if that changed. Raises StoreError."""
+        readers = self._readers
+        if readers != self._saved:
+            await self._store.write(lambda connection: journal.save_places(connection, readers))
+            self._saved = readers
+
+    async def forget(self, reader: str) -> None:
+        """A reader comes no more: nothing is kept or counted for it. Raises StoreError."""
+        name = journal.READER + reader
+        query = "DELETE FROM outbox_counts WHERE name = ? OR name GLOB ?"
+        await self._store.write(lambda connection: connection.execute(query, (name, f"{name}/?")))
+        self._readers = {each: places for each, places in self._readers.items() if each != reader}
+        self._saved = {each: places for each, places in self._saved.items() if each != reader}
+
+    def _bound(self, count: int = 0, size: int = 0) -> Bound:
+        readers = list(self._readers.values()) or [NOWHERE]
+        return Bound(count, size, tuple(min(places[each] for places in readers) for each in Priority), self._held)
+
+    async def _trim(self) -> None:
+        """Delete what is over a bound, in steps of a hundredth of it. The event that led here is stored whatever happens."""
+        count, size = self._count - self._capacity, self.bytes - self.byte_limit
+        if self._trimming or (count < max(1, self._capacity // 100) and size < max(1, self.byte_limit // 100)):
+            return
+        self._trimming, bound, readers = True, self._bound(count, size), self._readers
+
+        def work(connection: sqlite3.Connection) -> Trimmed:
+            journal.save_places(connection, readers)
+            return journal.trim(connection, bound)
+
+        try:
+            self._gone(await self._store.write(work))
+            self._saved = readers
+        except StoreError as error:
+            log.error("the journal is over its bound and could not be trimmed: %s", error.message)
+        finally:
+            self._trimming = False
+
+    async def expire(self, before: float) -> int:
+        """Give up what a reader missed and waits since before that moment; returns how many events. Raises StoreError."""
+        bound = self._bound()
+        trimmed = await self._store.write(lambda connection: journal.expire(connection, before, bound))
+        self._gone(trimmed)
+        return trimmed.events
+
+    def _gone(self, trimmed: Trimmed) -> None:
+        self._count -= trimmed.events
+        self.bytes -= trimmed.bytes
+        self.dropped += sum(trimmed.missed.values())
+        self.dropped_by = {each: count + trimmed.missed[each] for each, count in self.dropped_by.items()}
+
+    async def shift(self, after: int, seconds: float) -> None:
+        """The wall clock was stepped: what was stored after number `after` waits since a moment with another name."""
+        query = "UPDATE outbox SET since = since + ? WHERE seq > ?"
+        await self._store.write(lambda connection: connection.execute(query, (seconds, after)))
+
+    async def backlog(self, reader: str) -> dict[Priority, Backlog]:
+        """What waits for a reader, by class. Raises StoreError."""
+        places = self.places(reader)
+        return await self._store.read(lambda connection: journal.backlog(connection, places))
+
+    async def stored(
+        self,
+        priority: Priority,
+        after: int,
+        limit: int,
+        *,
+        between: tuple[float, float] | None = None,
+        upto: int | None = None,
+        types: Collection[str] = (),
+    ) -> list[Stored]:
+        """Up to `limit` rows of one class, by number.
+
+        Args:
+            priority: The class.
+            after: Only numbers above it.
+            limit: Most rows.
+            between: Only events of these times, the second one excluded.
+            upto: Only numbers up to it.
+            types: Only these types of events; all where none is named.
+
+        Raises:
+            StoreError: The journal could not be read.
+        """
+        since, until = between or (float("-inf"), float("inf"))
+        marks = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
+        values = (int(priority), after, 2**62 if upto is None else upto, since, until, *types, limit)
+        return await self._store.read(
+            lambda connection: list(map(Stored._make, connection.execute(STORED.format(marks), values)))
+        )
+
+    def newest(self, priority: Priority) -> int:
+        """The number of the newest event of a class."""
+        return self._heads[priority]
 
     async def read(self, after: int, limit: int = 500) -> list[tuple[int, Event]]:
         """Up to `limit` events with a sequence number above `after`, oldest first; what cannot be read is set aside.
@@ -148,16 +288,19 @@ class Outbox:
             StoreError: They are where they were.
         """
 
-        def move(connection: sqlite3.Connection) -> int:
-            moved = 0
+        def move(connection: sqlite3.Connection) -> tuple[int, list[int]]:
+            moved, sizes = 0, []
             for seq, reason in bad.items():
                 moved += connection.execute(MOVE, (reason, seq)).rowcount
-                connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
-            connection.execute(COUNT, ("unreadable", moved))
+                gone = connection.execute("DELETE FROM outbox WHERE seq = ? RETURNING size", (seq,)).fetchall()
+                sizes += [size for (size,) in gone]
+            connection.execute(journal.COUNT, ("unreadable", moved))
             connection.execute(PRUNE, (ASIDE,))
-            return moved
+            return moved, sizes
 
-        self.unreadable += await self._store.write(move)
+        moved, sizes = await self._store.write(move)
+        self.unreadable += moved
+        self._count, self.bytes = self._count - len(sizes), self.bytes - sum(sizes)
         for seq, reason in bad.items():
             log.error("event %d of the journal is set aside: %s", seq, reason)
 
@@ -192,7 +335,13 @@ def _decoded(rows: list[tuple[int, bytes]]) -> tuple[list[tuple[int, Event]], di
     return events, bad
 
 
-PLACE = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
-COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
+APPEND = (
+    "INSERT INTO outbox (id, type, envelope, priority, time, since, size) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (id) DO NOTHING"
+)
+STORED = (
+    "SELECT seq, id, type, time, envelope FROM outbox INDEXED BY outbox_by_class "
+    "WHERE priority = ? AND seq > ? AND seq <= ? AND time >= ? AND time < ?{} ORDER BY seq LIMIT ?"
+)
 MOVE = "INSERT OR IGNORE INTO outbox_unreadable SELECT seq, id, type, envelope, ? FROM outbox WHERE seq = ?"
 PRUNE = "DELETE FROM outbox_unreadable WHERE seq NOT IN (SELECT seq FROM outbox_unreadable ORDER BY seq DESC LIMIT ?)"

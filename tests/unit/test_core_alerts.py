@@ -318,7 +318,8 @@ async def _fill(store: Store) -> None:
 def _stuff(connection: Any, table: str, size: int) -> None:
     body, key = b" " * size, connection.execute("SELECT hex(randomblob(8))").fetchone()[0]
     values = {"alerts": (f"x:{key}", body), "alert_history": (None, 0.0, body), "outbox": (None, key, "x", body)}[table]
-    connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    columns = " (seq, id, type, envelope)" if table == "outbox" else ""
+    connection.execute(f"INSERT INTO {table}{columns} VALUES ({', '.join('?' * len(values))})", values)
 
 
 RULE = Rule("r", "R", lambda _: [], 50, Severity.warning, for_seconds=10, cooldown_seconds=20)

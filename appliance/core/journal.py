@@ -1,0 +1,128 @@
+"""The SQL of the journal's bounds: which events go when there are too many, and what still waits for a reader."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from appliance.core.streams.model import Priority
+
+Places = tuple[int, ...]
+"""By class, the number up to which a reader has all events."""
+NOWHERE: Places = (0,) * len(Priority)
+READER = "reader "
+"""Before a reader's name in the counts: where it stood. A reader by class has "/" and the class behind its name."""
+PLACE = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
+COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
+DROPPED = "dropped"
+
+
+class Stored(NamedTuple):
+    """One row of the journal."""
+
+    seq: int
+    id: str
+    type: str
+    time: float
+    envelope: bytes
+
+
+class Backlog(NamedTuple):
+    """What waits for a reader in one class."""
+
+    events: int
+    bytes: int
+    since: float | None
+    """Wall clock since when the oldest waits."""
+
+
+class Bound(NamedTuple):
+    """What is too much, and who may not lose it."""
+
+    events: int
+    """Over the limit."""
+    bytes: int
+    """Bytes over the limit."""
+    read: Places
+    """Every reader has these."""
+    held: Places
+    """These are being sent."""
+
+
+class Trimmed(NamedTuple):
+    """What was deleted."""
+
+    events: int
+    bytes: int
+    missed: Mapping[Priority, int]
+    """By class, those that a reader had not."""
+
+
+def load_places(counts: Mapping[str, int]) -> dict[str, Places]:
+    """Where the readers stood, as the counts have it."""
+    found: dict[str, list[int]] = {}
+    for name, seq in counts.items():
+        if name.startswith(READER):
+            reader, _, number = name.removeprefix(READER).partition("/")
+            places = found.setdefault(reader, list(NOWHERE))
+            for each in Priority if not number else (int(number),):
+                places[each] = seq
+    return {reader: tuple(places) for reader, places in found.items()}
+
+
+def save_places(connection: sqlite3.Connection, readers: Mapping[str, Places]) -> None:
+    """Write down where the readers stand."""
+    for reader, places in readers.items():
+        names = [f"{READER}{reader}/{int(each)}" for each in Priority]
+        rows = [(READER + reader, places[0])] if len(set(places)) == 1 else zip(names, places, strict=True)
+        connection.execute("DELETE FROM outbox_counts WHERE name = ? OR name GLOB ?", (READER + reader, f"{READER}{reader}/?"))
+        connection.executemany(PLACE, rows)
+
+
+def trim(connection: sqlite3.Connection, bound: Bound) -> Trimmed:
+    """Delete what is too much: first what every reader has, then of the lowest class the oldest."""
+    known = " OR ".join(f"(priority = {int(each)} AND seq <= {bound.read[each]})" for each in Priority)
+    gone, count, size = [], bound.events, bound.bytes
+    missed = dict.fromkeys(Priority, 0)
+    queries: list[tuple[Priority | None, str]] = [(None, f"SELECT seq, size FROM outbox WHERE {known} ORDER BY seq")]  # noqa: S608 numbers only
+    for each in reversed(Priority):
+        first = max(bound.read[each], bound.held[each])
+        queries.append((each, f"SELECT seq, size FROM outbox WHERE priority = {int(each)} AND seq > {first} ORDER BY seq"))  # noqa: S608
+    for priority, query in queries:
+        for seq, length in connection.execute(query):
+            if count <= 0 and size <= 0:
+                break
+            gone.append(seq)
+            count, size = count - 1, size - length
+            if priority is not None:
+                missed[priority] += 1
+    _delete(connection, gone, missed)
+    return Trimmed(len(gone), bound.bytes - size, missed)
+
+
+def expire(connection: sqlite3.Connection, before: float, bound: Bound) -> Trimmed:
+    """Delete what a reader missed, and has waited since before that moment (wall clock)."""
+    gone, size = [], 0
+    missed = dict.fromkeys(Priority, 0)
+    for each in Priority:
+        first = max(bound.read[each], bound.held[each])
+        query = "SELECT seq, size FROM outbox WHERE priority = ? AND seq > ? AND since < ?"
+        for seq, length in connection.execute(query, (int(each), first, before)):
+            gone.append(seq)
+            size += length
+            missed[each] += 1
+    _delete(connection, gone, missed)
+    return Trimmed(len(gone), size, missed)
+
+
+def _delete(connection: sqlite3.Connection, gone: Iterable[int], missed: Mapping[Priority, int]) -> None:
+    connection.executemany("DELETE FROM outbox WHERE seq = ?", ((seq,) for seq in gone))
+    connection.execute(COUNT, (DROPPED, sum(missed.values())))
+    connection.executemany(COUNT, [(f"{DROPPED}/{int(each)}", count) for each, count in missed.items() if count])
+
+
+def backlog(connection: sqlite3.Connection, places: Places) -> dict[Priority, Backlog]:
+    """What waits for a reader that stands there."""
+    query = "SELECT count(*), coalesce(sum(size), 0), min(since) FROM outbox WHERE priority = ? AND seq > ?"
+    return {each: Backlog(*connection.execute(query, (int(each), places[each])).fetchone()) for each in Priority}

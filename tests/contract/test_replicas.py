@@ -286,6 +286,17 @@ async def test_no_acknowledged_write_is_lost_among_racing_writers(replica: Repli
     assert len(acknowledged) > 1
 
 
+@shared
+async def test_of_first_writers_at_the_same_moment_one_wins_and_none_fails(replica: Replica, other: Replica) -> None:
+    async def both(key: str) -> None:
+        first, second = make(key, b'"1"'), make(key, b'"2"')
+        told = await asyncio.gather(replica.put(first, ""), other.put(second, ""))
+        assert [answer is None for answer in told].count(True) == 1
+
+    for number in range(120 if replica.name == "documents" else 5):
+        await asyncio.gather(*(both(f"key {number} {pair}") for pair in range(3)))
+
+
 async def test_a_thousand_keys_are_all_listed(replica: Replica) -> None:
     records = [make(f"key {number}", b"%d" % number, namespace=f"n{number % 3}") for number in range(1003)]
     gate = asyncio.Semaphore(8)

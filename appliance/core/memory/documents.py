@@ -194,12 +194,12 @@ class DocumentReplica:
 
         async def swap(connection: Connection) -> bool:
             try:
-                return await connection.fetchval(rows.PUT, *rows.arguments(record, known, True)) is not None
+                return await _put(connection, rows.arguments(record, known, True))
             except asyncpg.PostgresError as error:
                 if error.sqlstate not in REFUSED_JSON:
                     raise
                 log.info("%s:%s goes without queries on its parts: %s", record.meta.namespace, record.meta.key, error.sqlstate)
-            return await connection.fetchval(rows.PUT, *rows.arguments(record, known, False)) is not None
+            return await _put(connection, rows.arguments(record, known, False))
 
         return await self._run(swap)
 
@@ -319,6 +319,22 @@ class DocumentReplica:
         for word in _secrets(self._dsn):
             text = text.replace(word, "(secret)")
         return text.rstrip(".").replace("\n", " ")[:300]
+
+
+async def _put(connection: Connection, arguments: Sequence[object]) -> bool:
+    """Compare and swap; False where another version is there.
+
+    Of two that insert a key at the same moment one may be told that its row is there already: "ON CONFLICT" watches one of
+    the two unique indexes. Then it is not there alone any more, and the statement says what is to be said.
+    """
+    import asyncpg
+
+    for _ in range(ATTEMPTS):
+        try:
+            return await connection.fetchval(rows.PUT, *arguments) is not None
+        except asyncpg.UniqueViolationError as error:
+            log.debug("another one wrote the key at the same moment: %s", error)
+    return False
 
 
 def _drop(connection: Connection) -> None:

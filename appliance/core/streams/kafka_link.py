@@ -1,0 +1,259 @@
+"""The link to Kafka: comes up whenever a broker does, says truthfully how it is, and brings messages there in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.ports import Clock
+from appliance.core.streams.kafka import ANSWER_MS, Access, describe, probe
+from appliance.core.streams.kafka_lanes import Lanes, RenewalError
+from appliance.core.streams.model import LinkState, LinkStatus, Message, Refused
+from appliance.core.streams.topics import NAMES
+from appliance.core.streams.traffic import Traffic
+from appliance.errors import ApplianceError, LinkDownError
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+
+log = logging.getLogger(__name__)
+
+FIRST, LONGEST = 0.5, 30.0
+"""Seconds before the first and the later tries to connect."""
+WATCH = 3.0
+"""Seconds between two looks at a cluster."""
+START = 20.0
+"""Seconds that a producer has to become ready."""
+GIVE_UP = 60.0
+"""Seconds after which a cluster that does not answer any more is looked for from the start, by its bootstrap servers."""
+BATCH = 256 * 1024
+"""Most bytes in one batch, before compression."""
+RENEWALS = 5
+"""Producers in a row that may fail in one call without anything having been settled."""
+
+
+class KafkaLink:
+    """Keeps one idempotent producer (implements streams.model.Producer).
+
+    Args:
+        access: To the cluster.
+        traffic: Counts.
+        clock: For times.
+        prepare: Awaited after each connection, before anything is sent: returns (HOST:PORT of the brokers, most bytes of a
+            batch, fewest in-sync replicas by topic); raises LinkDownError.
+        changed: Called after each change of the status.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        traffic: Traffic,
+        clock: Clock,
+        prepare: Callable[[], Awaitable[tuple[tuple[str, ...], int, dict[str, int]]]],
+        changed: Callable[[LinkStatus], None],
+    ) -> None:
+        self._access = access
+        self._clock = clock
+        self._prepare = prepare
+        self._changed = changed
+        self._producer: AIOKafkaProducer | None = None
+        self._batch_bytes = BATCH
+        self._needed: dict[str, int] = {}
+        self._lanes = Lanes(traffic, self._why_not)
+        self._worn = asyncio.Event()
+        self.up = asyncio.Event()
+        """Set while messages are taken."""
+        self.status = LinkStatus(
+            state=LinkState.connecting, reason="not tried yet", bootstrap=access.settings.bootstrap_servers, since=clock.wall()
+        )
+
+    async def run(self) -> None:
+        """Connect, watch, connect again, until cancelled."""
+        attempt = 0
+        try:
+            while True:
+                try:
+                    await self._connect()
+                    attempt = 0
+                    await self._watch()
+                except ApplianceError as error:
+                    self._fall(error)
+                await self._discard()
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
+        finally:
+            self.up.clear()
+            await self._discard()
+
+    async def send(self, messages: Sequence[Message]) -> list[Refused]:
+        """See streams.model.Producer."""
+        failed = 0
+        while failed < RENEWALS:
+            producer = self._ready()
+            try:
+                return await self._lanes.carry(producer, messages, self._missing)
+            except RenewalError as error:
+                log.warning("the producer is replaced: %s", error)
+                failed = 0 if error.progress else failed + 1
+                await self._renew()
+        self._worn.set()
+        raise LinkDownError("Kafka's brokers refuse each new producer.", "see the brokers' logs.")
+
+    def _missing(self, topic: str) -> LinkDownError | None:
+        """What a missing topic means: those of the contract are waited for, others are not."""
+        if topic not in NAMES:
+            return None
+        return LinkDownError(f"The topic {topic} is not on the broker.", "create it there, or set kafka.create_topics.")
+
+    def _ready(self) -> AIOKafkaProducer:
+        if self._producer is None or not self.up.is_set():
+            raise LinkDownError(self.status.reason, self.status.next_step)
+        return self._producer
+
+    async def _connect(self) -> None:
+        """Raises LinkDownError, ConfigError."""
+        if self.status.state is not LinkState.down:
+            self._tell(LinkState.connecting, "connecting")
+        server = await probe(self._access)
+        brokers, self._batch_bytes, self._needed = await self._prepare()
+        self._producer = await self._make(server)
+        self._worn.clear()
+        self.up.set()
+        self._tell(LinkState.up, f"connected through {server}", brokers=brokers)
+
+    async def _make(self, server: str) -> AIOKafkaProducer:
+        from aiokafka import AIOKafkaProducer
+        from aiokafka.errors import KafkaError
+
+        arguments = await asyncio.to_thread(self._access.arguments)
+        producer = AIOKafkaProducer(
+            **arguments, enable_idempotence=True, acks="all", compression_type="snappy",
+            max_batch_size=min(BATCH, self._batch_bytes), metadata_max_age_ms=60_000,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(START):
+                await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await end(producer)
+            raise await describe(server, self._access, error) from error
+        except asyncio.CancelledError:
+            await end(producer)
+            raise
+        return producer
+
+    async def _renew(self) -> None:
+        """A new producer in place of one whose numbers of sequence are spent. Raises LinkDownError."""
+        await self._discard()
+        try:
+            self._producer = await self._make(self._access.settings.bootstrap_servers)
+        except ApplianceError:
+            self._worn.set()
+            raise
+
+    async def _watch(self) -> None:
+        """Look at the cluster until its producer must be replaced. Raises LinkDownError where it is looked for anew."""
+        silent_since: float | None = None
+        while not self._worn.is_set():
+            error = await self._look()
+            if error is None:
+                silent_since = None
+            else:
+                self._fall(error)
+                silent_since = silent_since or self._clock.monotonic()
+                if self._clock.monotonic() - silent_since > GIVE_UP:
+                    raise error
+            try:
+                async with asyncio.timeout(WATCH):
+                    await self._worn.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> LinkDownError | None:
+        """Ask the cluster for its brokers; returns why it does not tell."""
+        from aiokafka.errors import KafkaError
+
+        producer = self._producer
+        if producer is None:  # it is just being replaced
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_MS / 1000 + 1):
+                found = await producer.client.fetch_all_metadata()
+        except (KafkaError, OSError, TimeoutError) as error:
+            return await self._silent(error)
+        brokers = tuple(sorted(f"{each.host}:{each.port}" for each in found.brokers()))
+        if producer is self._producer and (self.status.state is not LinkState.up or self.status.brokers != brokers):
+            self.up.set()
+            self._tell(LinkState.up, "connected", brokers=brokers)
+        return None
+
+    async def _silent(self, error: BaseException) -> LinkDownError:
+        try:
+            server = await probe(self._access)
+        except LinkDownError as found:
+            return found
+        return LinkDownError(
+            f"The brokers that {server} names do not answer ({error}).", "see whether their advertised names can be reached."
+        )
+
+    async def _why_not(self, topic: str, partition: int) -> LinkDownError:
+        """Why a batch is not taken though nobody refuses it."""
+        error = await self._look()
+        if error is not None:
+            self._fall(error)
+            return error
+        cluster: Any = self._producer.client.cluster if self._producer is not None else None
+        known = cluster._partitions.get(topic, {}).get(partition) if cluster is not None else None  # no public way to isr
+        needed = self._needed.get(topic, 1)
+        if known is not None and known.leader < 0:
+            return LinkDownError(f"{topic} [{partition}] has no leader.", "start the brokers that have it.")
+        if known is not None and len(known.isr) < needed:
+            told = f"{topic} [{partition}] has {len(known.isr)} in-sync replicas of the {needed} that it needs."
+            return LinkDownError(told, "start the other brokers of the cluster.")
+        return LinkDownError(
+            f"{topic} [{partition}] takes nothing in time.", "see the broker's log: it may be slow, or its disk full."
+        )
+
+    def _fall(self, error: ApplianceError) -> None:
+        self.up.clear()
+        if (self.status.state, self.status.reason) != (LinkState.down, error.message):
+            log.warning("Kafka: %s", error)
+            self._tell(LinkState.down, error.message, error.next_step)
+
+    def _tell(self, state: LinkState, reason: str, next_step: str = "", brokers: tuple[str, ...] | None = None) -> None:
+        since = self.status.since if state is self.status.state else self._clock.wall()
+        self.status = LinkStatus(
+            state=state, reason=reason, next_step=next_step, bootstrap=self._access.settings.bootstrap_servers,
+            brokers=self.status.brokers if brokers is None else brokers, since=since,
+        )  # fmt: skip
+        self._changed(self.status)
+
+    async def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        self._lanes.forget()
+        if producer is not None:
+            await end(producer)
+
+
+async def end(producer: AIOKafkaProducer) -> None:
+    """Close a producer at once: what it has not sent is sent again by its owner; waiting for a dead broker would not end."""
+    sender = producer._sender.sender_task  # stop() alone would wait for brokers that may never come back
+    if sender is not None and not sender.done():
+        await producer.client.close()
+        for _ in range(3):
+            sender.cancel()
+            await asyncio.wait([sender], timeout=1.0)
+            if sender.done():
+                break
+    try:
+        async with asyncio.timeout(2.0):
+            await producer.stop()
+    except TimeoutError:
+        log.warning("a producer of Kafka did not close in time; its connections are closed")
+
+
+def backoff(attempt: int) -> float:
+    """Seconds until the next try: doubling, with jitter."""
+    return min(LONGEST, FIRST * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311

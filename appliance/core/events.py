@@ -151,8 +151,43 @@ class Noted(Event, frozen=True, kw_only=True):
     attributes: dict[str, Any] = {}
 
 
-EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (HostMetrics, InferenceCompleted, HealthChanged, Noted)}
+class CommandReplied(Event, frozen=True, kw_only=True):
+    """What came of a signed command; it goes to the topic that the command named."""
+
+    topic = "cloud.replies"
+    table = None
+    type = "command.reply"
+    durable = True
+    priority = Priority.high
+
+    command_id: str
+    reply_to: str
+    status: str
+    """"completed", "refused" or "failed"."""
+    result: Any = None
+    error: str = ""
+    next_step: str = ""
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    cls.type: cls for cls in (HostMetrics, InferenceCompleted, HealthChanged, Noted, CommandReplied)
+}
 """Every event type by its type name."""
+
+
+def topic_of(event_type: str, body: bytes) -> str:
+    """Where a stored event goes: the topic of its type, or the one that a reply names.
+
+    Args:
+        event_type: Its type's name.
+        body: Its envelope as JSON.
+
+    Raises:
+        KeyError: There is no such type, or a reply names no topic.
+        msgspec.DecodeError: The body of a reply is no JSON.
+    """
+    cls = EVENT_TYPES[event_type]
+    return str(msgspec.json.decode(body)["data"]["reply_to"]) if cls is CommandReplied else cls.topic
 
 
 def envelope(event: Event, device_id: str) -> dict[str, Any]:

@@ -153,7 +153,8 @@ class Lanes:
     async def _depart(self, producer: AIOKafkaProducer, lane: Lane, waiting: list[Message]) -> Flight:
         from aiokafka.errors import KafkaError
 
-        batch, taken = producer.create_batch(), []
+        batch = producer.create_batch()
+        taken: list[Message] = []
         for message in waiting:
             alone = message.id in self._alone
             if (alone and taken) or batch.append(timestamp=None, key=message.key, value=message.value) is None:

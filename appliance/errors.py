@@ -4,6 +4,7 @@ ApplianceError
 ├── ConfigError                 a setting is wrong (exit code 2)
 ├── StoreError                  the disk, the database, or what lies in it
 │   ├── DiskFullError
+│   ├── DamagedError            the file is no database, or a damaged one
 │   ├── DatabaseError           the analytics database is not there, refuses, or takes too long
 │   └── AuditChainError         the audit log was altered
 ├── ActionError                 an action was not carried out
@@ -89,6 +90,12 @@ class DatabaseError(StoreError):
     def __init__(self, message: str, next_step: str = "", sqlstate: str = "") -> None:
         super().__init__(message, next_step)
         self.sqlstate = sqlstate
+
+
+class DamagedError(StoreError):
+    """The file is no database any more, or parts of it cannot be read."""
+
+    code = "damaged"
 
 
 class AuditChainError(StoreError):

@@ -251,6 +251,12 @@ class Outbox:
             lambda connection: list(map(Stored._make, connection.execute(STORED.format(marks), values)))
         )
 
+    async def count(self, priority: Priority, between: tuple[float, float], upto: int, types: Collection[str]) -> int:
+        """How many rows of one class `stored` would find. Raises StoreError."""
+        marks = ", ".join("?" * len(types))
+        values = (int(priority), upto, *between, *types)
+        return await self._store.read(lambda connection: int(connection.execute(COUNTED.format(marks), values).fetchone()[0]))
+
     def newest(self, priority: Priority) -> int:
         """The number of the newest event of a class."""
         return self._heads[priority]
@@ -343,5 +349,6 @@ STORED = (
     "SELECT seq, id, type, time, envelope FROM outbox INDEXED BY outbox_by_class "
     "WHERE priority = ? AND seq > ? AND seq <= ? AND time >= ? AND time < ?{} ORDER BY seq LIMIT ?"
 )
+COUNTED = "SELECT count(*) FROM outbox WHERE priority = ? AND seq <= ? AND time >= ? AND time < ? AND type IN ({})"
 MOVE = "INSERT OR IGNORE INTO outbox_unreadable SELECT seq, id, type, envelope, ? FROM outbox WHERE seq = ?"
 PRUNE = "DELETE FROM outbox_unreadable WHERE seq NOT IN (SELECT seq FROM outbox_unreadable ORDER BY seq DESC LIMIT ?)"

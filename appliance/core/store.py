@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from appliance.core.migrations import migrate
-from appliance.errors import DiskFullError, StoreError
+from appliance.errors import DamagedError, DiskFullError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +265,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
     if "full" in text:
         return DiskFullError(f"No room to write {path.name}: {text}.", f"free space on the file system of {path.parent}.")
     if "malformed" in text or "not a database" in text:
-        return StoreError(f"{path} is damaged: {text}.", "move it away and restore a backup; the appliance makes a new one.")
+        return DamagedError(f"{path} is damaged: {text}.", "move it away and restore a backup; the appliance makes a new one.")
     if "readonly" in text or "unable to open" in text:
         return StoreError(f"{path} cannot be written: {text}.", f"make {path.parent} writable for this user.")
     return StoreError(f"The database {path.name} failed: {text}.", "see the log.")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 
+from appliance.core.events import new_id
 from appliance.core.store import Store
-from appliance.core.streams.model import DeadLetter, Message
+from appliance.core.streams.encode import PRIORITIES
+from appliance.core.streams.model import DeadLetter, Message, Priority, Refused
+from appliance.errors import NotFoundError, StreamError
+
+AGAIN = frozenset({"outbox", "sink"})
+"""Origins of what may be sent again; anything that came from the cloud would be a replay."""
+DROPPED = "letters dropped"
 
 
 class DeadLetters:
@@ -14,24 +22,78 @@ class DeadLetters:
     Args:
         store: Opened by the outbox.
         limit: Most letters kept.
+        wake: Called when one is to be sent again.
     """
 
-    def __init__(self, store: Store, limit: int) -> None:
-        raise NotImplementedError
+    takes_refused = True
+    """As a source of the sender: its refused messages are letters already."""
+
+    def __init__(self, store: Store, limit: int, wake: Callable[[], None]) -> None:
+        self._store = store
+        self._limit = limit
+        self._wake = wake
+        self._retrying = dict.fromkeys(Priority, 0)
+        self._sending: list[int] = []
+        self.count = 0
+        """Letters that are kept."""
+        self.dropped = 0
+        """Letters given up because there were too many, since ever."""
+
+    async def load(self) -> None:
+        """Learn what is there; whenever the store was opened. Raises StoreError."""
+
+        def read(connection: sqlite3.Connection) -> tuple[int, int, dict[int, int]]:
+            count = connection.execute("SELECT count(*) FROM letters").fetchone()[0]
+            lost = connection.execute("SELECT value FROM counts WHERE name = ?", (DROPPED,)).fetchone()
+            query = "SELECT priority, count(*) FROM letters WHERE retry > 0 GROUP BY priority"
+            return count, 0 if lost is None else lost[0], dict(connection.execute(query).fetchall())
+
+        self.count, self.dropped, retrying = await self._store.read(read)
+        self._retrying = {each: retrying.get(int(each), 0) for each in Priority}
 
     async def add(self, letter: DeadLetter, value: bytes) -> None:
         """Keep one; `letter.body` is not used. Raises StoreError."""
+        priority = PRIORITIES.get(letter.topic, Priority.normal)
+        key = letter.key.encode("utf-8", "surrogateescape")
+        row = (
+            letter.letter_id, letter.time, letter.origin, letter.topic, key, letter.reason, letter.size,
+            letter.partition, letter.offset, letter.letter_id, letter.time, int(priority), value,
+        )  # fmt: skip
+        await self._insert([row])
 
-    async def add_messages(self, origin: str, refused: Sequence[tuple[Message, str]], now: float) -> None:
+    async def add_messages(self, origin: str, refused: Sequence[Refused], now: float) -> None:
         """Keep messages of ours with their reasons. Raises StoreError."""
+        rows = [
+            (new_id(), now, origin, m.topic, m.key, reason, len(m.value), None, None, m.id, m.time, int(m.priority), m.value)
+            for m, reason in refused
+        ]
+        await self._insert(rows)
+
+    async def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        def write(connection: sqlite3.Connection) -> tuple[int, int]:
+            connection.executemany(INSERT, rows)
+            lost = connection.execute(PRUNE, (self._limit,)).rowcount
+            connection.execute(COUNT, (DROPPED, lost))
+            return lost, int(connection.execute("SELECT count(*) FROM letters").fetchone()[0])
+
+        lost, self.count = await self._store.write(write)
+        self.dropped += lost
+        if lost:
+            await self.load()
 
     async def list(self, limit: int = 100, origin: str = "") -> list[DeadLetter]:
-        """The newest ones, without their bodies."""
-        raise NotImplementedError
+        """The newest ones, without their bodies. Raises StoreError."""
+        query = f"SELECT {COLUMNS} FROM letters WHERE ?1 IN ('', origin) ORDER BY number DESC LIMIT ?2"  # noqa: S608 ours
+        rows = await self._store.read(lambda connection: connection.execute(query, (origin, limit)).fetchall())
+        return [_letter(*row) for row in rows]
 
     async def get(self, letter_id: str) -> DeadLetter:
-        """One with its body. Raises NotFoundError."""
-        raise NotImplementedError
+        """One with its body. Raises NotFoundError, StoreError."""
+        query = f"SELECT {COLUMNS}, value FROM letters WHERE letter_id = ?"  # noqa: S608 ours
+        row = await self._store.read(lambda connection: connection.execute(query, (letter_id,)).fetchone())
+        if row is None:
+            raise _unknown(letter_id)
+        return _letter(*row)
 
     async def retry(self, letter_id: str) -> None:
         """Send it again, at the end of its class; it stays here until that succeeded.
@@ -39,7 +101,78 @@ class DeadLetters:
         Raises:
             NotFoundError: There is no such letter.
             StreamError: It came from the cloud (origin "commands" or "updates"): sending it again would be a replay.
+            StoreError: It is as before.
         """
+        letter = await self.get(letter_id)
+        if letter.origin not in AGAIN:
+            reason = f"The letter {letter_id} came from the cloud ({letter.origin}); sending it again would be a replay."
+            raise StreamError(reason, "have its issuer send a new one, and discard this one.")
+        await self._store.write(lambda connection: connection.execute(AGAIN_LAST, (letter_id,)))
+        await self.load()
+        self._wake()
 
     async def discard(self, letter_id: str) -> None:
-        """Throw it away. Raises NotFoundError."""
+        """Throw it away. Raises NotFoundError, StoreError."""
+        query = "DELETE FROM letters WHERE letter_id = ?"
+        if not await self._store.write(lambda connection: connection.execute(query, (letter_id,)).rowcount):
+            raise _unknown(letter_id)
+        await self.load()
+
+    def ready(self, priority: Priority) -> bool:
+        """Whether letters of a class are to be sent again."""
+        return self._retrying[priority] > 0
+
+    async def peek(self, priority: Priority, limit: int, size: int) -> list[Message]:
+        """The next letters of a class that are to be sent again. Raises StoreError."""
+        rows = await self._store.read(lambda connection: connection.execute(NEXT, (int(priority), limit)).fetchall())
+        chosen: list[Message] = []
+        self._sending = []
+        for number, message_id, topic, key, value, time in rows:
+            size -= len(value)
+            if size < 0 and chosen:
+                break
+            self._sending.append(number)
+            chosen.append(Message(message_id, topic, key, value, priority, time))
+        return chosen
+
+    async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
+        """Those that `peek` showed are with Kafka, but for the refused ones. Raises StoreError."""
+        reasons = {message.id: reason for message, reason in refused}
+        again = [(reasons[each.id], number) for number, each in zip(self._sending, messages, strict=True) if each.id in reasons]
+        gone = [(number,) for number, each in zip(self._sending, messages, strict=True) if each.id not in reasons]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM letters WHERE number = ?", gone)
+            connection.executemany("UPDATE letters SET retry = 0, reason = ? WHERE number = ?", again)
+
+        await self._store.write(write)
+        await self.load()
+
+
+def _unknown(letter_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no dead letter {letter_id}.", "`prime-spark streams dead-letters` lists them.")
+
+
+def _letter(
+    letter_id: str, time: float, origin: str, topic: str, key: bytes, reason: str, size: int,
+    part: int | None, place: int | None, value: bytes = b"",
+) -> DeadLetter:  # fmt: skip
+    text, body = key.decode("utf-8", "backslashreplace"), value.decode("utf-8", "backslashreplace")
+    return DeadLetter(
+        letter_id=letter_id, time=time, origin=origin, topic=topic, key=text, reason=reason, size=size, partition=part,
+        offset=place, body=body,
+    )  # fmt: skip
+
+
+COLUMNS = "letter_id, time, origin, topic, key, reason, size, part, place"
+INSERT = (
+    "INSERT INTO letters (letter_id, time, origin, topic, key, reason, size, part, place, message_id, event_time, priority, value) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (letter_id) DO NOTHING"
+)
+COUNT = "INSERT INTO counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
+PRUNE = "DELETE FROM letters WHERE number <= (SELECT number FROM letters ORDER BY number DESC LIMIT 1 OFFSET ?)"
+AGAIN_LAST = "UPDATE letters SET retry = (SELECT coalesce(max(retry), 0) + 1 FROM letters) WHERE letter_id = ? AND retry = 0"
+NEXT = (
+    "SELECT number, message_id, topic, key, value, event_time FROM letters "
+    "WHERE priority = ? AND retry > 0 ORDER BY retry LIMIT ?"
+)

@@ -165,6 +165,21 @@ class CommandStats(msgspec.Struct, frozen=True, kw_only=True):
     last_time: float = 0.0
 
 
+class ModelOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that models.updates offers to this device."""
+
+    offer_id: str
+    time: float
+    """Of the broker, seconds since the epoch."""
+    model: str
+    version: str
+    stage: str
+    artifact: str
+    sha256: str
+    note: str
+    """What became of it."""
+
+
 class StreamsStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Section.streams."""
 
@@ -173,6 +188,8 @@ class StreamsStatus(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[TopicStatus, ...] = ()
     groups: tuple[GroupLag, ...] = ()
     commands: CommandStats = CommandStats()
+    offers: tuple[ModelOffer, ...] = ()
+    """Newest first."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

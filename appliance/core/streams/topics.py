@@ -81,6 +81,8 @@ def problem(facts: TopicFacts | None, brokers: int) -> str:
 
 
 def may_reply_on(topic: str) -> bool:
-    """Whether a command may be answered on this topic: analytics.events, or one of agents.* and cloud.* that gives no orders."""
+    """Whether a command may be answered on this topic: analytics.events, or agents.* and cloud.* without those of orders."""
     plain = all(each.isalnum() or each in "._-" for each in topic) and topic.isascii() and len(topic) <= 249
-    return plain and topic not in {COMMANDS, "agents.tasks"} and (topic == "analytics.events" or topic.startswith(REPLY_PREFIXES))
+    return (
+        plain and topic not in {COMMANDS, "agents.tasks"} and (topic == "analytics.events" or topic.startswith(REPLY_PREFIXES))
+    )

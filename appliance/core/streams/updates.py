@@ -1,0 +1,127 @@
+"""Offers of models over Kafka: checked, and told of. Installing them is not part of this version."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from appliance.core.bus import Bus
+from appliance.core.events import Noted, new_id
+from appliance.core.ports import Clock
+from appliance.core.streams import signing
+from appliance.core.streams.deadletters import DeadLetters
+from appliance.core.streams.kafka_reader import Record
+from appliance.core.streams.model import DeadLetter, ModelOffer
+from appliance.errors import CommandRefusedError
+
+LARGEST = 64 * 1024
+KEPT = 20
+"""Newest offers that are shown."""
+NOT_INSTALLED = "offered, not installed: this version does not install models by itself"
+
+Text = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _Open(BaseModel):
+    """Fields of later versions are no error."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Rollout(_Open):
+    """Whom it reaches, step by step."""
+
+    strategy: Text
+    percent: Annotated[float, Field(ge=0, le=100)]
+
+
+class Offer(_Open):
+    """The data of models.updates."""
+
+    model: Text
+    version: Text
+    artifact: Annotated[str, Field(pattern=r"^s3://[^/\s]+/\S+$", max_length=1024)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+    stage: Text
+    device_ids: Annotated[list[Text], Field(max_length=10_000)] = []
+    """Empty for all."""
+    rollout: Rollout | None = None
+
+
+class Envelope(_Open):
+    """Version 1, or the first generation's without v and id."""
+
+    v: Literal[1] = 1
+    id: Annotated[str, Field(max_length=64)] = ""
+    timestamp: Annotated[str, Field(max_length=64)]
+    data: Offer
+
+
+class Updates:
+    """Takes the messages of models.updates.
+
+    Args:
+        device_id: This device.
+        bus: Told of offers.
+        letters: Takes what is no offer.
+        clock: For times.
+    """
+
+    def __init__(self, device_id: str, bus: Bus, letters: DeadLetters, clock: Clock) -> None:
+        self._device_id = device_id
+        self._bus = bus
+        self._letters = letters
+        self._clock = clock
+        self.offers: deque[ModelOffer] = deque(maxlen=KEPT)
+        """Newest first."""
+        self.unusable = 0
+
+    async def take(self, record: Record) -> None:
+        """Tell of one message's offer, if it is for this device. Raises StoreError."""
+        try:
+            envelope = parse(record.value)
+        except CommandRefusedError as error:
+            self.unusable += 1
+            await self._letters.add(self._letter(record, error.message), record.value[:LARGEST])
+            return
+        offer = envelope.data
+        if offer.device_ids and self._device_id not in offer.device_ids and "*" not in offer.device_ids:
+            return
+        if any(each.offer_id == envelope.id for each in self.offers if envelope.id):
+            return
+        shown = ModelOffer(
+            offer_id=envelope.id, time=record.time, model=offer.model, version=offer.version, stage=offer.stage,
+            artifact=offer.artifact, sha256=offer.sha256, note=NOT_INSTALLED,
+        )  # fmt: skip
+        attributes: dict[str, Any] = {**offer.model_dump(mode="json"), "offer_id": envelope.id, "message": NOT_INSTALLED}
+        await self._bus.publish(
+            Noted(time=self._clock.wall(), event="model.update-offered", severity="info", attributes=attributes)
+        )
+        self.offers.appendleft(shown)
+
+    def _letter(self, record: Record, reason: str) -> DeadLetter:
+        key = record.key.decode(errors="backslashreplace")
+        return DeadLetter(
+            letter_id=new_id(), time=self._clock.wall(), origin="updates", topic=record.topic, key=key, reason=reason,
+            size=len(record.value), partition=record.partition, offset=record.offset,
+        )  # fmt: skip
+
+
+def parse(body: bytes) -> Envelope:
+    """The offer that a message carries. Raises CommandRefusedError, saying what is wrong."""
+    if len(body) > LARGEST:
+        raise CommandRefusedError("too large", f"The message has {len(body)} bytes; {LARGEST} are the most.")
+    document = signing.read(body)
+    try:
+        envelope = Envelope.model_validate(document)
+        datetime.fromisoformat(envelope.timestamp).astimezone(UTC)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in found["loc"])
+        raise CommandRefusedError("wrong types", f"The message offers no model: {where}: {found['msg']}.") from error
+    except (ValueError, OverflowError) as error:
+        raise CommandRefusedError("wrong types", f"The message offers no model: {error}.") from error
+    return envelope

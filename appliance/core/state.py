@@ -52,6 +52,8 @@ class Section(StrEnum):
     """memory.sync.SyncTotals"""
     streams = "streams"
     """streams.model.StreamsStatus"""
+    analytics = "analytics"
+    """analytics.model.QueryStats"""
     quality = "quality"
     """tuple[analytics.model.QualityFinding, …]: open findings about the data, newest first"""
     setup = "setup"

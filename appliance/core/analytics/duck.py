@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,13 +15,15 @@ import msgspec
 
 from appliance.core.events import Event, HostMetrics, InferenceCompleted, rfc3339
 from appliance.core.model import InferenceResult
-from appliance.errors import DiskFullError, StoreError
+from appliance.errors import DiskFullError, QueryError, StoreError
 
 if TYPE_CHECKING:
     import duckdb
 
 log = logging.getLogger(__name__)
 
+MEMORY = "96MB"
+"""That DuckDB may have for its pages and questions."""
 ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("hour", 365)}
 """Roll-up table → (bucket, days kept)."""
 
@@ -42,7 +45,9 @@ class DuckStore:
         self._device_id = device_id
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._inserts: dict[str, str] = {}
+        self._reading = threading.Lock()
+        self._reader: duckdb.DuckDBPyConnection | None = None
+        self._read_for: threading.Event | None = None
 
     def open(self) -> None:
         """Open the file, creating the tables where missing.
@@ -54,7 +59,7 @@ class DuckStore:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         limits: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": "96MB",
+            "memory_limit": MEMORY,
             "threads": "1",
             "TimeZone": "UTC",
             "preserve_insertion_order": "false",
@@ -63,34 +68,58 @@ class DuckStore:
         try:
             self._connection = duckdb.connect(str(self.path), config=limits)
             self._connection.execute(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+            self._reader = self._connection.cursor()
         except duckdb.Error as error:
             raise self._explain(error) from error
         self.path.chmod(0o600)
 
     def close(self) -> None:
-        """Write the log into the file and close it."""
-        with self._lock:
+        """End what is being read, write the log into the file and close it."""
+        if self._read_for is not None:
+            self.interrupt(self._read_for)
+        with self._lock, self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
     def add_metrics(self, events: Sequence[HostMetrics]) -> int:
         """Add readings and their share of the roll-ups, in one transaction; returns the number of samples."""
-        columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        rows: list[tuple[Any, ...]] = []
         for event in events:
             moment = datetime.fromtimestamp(event.time, UTC)
             tags = msgspec.json.encode(event.tags).decode()
             for name, value in event.metrics.items():
-                for column, cell in zip(columns, (moment, name, value, tags, event.id), strict=True):
-                    column.append(cell)
-        if columns[0]:
-            self._transact([(INSERT_METRICS, [self._device_id, *columns]), *self._rollup_work(columns)])
-        return len(columns[0])
+                rows.append((moment, self._device_id, name, value, tags, event.id))
+        return self.add_readings(rows)
 
-    def _rollup_work(self, columns: tuple[list[Any], ...]) -> list[tuple[str, list[Any]]]:
+    def add_readings(self, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Add readings of any device, and their share of the roll-ups, in one transaction.
+
+        Args:
+            rows: (time with zone, device, metric, value, tags as JSON, event id). What is no finite number is left out: one
+                such value would make every sum that it is part of unusable.
+
+        Returns:
+            How many were added.
+        """
+        finite = [row for row in rows if math.isfinite(row[3])]
+        if len(finite) < len(rows):
+            odd = next(row for row in rows if not math.isfinite(row[3]))
+            log.warning(
+                "%d readings are no finite numbers and not kept, such as %s of %s", len(rows) - len(finite), odd[2], odd[1]
+            )
+        if finite:
+            columns = [list(column) for column in zip(*finite, strict=True)]
+            self._transact([(INSERT_METRICS, columns), *self._rollup_work(columns)])
+        return len(finite)
+
+    def _rollup_work(self, columns: list[list[Any]]) -> list[tuple[str, list[Any]]]:
         work = []
         for table, (bucket, _) in ROLLUPS.items():
-            work.append((ADD_ROLLUP.format(table=table, bucket=bucket), [self._device_id, *columns[:3]]))
+            work.append((ADD_ROLLUP.format(table=table, bucket=bucket), columns[:4]))
         return work
 
     def add_events(self, journal: str, events: Sequence[tuple[int, Event]]) -> None:
@@ -180,6 +209,46 @@ class DuckStore:
             except duckdb.Error as error:
                 raise self._explain(error) from error
 
+    def read(self, sql: str, parameters: list[Any], stop: threading.Event) -> list[tuple[Any, ...]]:
+        """Rows of one question, on a connection of its own: what is written meanwhile does not wait.
+
+        Args:
+            sql: One statement that changes nothing.
+            parameters: Of it.
+            stop: What `interrupt` is given to end it; set before it begins, it does not begin.
+
+        Raises:
+            QueryError: It takes more memory than the store may have.
+            StoreError: The store fails, is not open, or the question was ended.
+        """
+        import duckdb
+
+        with self._reading:
+            if self._reader is None or stop.is_set():
+                raise StoreError("The analytics store is not open.", "see Services for why.")
+            self._read_for = stop
+            try:
+                return self._reader.execute(sql, parameters).fetchall()
+            except duckdb.OutOfMemoryException as error:
+                raise QueryError(
+                    f"That takes more than the {MEMORY} that the embedded store may have.", "ask for a shorter range."
+                ) from error
+            except duckdb.OutOfRangeException as error:
+                raise QueryError(
+                    f"A number is too large: {str(error).splitlines()[0]}", "ask for min, max or count."
+                ) from error
+            except duckdb.Error as error:
+                raise self._explain(error) from error
+            finally:
+                self._read_for = None
+
+    def interrupt(self, stop: threading.Event) -> None:
+        """End the question that was begun with this event; from any thread."""
+        stop.set()
+        reader = self._reader
+        if self._read_for is stop and reader is not None:
+            reader.interrupt()
+
     def _transact(self, work: Sequence[tuple[str, list[Any]]]) -> None:
         import duckdb
 
@@ -245,12 +314,12 @@ PAUSES = (
 """Ends of pauses in the readings, the last one first."""
 RESULTS = "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results"
 INSERT_METRICS = (
-    "INSERT INTO device_metrics SELECT unnest($2::TIMESTAMPTZ[]), $1, unnest($3::VARCHAR[]), unnest($4::DOUBLE[]), "
-    "unnest($5::VARCHAR[])::JSON, unnest($6::VARCHAR[])::UUID"
+    "INSERT INTO device_metrics SELECT unnest($1::TIMESTAMPTZ[]), unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), "
+    "unnest($4::DOUBLE[]), unnest($5::VARCHAR[])::JSON, unnest($6::VARCHAR[])::UUID"
 )
 ADD_ROLLUP = (
-    "INSERT INTO {table} SELECT date_trunc('{bucket}', t), $1, m, sum(v), min(v), max(v), count(*) FROM "
-    "(SELECT unnest($2::TIMESTAMPTZ[]) t, unnest($3::VARCHAR[]) m, unnest($4::DOUBLE[]) v) GROUP BY ALL "
+    "INSERT INTO {table} SELECT date_trunc('{bucket}', t), d, m, sum(v), min(v), max(v), count(*) FROM (SELECT "
+    "unnest($1::TIMESTAMPTZ[]) t, unnest($2::VARCHAR[]) d, unnest($3::VARCHAR[]) m, unnest($4::DOUBLE[]) v) GROUP BY ALL "
     "ON CONFLICT (bucket, device_id, metric_name) DO UPDATE SET sum_value = sum_value + excluded.sum_value, "
     "min_value = least(min_value, excluded.min_value), max_value = greatest(max_value, excluded.max_value), "
     "count = count + excluded.count"

@@ -103,3 +103,19 @@ class QualityFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last one; None while it goes on."""
     count: int
     detail: str
+
+
+class QueryStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Section.analytics: queries since the start."""
+
+    store: str = ""
+    """The newest one's."""
+    total: int = 0
+    cached: int = 0
+    """Answered from the memory."""
+    errors: int = 0
+    """Refused, or failed by the store."""
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    cache_failures: int = 0
+    """Times that the memory failed; the queries were answered all the same."""

@@ -1,0 +1,137 @@
+"""Questions to the embedded store (implements reading.AnalyticsStore)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from appliance.core.analytics.asking import Asked
+from appliance.core.analytics.buckets import Bucket
+from appliance.core.analytics.duck import ROLLUPS, DuckStore
+from appliance.core.analytics.plan import Level, Part
+from appliance.core.analytics.reading import TAG_ROWS, Span, gathered, row_of
+from appliance.core.analytics.shape import Row
+from appliance.core.analytics.sql import Statement, counting
+
+SECOND = 1_000_000
+
+
+class DuckDialect:
+    """DuckDB's SQL (implements sql.Dialect). Buckets are whole numbers: exact, and quicker than times."""
+
+    listed = "list"
+
+    def start(self, column: str, bucket: Bucket) -> str:
+        """Microseconds, by division; months by the calendar."""
+        if not bucket.seconds:
+            return f"date_trunc('month', {column})"
+        width, origin = bucket.seconds * SECOND, bucket.origin * SECOND
+        return f"make_timestamptz((epoch_us({column}) - ({origin})) // {width} * {width} + ({origin}))"
+
+    def seconds(self, start: str) -> str:
+        """A start is a time."""
+        return f"epoch_us({start}) // {SECOND}"
+
+    def time(self, number: int) -> str:
+        """From microseconds."""
+        return f"make_timestamptz(${number}::BIGINT)"
+
+    def moment(self, micros: int) -> Any:
+        """As it is."""
+        return micros
+
+    def label(self, column: str) -> str:
+        """DuckDB sorts by bytes."""
+        return f"coalesce({column}, '')"
+
+    def tag(self, number: int) -> str:
+        """By its JSON pointer."""
+        return f"json_extract_string(tags, ${number})"
+
+    def tag_name(self, name: str) -> str:
+        """A JSON pointer (RFC 6901)."""
+        return "/" + name.replace("~", "~0").replace("/", "~1")
+
+    def among(self, column: str, number: int) -> str:
+        """A list is a parameter."""
+        return f"list_contains(${number}::VARCHAR[], {column})"
+
+    def rolled_sum(self) -> str:
+        """Kept as it is."""
+        return "sum_value"
+
+    def percentile(self, number: int) -> str:
+        """Interpolated, as SQL's percentile_cont."""
+        return f"quantile_cont(x, ${number}::DOUBLE)"
+
+
+class DuckReader:
+    """Reads on a connection of its own, in a thread: writes do not wait for it.
+
+    Args:
+        duck: The store.
+        keep_days: How long readings are kept.
+    """
+
+    name = "duckdb"
+
+    def __init__(self, duck: DuckStore, keep_days: float) -> None:
+        self._duck = duck
+        self._dialect = DuckDialect()
+        rolled = (Level(table, {"minute": 60, "hour": 3600}[unit], days) for table, (unit, days) in ROLLUPS.items())
+        self.levels = (Level("device_metrics", 0, keep_days), *rolled)
+
+    async def open(self) -> None:
+        """It is opened by who writes there."""
+
+    async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
+        """The series. Raises QueryError, StoreError."""
+        statement = Statement(asked, self._dialect)
+        text = statement.text(parts)
+        return [row_of(each, len(asked.query.group_by)) for each in await self._read(text, statement.parameters)]
+
+    async def count(self, level: Level, metric: str, since: int, until: int) -> int:
+        """Readings that a table knows of between two moments, in microseconds."""
+        return int((await self._read(counting(level, self._dialect), [metric, since, until]))[0][0])
+
+    async def reach(self) -> dict[str, int]:
+        """Roll-ups are written with the readings: each has all."""
+        return {}
+
+    async def metrics(self) -> list[str]:
+        """Names of all metrics."""
+        return [name for (name,) in await self._read("SELECT DISTINCT metric_name FROM device_metrics_hourly ORDER BY 1", [])]
+
+    async def devices(self, metric: str | None) -> list[str]:
+        """All devices, or those that have a metric."""
+        where = "" if metric is None else "WHERE metric_name = $1 "
+        sql = f"SELECT DISTINCT device_id FROM device_metrics_hourly {where}ORDER BY 1"  # noqa: S608
+        return [name for (name,) in await self._read(sql, [] if metric is None else [metric])]
+
+    async def tags(self, metric: str) -> dict[str, list[str]]:
+        """Values by the name of their tag, from the newest readings of a metric."""
+        return gathered(text for (text,) in await self._read(TAGS, [metric]))
+
+    async def span(self, metric: str) -> Span | None:
+        """From the first hour to the last one that has a metric."""
+        numbers = "epoch(min(bucket)), epoch(max(bucket)) + 3600, sum(count)::BIGINT"
+        sql = f"SELECT {numbers} FROM device_metrics_hourly WHERE metric_name = $1"  # noqa: S608
+        ((since, until, count),) = await self._read(sql, [metric])
+        return None if since is None else Span(float(since), float(until), int(count))
+
+    async def _read(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+        """Rows; a reader that goes away ends the work."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._duck.read, sql, parameters, stop)
+        except asyncio.CancelledError:
+            self._duck.interrupt(stop)
+            raise
+
+
+TAGS = (
+    "SELECT DISTINCT tags::VARCHAR FROM (SELECT tags FROM device_metrics WHERE metric_name = $1 ORDER BY time DESC "  # noqa: S608
+    f"LIMIT {TAG_ROWS}) AS newest WHERE tags IS NOT NULL"
+)
+"""Different sets of tags of the newest readings of a metric."""

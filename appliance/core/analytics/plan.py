@@ -1,0 +1,76 @@
+"""Which tables answer a query: the coarsest roll-up that gives the same answer, and finer ones for what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from appliance.core.analytics.asking import Asked
+
+SECOND = 1_000_000
+
+
+class Level(NamedTuple):
+    """One table of readings.
+
+    Attributes:
+        table: Its name.
+        width: Seconds that one of its rows stands for; 0 for the readings themselves.
+        keep: Days that its rows are kept.
+    """
+
+    table: str
+    width: int
+    keep: float
+
+
+class Part(NamedTuple):
+    """A piece of the range from one table; microseconds since the epoch."""
+
+    level: Level
+    since: int
+    until: int
+
+
+def parts(asked: Asked, levels: Sequence[Level], reach: Mapping[str, int]) -> list[Part]:
+    """The range cut into pieces, oldest first.
+
+    Args:
+        asked: The query.
+        levels: Tables, the readings first, then ever wider roll-ups.
+        reach: Roll-up table → the moment (microseconds) up to which it has all readings; one that is not named has all.
+    """
+    fitting = [level for level in levels if not level.width or (asked.merges and asked.bucket.divides(level.width))]
+    found: list[Part] = []
+    begin = asked.since
+    for level in reversed(fitting):
+        end = asked.until
+        if level.width:
+            end = min(end, reach.get(level.table, end))
+            end -= end % (level.width * SECOND)
+        if end > begin:
+            found.append(Part(level, begin, end))
+            begin = end
+    return found
+
+
+def rounded(asked: Asked, found: Sequence[Part]) -> list[Part]:
+    """The first piece alone, longer by so much that it has all: for where the finer tables are not kept any more."""
+    first = found[0]
+    step = first.level.width * SECOND
+    return [first._replace(until=-(-asked.until // step) * step)]
+
+
+def source(found: Sequence[Part]) -> str:
+    """The tables, as an answer names them."""
+    return " + ".join(dict.fromkeys(part.level.table for part in found))
+
+
+def doubtful(found: Sequence[Part], levels: Sequence[Level], now: float) -> list[tuple[Part, Level]]:
+    """Pieces that reach back to where their table's rows may be deleted already, with the next wider table that would know."""
+    told = []
+    for part in found:
+        wider = [level for level in levels if level.width > part.level.width and level.keep > part.level.keep]
+        if wider and part.since < (now - part.level.keep * 86400) * SECOND:
+            told.append((part, wider[0]))
+    return told

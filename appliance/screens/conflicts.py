@@ -184,9 +184,12 @@ class Conflicts(Page):
     async def _decide(self, one: dict[str, Any], choice: str, value: str | None) -> None:
         text = deciding.consequence(one, choice, value)
         await self.spark.flows.confirm("sync.resolve", "Decide", text, f"yes, {deciding.NAMES[choice]}")
-        args = {"conflict_id": one["conflict_id"], "keep": choice} | ({} if value is None else {"value": value})
-        await self.spark.flows.do("sync.resolve", args, f"{one['key']} is settled: {deciding.NAMES[choice]}")
-        self.read()
+        args = {"conflict_id": one["conflict_id"], "keep": choice, "seen": one["seen"]}
+        args |= {} if value is None else {"value": value}
+        try:
+            await self.spark.flows.do("sync.resolve", args, f"{one['key']} is settled: {deciding.NAMES[choice]}")
+        finally:
+            self.read()
 
     def action_edit(self) -> None:
         """Write what both sides shall have."""

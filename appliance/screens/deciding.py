@@ -50,7 +50,13 @@ def conflict_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 def brief(row: Mapping[str, Any], which: str) -> str:
     """When a side was written, and by whom."""
-    return f"{f.clock(row[f'{which}_modified'] or 0.0)} {row[f'{which}_device']}"
+    return f"{moment(row, which)} {row[f'{which}_device']}"
+
+
+def moment(row: Mapping[str, Any], which: str) -> str:
+    """When a side was written, where that is known."""
+    modified = row[f"{which}_modified"]
+    return f.NONE if modified is None else f.clock(modified)
 
 
 def base(one: Compared | None) -> str:
@@ -61,7 +67,7 @@ def base(one: Compared | None) -> str:
 def side(one: Compared, which: str) -> str:
     """The header of a side."""
     gone = ", deleted" if one[f"{which}_deleted"] else ""
-    return f"{which}: {one[f'{which}_device'] or f.NONE}, {f.clock(one[f'{which}_modified'] or 0.0)}{gone}"
+    return f"{which}: {one[f'{which}_device'] or f.NONE}, {moment(one, which)}{gone}"
 
 
 def refusal(one: Compared, choice: str) -> str:

@@ -101,12 +101,17 @@ def _runs(value: Mapping[str, Any], _: int) -> list[Block]:
 def _conflicts(value: list[dict[str, Any]], _: int) -> list[Block]:
     rows = [
         {
-            **row, "id": row["conflict_id"][-6:], "mine": f"{moment(row['mine_modified'] or 0.0)} {row['mine_device']}",
-            "theirs": f"{moment(row['theirs_modified'])} {row['theirs_device']}",
+            **row, "id": row["conflict_id"][-6:], "mine": _written(row, "mine"), "theirs": _written(row, "theirs"),
         }
         for row in value
     ]  # fmt: skip
     return [render.table(rows, CONFLICT), Text("compare: sync conflict ID   decide: sync resolve ID mine|theirs|both|merged")]
+
+
+def _written(row: Mapping[str, Any], which: str) -> str:
+    """When a side was written, and by whom."""
+    modified = row[f"{which}_modified"]
+    return f"{f.NONE if modified is None else moment(modified)} {row[f'{which}_device']}"
 
 
 def _conflict(value: Mapping[str, Any], width: int) -> list[Block]:
@@ -118,7 +123,8 @@ def _conflict(value: Mapping[str, Any], width: int) -> list[Block]:
     base = "not kept" if value["base"] is None else "kept"
     merge = "a clean merge is there: keep merged" if value["mergeable"] else f"no clean merge: {value['unmergeable']}"
     head = f"{printable(value['key'])} in {value['tier']}   base {base}   {printable(merge)}\n{LEGEND}"
-    return [Text(head), body]
+    decide = f"decide: sync resolve {value['conflict_id'][-6:]} mine|theirs|both|merged --seen {value['seen']}"
+    return [Text(head), body, Text(decide)]
 
 
 FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from appliance.core.memory import sync as synchroniser
-from appliance.core.memory.conflicts import Choice
+from appliance.core.memory.conflicts import Choice, seen
 from appliance.core.memory.documents import DocumentReplica
 from appliance.core.memory.edge import Put
 from appliance.core.memory.eviction import Room
@@ -24,10 +24,10 @@ from appliance.core.memory.nas import NasReplica
 from appliance.core.memory.objects import Limits, ObjectReplica
 from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy
-from appliance.core.memory.tier import Replica
+from appliance.core.memory.tier import Diverged, Replica
 from appliance.core.memory.versions import Entry
 from appliance.core.model import Health, HealthReport
-from appliance.errors import ConflictError, TierAbsentError, TierUnavailableError
+from appliance.errors import ConflictError, CorruptRecordError, TierAbsentError, TierUnavailableError
 from tests.memory.rig import Rig
 from tests.servers.nas import MARKER, Nas
 from tests.servers.postgres import PostgresServer
@@ -192,16 +192,16 @@ async def test_conflicts_are_settled_the_same_everywhere(start: Start, postgres:
     assert (await pc.parts.ledger.counts(), await agent.parts.ledger.counts()) == ({}, {})
 
 
-async def conflict(pc: Rig, agent: Rig) -> None:
+async def conflict(pc: Rig, agent: Rig, key: str = "k") -> None:
     """Both change what both have: the agent a second later, after the cloud has got the other one's."""
-    await pc.memory.set("k", {"by": "both", "a": 1, "b": 1})
+    await pc.memory.set(key, {"by": "both", "a": 1, "b": 1})
     await sync(pc, agent)
     await agent.halt()  # it may not deliver by itself before it knows
     pc.clock.move(1.0)
-    await pc.memory.set("k", {"by": "pc", "a": 2, "b": 1})
+    await pc.memory.set(key, {"by": "pc", "a": 2, "b": 1})
     await sync(pc)
     agent.clock.move(10.0)
-    await agent.memory.set("k", {"by": "agent", "a": 1, "b": 2})
+    await agent.memory.set(key, {"by": "agent", "a": 1, "b": 2})
 
 
 async def test_changes_of_different_fields_are_merged(start: Start, postgres: str) -> None:
@@ -286,7 +286,7 @@ async def test_a_conflict_waits_for_the_operator(start: Start, postgres: str, ch
     await sync(agent, pc)
     assert [(await rig.memory.get("k"))["by"] for rig in (pc, agent)] == [winner, winner]
     if choice == "both":
-        assert (await pc.memory.get(f"k.theirs-{found.theirs.meta.version[-6:]}"))["by"] == "pc"
+        assert (await pc.memory.get(f"k.theirs-{found.version[-6:]}"))["by"] == "pc"
 
 
 @pytest.mark.parametrize("choice", ["mine", "theirs", "both"])
@@ -305,7 +305,7 @@ async def test_deleted_here_and_changed_there(start: Start, s3: Bucket, choice: 
     await sync(agent, pc)
     expected = b"changed" if choice == "theirs" else None
     assert (await pc.memory.get("k"), await agent.memory.get("k")) == (expected, expected)
-    beside = await agent.memory.get(f"k.theirs-{found.theirs.meta.version[-6:]}")
+    beside = await agent.memory.get(f"k.theirs-{found.version[-6:]}")
     assert beside == (b"changed" if choice == "both" else None)
 
 
@@ -515,7 +515,7 @@ async def test_a_conflict_with_what_is_gone_there_is_open_no_more(start: Start, 
     await conflict(pc, agent)
     await sync(agent)
     (found,) = await agent.parts.ledger.conflicts()
-    await agent.parts.replicas.tiers["documents"].purge("default", "k", found.theirs.meta.version)
+    await agent.parts.replicas.tiers["documents"].purge("default", "k", found.version)
     await sync(agent)
     assert await agent.parts.ledger.conflicts() == []
     record = await agent.parts.replicas.tiers["documents"].get("default", "k")
@@ -699,7 +699,86 @@ async def test_a_damaged_note_of_their_version_is_fetched_again(start: Start, po
     await agent.parts.edge.store.write(lambda connection: connection.execute("UPDATE conflicts SET theirs = x'00'"))
     await sync(agent)
     (found,) = await agent.parts.ledger.conflicts()
-    assert found.theirs.meta.device == "pc"
+    assert found.theirs is not None
+    assert found.theirs.device == "pc"
+
+
+@pytest.mark.parametrize("side", ["mine", "theirs"])
+async def test_what_changed_since_it_was_looked_at_is_not_decided(start: Start, postgres: str, side: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    looked_at = await seen_of(agent)
+    if side == "mine":
+        await agent.memory.set("k", {"by": "agent", "later": True})
+    else:
+        await pc.memory.set("k", {"by": "pc", "later": True}, durability=Durability.cloud)
+        await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    with pytest.raises(ConflictError, match="changed since you looked"):
+        await agent.machinery.settler.resolve(found.conflict_id, "mine", seen=looked_at)
+    assert len(await agent.parts.ledger.conflicts()) == 1
+    await agent.machinery.settler.resolve(found.conflict_id, "theirs", seen=await seen_of(agent))
+    assert (await agent.memory.get("k")).get("later", False) is (side == "theirs")
+
+
+async def seen_of(rig: Rig) -> str:
+    """What names both versions of the one conflict there is."""
+    (found,) = await rig.parts.ledger.conflicts()
+    row = await rig.parts.edge.row("default", "k")
+    assert row is not None
+    assert found.theirs is not None
+    return seen(row.meta, found.theirs)
+
+
+async def test_nobody_else_settles_while_the_operator_does(
+    start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after another strategy was configured: a synchronisation would decide what waits."""
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    now = agent.clock.wall()
+    await agent.stop()
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.latest_wins)
+    await agent.halt()
+    agent.clock.wall_now = now
+    tier, settler = agent.parts.replicas.tiers["documents"], agent.machinery.settler
+    replace = tier.replace
+    beside: list[asyncio.Task[None]] = []
+
+    async def slowly(record: Record, seen: tuple[str, ...]) -> Diverged | None:
+        if not beside:
+            beside.append(asyncio.create_task(sync(agent)))
+            await asyncio.wait(beside, timeout=0.5)
+        return await replace(record, seen)
+
+    monkeypatch.setattr(tier, "replace", slowly)
+    (found,) = await agent.parts.ledger.conflicts()
+    await settler.resolve(found.conflict_id, "mine")
+    await asyncio.gather(*beside)
+    assert (settler.resolved, await agent.parts.ledger.conflicts()) == (1, [])
+    await sync(pc)
+    assert [(await rig.memory.get("k"))["by"] for rig in (pc, agent)] == ["agent"] * 2
+
+
+async def test_a_damaged_note_hides_no_other_conflict(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await conflict(pc, agent, "other")
+    await sync(agent)
+    first, second = await agent.parts.ledger.conflicts()
+    sql = "UPDATE conflicts SET theirs = x'00' WHERE conflict_id = ?"
+    await agent.parts.edge.store.write(lambda connection: connection.execute(sql, (first.conflict_id,)))
+    listed = {each.conflict_id: each.theirs for each in await agent.parts.ledger.conflicts()}
+    assert listed == {first.conflict_id: None, second.conflict_id: second.theirs}
+    with pytest.raises(CorruptRecordError, match="note of their version") as told:
+        await agent.machinery.settler.find(first.conflict_id)
+    assert "sync run" in told.value.next_step
+    await agent.machinery.settler.resolve(second.conflict_id, "mine")
 
 
 async def test_a_conflict_of_two_first_versions_ends_where_theirs_is_gone(start: Start, postgres: str) -> None:
@@ -711,7 +790,7 @@ async def test_a_conflict_of_two_first_versions_ends_where_theirs_is_gone(start:
     await agent.memory.set("k", "agent")
     await sync(agent)
     (found,) = await agent.parts.ledger.conflicts()
-    await agent.parts.replicas.tiers["documents"].purge("default", "k", found.theirs.meta.version)
+    await agent.parts.replicas.tiers["documents"].purge("default", "k", found.version)
     await sync(agent)
     assert (await agent.parts.ledger.conflicts(), await agent.parts.ledger.counts()) == ([], {})
 
@@ -732,7 +811,7 @@ async def test_a_conflict_with_a_tier_that_is_not_configured_any_more(start: Sta
     await agent.machinery.settler.resolve(found.conflict_id, choice)
     assert await agent.parts.ledger.conflicts() == []
     assert (await agent.memory.get("k"))["by"] == ("pc" if choice == "theirs" else "agent")
-    beside = await agent.memory.get(f"k.theirs-{found.theirs.meta.version[-6:]}")
+    beside = await agent.memory.get(f"k.theirs-{found.version[-6:]}")
     assert (beside is not None) == (choice == "both")
 
 
@@ -747,8 +826,9 @@ async def test_theirs_is_kept_beside_a_long_key_until_it_expires(start: Start, s
     await agent.memory.set(key, b"agent")
     await sync(agent)
     (found,) = await agent.parts.ledger.conflicts()
-    assert found.theirs.meta.expires is not None
-    agent.clock.move(found.theirs.meta.expires - agent.clock.wall() + (1.0 if expired else -0.5))
+    assert found.theirs is not None
+    assert found.theirs.expires is not None
+    agent.clock.move(found.theirs.expires - agent.clock.wall() + (1.0 if expired else -0.5))
     await agent.machinery.settler.resolve(found.conflict_id, "both")
     beside = [name for name, _ in await names(agent) if name != key]
     assert len(beside) == (0 if expired else 1)

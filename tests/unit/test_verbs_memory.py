@@ -35,6 +35,7 @@ SYNC = {
 CONFLICT = {
     "conflict_id": "01a1fd37-af2a-71a7-a16c-f2efb2e74496", "key": "plans:harvest", "tier": "documents", "detected": NOW,
     "mine_device": "pc", "mine_modified": None, "theirs_device": "pi", "theirs_modified": NOW, "reason": "Both changed it.",
+    "seen": "0a1b2c3d.4e5f6a7b",
 }  # fmt: skip
 SAME = {"left": "{", "right": "{", "mark": "same", "by": ""}
 CHANGED = {"left": "\x1b[31ma", "right": "b", "mark": "changed", "by": "mine"}
@@ -58,7 +59,7 @@ COMPARED = {
         ("sync.status", SYNC, [time.strftime("%Y-%m-%d", time.localtime(NOW)), "2.0 KiB", "100 B", "owed: documents 2"]),
         ("sync.status", {**SYNC, "runs": [], "tiers": []}, ["no cloud tier is configured"]),
         ("sync.conflicts", [CONFLICT], ["e74496", "plans:harvest", "pi", "sync resolve"]),
-        ("sync.conflict", COMPARED, ["no clean merge: both changed it", r" |m b", "mine: pc"]),
+        ("sync.conflict", COMPARED, ["no clean merge: both changed it", r" |m b", "mine: pc", "--seen 0a1b2c3d.4e5f6a7b"]),
     ],
 )
 def test_an_answer_is_a_table_that_fits(name: str, value: Any, shown: list[str]) -> None:

@@ -13,11 +13,12 @@ from pydantic import Field
 from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.jobs import JobHandle, Jobs
 from appliance.core.memory import codec, diff, merge
+from appliance.core.memory.conflicts import seen
 from appliance.core.memory.keys import parse
-from appliance.core.memory.ledger import OpenConflict
+from appliance.core.memory.ledger import OpenConflict, Waiting
 from appliance.core.memory.listing import Query
 from appliance.core.memory.memory import Memory
-from appliance.core.memory.model import Durability, EntryStat, Kind, Record
+from appliance.core.memory.model import Durability, EntryStat, Kind, Meta, Record
 from appliance.core.memory.service import MemoryService
 from appliance.core.memory.tier import Replica
 from appliance.core.model import JobStatus, Role
@@ -100,6 +101,9 @@ class Resolution(Params):
         description="mine (the edge's), theirs (the cloud's), both (theirs beside mine), merged (three-way), or the value given"
     )
     value: str | None = Field(None, max_length=1_000_000, description="With keep=value: the text to keep")
+    seen: str | None = Field(
+        None, max_length=64, description="As `sync conflict` told it: refused where either side has changed since"
+    )
 
 
 def memory_actions(service: MemoryService, state: LiveState) -> list[Action]:
@@ -235,7 +239,7 @@ def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
         }
 
     async def conflicts(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
-        return [await _row(service, each) for each in await service.parts.ledger.conflicts()]
+        return [await _row(service, each, each.theirs) for each in await service.parts.ledger.conflicts()]
 
     async def conflict(_: Invocation, params: ConflictId) -> dict[str, Any]:
         return await _compared(service, await settler.find(params.conflict_id))
@@ -244,7 +248,8 @@ def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
         value = None if params.value is None else params.value.encode()
         if params.keep == "value" and value is not None:
             await _check_json(service, await settler.find(params.conflict_id), value)
-        return {"conflict_id": params.conflict_id, "kept": await settler.resolve(params.conflict_id, params.keep, value)}
+        kept = await settler.resolve(params.conflict_id, params.keep, value, params.seen)
+        return {"conflict_id": params.conflict_id, "kept": kept}
 
     query = functools.partial(Action, query=True, role=Role.viewer)
     return [
@@ -320,14 +325,18 @@ def _decoded(text: str) -> bytes:
         raise InvalidArgumentsError(f"The file's bytes are no Base64: {error}.", "encode them as RFC 4648 has it.") from error
 
 
-async def _row(service: MemoryService, each: OpenConflict) -> dict[str, Any]:
-    found = await service.parts.edge.record(each.entry)
-    mine, theirs = (found[0].meta if found else None), each.theirs.meta
+async def _row(service: MemoryService, each: Waiting | OpenConflict, theirs: Meta | None) -> dict[str, Any]:
+    """One conflict; `theirs` is None where the note of it is damaged."""
+    row = await service.parts.edge.by_number(each.entry)
+    mine = None if row is None else row.meta
+    either = theirs or mine
+    damaged = "The disk's note of their version is damaged; the next synchronisation fetches it again."
     return {
-        "conflict_id": each.conflict_id, "key": f"{theirs.namespace}:{theirs.key}", "tier": each.tier,
+        "conflict_id": each.conflict_id, "key": "" if either is None else f"{either.namespace}:{either.key}", "tier": each.tier,
         "detected": each.detected,
         "mine_device": mine.device if mine else "", "mine_modified": mine.modified if mine else None,
-        "theirs_device": theirs.device, "theirs_modified": theirs.modified, "reason": each.reason,
+        "theirs_device": theirs.device if theirs else "", "theirs_modified": theirs.modified if theirs else None,
+        "reason": each.reason if theirs else damaged, "seen": None if theirs is None else seen(mine, theirs),
     }  # fmt: skip
 
 
@@ -347,6 +356,7 @@ async def _compared(service: MemoryService, each: OpenConflict) -> dict[str, Any
     found = await service.parts.edge.record(each.entry)
     base = await service.parts.ledger.base(each.tier, each.entry)
     mine = found[1] if found else None
+    told = seen(found[0].meta if found else None, each.theirs.meta)
 
     def work() -> dict[str, Any]:
         texts = [_text(record) for record in (mine, each.theirs, base)]
@@ -362,7 +372,7 @@ async def _compared(service: MemoryService, each: OpenConflict) -> dict[str, Any
             "editable": _editable(joined or mine), "kind": (mine or each.theirs).meta.kind.value,
         }  # fmt: skip
 
-    return {**await _row(service, each), **await asyncio.to_thread(work)}
+    return {**await _row(service, each, each.theirs.meta), **await asyncio.to_thread(work), "seen": told}
 
 
 def _joined(mine: Record, merged: merge.Merged) -> Record:

@@ -21,7 +21,7 @@ from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy, decide
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.writing import Writer
-from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError, TierAbsentError
+from appliance.errors import ConflictError, CorruptRecordError, InvalidArgumentsError, NotFoundError, TierAbsentError
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ class Strategies:
     def of(self, namespace: str) -> Strategy:
         """The namespace's."""
         return self.by_namespace.get(namespace, self.default)
+
+
+def seen(mine: Meta | None, theirs: Meta) -> str:
+    """What names the two versions of a conflict that somebody looks at."""
+    return f"{'' if mine is None else mine.version[-8:]}.{theirs.version[-8:]}"
 
 
 class Settler:
@@ -146,30 +151,46 @@ class Settler:
         await self._note(event, {"namespace": row.meta.namespace, "key": row.meta.key, "tier": tier, "reason": reason})
 
     async def find(self, conflict_id: str) -> OpenConflict:
-        """An open conflict; the end of its id is enough. Raises NotFoundError, ConflictError."""
-        found = [each for each in await self._ledger.conflicts() if each.conflict_id.endswith(conflict_id)]
-        if not conflict_id or not found:
+        """An open conflict; the end of its id is enough. Raises NotFoundError, ConflictError, CorruptRecordError."""
+        try:
+            found = await self._ledger.conflict(conflict_id) if conflict_id else []
+        except CorruptRecordError as error:
+            raise CorruptRecordError(error.message, "run `prime-spark sync run`: it is fetched again.") from error
+        if not found:
             raise NotFoundError(f"No conflict is called {conflict_id!r}.", "list them with `prime-spark sync conflicts`.")
         if len(found) > 1:
-            raise ConflictError(f"{len(found)} conflicts end with {conflict_id!r}.", "give more of the id.")
+            raise ConflictError(f"Several conflicts end with {conflict_id!r}.", "give more of the id.")
         return found[0]
 
-    async def resolve(self, conflict_id: str, choice: Choice, value: bytes | None = None) -> str:
+    async def resolve(self, conflict_id: str, choice: Choice, value: bytes | None = None, seen: str | None = None) -> str:
         """Carry out the operator's decision; returns what was done.
 
         "both" keeps mine under the key, and theirs (where it is no deletion) beside it under "KEY.theirs-VERSION".
 
+        Args:
+            conflict_id: Or the end of it.
+            choice: Whose version is the one from now on.
+            value: With "value": that one.
+            seen: `seen` of the two versions that the operator looked at; None to decide whatever they are.
+
         Raises:
             NotFoundError: No such conflict.
+            ConflictError: Either side has another version than the one that was looked at.
             InvalidArgumentsError: There is no clean merge, or no value was given.
             TierUnavailableError: The tier cannot be reached, or is not configured; the conflict stays open.
         """
-        conflict = await self.find(conflict_id)
+        tier = (await self.find(conflict_id)).tier
+        async with self._parts.replicas.alone(tier):  # no synchronisation decides at the same time
+            return await self._resolve(await self.find(conflict_id), choice, value, seen)
+
+    async def _resolve(self, conflict: OpenConflict, choice: Choice, value: bytes | None, looked_at: str | None) -> str:
         replica = self._parts.replicas.tiers.get(conflict.tier)
         found = await self._edge.record(conflict.entry)
         if found is None or found[1] is None:
             raise NotFoundError("This side's version is gone.", "run `prime-spark sync run`; it takes theirs.")
         row, mine = found[0], found[1]
+        if looked_at not in {None, seen(mine.meta, conflict.theirs.meta)}:
+            raise ConflictError("One side has changed since you looked at it.", "look at it again, then decide.")
         if choice == "theirs":
             if not await self._writer.adopt(conflict.theirs, conflict.tier, row.meta.version):
                 raise ConflictError("The key was written meanwhile.", "look at it again.")

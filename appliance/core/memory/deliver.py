@@ -67,8 +67,7 @@ class Deliverer:
         self._pay = pay
         self._batch = batch
         self._wake = asyncio.Event()
-        self.alone = asyncio.Lock()
-        """Held by whoever changes what the tier holds, or acts on what it held."""
+        self.alone = parts.replicas.alone(replica.name)
         self.delivered = 0
         self.bytes_sent = 0
         self.failures = 0

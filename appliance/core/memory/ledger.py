@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from appliance.core.memory.model import Meta, Record
 from appliance.core.memory.rows import Row
 from appliance.core.ports import Clock
 from appliance.core.store import Store
+from appliance.errors import CorruptRecordError
+
+log = logging.getLogger(__name__)
 
 SEEDED = 1000
 """Entries that are looked at in one go."""
@@ -22,6 +26,7 @@ BELIEVED = "clock"
 """Under which the time is noted."""
 AWAY = "@"
 """Between a tier's name and the identity of a store that was there before; no tier's name has it."""
+NOTE = "The disk's note of their version"
 
 
 def away(tier: str, identity: str) -> str:
@@ -49,15 +54,29 @@ class Debts(NamedTuple):
     """Wall clock."""
 
 
-class OpenConflict(NamedTuple):
-    """A conflict that waits for the operator."""
+class Waiting(NamedTuple):
+    """A conflict that waits for the operator, as lists have it."""
 
     conflict_id: str
     entry: int
     tier: str
     detected: float
-    theirs: Record
     reason: str
+    version: str
+    """Theirs."""
+    theirs: Meta | None
+    """None where the note of their version is damaged."""
+
+
+class OpenConflict(NamedTuple):
+    """A conflict that waits for the operator, with their version."""
+
+    conflict_id: str
+    entry: int
+    tier: str
+    detected: float
+    reason: str
+    theirs: Record
 
 
 class Ledger:
@@ -289,14 +308,29 @@ class Ledger:
 
         return await self._store.write(work)
 
-    async def conflicts(self) -> list[OpenConflict]:
-        """All that wait, oldest first."""
-        sql = "SELECT conflict_id, entry, tier, detected, theirs, reason FROM conflicts ORDER BY detected"
+    async def conflicts(self) -> list[Waiting]:
+        """All that wait, oldest first. A damaged one is listed with the others."""
+        sql = "SELECT conflict_id, entry, tier, detected, reason, version FROM conflicts ORDER BY detected"
         found = await self._store.read(lambda connection: connection.execute(sql).fetchall())
-        return [
-            OpenConflict(identifier, entry, tier, detected, codec.decode(body, "their version"), reason)
-            for identifier, entry, tier, detected, body, reason in found
-        ]
+        return [Waiting._make((*row, await self._their_meta(row[2], row[1]))) for row in found]
+
+    async def _their_meta(self, tier: str, entry: int) -> Meta | None:
+        """One at a time: they may be large."""
+        try:
+            record = await self.theirs(tier, entry)
+        except CorruptRecordError as error:
+            log.error("%s It is fetched again by the next synchronisation.", error.message)
+            return None
+        return None if record is None else record.meta
+
+    async def conflict(self, end: str) -> list[OpenConflict]:
+        """Those that wait whose ids end so; two at most. Raises CorruptRecordError."""
+        sql = (
+            "SELECT conflict_id, entry, tier, detected, reason, theirs FROM conflicts "
+            "WHERE substr(conflict_id, -length(?1)) = ?1 LIMIT 2"
+        )
+        found = await self._store.read(lambda connection: connection.execute(sql, (end,)).fetchall())
+        return [OpenConflict._make((*row[:5], await asyncio.to_thread(codec.decode, row[5], NOTE))) for row in found]
 
     async def count_conflicts(self) -> int:
         """How many wait, without reading them."""
@@ -312,7 +346,7 @@ class Ledger:
         """Their version, as a conflict that waits keeps it; None where none does. Raises CorruptRecordError."""
         sql = "SELECT theirs FROM conflicts WHERE tier = ? AND entry = ?"
         found = await self._store.read(lambda connection: connection.execute(sql, (tier, entry)).fetchone())
-        return None if found is None else await asyncio.to_thread(codec.decode, found[0], "their version")
+        return None if found is None else await asyncio.to_thread(codec.decode, found[0], NOTE)
 
     async def close_conflict(self, conflict_id: str) -> None:
         """The operator, or a newer version, has decided."""

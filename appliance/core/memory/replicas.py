@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Iterable
 
@@ -25,6 +26,11 @@ class Replicas:
         self.tiers = {tier.name: tier for tier in sorted(tiers, key=lambda tier: (tier.level, tier.name))}
         self.stats = {name: TierStats() for name in self.tiers}
         self.reports = dict.fromkeys(self.tiers, UNASKED)
+        self._alone: dict[str, asyncio.Lock] = {}
+
+    def alone(self, name: str) -> asyncio.Lock:
+        """Held by whoever changes what a tier holds, or acts on what it held."""
+        return self._alone.setdefault(name, asyncio.Lock())
 
     def answers(self, name: str) -> bool:
         """Whether the tier's newest probe went well, or it was not probed yet."""

@@ -77,6 +77,11 @@ class Database:
         return f"Database({self.where!r})"
 
     @property
+    def configured(self) -> bool:
+        """Whether the settings name a server."""
+        return bool(self._settings.host)
+
+    @property
     def where(self) -> str:
         """Database and server, for messages."""
         return f"{self._settings.database} on {self._settings.host}:{self._settings.port}"

@@ -1,0 +1,120 @@
+"""What goes into the database in one transaction: rows, dead letters, roll-ups, and how far each partition was read."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from appliance.core.analytics.rows import DAY, HOUR, METRICS, Table
+from appliance.core.streams.kafka_consumer import Place
+from appliance.core.streams.sink_decode import Decoder, Now, Record, Stored, Unusable
+
+KEPT_BODY = 64 * 1024
+"""Bytes of a dead letter's body that are kept."""
+
+
+class Entry(NamedTuple):
+    """An event with the message that brought it."""
+
+    record: Record
+    event: Stored
+
+
+class Letter(NamedTuple):
+    """A message that cannot be used."""
+
+    record: Record
+    reason: str
+
+
+Series = tuple[int, str, str]
+"""Bucket (seconds since the epoch), device, metric."""
+Sums = list[float]
+"""[sum, least, greatest, count]"""
+
+
+class Batch:
+    """Filled in a thread, written by the loop.
+
+    Args:
+        life: Number of the assignment that it belongs to; batches of an earlier one are not written.
+        limit: Rows from which on it is full. The event that passes it is still taken: events are stored whole.
+    """
+
+    def __init__(self, life: int, limit: int) -> None:
+        self.life = life
+        self._limit = limit
+        self.rows = 0
+        self.events: dict[Table, list[Entry]] = {}
+        self.letters: list[Letter] = []
+        self.starts: dict[Place, int] = {}
+        self.ends: dict[Place, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.ends)
+
+    @property
+    def full(self) -> bool:
+        """Whether to write it now."""
+        return self.rows + len(self.letters) >= self._limit
+
+    def take(self, waiting: deque[Record], positions: dict[Place, int], decoder: Decoder, now: Now) -> None:
+        """Decode messages until there are no more or the batch is full; positions move along."""
+        while waiting and not self.full:
+            record = waiting.popleft()
+            place = Place(record.topic, record.partition)
+            at = positions.get(place)
+            if at is None or record.offset < at:  # of before a seek
+                continue
+            self.starts.setdefault(place, at)
+            positions[place] = self.ends[place] = record.offset + 1
+            try:
+                event = decoder.event(record, now)
+            except Unusable as refused:
+                self.letters.append(Letter(record, str(refused)))
+                continue
+            self.events.setdefault(event.table, []).append(Entry(record, event))
+            self.rows += len(event.rows)
+
+    def chunks(self) -> dict[Table, set[int]]:
+        """Starts of the chunks that the rows lie in, seconds since the epoch."""
+        return {
+            table: {entry.event.moment // table.chunk * table.chunk for entry in entries}
+            for table, entries in self.events.items()
+        }
+
+    def rollups(self) -> tuple[dict[Series, Sums], dict[Series, Sums]]:
+        """Metrics by hour and by day."""
+        hours: dict[tuple[int, str], dict[str, Sums]] = {}
+        for _, event in self.events.get(METRICS, ()):
+            _count(hours.setdefault((event.moment // HOUR * HOUR, event.device), {}), event.values)
+        hourly: dict[Series, Sums] = {}
+        daily: dict[Series, Sums] = {}
+        for (bucket, device), by_name in hours.items():
+            day = bucket // DAY * DAY
+            for name, sums in by_name.items():
+                hourly[bucket, device, name] = sums
+                _merge(daily, (day, device, name), sums)
+        return hourly, daily
+
+
+def _count(by_name: dict[str, Sums], values: dict[str, float]) -> None:
+    for name, value in values.items():
+        sums = by_name.get(name)
+        if sums is None:
+            by_name[name] = [value, value, value, 1]
+            continue
+        sums[0] += value
+        if value < sums[1]:
+            sums[1] = value
+        elif value > sums[2]:
+            sums[2] = value
+        sums[3] += 1
+
+
+def _merge(into: dict[Series, Sums], key: Series, sums: Sums) -> None:
+    known = into.get(key)
+    if known is None:
+        into[key] = list(sums)
+    else:
+        into[key] = [known[0] + sums[0], min(known[1], sums[1]), max(known[2], sums[2]), known[3] + sums[3]]

@@ -1,0 +1,68 @@
+"""The statements of the sink. Names of tables come from core.analytics.rows, never from outside."""
+
+from __future__ import annotations
+
+from appliance.core.analytics.rows import METRICS, Table
+
+LOCK = """
+SELECT topic, partition, next_offset FROM stream_offsets
+WHERE consumer_group = $1 AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[]))
+ORDER BY topic, partition FOR UPDATE
+"""
+ADVANCE = """
+UPDATE stream_offsets AS o SET next_offset = n.next_offset, updated_at = now()
+FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, next_offset)
+WHERE o.consumer_group = $1 AND o.topic = n.topic AND o.partition = n.partition
+"""
+READ = "SELECT topic, partition, next_offset FROM stream_offsets WHERE consumer_group = $1"
+BEGIN = "INSERT INTO stream_offsets VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+MOVE = """
+UPDATE stream_offsets SET next_offset = $5, updated_at = now()
+WHERE consumer_group = $1 AND topic = $2 AND partition = $3 AND next_offset = $4
+"""
+LETTERS = """
+INSERT INTO dead_letters (letter_id, consumer_group, topic, partition, record_offset, key, reason, size, body)
+SELECT l.id, $1, l.topic, l.partition, l.at, l.key, l.reason, l.size, l.body
+FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::text[], $8::integer[], $9::bytea[])
+     AS l (id, topic, partition, at, key, reason, size, body)
+ON CONFLICT DO NOTHING
+"""
+_GROWS = """
+ON CONFLICT (bucket, device_id, metric_name) DO UPDATE SET
+    avg_value = t.avg_value + (excluded.avg_value - t.avg_value) * excluded.count / (t.count + excluded.count),
+    min_value = least(t.min_value, excluded.min_value),
+    max_value = greatest(t.max_value, excluded.max_value),
+    count = t.count + excluded.count
+"""
+
+
+def rollup(period: str) -> str:
+    """Add to device_metrics_hourly or _daily; always in the order of its key, so that two writers cannot block each other."""
+    return f"""
+INSERT INTO device_metrics_{period} AS t
+SELECT to_timestamp(x.b) AS bucket, x.d, x.m, x.s / x.c, x.low, x.high, x.c::bigint
+FROM unnest($1::float8[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::float8[], $7::float8[])
+     AS x (b, d, m, s, low, high, c)
+ORDER BY x.b, x.d, x.m
+{_GROWS}"""  # noqa: S608
+
+
+def staging(table: Table) -> str:
+    """A table of this connection's own for rows of which some may be there already."""
+    return f"CREATE TEMPORARY TABLE IF NOT EXISTS staging_{table.name} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+
+
+def unstage(table: Table, *, rollups: bool) -> str:
+    """Take over what is new of the staging table; how many rows that was."""
+    columns = ", ".join(table.columns)
+    take = f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM staging_{table.name} ON CONFLICT DO NOTHING"  # noqa: S608
+    if not (rollups and table is METRICS):
+        return f"WITH fresh AS ({take} RETURNING 1) SELECT count(*) FROM fresh"  # noqa: S608
+    parts = [f"fresh AS ({take} RETURNING time, device_id, metric_name, value)"]
+    for period, unit in (("hourly", "hour"), ("daily", "day")):
+        parts.append(f"""{period} AS (
+INSERT INTO device_metrics_{period} AS t
+SELECT date_trunc('{unit}', time, 'UTC') AS bucket, device_id, metric_name, avg(value), min(value), max(value), count(*)
+FROM fresh GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+{_GROWS})""")  # noqa: S608
+    return f"WITH {', '.join(parts)} SELECT count(*) FROM fresh"  # noqa: S608

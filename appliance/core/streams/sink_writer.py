@@ -1,0 +1,192 @@
+"""Writes batches so that each event is stored exactly once: rows, roll-ups, dead letters and offsets in one transaction.
+
+The offsets are the fence. A writer locks its rows of stream_offsets and goes on only where they are what it believes. Who was
+overtaken (another member has the partition now, or an earlier commit arrived although its answer did not) reads them anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from appliance.core.analytics import copying
+from appliance.core.analytics.rows import METRICS, Table
+from appliance.core.analytics.timescale import Database, failures
+from appliance.core.events import new_id
+from appliance.core.streams import sink_sql as sql
+from appliance.core.streams.kafka_consumer import Place
+from appliance.core.streams.sink_batch import KEPT_BODY, Batch, Entry, Letter, Series, Sums
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+UNIQUE = "23505"
+NO_PARTITION = "23514"
+ROWS = ("22", "23", "54")
+"""Classes of SQLSTATE that blame the rows: data exceptions, broken constraints, limits of the program."""
+
+
+class FencedError(Exception):
+    """The database is not where this writer believes it to be."""
+
+
+class NoPartitionError(Exception):
+    """A partition is missing that was there before."""
+
+
+class Written(NamedTuple):
+    """What a batch came to.
+
+    Attributes:
+        rows: New rows by table.
+        known: Rows that were there already.
+        letters: Dead letters.
+    """
+
+    rows: dict[str, int]
+    known: int
+    letters: int
+
+
+class Writer:
+    """The sink's side of the database.
+
+    Args:
+        database: Opened.
+        group: The consumer group.
+    """
+
+    def __init__(self, database: Database, group: str) -> None:
+        self._database = database
+        self._group = group
+
+    @property
+    def _rollups(self) -> bool:
+        schema = self._database.schema
+        return schema is None or not schema.timescale
+
+    async def offsets(self) -> dict[Place, int]:
+        """Where to read on. Raises DatabaseError."""
+        rows = await self._database.run(lambda connection: connection.fetch(sql.READ, self._group), 15.0)
+        return {Place(topic, partition): offset for topic, partition, offset in rows}
+
+    async def begin(self, place: Place, offset: int) -> None:
+        """Note a partition that was never read. Raises DatabaseError."""
+        await self._database.run(lambda connection: connection.execute(sql.BEGIN, self._group, *place, offset), 15.0)
+
+    async def move(self, place: Place, old: int, new: int) -> None:
+        """Go on elsewhere, where nobody else has moved it meanwhile. Raises DatabaseError."""
+        await self._database.run(lambda connection: connection.execute(sql.MOVE, self._group, *place, old, new), 15.0)
+
+    async def write(self, batch: Batch) -> Written:
+        """Store a batch.
+
+        Raises:
+            FencedError: It is not ours to write; nothing was stored.
+            NoPartitionError: Make the partitions again; nothing was stored.
+            DatabaseError: Whether it was stored is not known; writing it again stores nothing twice.
+        """
+        rollups = await asyncio.to_thread(batch.rollups) if self._rollups else ({}, {})
+        return await self._database.run(lambda connection: self._transact(connection, batch, rollups))
+
+    async def _transact(self, connection: Connection, batch: Batch, rollups: tuple[dict[Series, Sums], ...]) -> Written:
+        stored: dict[str, int] = {}
+        letters = list(batch.letters)
+        async with connection.transaction():
+            await self._lock(connection, batch)
+            for table, entries in batch.events.items():
+                stored[table.name] = await self._store(connection, table, entries, rollups, letters)
+            if letters:
+                await connection.execute(sql.LETTERS, self._group, *_columns_of(letters))
+            places = sorted(batch.ends)
+            topics, partitions = [place.topic for place in places], [place.partition for place in places]
+            ends = [batch.ends[place] for place in places]
+            await connection.execute(sql.ADVANCE, self._group, topics, partitions, ends)
+        return Written(stored, batch.rows - sum(stored.values()), len(letters))
+
+    async def _lock(self, connection: Connection, batch: Batch) -> None:
+        topics, partitions = [place.topic for place in batch.ends], [place.partition for place in batch.ends]
+        rows = await connection.fetch(sql.LOCK, self._group, topics, partitions)
+        found = {Place(topic, partition): offset for topic, partition, offset in rows}
+        if found != batch.starts:
+            raise FencedError(
+                str({place: (found.get(place), at) for place, at in batch.starts.items() if found.get(place) != at})
+            )
+
+    async def _store(
+        self,
+        connection: Connection,
+        table: Table,
+        entries: list[Entry],
+        rollups: tuple[dict[Series, Sums], ...],
+        letters: list[Letter],
+    ) -> int:
+        """All events of one table; how many rows were new. The quick way first, which fails where one row is not new."""
+        try:
+            async with connection.transaction():
+                count = await _copy(connection, table.name, table, entries)
+                if table is METRICS:
+                    for period, groups in zip(("hourly", "daily"), rollups, strict=True):
+                        if groups:
+                            await connection.execute(sql.rollup(period), *_columns(groups))
+            return count
+        except failures() as error:
+            self._blames_rows(error)
+        await connection.execute(sql.staging(table))
+        return await self._staged(connection, table, entries, letters)
+
+    async def _staged(self, connection: Connection, table: Table, entries: Sequence[Entry], letters: list[Letter]) -> int:
+        """What is new of these; an event that the server cannot take goes to the dead letters, found by halving."""
+        try:
+            async with connection.transaction():
+                await _copy(connection, f"staging_{table.name}", table, entries)
+                count = int(await connection.fetchval(sql.unstage(table, rollups=self._rollups)))
+                await connection.execute(f"DELETE FROM staging_{table.name}")  # noqa: S608
+            return count
+        except failures() as error:
+            self._blames_rows(error)
+            if len(entries) == 1:
+                letters.append(Letter(entries[0].record, f"the database does not take it: {error}"[:500]))
+                return 0
+        half = len(entries) // 2
+        first = await self._staged(connection, table, entries[:half], letters)
+        return first + await self._staged(connection, table, entries[half:], letters)
+
+    def _blames_rows(self, error: BaseException) -> None:
+        """Raise what is not the rows' fault."""
+        code = str(getattr(error, "sqlstate", None) or "")
+        if code == NO_PARTITION and "no partition" in str(error):
+            raise NoPartitionError(str(error)) from error
+        if not code.startswith(ROWS):
+            raise error
+
+
+async def _copy(connection: Connection, target: str, table: Table, entries: Collection[Entry]) -> int:
+    rows = chain.from_iterable(entry.event.rows for entry in entries)
+    said: str = await connection.copy_to_table(target, source=copying.stream(rows), columns=table.columns, format="binary")
+    return int(said.removeprefix("COPY "))
+
+
+def _columns(groups: dict[Series, Sums]) -> list[list[Any]]:
+    """Roll-ups as the arrays of the statement."""
+    return [
+        *([key[index] for key in groups] for index in range(3)),
+        *([sums[index] for sums in groups.values()] for index in range(4)),
+    ]
+
+
+def _columns_of(letters: list[Letter]) -> list[list[Any]]:
+    """Dead letters as the arrays of the statement."""
+    records = [letter.record for letter in letters]
+    return [
+        [new_id() for _ in letters],
+        [record.topic for record in records],
+        [record.partition for record in records],
+        [record.offset for record in records],
+        [record.key for record in records],
+        [letter.reason.replace("\0", "") for letter in letters],
+        [len(record.value or b"") for record in records],
+        [(record.value or b"")[:KEPT_BODY] for record in records],
+    ]

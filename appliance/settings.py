@@ -281,6 +281,19 @@ class SinkSettings(Group):
     """Milliseconds until a batch that is not full is written."""
 
 
+class WindowSettings(Group):
+    """Rules over the streams, as the role windows of `prime-spark agent`."""
+
+    group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")] = "prime-spark-windows"
+    """Consumer group; the topics of the windows' own state begin with it."""
+    rules_topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "prime-spark.rules"
+    """Topic that brings the rules; compacted."""
+    commit_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """Seconds between two transactions; windows are seen when theirs is complete."""
+    metrics_port: Port = 0
+    """Port of /metrics on 127.0.0.1, for Prometheus; 0 opens none."""
+
+
 class HeadlessSettings(Group):
     """Keyboard shortcuts without a screen."""
 
@@ -341,6 +354,7 @@ class Settings(Group):
     commands: CommandSettings = CommandSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
     sink: SinkSettings = SinkSettings()
+    windows: WindowSettings = WindowSettings()
     headless: HeadlessSettings = HeadlessSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()

@@ -165,6 +165,7 @@ for part in "$@"; do
     test)
         system_packages "${TEST_PACKAGES[@]}"
         virtual_environment test requirements/run.txt requirements/dev.txt requirements/models.txt
+        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/windows.txt
         .venv/bin/python scripts/fetch_samples.py .models/samples
         kafka
         ;;

@@ -44,8 +44,20 @@ def _sink(around: Surroundings) -> Service:
     return make_sink(around.settings, around.secrets, around.clock)
 
 
+def _windows(around: Surroundings) -> Service:
+    from appliance.agent.windows import make_windows
+
+    return make_windows(around)
+
+
 ROLES: Mapping[str, Role] = MappingProxyType(
-    {role.name: role for role in (Role("sink", "Kafka to TimescaleDB or PostgreSQL, each event exactly once", _sink),)}
+    {
+        role.name: role
+        for role in (
+            Role("sink", "Kafka to TimescaleDB or PostgreSQL, each event exactly once", _sink),
+            Role("windows", "Rules over the streams: their windows on cloud.aggregated", _windows),
+        )
+    }
 )
 """By name."""
 

@@ -28,8 +28,10 @@ FOLDERS = {
     "aiokafka": ("core/streams/kafka",),
     "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
-    "PIL": ("core/inference", "hw"),
+    "PIL": ("core/inference", "core/analytics/picture.py", "hw"),
     "pyroute2": ("core/vpn", "hw"),
+    "confluent_kafka": ("agent/windows",),
+    "quixstreams": ("agent/windows",),
     "redis": ("core/memory/redis.py", "core/memory/redis_wire.py"),
     "sounddevice": ("core/voice", "hw"),
     "starlette": ("api", "assembly.py"),
@@ -54,6 +56,8 @@ HEAVY = (
     "minio",
     "psutil",
     "uvicorn",
+    "confluent_kafka",
+    "quixstreams",
 )
 
 

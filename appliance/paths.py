@@ -40,6 +40,11 @@ class Paths:
         return self.data / "analytics.duckdb"
 
     @property
+    def streams(self) -> Path:
+        """SQLite: what waits for Kafka, and dead letters."""
+        return self.data / "streams.sqlite"
+
+    @property
     def memory(self) -> Path:
         """The tiered memory's part on the local disk."""
         return self.data / "memory"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import zstandard
 
-from appliance.core.events import EVENT_TYPES, Event, envelope
+from appliance.core.events import EVENT_TYPES, Event, envelope, topic_of
 from appliance.core.journal import Stored
 from appliance.core.streams.model import Message, Priority
 from appliance.errors import CorruptRecordError
@@ -60,7 +60,7 @@ def journal_message(row: Stored) -> Message:
     """
     cls = EVENT_TYPES[row.type]
     key = _named.decode(row.envelope).device_id.encode()
-    return Message(row.id, cls.topic, key, row.envelope, cls.priority, row.time)
+    return Message(row.id, topic_of(row.type, row.envelope), key, row.envelope, cls.priority, row.time)
 
 
 def size_of(message: Message) -> int:

@@ -15,6 +15,7 @@ from appliance.core.analytics.service import AnalyticsService
 from appliance.core.catalog import data, doctor, people, services, work
 from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import settings as setting_actions
+from appliance.core.catalog import streams as stream_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import InferenceCompleted, Noted
@@ -27,6 +28,9 @@ from appliance.core.queues import QueueService
 from appliance.core.services import Supervisor
 from appliance.core.setup import SetupService
 from appliance.core.storekeeper import StoreService
+from appliance.core.streams import build as streams
+from appliance.core.streams.issuing import Issuer
+from appliance.core.streams.service import StreamService
 from appliance.core.telemetry.figures import FiguresService
 from appliance.core.telemetry.service import TelemetryService
 from appliance.hw.host import PsutilHost
@@ -62,9 +66,18 @@ class Domains:
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
+        self.streams = self._make_streams()
         spine.jobs.on_end = self._note
         self.setup = SetupService(spine.accounts, state, settings.node.device_id)
         self.queues = QueueService(bus, self.analytics.status, state)
+
+    def _make_streams(self) -> StreamService:
+        spine = self._spine
+        stands_on = streams.Spine(
+            spine.settings, spine.secrets, spine.outbox, spine.store, spine.bus, spine.state, spine.clock, spine.dispatcher,
+            spine.audit,
+        )  # fmt: skip
+        return streams.build(stands_on, spine.paths.streams)
 
     def _make_inference(self) -> InferenceService:
         wanted = self._spine.settings.inference
@@ -89,7 +102,7 @@ class Domains:
     def services(self) -> list[Service]:
         """The services that every mode has, the API last."""
         kept: list[Service] = [self.store, self.setup, self.telemetry, self.analytics, self.alerts, self.devices]
-        kept += [self.inference, self.queues, *self._memory_needs, self.memory, self.figures, self._api()]
+        kept += [self.inference, self.queues, *self._memory_needs, self.memory, self.streams, self.figures, self._api()]
         return kept
 
     def _api(self) -> Service:
@@ -116,6 +129,9 @@ class Domains:
         add(*data.metric_actions(self.duck, spine.clock))
         add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
         add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
+        add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock), *stream_actions.letter_actions(self.streams))
+        device = spine.settings.node.device_id
+        add(*stream_actions.command_actions(self.streams, Issuer(device, spine.secrets, spine.clock), device))
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
         add(*doctor.actions(self._examine))
 

@@ -15,6 +15,7 @@ import click
 
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, NotRunningError, error_text
+from appliance.verbs import streams as stream_verbs
 from appliance.verbs import static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
@@ -35,7 +36,7 @@ AT_A_TAB = 1.0
 STARTS = ("run", "headless")
 NOUNS = (
     "alert", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory", "metric",
-    "service", "session", "setup", "sync", "user",
+    "service", "session", "setup", "streams", "sync", "user",
 )  # fmt: skip
 """Of the actions of an appliance that runs, for the help where none does."""
 
@@ -71,6 +72,8 @@ class Root(Group):
             group = noun_group(noun, mine, _client(ctx))
         if noun == "audit":
             group.add_command(static.audit_verify)
+        if noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:
+            group.add_command(stream_verbs.tail)
         return group if group.commands or (noun in NOUNS and isinstance(group, Away)) else None
 
 

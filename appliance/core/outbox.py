@@ -152,6 +152,11 @@ class Outbox:
         fresh = tuple(seq if priority in {None, each} else places[each] for each in Priority)
         self._readers = {**self._readers, reader: fresh}  # a new one: the writer's thread reads it
 
+    def join(self, reader: str) -> None:
+        """A reader that may be a new one is there: what it has not read counts as missed when it goes."""
+        if reader not in self._readers:
+            self._readers = {**self._readers, reader: NOWHERE}
+
     def places(self, reader: str) -> Places:
         """By class, up to which number a reader has everything."""
         return self._readers.get(reader, NOWHERE)

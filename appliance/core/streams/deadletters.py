@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from appliance.core.events import new_id
 from appliance.core.store import Store
@@ -81,19 +82,13 @@ class DeadLetters:
         if lost:
             await self.load()
 
-    async def list(self, limit: int = 100, origin: str = "") -> list[DeadLetter]:
-        """The newest ones, without their bodies. Raises StoreError."""
-        query = f"SELECT {COLUMNS} FROM letters WHERE ?1 IN ('', origin) ORDER BY number DESC LIMIT ?2"  # noqa: S608 ours
-        rows = await self._store.read(lambda connection: connection.execute(query, (origin, limit)).fetchall())
-        return [_letter(*row) for row in rows]
-
     async def get(self, letter_id: str) -> DeadLetter:
         """One with its body. Raises NotFoundError, StoreError."""
         query = f"SELECT {COLUMNS}, value FROM letters WHERE letter_id = ?"  # noqa: S608 ours
         row = await self._store.read(lambda connection: connection.execute(query, (letter_id,)).fetchone())
         if row is None:
             raise _unknown(letter_id)
-        return _letter(*row)
+        return _letter(row)
 
     async def retry(self, letter_id: str) -> None:
         """Send it again, at the end of its class; it stays here until that succeeded.
@@ -148,26 +143,31 @@ class DeadLetters:
         await self._store.write(write)
         await self.load()
 
+    async def list(self, limit: int = 100, origin: str = "") -> list[DeadLetter]:
+        """The newest ones, without their bodies. Raises StoreError."""
+        query = f"SELECT {COLUMNS} FROM letters WHERE ?1 IN ('', origin) ORDER BY number DESC LIMIT ?2"  # noqa: S608 ours
+        rows = await self._store.read(lambda connection: connection.execute(query, (origin, limit)).fetchall())
+        return [_letter(row) for row in rows]
+
 
 def _unknown(letter_id: str) -> NotFoundError:
     return NotFoundError(f"There is no dead letter {letter_id}.", "`prime-spark streams dead-letters` lists them.")
 
 
-def _letter(
-    letter_id: str, time: float, origin: str, topic: str, key: bytes, reason: str, size: int,
-    part: int | None, place: int | None, value: bytes = b"",
-) -> DeadLetter:  # fmt: skip
-    text, body = key.decode("utf-8", "backslashreplace"), value.decode("utf-8", "backslashreplace")
+def _letter(row: tuple[Any, ...]) -> DeadLetter:
+    """A row selected with COLUMNS, and the value behind them where the body is asked for."""
+    letter_id, time, origin, topic, key, reason, size, part, place, *value = row
+    body = value[0].decode("utf-8", "backslashreplace") if value else ""
     return DeadLetter(
-        letter_id=letter_id, time=time, origin=origin, topic=topic, key=text, reason=reason, size=size, partition=part,
-        offset=place, body=body,
+        letter_id=letter_id, time=time, origin=origin, topic=topic, key=key.decode("utf-8", "backslashreplace"), reason=reason,
+        size=size, partition=part, offset=place, body=body,
     )  # fmt: skip
 
 
 COLUMNS = "letter_id, time, origin, topic, key, reason, size, part, place"
 INSERT = (
-    "INSERT INTO letters (letter_id, time, origin, topic, key, reason, size, part, place, message_id, event_time, priority, value) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (letter_id) DO NOTHING"
+    "INSERT INTO letters (letter_id, time, origin, topic, key, reason, size, part, place, message_id, event_time, "
+    "priority, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (letter_id) DO NOTHING"
 )
 COUNT = "INSERT INTO counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 PRUNE = "DELETE FROM letters WHERE number <= (SELECT number FROM letters ORDER BY number DESC LIMIT 1 OFFSET ?)"

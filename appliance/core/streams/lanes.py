@@ -7,13 +7,17 @@ read from disk for it), then the blocks on disk, then the tail in memory. What g
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 from appliance.core.ports import Clock
 from appliance.core.streams.encode import size_of
-from appliance.core.streams.model import Message, Priority
+from appliance.core.streams.model import Message, Priority, Refused
 from appliance.core.streams.spill import Part, Spill
+from appliance.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 BLOCK = 512 * 1024
 """Bytes of messages in one block, about."""
@@ -109,6 +113,8 @@ class Lanes:
         limit: Most bytes in memory; beyond it the lowest class loses its oldest.
     """
 
+    takes_refused = False
+
     def __init__(self, spill: Spill, clock: Clock, limit: int) -> None:
         self._spill = spill
         self._clock = clock
@@ -143,6 +149,14 @@ class Lanes:
     def in_memory(self, priority: Priority) -> int:
         """Those of them that are nowhere else."""
         return self._lanes[priority].in_memory()
+
+    def on_disk(self, priority: Priority) -> int:
+        """Those of them that are on disk."""
+        return self.waiting(priority) - self.in_memory(priority)
+
+    def bytes_of(self, priority: Priority) -> int:
+        """Bytes of a class in the tail."""
+        return self._lanes[priority].bytes
 
     def oldest(self, priority: Priority) -> float | None:
         """Seconds for which the oldest in memory has waited."""
@@ -185,8 +199,12 @@ class Lanes:
         """Whether something of a class waits."""
         return self.waiting(priority) > 0
 
+    async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
+        """Those that `peek` showed are with Kafka, or are dead letters."""
+        await self.sent(messages[0].priority, len(messages))
+
     async def sent(self, priority: Priority, count: int) -> None:
-        """The first `count` that `peek` showed are with Kafka, or are given up. Raises StoreError: they stay on disk.
+        """The first `count` that `peek` showed are with Kafka, or dead letters.
 
         As with `spill`, what began is finished even where the caller is cancelled.
         """
@@ -202,7 +220,13 @@ class Lanes:
             if head.waiting() <= 0:
                 lane.head, lane.done = None, head.last
                 if head.on_disk:
-                    await self._spill.remove(priority, head.last)
+                    await self._remove(priority, head.last)
+
+    async def _remove(self, priority: Priority, upto: int) -> None:
+        try:
+            await self._spill.remove(priority, upto)
+        except StoreError as error:  # it does not come again in this life, and `tidy` tries again
+            log.warning("what is sent is still on disk: %s", error.message)
 
     async def tidy(self) -> None:
         """Remove from disk what is sent, where that failed before. Raises StoreError."""

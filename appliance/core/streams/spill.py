@@ -140,6 +140,11 @@ class Spill:
         log.error("a block of %d messages of class %s is in quarantine: %s", count, priority.name, reason)
         await self._reload((priority,))
 
+    async def count_lost(self, count: int) -> None:
+        """Messages that went with a damaged file. Raises StoreError."""
+        await self._store.write(lambda connection: connection.execute(COUNT, (QUARANTINED, count)))
+        self.quarantined += count
+
     async def remove(self, priority: Priority, upto: int) -> None:
         """Forget the blocks of a class whose last number is not above `upto`: they are sent. Raises StoreError."""
         query = "DELETE FROM blocks WHERE priority = ? AND first <= ? AND last <= ?"

@@ -1,0 +1,188 @@
+"""Keeps the outbox within its bounds: what goes to disk and when, what is given up, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from appliance.core.figures import counted
+from appliance.core.model import Health, HealthReport
+from appliance.core.outbox import Outbox
+from appliance.core.ports import Clock
+from appliance.core.streams.ages import AgeClock
+from appliance.core.streams.lanes import BLOCK, Lanes
+from appliance.core.streams.model import Priority
+from appliance.core.streams.sender import Sender
+from appliance.core.streams.sources import KAFKA
+from appliance.core.streams.spill import Spill
+from appliance.errors import StoreError
+from appliance.settings import OutboxSettings
+
+log = logging.getLogger(__name__)
+
+TICK = 0.5
+"""Seconds between looks."""
+HIGH, LOW = 0.75, 0.5
+"""Parts of the ring: above the one it goes to disk whatever the link says, until it is below the other."""
+LINGER = 60.0
+"""Seconds for which something stays in memory alone while Kafka does not answer: one write a minute wears no card."""
+SAVE = 5.0
+"""Seconds between writings of the cursors, where they moved."""
+CLEAN = 60.0
+"""Seconds between looks at ages and bounds."""
+RECENT = 600.0
+"""Seconds for which a drop is told."""
+
+
+class Keeper:
+    """The housekeeping.
+
+    Args:
+        journal: The durable part.
+        spill: The part on disk.
+        lanes: The part that is not durable.
+        sender: Says whether Kafka takes messages.
+        clock: Both clocks.
+        settings: Bounds.
+        damaged: Called with every error of the disk.
+    """
+
+    def __init__(
+        self, journal: Outbox, spill: Spill, lanes: Lanes, sender: Sender, clock: Clock, settings: OutboxSettings,
+        damaged: Callable[[StoreError], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._journal = journal
+        self._spill = spill
+        self._lanes = lanes
+        self._sender = sender
+        self._clock = clock
+        self._byte_limit = settings.disk_mib * 1024 * 1024
+        self._age_limit = settings.max_age_hours * 3600
+        self._damaged = damaged
+        self._kick = asyncio.Event()
+        self._rounds = asyncio.Condition()
+        self._ages = AgeClock(clock, None)
+        self._first = (0, dict.fromkeys(Priority, 0))
+        self._running = False
+        self._saved_at = self._cleaned_at = 0.0
+        self._dropped, self._dropped_at = 0, float("-inf")
+        self.link_down = False
+        """As the link says; the sender knows for itself after its next try."""
+        self.error: StoreError | None = None
+        """Why the disk does not take what waits; None again after it did."""
+
+    async def begin(self) -> None:
+        """After the file was opened. Raises StoreError."""
+        backlog = await self._journal.backlog(KAFKA)
+        known = [each.since for each in backlog.values()] + [each.until for each in self._spill.totals.values()]
+        self._ages = AgeClock(self._clock, max((since for since in known if since is not None), default=None))
+        self._first = (self._journal.head, {each: total.last for each, total in self._spill.totals.items()})
+        self._cleaned_at = self._clock.monotonic()
+        self._dropped = self._all_dropped()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._running = True
+        try:
+            while True:
+                self._kick.clear()
+                await self.round()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK):
+                        await self._kick.wait()
+        finally:
+            self._running = False
+            await self._told()
+
+    async def room(self) -> None:
+        """See StreamOutbox.room."""
+        while self._running and self._lanes.bytes > HIGH * self._lanes.limit and self.error is None:
+            self._kick.set()
+            async with self._rounds:
+                await self._rounds.wait()
+
+    async def _told(self) -> None:
+        async with self._rounds:
+            self._rounds.notify_all()
+
+    async def round(self) -> None:
+        """Look once at everything."""
+        try:
+            await self._to_disk()
+            await self._clean()
+            self.error = None
+        except StoreError as error:
+            if self.error is None:
+                log.error("what waits for Kafka cannot go to disk: %s", error.message)
+            self.error = error
+            await self._damaged(error)
+        await self._told()
+
+    async def _to_disk(self) -> None:
+        if self._lanes.bytes > HIGH * self._lanes.limit:
+            for priority in reversed(Priority):
+                while self._lanes.bytes > LOW * self._lanes.limit and self._lanes.in_memory(priority):
+                    await self._lanes.spill(priority)
+        if self.error is None and not (self.link_down or self._sender.down or self._sender.paused):
+            return
+        for priority in Priority:
+            age = self._lanes.oldest(priority)
+            if age is not None and (age >= LINGER or self._lanes.bytes_of(priority) >= BLOCK):
+                await self._lanes.spill(priority)
+
+    async def _clean(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._saved_at >= SAVE:
+            self._saved_at = now
+            await self._journal.save_places()
+        if self._spill.bytes:
+            await self._bound()
+        if now - self._cleaned_at >= CLEAN:
+            self._cleaned_at = now
+            await self._by_age()
+            await self._lanes.tidy()
+            await self._spill.save_counts()
+
+    async def _bound(self) -> None:
+        """The journal has a bound of its own; what it leaves is for the others."""
+        if self._spill.bytes + self._journal.bytes <= self._byte_limit:
+            return
+        waiting = sum(each.bytes for each in (await self._journal.backlog(KAFKA)).values())
+        excess = self._spill.bytes + waiting - self._byte_limit
+        if excess > 0:
+            await self._spill.trim(excess, self._lanes.held())
+
+    async def _by_age(self) -> None:
+        if step := self._ages.look():
+            log.warning("the clock was stepped by %.0f s: what waits is dated anew", step)
+            await self._journal.shift(self._first[0], step)
+            await self._spill.shift(self._first[1], step)
+        await self._lanes.expire(self._age_limit)
+        if self._ages.trusted:
+            before = self._clock.wall() - self._age_limit
+            backlog = await self._journal.backlog(KAFKA)
+            if any(each.since is not None and each.since < before for each in backlog.values()):
+                await self._journal.expire(before)
+            await self._spill.expire(before, self._lanes.held())
+
+    def _all_dropped(self) -> int:
+        return self._journal.dropped + sum(self._spill.dropped.values())
+
+    def health(self, lost: str, lost_at: float) -> HealthReport:
+        """See StreamOutbox.health."""
+        now = self._clock.monotonic()
+        if self._all_dropped() > self._dropped:
+            self._dropped, self._dropped_at = self._all_dropped(), now
+        details = {"dropped": self._dropped, "quarantined": self._spill.quarantined}
+        if self.error is not None:
+            reason = f"what waits for Kafka stays in memory: {self.error.message} {counted(self._dropped, 'event')} given up"
+            return HealthReport(Health.degraded, reason, self.error.next_step, details)
+        if lost and now - lost_at < RECENT:
+            return HealthReport(Health.degraded, lost, "check the disk; nothing has to be done for the outbox.", details)
+        if now - self._dropped_at < RECENT:
+            reason = f"a bound of the outbox is reached: {counted(self._dropped, 'event')} given up, the lowest class first"
+            return HealthReport(Health.degraded, reason, "bring Kafka back, or raise outbox.disk_mib.", details)
+        where = "on disk" if self._spill.bytes else "in memory"
+        return HealthReport(Health.healthy, f"what is not durable waits {where}", details=details)

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
+from appliance.core.analytics.cache import AnswerCache
 from appliance.core.analytics.duck import DuckStore
+from appliance.core.analytics.duck_query import DuckReader
+from appliance.core.analytics.query_service import QueryService
+from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.service import AnalyticsService
+from appliance.core.catalog import analytics as analytics_actions
 from appliance.core.catalog import data, doctor, people, services, work
 from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import settings as setting_actions
@@ -66,10 +71,23 @@ class Domains:
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
+        self._make_queries(told.keep_days)
         self.streams = self._make_streams()
         spine.jobs.on_end = self._note
         self.setup = SetupService(spine.accounts, state, settings.node.device_id)
         self.queues = QueueService(bus, self.analytics.status, state)
+
+    def _make_queries(self, keep_days: int) -> None:
+        settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state
+        cache = AnswerCache(self.memory.memory)
+        self.local_answers = self.answers = Analytics(DuckReader(self.duck, keep_days), cache, clock, state)
+        if settings.host:
+            from appliance.core.analytics.timescale import make_database
+            from appliance.core.analytics.timescale_query import PostgresReader
+
+            reader = PostgresReader(make_database(settings, self._spine.secrets, "queries", size=2))
+            self.answers = Analytics(reader, cache, clock, state)
+        self.queries = QueryService(self.answers, state, looks=bool(settings.host))
 
     def _make_streams(self) -> StreamService:
         spine = self._spine
@@ -102,8 +120,16 @@ class Domains:
     def services(self) -> list[Service]:
         """The services that every mode has, the API last."""
         kept: list[Service] = [self.store, self.setup, self.telemetry, self.analytics, self.alerts, self.devices]
-        kept += [self.inference, self.queues, *self._memory_needs, self.memory, self.streams, self.figures, self._api()]
-        return kept
+        kept += [self.inference, self.queues, *self._memory_needs, self.memory, self.streams, self.figures, self.queries, *self._sink()]
+        return [*kept, self._api()]
+
+    def _sink(self) -> list[Service]:
+        """Kafka to the analytics database, where the settings want it here."""
+        if not self._spine.settings.sink.enabled:
+            return []
+        from appliance.core.streams.sink import make_sink
+
+        return [make_sink(self._spine.settings, self._spine.secrets, self._spine.clock)]
 
     def _api(self) -> Service:
         from appliance.api.server import ApiService
@@ -127,6 +153,7 @@ class Domains:
         add(*people.user_actions(spine.accounts, self.setup.refresh))
         add(people.setup_action(spine.accounts, self._rename, self.setup.refresh))
         add(*data.metric_actions(self.duck, spine.clock))
+        add(*analytics_actions.analytics_actions(self.answers, self.local_answers, spine.clock, spine.state))
         add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
         add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock), *stream_actions.letter_actions(self.streams))

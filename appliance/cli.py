@@ -16,7 +16,7 @@ import click
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, NotRunningError, error_text
 from appliance.verbs import streams as stream_verbs
-from appliance.verbs import static
+from appliance.verbs import agent, static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
@@ -24,6 +24,7 @@ from appliance.verbs.forms import Away, Command, Group, echo
 
 OWN = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
+    agent.agent,
 )}  # fmt: skip
 INSIDE = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.inside_settings, static.doctor,
@@ -35,7 +36,7 @@ AT_A_TAB = 1.0
 """Seconds that a shell waits for what could stand next."""
 STARTS = ("run", "headless")
 NOUNS = (
-    "alert", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory", "metric",
+    "alert", "analytics", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory", "metric",
     "service", "session", "setup", "streams", "sync", "user",
 )  # fmt: skip
 """Of the actions of an appliance that runs, for the help where none does."""

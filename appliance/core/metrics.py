@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from appliance.core.analytics.model import QueryStats
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
@@ -67,6 +68,7 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from _services(state.get(Section.services).value or ())
     yield from _inference(state.get(Section.inference).value)
     yield from _queues(state.get(Section.queues).value or ())
+    yield from _analytics(state.get(Section.analytics).value)
     yield from domain_samples(state)
 
 
@@ -115,6 +117,15 @@ def _queues(queues: tuple[QueueStatus, ...]) -> Iterator[Sample]:
     for queue in queues:
         if queue.name == "outbox":
             yield Sample("edge_offline_queue_size", "gauge", "Events that wait", queue.depth)
+
+
+def _analytics(stats: object) -> Iterator[Sample]:
+    if not isinstance(stats, QueryStats):
+        return
+    yield Sample("cloud_analytics_queries_total", "counter", "Queries since the start", stats.total)
+    for quantile, value in (("0.5", stats.p50_ms), ("0.95", stats.p95_ms)):
+        if value is not None:
+            yield Sample("cloud_analytics_query_latency_ms", "gauge", "Time of a query", value, (("quantile", quantile),))
 
 
 def _memory(status: object) -> Iterator[Sample]:

@@ -12,7 +12,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import memory, render, streams
+from appliance.verbs import analytics, memory, render, streams
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -29,7 +29,8 @@ def noun_group(noun: str, actions: Iterable[ActionInfo], client: Client) -> clic
     """All actions of one noun as a group."""
     group = Group(noun, help=f"Actions on {noun}s.")
     for action in actions:
-        group.add_command(command(action, client) if client.may(action) else refused(action))
+        made = command(action, client) if client.may(action) else refused(action)
+        group.add_command(analytics.extended(made, local=client.local) if action.name == "analytics.query" else made)
     return group
 
 
@@ -143,6 +144,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
             shown = render.points(result) if action.name == "metric.history" else result
             text = memory.as_text(action.name, result, context.width, colour=context.colour)
             text = text or streams.as_text(action.name, result, context.width, colour=context.colour)
+            text = text or analytics.as_text(action.name, result, context)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))
 
     return run

@@ -85,6 +85,9 @@ class DuckReader:
     async def open(self) -> None:
         """It is opened by who writes there."""
 
+    async def close(self) -> None:
+        """It is closed by who writes there."""
+
     async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
         """The series. Raises QueryError, StoreError."""
         statement = Statement(asked, self._dialect)

@@ -132,6 +132,10 @@ class Analytics:
         if missing := sorted(unseen - set(known)):
             raise unknown("tag", missing[0], known, f"list them with `prime-spark analytics tags {query.metric}`.")
 
+    async def close(self) -> None:
+        """Let go of the store's connections."""
+        await self.store.close()
+
     async def metrics(self) -> list[str]:
         """Names of all metrics."""
         await self.store.open()

@@ -31,8 +31,9 @@ class Span(NamedTuple):
 class AnalyticsStore(Protocol):
     """A store of readings. What it hands over is shaped elsewhere, so that all stores answer alike."""
 
-    levels: tuple[Level, ...]
-    """Its tables: the readings, then ever wider roll-ups."""
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Its tables: the readings, then ever wider roll-ups."""
 
     @property
     def name(self) -> str:
@@ -40,6 +41,9 @@ class AnalyticsStore(Protocol):
 
     async def open(self) -> None:
         """Make sure that it can be asked. Raises ApplianceError."""
+
+    async def close(self) -> None:
+        """Let go of what `open` took."""
 
     async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
         """The series of a query, from these pieces. Raises QueryError, and where the store fails."""

@@ -99,6 +99,10 @@ class PostgresReader:
         """Make sure that the tables are there. Raises DatabaseError."""
         await self._database.open()
 
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._database.close()
+
     async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
         """The series. Raises QueryError, DatabaseError."""
         statement = Statement(asked, self._dialect)

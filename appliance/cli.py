@@ -15,8 +15,8 @@ import click
 
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, NotRunningError, error_text
-from appliance.verbs import streams as stream_verbs
 from appliance.verbs import agent, static
+from appliance.verbs import streams as stream_verbs
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
@@ -36,8 +36,8 @@ AT_A_TAB = 1.0
 """Seconds that a shell waits for what could stand next."""
 STARTS = ("run", "headless")
 NOUNS = (
-    "alert", "analytics", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory", "metric",
-    "service", "session", "setup", "streams", "sync", "user",
+    "alert", "analytics", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory",
+    "metric", "service", "session", "setup", "streams", "sync", "user",
 )  # fmt: skip
 """Of the actions of an appliance that runs, for the help where none does."""
 

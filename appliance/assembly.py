@@ -156,7 +156,8 @@ class Domains:
         add(*analytics_actions.analytics_actions(self.answers, self.local_answers, spine.clock, spine.state))
         add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
         add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
-        add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock), *stream_actions.letter_actions(self.streams))
+        add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
+        add(*stream_actions.letter_actions(self.streams))
         device = spine.settings.node.device_id
         add(*stream_actions.command_actions(self.streams, Issuer(device, spine.secrets, spine.clock), device))
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))

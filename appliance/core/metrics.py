@@ -13,6 +13,7 @@ from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
 from appliance.core.state import LiveState, Section
+from appliance.core.streams.model import LinkState, OutboxStatus, StreamsStatus
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -67,7 +68,8 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from _host(state.get(Section.host).value)
     yield from _services(state.get(Section.services).value or ())
     yield from _inference(state.get(Section.inference).value)
-    yield from _queues(state.get(Section.queues).value or ())
+    streams = state.get(Section.streams).value
+    yield from _streams(streams) if linked(streams) else _queues(state.get(Section.queues).value or ())
     yield from _analytics(state.get(Section.analytics).value)
     yield from domain_samples(state)
 
@@ -126,6 +128,39 @@ def _analytics(stats: object) -> Iterator[Sample]:
     for quantile, value in (("0.5", stats.p50_ms), ("0.95", stats.p95_ms)):
         if value is not None:
             yield Sample("cloud_analytics_query_latency_ms", "gauge", "Time of a query", value, (("quantile", quantile),))
+
+
+def linked(status: object) -> bool:
+    """Whether Kafka is configured: then what waits for it is the offline queue, else the journal's own reader tells."""
+    return isinstance(status, StreamsStatus) and status.link.state is not LinkState.absent
+
+
+def _streams(status: object) -> Iterator[Sample]:
+    if not isinstance(status, StreamsStatus):
+        return
+    yield Sample("edge_kafka_up", "gauge", "1 where Kafka takes messages", float(status.link.state is LinkState.up))
+    yield from _outbox(status.outbox)
+    for topic in status.topics:
+        label = (("topic", topic.name),)
+        yield Sample("edge_kafka_messages_sent_total", "counter", "Messages that Kafka has", topic.sent, label)
+        yield Sample("edge_kafka_messages_received_total", "counter", "Messages that came", topic.received, label)
+        yield Sample("edge_kafka_messages_refused_total", "counter", "Messages that Kafka refused", topic.refused, label)
+    for group in status.groups:
+        labels = (("group", group.group), ("topic", group.topic))
+        yield Sample("edge_kafka_consumer_lag", "gauge", "Messages that a group is behind", group.lag, labels)
+    yield Sample("edge_commands_accepted_total", "counter", "Signed commands taken", status.commands.accepted)
+    for reason, count in status.commands.refused.items():
+        yield Sample("edge_commands_refused_total", "counter", "Commands refused", count, (("reason", reason),))
+
+
+def _outbox(box: OutboxStatus) -> Iterator[Sample]:
+    yield Sample("edge_offline_queue_size", "gauge", "Events that wait", box.waiting)
+    yield Sample("edge_outbox_bytes", "gauge", "Bytes that wait", box.bytes)
+    yield Sample("edge_outbox_sent_total", "counter", "Messages that went out", box.sent)
+    yield Sample("edge_outbox_dropped_total", "counter", "Messages given up at a bound", box.dropped)
+    yield Sample("edge_outbox_dead_letters", "gauge", "Dead letters that are kept", box.dead)
+    if box.oldest_s is not None:
+        yield Sample("edge_outbox_oldest_seconds", "gauge", "Age of the oldest that waits", box.oldest_s)
 
 
 def _memory(status: object) -> Iterator[Sample]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from appliance.core.memory.model import MemoryStatus
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
 from appliance.core.state import LiveState, Section
+from appliance.core.streams.model import LinkState, StreamsStatus
 from appliance.errors import ConfigError
 from appliance.settings import RuleSettings
 
@@ -119,12 +120,27 @@ def _down(status: ServiceStatus) -> float | None:
 
 
 def backlog(state: LiveState) -> list[Reading]:
-    """Events that wait in the outbox."""
+    """Events that wait for Kafka; where it is not configured, for the local store."""
+    status = state.get(Section.streams).value
+    if isinstance(status, StreamsStatus) and status.link.state is not LinkState.absent:
+        return [Reading("outbox", float(status.outbox.waiting), f"{status.outbox.waiting} waiting for Kafka")]
     return [
         Reading(queue.name, float(queue.depth), f"{queue.depth} waiting")
         for queue in state.get(Section.queues).value or ()
         if queue.name == "outbox"
     ] or [Reading("outbox", None, "the outbox is not open")]
+
+
+def kafka_lag(state: LiveState) -> list[Reading]:
+    """Messages that each consumer group is behind; nothing is known while Kafka does not answer."""
+    status = state.get(Section.streams).value
+    if not isinstance(status, StreamsStatus) or status.link.state is LinkState.absent:
+        return [Reading("Kafka", None, "Kafka is not configured")]
+    groups: dict[str, int] = {}
+    for each in status.groups:
+        groups[each.group] = groups.get(each.group, 0) + each.lag
+    found = [Reading(name, float(lag), f"{name} is {lag} messages behind") for name, lag in groups.items()]
+    return found or [Reading("Kafka", None, "no group that is watched is known to Kafka now")]
 
 
 def model_errors(state: LiveState) -> list[Reading]:
@@ -163,7 +179,7 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("api-errors", "API answers with 5xx", not_read("API error rate"), 5, Severity.warning, for_seconds=300, unit="%"),
     Rule("api-latency", "API p95", not_read("API latency"), 500, Severity.warning, for_seconds=300, unit="ms"),
     Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),
-    Rule("kafka-lag", "Kafka consumer lag", not_read("Kafka"), 1000, Severity.warning, for_seconds=300),
+    Rule("kafka-lag", "Kafka consumer lag", kafka_lag, 1000, Severity.warning, for_seconds=300),
     Rule("vpn-peer", "VPN peers", not_read("VPN peers"), 0.5, Severity.warning, unit=None, well="none is down"),
     Rule("battery", "Battery", not_read("a battery"), 20, Severity.critical, below=True, unit="%"),
     Rule("node", "Nodes", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.core.model import CheckResult
+from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
 
 
@@ -39,6 +40,7 @@ class DoctorContext:
         root: Where /dev, /etc, /proc, /run and /sys are looked for.
         system_python: The interpreter that vendors' system packages install for.
         nut: Host and port of the Network UPS Tools' daemon.
+        kafka: How Kafka is reached; None where it is not configured.
         config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
 
@@ -52,6 +54,7 @@ class DoctorContext:
     system_python: str = "/usr/bin/python3"
     nut: tuple[str, int] = ("127.0.0.1", 3493)
     config_error: ConfigError | None = None
+    kafka: Access | None = None
 
     def text(self, path: str) -> str:
         """A small file below the root, stripped; empty where it cannot be read."""

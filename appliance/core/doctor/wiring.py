@@ -9,6 +9,8 @@ from typing import Protocol
 
 from appliance.core.doctor.model import DoctorContext, PortUse
 from appliance.core.inference import manifest
+from appliance.core.secrets import Secrets
+from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
 from appliance.settings import Settings
 
@@ -25,6 +27,10 @@ class Places(Protocol):
         """The lock file of the one that runs."""
 
     @property
+    def secrets(self) -> Path:
+        """Files of mode 0600."""
+
+    @property
     def models(self) -> Path:
         """Models that the operator added."""
 
@@ -35,6 +41,13 @@ def context_from(load: Callable[[], Settings], paths: Places, environ: Mapping[s
         return context_for(load(), paths, environ)
     except ConfigError as error:
         return replace(context_for(Settings(), paths, environ), config_error=error)
+
+
+def _kafka(settings: Settings, paths: Places, environ: Mapping[str, str]) -> Access | None:
+    if not settings.kafka.bootstrap_servers.strip():
+        return None
+    password = Secrets(paths.secrets, dict(environ)).text("kafka.password")
+    return Access(settings.kafka, password, "prime-spark-doctor")
 
 
 def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -> DoctorContext:
@@ -49,4 +62,5 @@ def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -
         ports=tuple(ports),
         nas_path=settings.nas.path,
         model_dirs=tuple(manifest.places(settings.inference.model_dir, paths.models)),
+        kafka=_kafka(settings, paths, environ),
     )

@@ -14,12 +14,13 @@ import asyncpg
 import pytest
 
 from appliance.core.memory import sync as synchroniser
+from appliance.core.memory.behind import Shared
 from appliance.core.memory.conflicts import Choice, seen
 from appliance.core.memory.documents import DocumentReplica
 from appliance.core.memory.edge import Put
 from appliance.core.memory.eviction import Room
 from appliance.core.memory.machinery import SyncPlan
-from appliance.core.memory.model import Durability, Meta, Record
+from appliance.core.memory.model import Durability, Kind, Meta, Record
 from appliance.core.memory.nas import NasReplica
 from appliance.core.memory.objects import Limits, ObjectReplica
 from appliance.core.memory.rows import Row
@@ -701,6 +702,24 @@ async def test_a_damaged_note_of_their_version_is_fetched_again(start: Start, po
     (found,) = await agent.parts.ledger.conflicts()
     assert found.theirs is not None
     assert found.theirs.device == "pc"
+
+
+async def test_of_two_writers_at_once_the_later_on_disk_stays_the_one(start: Start, postgres: str) -> None:
+    """The other one's may have arrived in the cloud, without this appliance having been told."""
+    pc = await start("pc", documents(postgres, "pc"))
+    await pc.halt()
+    shared, writer = Shared("default", (), pc.clock.wall(), None), pc.machinery.writer
+    first, second = await writer.records([(shared, "k", Kind.json, b"1"), (shared, "k", Kind.json, b"2")])
+    await writer.keep([second], None)
+    found = await pc.parts.edge.get("default", "k")
+    assert found is not None
+    assert found[1] is not None
+    await pc.parts.replicas.tiers["documents"].put(found[1], "")
+    await writer.keep([first], None)
+    await sync(pc)
+    pc.hot.forget_all()
+    assert await pc.memory.get("k") == 1
+    assert (pc.machinery.settler.detected, await pc.parts.ledger.counts()) == (0, {})
 
 
 @pytest.mark.parametrize("side", ["mine", "theirs"])

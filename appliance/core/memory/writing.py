@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 
+import msgspec
+
 from appliance.core.events import new_id
 from appliance.core.memory import codec
 from appliance.core.memory.behind import Shared
@@ -114,8 +116,9 @@ class Writer:
     async def _keep(self, records: Sequence[Record], ttl: float | None) -> None:
         names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
         async with self._room(sum(record.meta.size for record in records)), self._stripes.writing(names):
+            names = {name: _newest(record) for name, record in names.items()}
             waited = {name: self._behind.waiting.get(name) for name in names}
-            await self._to_disk(records)
+            await self._to_disk(list(names.values()))
             for name in names:
                 if self._behind.waiting.get(name) is waited[name]:
                     self._behind.drop(name)  # what came later than this write began is newer
@@ -227,3 +230,8 @@ class Writer:
                 self._absent.discard(name)
                 await self._front.remove([name])
         return kept
+
+
+def _newest(record: Record) -> Record:
+    """With a version from when it is this key's turn: of two writers at once the later on disk has the later version."""
+    return Record(msgspec.structs.replace(record.meta, version=new_id().replace("-", "")), record.value)

@@ -13,12 +13,14 @@ from appliance.core.alerts.service import AlertService
 from appliance.core.analytics.cache import AnswerCache
 from appliance.core.analytics.duck import DuckStore
 from appliance.core.analytics.duck_query import DuckReader
+from appliance.core.analytics.quality_service import QualityService
 from appliance.core.analytics.query_service import QueryService
 from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.service import AnalyticsService
 from appliance.core.catalog import analytics as analytics_actions
 from appliance.core.catalog import data, doctor, people, services, work
 from appliance.core.catalog import memory as memory_actions
+from appliance.core.catalog import rules as rule_actions
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.catalog import streams as stream_actions
 from appliance.core.devices import DeviceService
@@ -35,6 +37,9 @@ from appliance.core.setup import SetupService
 from appliance.core.storekeeper import StoreService
 from appliance.core.streams import build as streams
 from appliance.core.streams.issuing import Issuer
+from appliance.core.streams.rules_samples import Samples
+from appliance.core.streams.rules_service import RulesService
+from appliance.core.streams.rules_store import RuleBook
 from appliance.core.streams.service import StreamService
 from appliance.core.telemetry.figures import FiguresService
 from appliance.core.telemetry.service import TelemetryService
@@ -73,6 +78,8 @@ class Domains:
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
         self._make_queries(told.keep_days)
         self.streams = self._make_streams()
+        book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
+        self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
         self.setup = SetupService(spine.accounts, state, settings.node.device_id)
         self.queues = QueueService(bus, self.analytics.status, state)
@@ -87,6 +94,7 @@ class Domains:
 
             reader = PostgresReader(make_database(settings, self._spine.secrets, "queries", size=2))
             self.answers = Analytics(reader, cache, clock, state)
+        self.quality = QualityService(self._spine.settings.node.device_id, self._spine.bus, state, clock)
         self.queries = QueryService(self.answers, state, looks=bool(settings.host))
 
     def _make_streams(self) -> StreamService:
@@ -120,7 +128,18 @@ class Domains:
     def services(self) -> list[Service]:
         """The services that every mode has, the API last."""
         kept: list[Service] = [self.store, self.setup, self.telemetry, self.analytics, self.alerts, self.devices]
-        kept += [self.inference, self.queues, *self._memory_needs, self.memory, self.streams, self.figures, self.queries, *self._sink()]
+        kept += [
+            self.inference,
+            self.queues,
+            *self._memory_needs,
+            self.memory,
+            self.streams,
+            self.rules,
+            self.figures,
+            self.queries,
+            self.quality,
+            *self._sink(),
+        ]
         return [*kept, self._api()]
 
     def _sink(self) -> list[Service]:
@@ -158,6 +177,8 @@ class Domains:
         add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
         add(*stream_actions.letter_actions(self.streams))
+        samples = Samples(spine.outbox, self.duck.query, spine.settings.node.device_id)
+        add(*rule_actions.rule_actions(self.rules, samples.newest))
         device = spine.settings.node.device_id
         add(*stream_actions.command_actions(self.streams, Issuer(device, spine.secrets, spine.clock), device))
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))

@@ -494,6 +494,26 @@ async def test_a_value_that_finds_no_room_keeps_no_other_one_from_the_disk(tmp_p
         assert await rig.memory.get_many(["huge", "large", *small]) == {"huge": random_bytes(700_000), **small}
 
 
+@pytest.mark.parametrize(("waited", "left"), [(3.0, [2.0]), (6.0, [])])
+async def test_waiting_makes_no_value_live_longer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, waited: float, left: list[float]
+) -> None:
+    given: list[float | None] = []
+    set_many = rig.parts.front.set_many
+
+    async def noted(values: dict[str, bytes], ttl: float | None) -> None:
+        given.append(ttl)
+        await set_many(values, ttl)
+
+    monkeypatch.setattr(rig.parts.front, "set_many", noted)
+    async with rig.parts.stripes.writing(["default:k"]):
+        task = asyncio.create_task(rig.memory.set("k", b"x", ttl=5))
+        await wait_for(lambda: any(lock._waiters for lock in rig.parts.stripes._locks))
+        rig.clock.move(waited)
+    await task
+    assert given == left
+
+
 async def test_a_value_that_expires_before_it_finds_room_is_gone_and_no_error(tmp_path: Path) -> None:
     async with running(Rig(tmp_path, room=Room(MIB))) as rig:
         await rig.memory.set("k", b"older")

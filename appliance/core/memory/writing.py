@@ -79,6 +79,7 @@ class Writer:
 
     async def remember(self, shared: Shared, values: Mapping[str, bytes], ttl: float | None) -> None:
         """Durability "memory": framed values by key into tier 1, and on their way to the disk."""
+        ends = self._ends(ttl)
         await self._behind.room()
         prefix = shared.namespace + ":"
         names = [prefix + key for key in values]
@@ -89,7 +90,7 @@ class Writer:
             self._absent.discard(name)
         changes = self._behind.changes
         try:
-            await self._front.set_many(dict(zip(names, framed, strict=True)), ttl)
+            await self._show(dict(zip(names, framed, strict=True)), ends)
         except asyncio.CancelledError:
             await uncut(self._front.remove(names))  # it may have the old ones still
             raise
@@ -111,9 +112,21 @@ class Writer:
         Raises:
             DiskFullError, TierFullError, StoreError: Nothing of it is kept.
         """
-        await uncut(self._keep(records, ttl))
+        await uncut(self._keep(records, self._ends(ttl)))
 
-    async def _keep(self, records: Sequence[Record], ttl: float | None) -> None:
+    def _ends(self, ttl: float | None) -> float | None:
+        """When a value that is written now is gone, on the monotonic clock; waiting makes it live no longer."""
+        return None if ttl is None else self._clock.monotonic() + ttl
+
+    async def _show(self, framed: dict[str, bytes], ends: float | None) -> None:
+        """Put values into tier 1, unless their time is over by now."""
+        left = None if ends is None else ends - self._clock.monotonic()
+        if left is None or left > 0:
+            await self._front.set_many(framed, left)
+        else:
+            await self._front.remove(framed)
+
+    async def _keep(self, records: Sequence[Record], ends: float | None) -> None:
         names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
         async with self._room(sum(record.meta.size for record in records)), self._stripes.writing(names):
             names = {name: _newest(record) for name, record in names.items()}
@@ -124,14 +137,14 @@ class Writer:
                     self._behind.drop(name)  # what came later than this write began is newer
                 self._reader.forget(name)
                 self._absent.discard(name)
-            await self._to_front({name: record for name, record in names.items() if name not in self._behind.waiting}, ttl)
+            await self._to_front({name: record for name, record in names.items() if name not in self._behind.waiting}, ends)
         self._owed()
 
-    async def _to_front(self, names: Mapping[str, Record], ttl: float | None) -> None:
+    async def _to_front(self, names: Mapping[str, Record], ends: float | None) -> None:
         gone = [name for name, record in names.items() if record.meta.deleted]
         kept = {name: frame(r.meta.kind, r.value) for name, r in names.items() if not r.meta.deleted}
         if kept:
-            await self._front.set_many(kept, ttl)
+            await self._show(kept, ends)
         gone += [name for name in kept if name in self._behind.waiting]  # of two at once, tier 1 may have taken either last
         if gone:
             await self._front.remove(gone)

@@ -37,7 +37,7 @@ AT_A_TAB = 1.0
 STARTS = ("run", "headless")
 NOUNS = (
     "alert", "analytics", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory",
-    "metric", "service", "session", "setup", "streams", "sync", "user",
+    "metric", "rules", "service", "session", "setup", "streams", "sync", "user",
 )  # fmt: skip
 """Of the actions of an appliance that runs, for the help where none does."""
 

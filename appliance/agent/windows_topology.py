@@ -26,15 +26,12 @@ from appliance.agent.windows_counts import Counts
 from appliance.agent.windows_idle import IdleCloser
 from appliance.core.analytics.model import Aggregation
 from appliance.core.streams import rules_functions as functions
+from appliance.core.streams import topics
 from appliance.core.streams.rules import Kind, Rule
 from appliance.core.streams.rules_events import OUTPUT, BadMessageError, Closed, Reader, envelope_of, key_of, read
 from appliance.errors import RuleError
 
 log = logging.getLogger(__name__)
-
-WEEK = {"retention.ms": str(7 * 86_400_000)}
-PARTITIONS = 3
-"""Of the topics of the contract, and of ours."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ class Stream:
             producer_extra_config={"compression.type": "snappy"},
         )
         self._out = self._topic(OUTPUT)
-        between = self._topic(plan.between, timestamp_extractor=_event_time, extra={"message.timestamp.type": "LogAppendTime"})
+        between = self._topic(plan.between, timestamp_extractor=_event_time)
         for name in sorted({rule.topic for rule in rules}):
             self._read(name, [Reader(rule) for rule in rules if rule.topic == name], between)
         self._idle = IdleCloser(self._app, between.name, counts)
@@ -160,8 +157,8 @@ class Stream:
         """End `run` soon, with everything committed; from any thread."""
         self._app.stop()
 
-    def _topic(self, name: str, *, extra: Mapping[str, str] | None = None, **form: Any) -> Topic:
-        config = TopicConfig(PARTITIONS, self._plan.replication, {**WEEK, **(extra or {})})
+    def _topic(self, name: str, **form: Any) -> Topic:
+        config = TopicConfig(topics.PARTITIONS, self._plan.replication, topics.created_with())
         return self._app.topic(name, config=config, **form)
 
     def _read(self, name: str, readers: Sequence[Reader], between: Topic) -> None:
@@ -211,7 +208,7 @@ class Stream:
             return self._finish(rule, value, key)
 
         done = window.final().apply(finish, expand=True, metadata=True)
-        done = done.set_timestamp(lambda *_: int(time.time() * 1000))  # brokers refuse what is far ahead of their clock
+        done = done.set_timestamp(lambda *_: int(time.time() * 1000))  # brokers may refuse what is far from their clock
         done.to_topic(self._out, key=key_of)
 
     def _define(self, own: Any, rule: Rule) -> Any:

@@ -12,7 +12,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import analytics, memory, render, streams
+from appliance.verbs import analytics, memory, render, rules, streams
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -145,6 +145,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
             text = memory.as_text(action.name, result, context.width, colour=context.colour)
             text = text or streams.as_text(action.name, result, context.width, colour=context.colour)
             text = text or analytics.as_text(action.name, result, context)
+            text = text or rules.as_text(action.name, result, context.width, colour=context.colour)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))
 
     return run

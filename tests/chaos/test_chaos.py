@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import shutil
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer, private_directory
 from tests.sink.rig import Rig, assert_rollups
 from tests.support import wait_for
+
+log = logging.getLogger(__name__)
 
 PRODUCERS, KEYS = 4, 5
 
@@ -62,7 +65,7 @@ async def stored(dsn: str) -> tuple[int, int]:
 @pytest.mark.timeout(3600)
 async def test_each_event_is_stored_exactly_once_whatever_dies(field: Field) -> None:
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
+    log.info("seed %d", seed)
     total = count()
     each, base = total // PRODUCERS, beginning(total)
     field.sinks[0].start()
@@ -90,7 +93,7 @@ async def test_each_event_is_stored_exactly_once_whatever_dies(field: Field) -> 
         await asyncio.gather(*producers, return_exceptions=True)
     assert await stored(field.dsn) == (each * PRODUCERS, each * PRODUCERS)
     await _assert_order(field, each)
-    print(f"{each * PRODUCERS} events, struck by {chaos.done}")
+    log.info("%d events, struck by %s", each * PRODUCERS, chaos.done)
 
 
 async def _assert_order(field: Field, each: int) -> None:

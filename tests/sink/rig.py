@@ -20,6 +20,7 @@ from appliance.core.clock import SystemClock
 from appliance.core.events import new_id, rfc3339
 from appliance.core.ports import Clock
 from appliance.core.streams.kafka import Access
+from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink import SESSION, Sink
 from appliance.settings import AnalyticsSettings, KafkaSettings, SinkSettings
 from tests.servers.fixtures import Topics
@@ -106,6 +107,10 @@ class Rig:
     async def count(self, table: str = "device_metrics") -> int:
         """Rows of a table; 0 where it is not there yet."""
         return int(await self.value(f"SELECT count(*) FROM {table}") or 0)
+
+    async def writer_offset(self, sink: Sink, place: Place) -> int | None:
+        """Where the database has the sink read on."""
+        return (await sink._writer.offsets()).get(place)
 
     async def wait_count(self, number: int, table: str = "device_metrics", timeout: float = 30.0) -> None:
         """Return when a table has so many rows, and fail where it has more."""

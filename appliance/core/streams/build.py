@@ -58,7 +58,7 @@ def build(spine: Spine, path: Path) -> StreamService:
     """
     settings, device = spine.settings, spine.settings.node.device_id
     traffic = Traffic(spine.clock.monotonic)
-    refusals = Refusals(_refusal_writer(spine.audit))
+    refusals = Refusals(refusal_writer(spine.audit))
     access: Access | None = None
     outbox: StreamOutbox | None = None
     updates: Updates | None = None
@@ -84,7 +84,9 @@ def _commander(spine: Spine, refusals: Refusals) -> Commander:
     )
 
 
-def _refusal_writer(audit: AuditLog) -> Write:
+def refusal_writer(audit: AuditLog) -> Write:
+    """Writes one refused command into the audit; a failure to do so is told in the log."""
+
     async def write(actor: Actor, action: str, detail: str) -> None:
         log.warning("a command over Kafka is refused: %s", detail)
         try:

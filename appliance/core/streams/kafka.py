@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_MS = 10_000
 """Milliseconds that a broker has for one answer."""
+RETRY_MS = 300
+"""Milliseconds between two tries of a request."""
 PORT = 9092
 
 
@@ -55,10 +57,11 @@ class Access:
         Raises:
             ConfigError: A file of certificates or keys cannot be used.
         """
-        return {"bootstrap_servers": self.servers, **self.security()}
+        return {"bootstrap_servers": self.servers, "retry_backoff_ms": RETRY_MS, **self.security()}
 
     def security(self) -> dict[str, Any]:
         """The same without the servers."""
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it repeats itself; the status says it once
         found: dict[str, Any] = {
             "security_protocol": self.protocol, "client_id": self.client_id, "request_timeout_ms": ANSWER_MS,
         }  # fmt: skip

@@ -31,6 +31,8 @@ GIVE_UP = 60.0
 """Seconds after which a cluster that does not answer any more is looked for from the start, by its bootstrap servers."""
 BATCH = 256 * 1024
 """Most bytes in one batch, before compression."""
+FULL = 500
+"""Messages that wait for no others."""
 RENEWALS = 5
 """Producers in a row that may fail in one call without anything having been settled."""
 
@@ -63,6 +65,8 @@ class KafkaLink:
         self._batch_bytes = BATCH
         self._needed: dict[str, int] = {}
         self._lanes = Lanes(traffic, self._why_not)
+        self._departed = 0.0
+        """When the newest messages went out, on the monotonic clock."""
         self._worn = asyncio.Event()
         self.up = asyncio.Event()
         """Set while messages are taken."""
@@ -91,6 +95,7 @@ class KafkaLink:
     async def send(self, messages: Sequence[Message]) -> list[Refused]:
         """See streams.model.Producer."""
         failed = 0
+        await self._linger(len(messages))
         while failed < RENEWALS:
             producer = self._ready()
             try:
@@ -101,6 +106,12 @@ class KafkaLink:
                 await self._renew()
         self._worn.set()
         raise LinkDownError("Kafka's brokers refuse each new producer.", "see the brokers' logs.")
+
+    async def _linger(self, count: int) -> None:
+        """Let messages gather where they wait: after a small batch the next one takes its time."""
+        if count < FULL and (early := self._departed + self._access.settings.linger_ms / 1000 - self._clock.monotonic()) > 0:
+            await asyncio.sleep(early)
+        self._departed = self._clock.monotonic()
 
     def _missing(self, topic: str) -> LinkDownError | None:
         """What a missing topic means: those of the contract are waited for, others are not."""

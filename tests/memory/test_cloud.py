@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -702,6 +702,39 @@ async def test_a_damaged_note_of_their_version_is_fetched_again(start: Start, po
     (found,) = await agent.parts.ledger.conflicts()
     assert found.theirs is not None
     assert found.theirs.device == "pc"
+
+
+@pytest.mark.parametrize("winner", ["pc", "agent"])
+async def test_a_synchronisation_that_is_cancelled_leaves_nothing_old_in_tier_1(
+    start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch, winner: str
+) -> None:
+    """As a job that somebody cancels between the disk and tier 1."""
+    strategy = Strategy.cloud_wins if winner == "pc" else Strategy.merge
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=strategy)
+    await conflict(pc, agent)
+    front, reached, go = agent.parts.front, asyncio.Event(), asyncio.Event()
+    remove = front.remove
+
+    async def slowly(names: Iterable[str]) -> None:
+        reached.set()
+        await go.wait()
+        await remove(names)
+
+    if winner == "agent":  # a clean merge, which is put in the place of what is here
+        await agent.memory.set("k", {"by": "both", "a": 1, "b": 2})
+    monkeypatch.setattr(front, "remove", slowly)
+    running = asyncio.create_task(agent.machinery.synchroniser.run_all())
+    await reached.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    go.set()
+
+    async def gone() -> bool:
+        return await agent.hot.get("default:k") is None
+
+    await wait_for(gone)
+    assert (await agent.memory.get("k"))["by"] == "pc"
 
 
 async def test_of_two_writers_at_once_the_later_on_disk_stays_the_one(start: Start, postgres: str) -> None:

@@ -20,6 +20,7 @@ from appliance.core.memory.parts import Parts
 from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy, decide
 from appliance.core.memory.tier import Replica
+from appliance.core.memory.uncut import uncut
 from appliance.core.memory.writing import Writer
 from appliance.errors import ConflictError, CorruptRecordError, InvalidArgumentsError, NotFoundError, TierAbsentError
 
@@ -127,7 +128,7 @@ class Settler:
         if takes or record.meta.version != row.meta.version:
             version = new_id().replace("-", "") if record.meta.version == row.meta.version else record.meta.version
             record = Record(msgspec.structs.replace(record.meta, version=version, parent=theirs.meta.version), record.value)
-            if not await self._replace_here(row, record):
+            if not await uncut(self._replace_here(row, record)):  # else tier 1 would keep what the disk has replaced
                 return False
         if not takes:
             await replica.purge(theirs.meta.namespace, theirs.meta.key, theirs.meta.version)

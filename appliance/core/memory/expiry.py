@@ -10,16 +10,21 @@ from appliance.core.memory.edge import Put
 from appliance.core.memory.model import Meta, Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.rows import Row
+from appliance.core.memory.uncut import uncut
 
 
 async def expire(parts: Parts, row: Row) -> None:
     """Remove an expired version, unless another one has taken its place meanwhile, or the clock is not to be believed now.
 
     Where a shared tier holds the key, or should, a deletion is owed to it: removed without a trace, it would come back from an
-    appliance that knows an older version only and takes the missing one for lost. Raises StoreError.
+    appliance that knows an older version only and takes the missing one for lost. A caller that is cancelled does not stop it.
+    Raises StoreError.
     """
-    if not parts.trust.believed():
-        return  # readers do not see it; should the clock prove wrong, it is still there
+    if parts.trust.believed():  # else readers do not see it; should the clock prove wrong, it is still there
+        await uncut(_expire(parts, row))
+
+
+async def _expire(parts: Parts, row: Row) -> None:
     held, owed = await parts.ledger.copies(row.entry)
     if any(parts.replicas.is_shared(tier) for tier in (*held, *owed)):
         tombstone = Record(_ended(row.meta, parts.device_id), b"")

@@ -229,7 +229,13 @@ class Writer:
                 await asyncio.sleep(1.0)
 
     async def adopt(self, record: Record, tier: str, known: str) -> bool:
-        """Take over what another appliance wrote; False where this one has written meanwhile."""
+        """Take over what another appliance wrote; False where this one has written meanwhile.
+
+        A caller that is cancelled does not stop it: tier 1 would keep what the disk has replaced.
+        """
+        return await uncut(self._adopt(record, tier, known))
+
+    async def _adopt(self, record: Record, tier: str, known: str) -> bool:
         meta = record.meta
         name = f"{meta.namespace}:{meta.key}"
         async with self._room(meta.size), self._stripes.writing([name]):

@@ -113,6 +113,24 @@ async def test_a_slow_network_only_takes_longer(kafka: Topics) -> None:
     await check(kafka.bootstrap, topic, sent)
 
 
+async def test_a_network_that_swallows_everything_is_told_and_survived(kafka: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in ("kafka.ANSWER_MS", "kafka_link.ANSWER_MS"):
+        monkeypatch.setattr(f"appliance.core.streams.{where}", 1000)
+    monkeypatch.setattr("appliance.core.streams.kafka_lanes.PATIENCE", 1.0)
+    topic = f"{kafka.prefix}swallowed"
+    await kafka.server.create_topic(topic, 3)
+    sent = batch(topic, 600)
+    async with running_link(access(kafka.server.bootstrap("PROXIED"))) as (link, told):
+        await send_all(link, sent[:300])
+        await asyncio.to_thread(kafka.proxy.hang)
+        sending = asyncio.create_task(send_all(link, sent[300:]))
+        await wait_for(lambda: told[-1].state is LinkState.down, 30)
+        assert "no answer" in told[-1].reason
+        await asyncio.to_thread(kafka.proxy.heal)
+        await sending
+    await check(kafka.bootstrap, topic, sent)
+
+
 async def test_what_is_too_large_is_refused_and_holds_up_nothing(kafka: Topics) -> None:
     topic = f"{kafka.prefix}large"
     await kafka.server.create_topic(topic, 1, max_message_bytes=20_000)

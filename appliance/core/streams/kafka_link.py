@@ -65,6 +65,7 @@ class KafkaLink:
         self._batch_bytes = BATCH
         self._needed: dict[str, int] = {}
         self._lanes = Lanes(traffic, self._why_not)
+        self._sending = asyncio.Lock()
         self._departed = 0.0
         """When the newest messages went out, on the monotonic clock."""
         self._worn = asyncio.Event()
@@ -93,9 +94,13 @@ class KafkaLink:
             await self._discard()
 
     async def send(self, messages: Sequence[Message]) -> list[Refused]:
-        """See streams.model.Producer."""
+        """See streams.model.Producer. One call at a time: others wait."""
+        async with self._sending:
+            await self._linger(len(messages))
+            return await self._send(messages)
+
+    async def _send(self, messages: Sequence[Message]) -> list[Refused]:
         failed = 0
-        await self._linger(len(messages))
         while failed < RENEWALS:
             producer = self._ready()
             try:

@@ -11,9 +11,6 @@ import json
 from typing import Any
 
 import rfc8785
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from appliance.errors import CommandRefusedError, StreamError
 
@@ -60,6 +57,8 @@ def sign(document: dict[str, Any], key: bytes) -> dict[str, Any]:
     Raises:
         StreamError: It cannot be signed.
     """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     signature = Ed25519PrivateKey.from_private_bytes(key).sign(canonical(document))
     return {**document, SIGNATURE: base64.b64encode(signature).decode()}
 
@@ -74,6 +73,9 @@ def verify(document: dict[str, Any], public_key: str) -> None:
     Raises:
         CommandRefusedError: There is none, or it does not fit.
     """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     given = document.get(SIGNATURE)
     if given is None or given == "":
         raise CommandRefusedError("unsigned", "The command has no signature.")
@@ -88,6 +90,9 @@ def verify(document: dict[str, Any], public_key: str) -> None:
 
 def public_half(key: bytes) -> str:
     """Base64 of the public key that belongs to a private one of 32 bytes."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     public = Ed25519PrivateKey.from_private_bytes(key).public_key()
     return base64.b64encode(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import regex
 
 from appliance.core.streams.kafka_reader import KafkaReader, Record
 from appliance.core.streams.model import Tailed
@@ -141,6 +140,8 @@ class Tails:
 
 def matching(messages: list[Tailed], text: str, *, is_regex: bool) -> list[Tailed]:
     """Those that contain a text, or fit a regular expression. Raises InvalidArgumentsError."""
+    import regex
+
     if not is_regex:
         wanted = text.casefold()
         return [each for each in messages if wanted in f"{each.key}\n{each.text}".casefold()]

@@ -62,7 +62,7 @@ class Outbox:
         self._readers: dict[str, Places] = {}
         self._saved: dict[str, Places] = {}
         self._held: Places = NOWHERE
-        self._trimming = False
+        self._trimming = asyncio.Lock()
         self._encoder = msgspec.json.Encoder()
         self.dropped = 0
         """Events that were trimmed before every reader had them."""
@@ -165,6 +165,12 @@ class Outbox:
         """What the sender is at: these are not given up while they are under way; 0 for none."""
         self._held = tuple(seq if each is priority else self._held[each] for each in Priority)
 
+    async def reserve(self, priority: Priority) -> None:
+        """Before the sender reads a class: nothing of it is given up until `hold` says what is under way."""
+        self.hold(priority, 2**62)
+        async with self._trimming:  # what began before that is over then
+            pass
+
     async def save_places(self) -> None:
         """Write down where the readers stand, if that changed. Raises StoreError."""
         readers = self._readers
@@ -187,27 +193,27 @@ class Outbox:
     async def _trim(self) -> None:
         """Delete what is over a bound, in steps of a hundredth of it. The event that led here is stored whatever happens."""
         count, size = self._count - self._capacity, self.bytes - self.byte_limit
-        if self._trimming or (count < max(1, self._capacity // 100) and size < max(1, self.byte_limit // 100)):
+        if self._trimming.locked() or (count < max(1, self._capacity // 100) and size < max(1, self.byte_limit // 100)):
             return
-        self._trimming, bound, readers = True, self._bound(count, size), self._readers
+        async with self._trimming:
+            bound, readers = self._bound(count, size), self._readers
 
-        def work(connection: sqlite3.Connection) -> Trimmed:
-            journal.save_places(connection, readers)
-            return journal.trim(connection, bound)
+            def work(connection: sqlite3.Connection) -> Trimmed:
+                journal.save_places(connection, readers)
+                return journal.trim(connection, bound)
 
-        try:
-            self._gone(await self._store.write(work))
-            self._saved = readers
-        except StoreError as error:
-            log.error("the journal is over its bound and could not be trimmed: %s", error.message)
-        finally:
-            self._trimming = False
+            try:
+                self._gone(await self._store.write(work))
+                self._saved = readers
+            except StoreError as error:
+                log.error("the journal is over its bound and could not be trimmed: %s", error.message)
 
     async def expire(self, before: float) -> int:
         """Give up what a reader missed and waits since before that moment; returns how many events. Raises StoreError."""
-        bound = self._bound()
-        trimmed = await self._store.write(lambda connection: journal.expire(connection, before, bound))
-        self._gone(trimmed)
+        async with self._trimming:
+            bound = self._bound()
+            trimmed = await self._store.write(lambda connection: journal.expire(connection, before, bound))
+            self._gone(trimmed)
         return trimmed.events
 
     def _gone(self, trimmed: Trimmed) -> None:

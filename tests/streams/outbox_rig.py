@@ -99,6 +99,7 @@ class Rig:
         await self.journal.load()
         self.store = Store(self.home / "streams.sqlite", MIGRATIONS)
         self.outbox = StreamOutbox(self.journal, self.store, self.clock, self.settings, "pc")
+        self.outbox._keeper.tick = 0.02
         await self.outbox.start()
         self.task: asyncio.Task[None] | None = None
 

@@ -130,6 +130,9 @@ class DeadLetters:
             chosen.append(Message(message_id, topic, key, value, priority, time))
         return chosen
 
+    def release(self, priority: Priority) -> None:
+        """Nothing is held."""
+
     async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
         """Those that `peek` showed are with Kafka, but for the refused ones. Raises StoreError."""
         reasons = {message.id: reason for message, reason in refused}

@@ -28,6 +28,8 @@ HIGH, LOW = 0.75, 0.5
 """Parts of the ring: above the one it goes to disk whatever the link says, until it is below the other."""
 LINGER = 60.0
 """Seconds for which something stays in memory alone while Kafka does not answer: one write a minute wears no card."""
+AGAIN = 5.0
+"""Seconds until a disk is tried again that failed."""
 SAVE = 5.0
 """Seconds between writings of the cursors, where they moved."""
 CLEAN = 60.0
@@ -63,10 +65,12 @@ class Keeper:
         self._damaged = damaged
         self._kick = asyncio.Event()
         self._rounds = asyncio.Condition()
+        self._lock = asyncio.Lock()
         self._ages = AgeClock(clock, None)
         self._first = (0, dict.fromkeys(Priority, 0))
         self._running = False
-        self._saved_at = self._cleaned_at = 0.0
+        self._saved_at = self._cleaned_at = self._retry_at = 0.0
+        self.tick = TICK
         self._dropped, self._dropped_at = 0, float("-inf")
         self.link_down = False
         """As the link says; the sender knows for itself after its next try."""
@@ -90,7 +94,7 @@ class Keeper:
                 self._kick.clear()
                 await self.round()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TICK):
+                    async with asyncio.timeout(self.tick):
                         await self._kick.wait()
         finally:
             self._running = False
@@ -109,15 +113,20 @@ class Keeper:
 
     async def round(self) -> None:
         """Look once at everything."""
-        try:
-            await self._to_disk()
-            await self._clean()
-            self.error = None
-        except StoreError as error:
-            if self.error is None:
-                log.error("what waits for Kafka cannot go to disk: %s", error.message)
-            self.error = error
-            await self._damaged(error)
+        async with self._lock:
+            if self.error is not None and self._clock.monotonic() < self._retry_at:
+                await self._told()
+                return
+            try:
+                await self._to_disk()
+                await self._clean()
+                self.error = None
+            except StoreError as error:
+                if self.error is None:
+                    log.error("what waits for Kafka cannot go to disk: %s", error.message)
+                self.error = error
+                self._retry_at = self._clock.monotonic() + AGAIN
+                await self._damaged(error)
         await self._told()
 
     async def _to_disk(self) -> None:
@@ -152,7 +161,8 @@ class Keeper:
         waiting = sum(each.bytes for each in (await self._journal.backlog(KAFKA)).values())
         excess = self._spill.bytes + waiting - self._byte_limit
         if excess > 0:
-            await self._spill.trim(excess, self._lanes.held())
+            async with self._lanes.steady() as held:
+                await self._spill.trim(excess, held)
 
     async def _by_age(self) -> None:
         if step := self._ages.look():
@@ -165,7 +175,8 @@ class Keeper:
             backlog = await self._journal.backlog(KAFKA)
             if any(each.since is not None and each.since < before for each in backlog.values()):
                 await self._journal.expire(before)
-            await self._spill.expire(before, self._lanes.held())
+            async with self._lanes.steady() as held:
+                await self._spill.expire(before, held)
 
     def _all_dropped(self) -> int:
         return self._journal.dropped + sum(self._spill.dropped.values())

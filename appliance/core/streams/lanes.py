@@ -7,9 +7,10 @@ read from disk for it), then the blocks on disk, then the tail in memory. What g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from appliance.core.ports import Clock
 from appliance.core.streams.encode import size_of
@@ -63,6 +64,8 @@ class Lane:
         """The number of the next message that comes."""
         self.done = 0
         """The number up to which all is sent."""
+        self.cut = 0
+        """Of the first block on disk, while it is not the head: so many are sent."""
         self.bytes = 0
         """In the tail."""
         self.lock = asyncio.Lock()
@@ -102,6 +105,12 @@ class Lane:
         """Into the front of the tail."""
         self.tail.extendleft(reversed(entries))
         self.bytes += sum(size_of(message) for message, _ in entries)
+
+    def leave(self) -> None:
+        """Let go of a head that is on disk: it is read again when its time comes."""
+        head, self.head = self.head, None
+        if head is not None and head.sent:
+            self.cut, self.done = head.sent, head.first + head.sent - 1
 
 
 class Lanes:
@@ -143,7 +152,7 @@ class Lanes:
     def waiting(self, priority: Priority) -> int:
         """Messages of a class that are not sent."""
         lane = self._lanes[priority]
-        sent = lane.head.sent if lane.head is not None and lane.head.on_disk else 0
+        sent = lane.head.sent if lane.head is not None and lane.head.on_disk else lane.cut
         return lane.in_memory() + max(0, self._spill.totals[priority].messages - sent)
 
     def in_memory(self, priority: Priority) -> int:
@@ -163,9 +172,13 @@ class Lanes:
         since = self._lanes[priority].oldest()
         return None if since is None else self._clock.monotonic() - since
 
-    def held(self) -> Mapping[Priority, int]:
-        """By class, the number up to which messages are being sent, or are sent."""
-        return {each: lane.held for each, lane in self._lanes.items()}
+    @contextlib.asynccontextmanager
+    async def steady(self) -> AsyncIterator[Mapping[Priority, int]]:
+        """While nothing goes from one part to another; by class, up to which number messages are being sent, or are sent."""
+        async with contextlib.AsyncExitStack() as locks:
+            for lane in self._lanes.values():
+                await locks.enter_async_context(lane.lock)
+            yield {each: lane.held for each, lane in self._lanes.items()}
 
     async def peek(self, priority: Priority, limit: int, size: int) -> list[Message]:
         """The next messages of a class, up to so many and so many bytes; the same again until `sent`. Raises StoreError."""
@@ -189,11 +202,25 @@ class Lanes:
             if found is not None:
                 first, messages = found
                 lane.head = Head(first, [(message, 0.0) for message in messages], on_disk=True)
-                lane.head.sent = max(0, lane.done - first + 1)
+                lane.head.sent, lane.cut = max(0, lane.done - first + 1), 0
                 return
         first = lane.next - len(lane.tail)
         if taken := lane.pop(limit, size):
             lane.head = Head(first, taken, on_disk=False)
+
+    def release(self, priority: Priority) -> None:
+        """What `peek` showed could not be sent: it waits as the rest does, and may be given up as the rest."""
+        lane = self._lanes[priority]
+        head = lane.head
+        if head is None or lane.lock.locked():
+            return
+        if head.on_disk:
+            lane.leave()
+            return
+        if self._spill.totals[priority].messages:  # it is before what is on disk; the next round brings it there
+            return
+        lane.put_back(head.entries[head.sent :])
+        lane.head = None
 
     def ready(self, priority: Priority) -> bool:
         """Whether something of a class waits."""
@@ -269,6 +296,8 @@ class Lanes:
             while lane.in_memory():
                 await self.spill(priority)
             async with lane.lock:
+                if lane.cut:
+                    await self._load(lane, 1, 0)
                 head = lane.head
                 if head is not None and head.on_disk and head.sent:
                     first, total = head.first + head.sent, self._spill.totals[priority]
@@ -287,8 +316,7 @@ class Lanes:
         """The file is another one: what was read from the old one is read again."""
         for lane in self._lanes.values():
             if lane.head is not None and lane.head.on_disk:
-                lane.done = lane.head.first + lane.head.sent - 1 if lane.head.sent else lane.done
-                lane.head = None
+                lane.leave()
             lane.next = max(lane.next, self._spill.totals[lane.priority].last + 1 + len(lane.tail))
 
     async def expire(self, age: float) -> None:

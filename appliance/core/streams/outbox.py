@@ -123,6 +123,10 @@ class StreamOutbox:
         """
         await self._keeper.room()
 
+    async def housekeeping(self) -> None:
+        """Do at once what `run` does twice a second: bring to disk what has to go there, save cursors, look at the bounds."""
+        await self._keeper.round()
+
     def link(self, up: bool) -> None:
         """The link to Kafka is up (send at once, whatever the backoff), or is down (bring the ring to disk)."""
         self._keeper.link_down = not up
@@ -226,3 +230,4 @@ class StreamOutbox:
         await self._load()
         gone = sum(max(0, count - self._lanes.on_disk(each)) for each, count in before.items())
         await self._spill.count_lost(gone)
+        self._sender.mended()

@@ -91,6 +91,11 @@ class Sender:
             patience.due = 0.0
         self._wake.set()
 
+    def mended(self) -> None:
+        """The sources can be read again."""
+        self._resting.clear()
+        self._wake.set()
+
     @property
     def retry_s(self) -> float | None:
         """Seconds until the next try; None while nothing failed."""
@@ -150,6 +155,7 @@ class Sender:
             async with asyncio.timeout(PATIENCE):
                 refused = await producer.send(batch.messages)
         except (LinkDownError, TimeoutError) as error:
+            batch.source.release(batch.priority)
             self._failed(batch.priority, error)
             return False
         if patience.failures:  # the outage is over, for the others too
@@ -168,6 +174,9 @@ class Sender:
 
     async def _settle(self, batch: Batch, refused: Sequence[Refused]) -> bool:
         """Let go of what is sent; returns whether that could be written down."""
+        count = len(batch.messages) - len(refused)
+        self.sent[batch.priority] += count
+        self.rate.add(count)
         try:
             if refused and not batch.source.takes_refused:
                 await self._letters.add_messages("outbox", refused, self._clock.wall())
@@ -176,7 +185,4 @@ class Sender:
             await self._rested(self._sources.index(batch.source), error)
             return False
         self.error = None
-        count = len(batch.messages) - len(refused)
-        self.sent[batch.priority] += count
-        self.rate.add(count)
         return True

@@ -32,6 +32,9 @@ class Source(Protocol):
     async def peek(self, priority: Priority, limit: int, size: int) -> list[Message]:
         """The next messages of a class, up to so many and so many bytes; the same again until `settle`. Raises StoreError."""
 
+    def release(self, priority: Priority) -> None:
+        """What `peek` showed last could not be sent: `peek` comes again, later."""
+
     async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
         """What `peek` showed last is with Kafka, but for the refused ones. Raises StoreError: it comes again."""
 
@@ -56,18 +59,22 @@ class JournalSource:
     async def peek(self, priority: Priority, limit: int, size: int) -> list[Message]:
         """The next events of a class; those that cannot be read are set aside. Raises StoreError."""
         epoch, newest = self._journal.epoch, self._journal.newest(priority)
+        await self._journal.reserve(priority)
         rows = await self._journal.stored(priority, self._journal.places(KAFKA)[priority], limit)
         chosen, bad = _messages(rows, size)
         if bad:
             await self._journal.set_aside(bad)
         if self._journal.epoch != epoch:
             return []
-        if chosen:
-            self._journal.hold(priority, chosen[-1][0])
-        elif not rows:  # given up, or set aside by another reader
+        self._journal.hold(priority, chosen[-1][0] if chosen else 0)
+        if not rows:  # given up, or set aside by another reader
             self._journal.seen(KAFKA, newest, priority)
         self._under_way = (epoch, priority, [seq for seq, _ in chosen])
         return [message for _, message in chosen]
+
+    def release(self, priority: Priority) -> None:
+        """It may be given up again."""
+        self._journal.hold(priority, 0)
 
     async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
         """Move the cursor, unless the journal is another one now. It is written down now and then (`save_places`)."""
@@ -156,6 +163,9 @@ class Replays:
                 return [message for _, message in chosen]
             await self._end(replay)
         return []
+
+    def release(self, priority: Priority) -> None:
+        """Nothing is held."""
 
     async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
         """Go on behind them. Raises StoreError: they come again."""

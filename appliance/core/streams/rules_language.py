@@ -193,6 +193,12 @@ def _(node: ast.Call) -> None:
 
 
 @_allow.register
+def _(node: ast.Attribute) -> None:
+    if node.attr.startswith("__"):
+        raise ValueError(f"no event has {node.attr}")
+
+
+@_allow.register
 def _(node: ast.Constant) -> None:
     if not isinstance(node.value, (str, int, float, bool, type(None))):
         raise ValueError(f"{node.value!r} is neither number, text, True, False nor None")

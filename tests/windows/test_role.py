@@ -1,0 +1,223 @@
+"""The role windows as a process, on Kafka itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.core.streams.rules import Rule
+from appliance.core.streams.rules_events import envelope_of
+from appliance.core.streams.rules_try import attempt
+from tests.servers.kafka import KafkaServer
+from tests.support import free_port, wait_for
+from tests.windows.support import Topics, WindowsRole, envelope, rule
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("windows")]
+
+KINDS: dict[str, dict[str, str]] = {
+    "tumbling": {"kind": "tumbling", "size": "10s"},
+    "hopping": {"kind": "hopping", "size": "10s", "step": "4s"},
+    "sliding": {"kind": "sliding", "size": "6s"},
+    "session": {"kind": "session", "gap": "3s"},
+}
+SOURCES = ("edge.telemetry", "edge.sensors", "cloud.aggregated")
+BASE = 1_790_000_000.0
+
+
+@dataclass
+class Bench:
+    """What a test works with."""
+
+    name: str
+    topics: Topics
+    kafka: KafkaServer
+    role: Callable[..., WindowsRole]
+
+    def rule(self, name: str, **changes: Any) -> Rule:
+        """A rule about this test's devices alone, with a name of its own."""
+        own = f"starts(device_id, '{self.name}')"
+        changes["filter"] = f"{own} and ({changes['filter']})" if "filter" in changes else own
+        return rule(f"{self.name}-{name}", **{"idle": "2s", "lateness": "2s", **changes})
+
+    def event(self, at: float, device: int = 0, **changes: Any) -> bytes:
+        """An event, seconds after BASE."""
+        return envelope(BASE + at, device_id=f"{self.name}-{device}", **changes)
+
+
+@pytest.fixture
+async def bench(kafka_server: KafkaServer, tmp_path: Path) -> AsyncIterator[Bench]:
+    name = f"w{uuid.uuid4().hex[:8]}"
+    async with kafka_server.admin() as admin:
+        there = await admin.list_topics()
+    for topic in SOURCES:
+        if topic not in there:
+            await kafka_server.create_topic(topic, 3, message_timestamp_type="LogAppendTime")
+    await kafka_server.create_topic(f"{name}.rules", cleanup_policy="compact")
+
+    def role(home: str = "one", more: str = "") -> WindowsRole:
+        return WindowsRole(tmp_path / home, kafka_server.bootstrap(), name, more)
+
+    async with Topics(kafka_server.bootstrap(), name) as topics:
+        yield Bench(name, topics, kafka_server, role)
+    await kafka_server.remove_topics(name)
+    await kafka_server.remove_topics(f"changelog__{name}")
+
+
+def shape(envelopes: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """Windows by id; one that came twice must be the same."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for each in envelopes:
+        data = each["data"]
+        value = data["value"] if data["value"] is None else pytest.approx(data["value"], rel=1e-9, abs=1e-9)
+        row = (data["rule_id"], data["window_start"], data["window_end"], data["group_key"], data["aggregation"], value)
+        assert found.setdefault(each["id"], (*row, data["event_count"])) == (*row, data["event_count"])
+    return found
+
+
+def wanted(rules: Sequence[Rule], bodies: Sequence[bytes]) -> dict[str, tuple[Any, ...]]:
+    """What the rules give by the reference of rules.try."""
+    return shape([envelope_of(closed) for one in rules for closed in attempt(one, bodies).windows])
+
+
+def readings(bench: Bench, count: int, devices: int = 3) -> list[bytes]:
+    """Events of some devices, with pauses and a little disorder, the same each time."""
+    dice, bodies, now = random.Random(7), [], 0.0
+    for number in range(count):
+        now += dice.choice((0.1, 0.4, 0.7, 4.5 if number % 11 == 0 else 0.3))
+        at = round(now - dice.choice((0.0, 0.0, 0.5, 1.5)), 3)
+        device = number % devices
+        bodies.append(bench.event(max(0.0, at), device, metrics={"cpu_usage": round(dice.uniform(0, 100), 3)}))
+    return bodies
+
+
+async def test_each_kind_of_window_and_function_gives_what_the_reference_gives(bench: Bench) -> None:
+    pairs = {"tumbling": ("sum", "stddev"), "hopping": ("avg", "percentile"), "sliding": ("max", "variance")}
+    functions = pairs | {"session": ("count", "percentile")}
+    rules = [
+        bench.rule(f"{kind}-{function}", window=KINDS[kind], function=function)
+        for kind, both in functions.items()
+        for function in both
+    ]
+    rules.append(bench.rule("all-min", group_by=[], function="min", lateness="5s"))
+    bodies = readings(bench, 200)
+    await bench.topics.put(*rules)
+    await bench.topics.send([*bodies[:100], b"no json", *bodies[100:]])
+    by_device = rules[:-1]
+    expected = wanted(by_device, bodies)
+    with bench.role():
+        found = await bench.topics.expect([one.id for one in by_device], len(expected))
+        assert shape(found) == expected
+        together = await bench.topics.expect([rules[-1].id], 5)
+        assert {one["device_id"] for one in together} == {"cloud"}
+        assert {one["device_id"] for one in found} == {f"{bench.name}-{number}" for number in range(3)}
+
+
+async def test_late_wrong_and_failing_events_are_counted_and_stop_nothing(bench: Bench) -> None:
+    port = free_port()
+    good = bench.rule("good")
+    failing = bench.rule("failing", field="metrics.cpu_usage / metrics.zero")
+    bodies = [bench.event(at, metrics={"cpu_usage": 1.0 + at, "zero": 0}) for at in (1.0, 2.0, 25.0)]
+    bad = [b"{", b"[]", bench.event(3.0, v=9), bench.event(3.0, timestamp=None), bench.event(3.0, metrics={"cpu_usage": "hot"})]
+    await bench.topics.put(good, failing)
+    await bench.topics.send(
+        [*bodies, *bad, bench.event(3.0, metrics={"cpu_usage": 99}), bench.event(26.0, metrics={"cpu_usage": 4})]
+    )
+
+    def scraped() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    with bench.role(more=f"metrics_port = {port}") as role:
+        found = await bench.topics.expect([good.id], 2)
+        assert [(one["data"]["value"], one["data"]["event_count"]) for one in found] == [(2.5, 2), (15.0, 2)]
+        assert await bench.topics.read([failing.id]) == []
+        lines = await asyncio.to_thread(scraped)
+        assert f'cloud_aggregation_events_total{{rule="{good.id}"}} 4' in lines
+        assert f'cloud_aggregation_windows_completed{{rule="{good.id}"}} 2' in lines
+        assert f'cloud_aggregation_late_total{{rule="{good.id}"}} 1' in lines
+        assert f'cloud_aggregation_rule_errors_total{{rule="{failing.id}",reason="division by zero"}} 3' in lines
+        assert role.end() == 0
+
+
+async def test_killed_at_any_time_it_gives_each_window_once_and_whole(bench: Bench) -> None:
+    rules = [bench.rule("tumbling"), bench.rule("session", window=KINDS["session"], function="percentile")]
+    bodies = readings(bench, 300)
+    expected = wanted(rules, bodies)
+    names = [one.id for one in rules]
+    await bench.topics.put(*rules)
+    with bench.role() as role:
+        await bench.topics.send(bodies[:150])
+        await bench.topics.expect(names, 1)
+        role.end(signal.SIGKILL)
+        await bench.topics.send(bodies[150:220])
+        role.start()
+        await bench.topics.expect(names, len(wanted(rules[:1], bodies[:150])))
+        role.end(signal.SIGKILL)
+        shutil.rmtree(role.home / "data" / "windows")
+        role.start()
+        await bench.topics.send(bodies[220:])
+        found = await bench.topics.expect(names, len(expected))
+    missing = {name: row for name, row in expected.items() if name not in shape(found)}
+    assert missing == {}
+    assert shape(found) == expected
+    assert len(found) == len(expected)
+
+
+async def test_a_changed_rule_leaves_the_open_windows_of_the_others(bench: Bench) -> None:
+    steady, changed = bench.rule("steady", idle="6s"), bench.rule("changed", idle="")
+    first = [bench.event(at, metrics={"cpu_usage": at}) for at in (1.0, 12.0, 13.0)]
+    await bench.topics.put(steady, changed)
+    with bench.role() as role:
+        await bench.topics.send(first)
+        await bench.topics.expect([changed.id, steady.id], 2)
+        await bench.topics.put(bench.rule("changed", function="max", idle="2s"), bench.rule("new", function="count"))
+        await bench.topics.remove(steady.id + "-unknown")
+        await wait_for(lambda: role.said().count(": 3 rules") or f"{bench.name}-new" in role.said(), 30, "the new rules")
+        await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (14.0, 35.0)])
+        found = await bench.topics.expect([steady.id], 3)
+        assert [(one["data"]["value"], one["data"]["event_count"]) for one in found] == [(1.0, 1), (13.0, 3), (35.0, 1)]
+        (latest,) = [
+            one for one in await bench.topics.expect([changed.id], 3) if one["data"]["window_start"].endswith(":50.000000Z")
+        ]
+        assert (latest["data"]["aggregation"], latest["data"]["value"], latest["data"]["event_count"]) == ("max", 14.0, 1)
+        await bench.topics.remove(changed.id)
+
+
+async def test_two_instances_share_the_work(bench: Bench) -> None:
+    shared = bench.rule("shared")
+    bodies = readings(bench, 240, devices=12)
+    expected = wanted([shared], bodies)
+    await bench.topics.put(shared)
+    with bench.role("one") as one, bench.role("two") as two:
+        for home in (one, two):
+            await wait_for(lambda home=home: "is now processing" in home.said(), 60, "both work")
+        await bench.topics.send(bodies[:120])
+        await bench.topics.expect([shared.id], 5)
+        one.end(signal.SIGKILL)
+        await bench.topics.send(bodies[120:])
+        found = await bench.topics.expect([shared.id], len(expected), timeout=90)
+    assert shape(found) == expected
+
+
+async def test_it_goes_on_when_the_broker_comes_back(bench: Bench) -> None:
+    lasting = bench.rule("lasting")
+    await bench.topics.put(lasting)
+    with bench.role() as role:
+        await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (1.0, 11.0, 25.0)])
+        await bench.topics.expect([lasting.id], 2)
+        await asyncio.to_thread(bench.kafka.kill)
+        await asyncio.to_thread(bench.kafka.recover)
+        await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (26.0, 45.0)])
+        found = await bench.topics.expect([lasting.id], 4, timeout=90)
+        assert [one["data"]["event_count"] for one in found] == [1, 1, 2, 1]
+        assert role.end() == 0

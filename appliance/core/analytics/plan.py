@@ -54,11 +54,15 @@ def parts(asked: Asked, levels: Sequence[Level], reach: Mapping[str, int]) -> li
     return found
 
 
-def rounded(asked: Asked, found: Sequence[Part]) -> list[Part]:
-    """The first piece alone, longer by so much that it has all: for where the finer tables are not kept any more."""
-    first = found[0]
-    step = first.level.width * SECOND
-    return [first._replace(until=-(-asked.until // step) * step)]
+def rounded(asked: Asked, levels: Sequence[Level], lacking: Level) -> list[Part]:
+    """The range from the roll-up that is kept longest, with all of its last row; empty where none is kept longer and fits."""
+    longer = [level for level in levels if level.width and level.keep > lacking.keep]
+    fitting = [level for level in longer if asked.merges and asked.bucket.divides(level.width)]
+    if not fitting:
+        return []
+    level = max(fitting, key=lambda each: each.keep)
+    step = level.width * SECOND
+    return [Part(level, asked.since, -(-asked.until // step) * step)]
 
 
 def source(found: Sequence[Part]) -> str:
@@ -67,10 +71,10 @@ def source(found: Sequence[Part]) -> str:
 
 
 def doubtful(found: Sequence[Part], levels: Sequence[Level], now: float) -> list[tuple[Part, Level]]:
-    """Pieces that reach back to where their table's rows may be deleted already, with the next wider table that would know."""
+    """Pieces that reach back to where their table's rows may be deleted already, with the table that knows longest."""
     told = []
     for part in found:
         wider = [level for level in levels if level.width > part.level.width and level.keep > part.level.keep]
         if wider and part.since < (now - part.level.keep * 86400) * SECOND:
-            told.append((part, wider[0]))
+            told.append((part, max(wider, key=lambda level: level.keep)))
     return told

@@ -21,6 +21,8 @@ from appliance.errors import ApplianceError, QueryError
 
 TIMES = 500
 """Latest queries whose times are told."""
+AT_ONCE = 1000
+"""Points that are shaped on the loop: less work than to change threads."""
 
 
 class Analytics:
@@ -84,13 +86,15 @@ class Analytics:
         found = plan.parts(asked, self.store.levels, await self.store.reach())
         for part, wider in plan.doubtful(found, self.store.levels, as_of):
             if await self._lacks(asked, part, wider):
-                if part is found[0] or len(found) == 1:
+                found = plan.rounded(asked, self.store.levels, part.level)
+                if not found:
                     raise self._gone(asked, part.level, wider, as_of)
-                found = plan.rounded(asked, found)
                 asked = _until(asked, found[0].until)
                 break
         rows = await self.store.rows(asked, found)
-        series, cut = await asyncio.to_thread(shape.shape, asked, rows)
+        span = (asked.until - asked.since) / plan.SECOND / asked.bucket.least  # buckets, which a fill makes points of
+        few = max(span, 1.0) * max(1, len(rows)) <= AT_ONCE
+        series, cut = shape.shape(asked, rows) if few else await asyncio.to_thread(shape.shape, asked, rows)
         await self._check_tags(asked, rows)
         return Answer(
             query=asked.query, series=series, store=self.store.name, source=plan.source(found), cached=False,

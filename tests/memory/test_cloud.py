@@ -704,6 +704,56 @@ async def test_a_damaged_note_of_their_version_is_fetched_again(start: Start, po
     assert found.theirs.device == "pc"
 
 
+def breaks_off(monkeypatch: pytest.MonkeyPatch, tier: Replica) -> None:
+    """The next settlement does not arrive there."""
+    replace = tier.replace
+
+    async def broken(record: Record, seen: tuple[str, ...]) -> Diverged | None:
+        monkeypatch.setattr(tier, "replace", replace)
+        raise TierUnavailableError("broken off", "wait")
+
+    monkeypatch.setattr(tier, "replace", broken)
+
+
+async def test_a_settlement_that_was_cut_short_goes_on_from_what_it_has_heeded(
+    start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pc = await start("pc", documents(postgres, "pc"), strategy=Strategy.merge)
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.merge)
+    await conflict(pc, agent)
+    await agent.memory.set("k", {"by": "both", "a": 1, "b": 2})
+    breaks_off(monkeypatch, agent.parts.replicas.tiers["documents"])
+    row = await agent.parts.edge.row("default", "k")
+    assert row is not None
+    with pytest.raises(TierUnavailableError):
+        await agent.machinery.deliverers["documents"].deliver_now("default", "k")
+    pc.clock.move(1.0)
+    await pc.memory.set("k", {"by": "pc", "a": 3, "b": 1})
+    await sync(pc, agent, pc)
+    assert [await rig.memory.get("k") for rig in (pc, agent)] == [{"by": "pc", "a": 3, "b": 2}] * 2
+
+
+async def test_a_decision_that_this_disk_has_goes_to_a_tier_that_broke_off(
+    start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual)
+    await conflict(pc, agent)
+    await sync(agent)
+    (found,) = await agent.parts.ledger.conflicts()
+    replicas = agent.parts.replicas
+    replicas.reports["documents"] = HealthReport(Health.unhealthy, "away", "wait")
+    with pytest.raises(TierUnavailableError, match="away"):
+        await agent.machinery.settler.resolve(found.conflict_id, "mine")
+    assert len(await agent.parts.ledger.conflicts()) == 1
+    replicas.reports["documents"] = HealthReport(Health.healthy, "there")
+    breaks_off(monkeypatch, replicas.tiers["documents"])
+    await agent.machinery.settler.resolve(found.conflict_id, "mine")
+    assert await agent.parts.ledger.conflicts() == []
+    await sync(agent, pc)
+    assert [(await rig.memory.get("k"))["by"] for rig in (pc, agent)] == ["agent"] * 2
+
+
 @pytest.mark.parametrize("winner", ["pc", "agent"])
 async def test_a_synchronisation_that_is_cancelled_leaves_nothing_old_in_tier_1(
     start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch, winner: str

@@ -12,7 +12,7 @@ import msgspec
 
 from appliance.core.events import new_id
 from appliance.core.memory import codec, merge
-from appliance.core.memory.edge import Put
+from appliance.core.memory.edge import Put, Settled
 from appliance.core.memory.keys import LONGEST_KEY
 from appliance.core.memory.ledger import OpenConflict
 from appliance.core.memory.model import Kind, Meta, Record
@@ -22,7 +22,14 @@ from appliance.core.memory.strategy import Strategy, decide
 from appliance.core.memory.tier import Replica
 from appliance.core.memory.uncut import uncut
 from appliance.core.memory.writing import Writer
-from appliance.errors import ConflictError, CorruptRecordError, InvalidArgumentsError, NotFoundError, TierAbsentError
+from appliance.errors import (
+    ConflictError,
+    CorruptRecordError,
+    InvalidArgumentsError,
+    NotFoundError,
+    TierAbsentError,
+    TierUnavailableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +135,9 @@ class Settler:
         if takes or record.meta.version != row.meta.version:
             version = new_id().replace("-", "") if record.meta.version == row.meta.version else record.meta.version
             record = Record(msgspec.structs.replace(record.meta, version=version, parent=theirs.meta.version), record.value)
-            if not await uncut(self._replace_here(row, record)):  # else tier 1 would keep what the disk has replaced
+            body = await asyncio.to_thread(codec.encode, theirs) if takes else b""
+            over = Settled(replica.name, theirs.meta.version, body) if takes else None
+            if not await uncut(self._replace_here(row, record, over)):  # else tier 1 would keep what the disk has replaced
                 return False
         if not takes:
             await replica.purge(theirs.meta.namespace, theirs.meta.key, theirs.meta.version)
@@ -139,12 +148,12 @@ class Settler:
         await self._ledger.delivered(replica.name, [(row.entry, record.meta.version)])
         return True
 
-    async def _replace_here(self, row: Row, record: Record) -> bool:
+    async def _replace_here(self, row: Row, record: Record, over: Settled | None) -> bool:
         """Put a version of ours in the place of the row's on this disk; False where the key was written meanwhile."""
         homes = self._parts.replicas.homes(record.meta)
         name = f"{row.meta.namespace}:{row.meta.key}"
         async with self._parts.stripes.writing([name]):
-            (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True))
+            (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True, over=over))
             await self._parts.front.remove([name])
         return kept
 
@@ -178,7 +187,8 @@ class Settler:
             NotFoundError: No such conflict.
             ConflictError: Either side has another version than the one that was looked at.
             InvalidArgumentsError: There is no clean merge, or no value was given.
-            TierUnavailableError: The tier cannot be reached, or is not configured; the conflict stays open.
+            TierUnavailableError: The tier cannot be reached; the conflict stays open.
+            TierAbsentError: The tier is not configured any more, and the choice needs it.
         """
         tier = (await self.find(conflict_id)).tier
         async with self._parts.replicas.alone(tier):  # no synchronisation decides at the same time
@@ -198,7 +208,7 @@ class Settler:
         elif replica is None:
             await self._without_tier(conflict, choice)
         else:
-            await self._impose_choice(conflict, row, mine, replica, choice, value)
+            await self._carry_out(conflict, row, mine, replica, choice, value)
         await self._ledger.close_conflict(conflict.conflict_id)
         self.resolved += 1
         await self._told("memory.conflict-settled", row, conflict.tier, f"by hand: {choice}")
@@ -212,6 +222,20 @@ class Settler:
             )
         if choice == "both":
             await self._keep_beside(conflict.theirs)
+
+    async def _carry_out(
+        self, conflict: OpenConflict, row: Row, mine: Record, replica: Replica, choice: Choice, value: bytes | None
+    ) -> None:
+        """As `_impose_choice`; a tier that breaks off once this disk has the decision gets it later. Raises as `resolve`."""
+        if not self._parts.replicas.answers(replica.name):
+            report = self._parts.replicas.reports[replica.name]
+            raise TierUnavailableError(f"{replica.name}: {report.reason}", report.next_step)
+        try:
+            await self._impose_choice(conflict, row, mine, replica, choice, value)
+        except TierUnavailableError as error:
+            if await self._ledger.conflict(conflict.conflict_id):
+                raise
+            log.warning("%s gets what was decided when it answers: %s", replica.name, error.message)
 
     async def _impose_choice(
         self, conflict: OpenConflict, row: Row, mine: Record, replica: Replica, choice: Choice, value: bytes | None

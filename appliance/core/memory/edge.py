@@ -34,6 +34,15 @@ READS = 3
 """Tries at a file: between index and file a newer version may have taken its place."""
 
 
+class Settled(NamedTuple):
+    """A version of theirs that a settlement has heeded."""
+
+    tier: str
+    version: str
+    body: bytes
+    """Encoded."""
+
+
 class Put(NamedTuple):
     """One version to keep."""
 
@@ -46,6 +55,8 @@ class Put(NamedTuple):
     """Keep it only while the key's version here is this one ("" for none); None for always."""
     leave: bool = False
     """Tiers that hold the key and are not named above give it up: it lies elsewhere from now on."""
+    over: Settled | None = None
+    """What a tier holds, where this version was made from it and shall replace it there: it is the last common one."""
 
 
 class Totals(NamedTuple):
@@ -209,6 +220,8 @@ class EdgeStore:
                 "ON CONFLICT (tier, entry) DO UPDATE SET attempts = 0, error = ''",
                 (tier, entry, self._clock.wall()),
             )
+        if put.over is not None:
+            _heed(connection, entry, put.over)
         if put.common:
             _drop_base(connection, entry)
 
@@ -356,6 +369,14 @@ def _keep_base(connection: sqlite3.Connection, before: Row, shared: Sequence[str
         "copies c WHERE c.entry = b.entry AND c.version = ? AND c.tier IN (SELECT value FROM json_each(?)))",
         (before.meta.version, before.entry, before.meta.version, json.dumps(shared)),
     )
+
+
+def _heed(connection: sqlite3.Connection, entry: int, over: Settled) -> None:
+    """A settlement is one with its version on disk: what follows, after a crash too, goes on from what it has heeded."""
+    connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (over.tier, entry, over.version))
+    connection.execute("DELETE FROM bases WHERE entry = ?", (entry,))
+    if len(over.body) <= IN_ROW:
+        connection.execute("INSERT INTO bases VALUES (?, ?, ?)", (entry, over.version, over.body))
 
 
 def _drop_base(connection: sqlite3.Connection, entry: int) -> None:

@@ -139,7 +139,7 @@ class Stream:
             on_processing_error=self._on_error,
             on_message_processed=lambda *_: ready(),
             consumer_extra_config={"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000},
-            producer_extra_config={"compression.type": "snappy"},
+            producer_extra_config={"compression.type": "snappy", "transaction.timeout.ms": _transaction_ms(plan)},
         )
         self._out = self._topic(OUTPUT)
         between = self._topic(plan.between, timestamp_extractor=_event_time)
@@ -241,6 +241,11 @@ class Stream:
         where = f"{row.topic}[{row.partition}] at {row.offset}" if row is not None else "?"
         log.error("the stream failed at %s: %s", where, error, exc_info=error)
         return False  # what cannot be told apart from a failing broker is tried again from the last transaction
+
+
+def _transaction_ms(plan: Plan) -> int:
+    """Readers wait so long for the transaction of an instance that died, milliseconds."""
+    return max(10_000, round(plan.commit_seconds * 5000))
 
 
 def _key(value: Mapping[str, Any]) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import replace
 
 import pytest
 
+from appliance.core.doctor.checks import kafka as doctor
 from appliance.core.streams import kafka_admin, topics
 from appliance.core.streams.kafka import probe
 from appliance.core.streams.kafka_lanes import LARGEST
@@ -18,6 +20,7 @@ from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_cluster import KafkaCluster
 from tests.streams.kafka_rig import access, message, numbers, running_link, stored
 from tests.support import free_port, wait_for
+from tests.unit.doctor_support import Machine
 
 KEYS = [f"device-{each}" for each in range(5)]
 
@@ -286,3 +289,12 @@ async def test_too_few_replicas_are_named(kafka_cluster: KafkaCluster, monkeypat
         kafka_cluster.recover()  # from the main thread: brokers end with the thread that started them
         await send_all(link, [sent])
     assert numbers(await stored(kafka_cluster.bootstrap(), topic), "device-1") == [1]
+
+
+async def test_the_doctor_says_whether_kafka_answers(kafka_server: KafkaServer, machine: Machine) -> None:
+    absent = await doctor.CHECK.run(machine.context())
+    assert (absent.status, "kafka.bootstrap_servers" in absent.fix) == ("absent", True)
+    good = await doctor.CHECK.run(replace(machine.context(), kafka=access(kafka_server.bootstrap())))
+    assert (good.status, kafka_server.bootstrap() in good.reason) == ("ok", True)
+    dead = await doctor.CHECK.run(replace(machine.context(), kafka=access(f"127.0.0.1:{free_port()}")))
+    assert (dead.status, "refuses connections" in dead.reason) == ("failed", True)

@@ -75,7 +75,7 @@ class Rig:
         """A sink that is not started."""
         wanted = SinkSettings(group=self.group, **({"wait_ms": 50} | settings))
         access = Access(KafkaSettings(bootstrap_servers=self.kafka.bootstrap), "", "test-sink")
-        database = Database(place_of(dsn or self.dsn), "", "sink test", options=SESSION)
+        database = Database(place_of(dsn or self.dsn), "", "sink test", options=SESSION, pristine=False)
         return Sink(wanted, access, database, clock or SystemClock(), self.kafka.prefix)
 
     async def send(self, topic: str, events: Sequence[dict[str, Any] | bytes], key: bytes = b"pi-1") -> None:

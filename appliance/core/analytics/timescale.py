@@ -60,15 +60,24 @@ class Database:
         application: Name of the connections, for people who look into the server.
         size: Most connections.
         options: Further parameters of the server's sessions.
+        pristine: Reset a connection before its next use, which takes a request; False for who changes nothing in it for long.
     """
 
     def __init__(
-        self, settings: AnalyticsSettings, password: str, application: str, size: int = 4, options: dict[str, str] | None = None
+        self,
+        settings: AnalyticsSettings,
+        password: str,
+        application: str,
+        size: int = 4,
+        options: dict[str, str] | None = None,
+        *,
+        pristine: bool = True,
     ) -> None:
         self._settings = settings
         self._password = password
         self._server_settings = {"application_name": f"prime-spark {application}"[:63], **SESSION, **(options or {})}
         self._size = size
+        self._pristine = pristine
         self._made: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._schema: migrations.Schema | None = None
@@ -149,6 +158,7 @@ class Database:
                 host=place.host, port=place.port, user=place.user or None, password=self._password or None,
                 database=place.database, ssl=_tls(place.tls), min_size=0, max_size=self._size, timeout=CONNECT,
                 command_timeout=COMMAND, max_inactive_connection_lifetime=60.0, server_settings=self._server_settings,
+                reset=None if self._pristine else _leave,
             )  # fmt: skip
             await pool
             self._made = self._made or pool
@@ -188,6 +198,10 @@ def failures() -> tuple[type[Exception], ...]:
     import asyncpg
 
     return asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError
+
+
+async def _leave(_: Connection) -> None:
+    """Leave a connection as it is."""
 
 
 def _tls(mode: str) -> Any:

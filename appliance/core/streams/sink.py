@@ -35,6 +35,8 @@ BACKOFF = (0.2, 15.0)
 """Seconds before the second try, and most."""
 UPKEEP = 3600.0
 """Seconds between two rounds of upkeep."""
+COMMIT = 1.0
+"""Seconds between two messages to Kafka about how far the group is."""
 WATCH = 5.0
 """Seconds between two looks at Kafka and at the lag."""
 POLL = 2000
@@ -48,7 +50,7 @@ SESSION = {"synchronous_commit": "off"}
 def make_sink(settings: Settings, secrets: Secrets, clock: Clock) -> Sink:
     """The sink of the settings. Raises StoreError where a secret cannot be read."""
     access = Access(settings.kafka, secrets.text("kafka.password"), f"prime-spark-sink-{settings.node.device_id}")
-    database = make_database(settings.analytics, secrets, "sink", options=SESSION)
+    database = make_database(settings.analytics, secrets, "sink", options=SESSION, pristine=False)
     return Sink(settings.sink, access, database, clock)
 
 
@@ -80,6 +82,8 @@ class Sink:
         self.figures = Figures()
         self._positions: dict[Place, int] = {}
         self._short: dict[Place, float] = {}
+        self._written: dict[Place, int] = {}
+        """What Kafka has to be told."""
         self._life = 0
         self._changes = -1
         self._clocks: Now | None = None
@@ -132,6 +136,7 @@ class Sink:
             tasks.create_task(self._read(batches), name="sink reads")
             tasks.create_task(self._write(batches), name="sink writes")
             tasks.create_task(self._watch(), name="sink watches")
+            tasks.create_task(self._commit(), name="sink commits")
 
     def _reset(self) -> None:
         """What was read and is not written is given up; the database says where to go on."""
@@ -163,6 +168,7 @@ class Sink:
             if batch and not began:
                 ends = loop.time() + self._settings.wait_ms / 1000
             if batch and (batch.full or loop.time() >= ends):
+                await asyncio.to_thread(batch.seal)
                 await batches.put(batch)
                 batch = Batch(self._life, self._settings.batch_rows)
 
@@ -252,7 +258,15 @@ class Sink:
             log.warning(
                 "%d messages cannot be used: %s", done.letters, "; ".join(sorted({each.reason for each in batch.letters})[:3])
             )
-        await self._consumer.commit(batch.ends)
+        self._written |= batch.ends
+
+    async def _commit(self) -> None:
+        """Tell Kafka once a second how far the database is: for those who look at the group's lag there."""
+        while True:
+            await asyncio.sleep(COMMIT)
+            told, self._written = self._written, {}
+            if told:
+                await self._consumer.commit(told)
 
     async def _watch(self) -> None:
         """Look at the lag, and once an hour after the tables."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from appliance.core.analytics.rows import DAY, HOUR, METRICS, Table
+from appliance.core.analytics.rows import HOUR, METRICS, Table
 from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink_decode import Decoder, Now, Record, Stored, Unusable
 
@@ -28,7 +28,7 @@ class Letter(NamedTuple):
 
 
 Series = tuple[int, str, str]
-"""Bucket (seconds since the epoch), device, metric."""
+"""Hour (seconds since the epoch), device, metric."""
 Sums = list[float]
 """[sum, least, greatest, count]"""
 
@@ -49,6 +49,8 @@ class Batch:
         self.letters: list[Letter] = []
         self.starts: dict[Place, int] = {}
         self.ends: dict[Place, int] = {}
+        self.rollups: dict[Series, Sums] = {}
+        """Metrics by hour, once it is sealed."""
 
     def __bool__(self) -> bool:
         return bool(self.ends)
@@ -83,19 +85,14 @@ class Batch:
             for table, entries in self.events.items()
         }
 
-    def rollups(self) -> tuple[dict[Series, Sums], dict[Series, Sums]]:
-        """Metrics by hour and by day."""
+    def seal(self) -> None:
+        """Sum the metrics up by hour: nothing more comes in."""
         hours: dict[tuple[int, str], dict[str, Sums]] = {}
         for _, event in self.events.get(METRICS, ()):
             _count(hours.setdefault((event.moment // HOUR * HOUR, event.device), {}), event.values)
-        hourly: dict[Series, Sums] = {}
-        daily: dict[Series, Sums] = {}
-        for (bucket, device), by_name in hours.items():
-            day = bucket // DAY * DAY
-            for name, sums in by_name.items():
-                hourly[bucket, device, name] = sums
-                _merge(daily, (day, device, name), sums)
-        return hourly, daily
+        self.rollups = {
+            (bucket, device, name): sums for (bucket, device), names in hours.items() for name, sums in names.items()
+        }
 
 
 def _count(by_name: dict[str, Sums], values: dict[str, float]) -> None:
@@ -110,11 +107,3 @@ def _count(by_name: dict[str, Sums], values: dict[str, float]) -> None:
         elif value > sums[2]:
             sums[2] = value
         sums[3] += 1
-
-
-def _merge(into: dict[Series, Sums], key: Series, sums: Sums) -> None:
-    known = into.get(key)
-    if known is None:
-        into[key] = list(sums)
-    else:
-        into[key] = [known[0] + sums[0], min(known[1], sums[1]), max(known[2], sums[2]), known[3] + sums[3]]

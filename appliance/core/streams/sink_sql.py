@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from appliance.core.analytics.rows import METRICS, Table
 
-LOCK = """
-SELECT topic, partition, next_offset FROM stream_offsets
-WHERE consumer_group = $1 AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[]))
-ORDER BY topic, partition FOR UPDATE
-"""
 ADVANCE = """
 UPDATE stream_offsets AS o SET next_offset = n.next_offset, updated_at = now()
-FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, next_offset)
-WHERE o.consumer_group = $1 AND o.topic = n.topic AND o.partition = n.partition
+FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[]) AS n (topic, partition, believed, next_offset)
+WHERE o.consumer_group = $1 AND o.topic = n.topic AND o.partition = n.partition AND o.next_offset = n.believed
 """
+"""The fence: it locks the rows, and changes only those that are where the writer believes them to be."""
 READ = "SELECT topic, partition, next_offset FROM stream_offsets WHERE consumer_group = $1"
 BEGIN = "INSERT INTO stream_offsets VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
 MOVE = """
@@ -36,15 +32,20 @@ ON CONFLICT (bucket, device_id, metric_name) DO UPDATE SET
 """
 
 
-def rollup(period: str) -> str:
-    """Add to device_metrics_hourly or _daily; always in the order of its key, so that two writers cannot block each other."""
-    return f"""
-INSERT INTO device_metrics_{period} AS t
-SELECT to_timestamp(x.b) AS bucket, x.d, x.m, x.s / x.c, x.low, x.high, x.c::bigint
-FROM unnest($1::float8[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::float8[], $7::float8[])
-     AS x (b, d, m, s, low, high, c)
-ORDER BY x.b, x.d, x.m
+ROLLUP = f"""
+WITH n AS (
+    SELECT * FROM unnest($1::float8[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::float8[], $7::float8[])
+    AS x (b, d, m, s, low, high, c)
+), hourly AS (
+    INSERT INTO device_metrics_hourly AS t
+    SELECT to_timestamp(b), d, m, s / c, low, high, c::bigint FROM n ORDER BY b, d, m
+    {_GROWS}
+)
+INSERT INTO device_metrics_daily AS t
+SELECT date_trunc('day', to_timestamp(b), 'UTC') AS day, d, m, sum(s) / sum(c), min(low), max(high), sum(c)::bigint
+FROM n GROUP BY day, d, m ORDER BY day, d, m
 {_GROWS}"""  # noqa: S608
+"""Adds sums by hour to both roll-ups; always in the order of their keys, so that two writers do not block each other."""
 
 
 def staging(table: Table) -> str:

@@ -1,18 +1,18 @@
 """Writes batches so that each event is stored exactly once: rows, roll-ups, dead letters and offsets in one transaction.
 
-The offsets are the fence. A writer locks its rows of stream_offsets and goes on only where they are what it believes. Who was
-overtaken (another member has the partition now, or an earlier commit arrived although its answer did not) reads them anew.
+The offsets are the fence. A writer moves its rows of stream_offsets first, and goes on only where they were what it believed.
+Whoever was overtaken (another member has the partition now, or an earlier commit arrived although its answer did not) reads
+them anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appliance.core.analytics import copying
-from appliance.core.analytics.rows import METRICS, Table
+from appliance.core.analytics.rows import Table
 from appliance.core.analytics.timescale import Database, failures
 from appliance.core.events import new_id
 from appliance.core.streams import sink_sql as sql
@@ -26,6 +26,10 @@ UNIQUE = "23505"
 NO_PARTITION = "23514"
 ROWS = ("22", "23", "54")
 """Classes of SQLSTATE that blame the rows: data exceptions, broken constraints, limits of the program."""
+
+
+Store = Callable[["Connection", Batch, list[Letter]], Awaitable[dict[str, int]]]
+"""Stores a batch's events; rows by table."""
 
 
 class FencedError(Exception):
@@ -81,61 +85,57 @@ class Writer:
         await self._database.run(lambda connection: connection.execute(sql.MOVE, self._group, *place, old, new), 15.0)
 
     async def write(self, batch: Batch) -> Written:
-        """Store a batch.
+        """Store a batch: the quick way, and where one of its rows is not new or not good, the careful way.
 
         Raises:
             FencedError: It is not ours to write; nothing was stored.
             NoPartitionError: Make the partitions again; nothing was stored.
             DatabaseError: Whether it was stored is not known; writing it again stores nothing twice.
         """
-        rollups = await asyncio.to_thread(batch.rollups) if self._rollups else ({}, {})
-        return await self._database.run(lambda connection: self._transact(connection, batch, rollups))
 
-    async def _transact(self, connection: Connection, batch: Batch, rollups: tuple[dict[Series, Sums], ...]) -> Written:
-        stored: dict[str, int] = {}
+        async def either(connection: Connection) -> Written:
+            try:
+                return await self._transact(connection, batch, self._copied)
+            except failures() as error:
+                self._blames_rows(error)
+            return await self._transact(connection, batch, self._sifted)
+
+        return await self._database.run(either)
+
+    async def _transact(self, connection: Connection, batch: Batch, store: Store) -> Written:
         letters = list(batch.letters)
         async with connection.transaction():
-            await self._lock(connection, batch)
-            for table, entries in batch.events.items():
-                stored[table.name] = await self._store(connection, table, entries, rollups, letters)
+            await self._advance(connection, batch)
+            stored = await store(connection, batch, letters)
             if letters:
                 await connection.execute(sql.LETTERS, self._group, *_columns_of(letters))
-            places = sorted(batch.ends)
-            topics, partitions = [place.topic for place in places], [place.partition for place in places]
-            ends = [batch.ends[place] for place in places]
-            await connection.execute(sql.ADVANCE, self._group, topics, partitions, ends)
         return Written(stored, batch.rows - sum(stored.values()), len(letters))
 
-    async def _lock(self, connection: Connection, batch: Batch) -> None:
-        topics, partitions = [place.topic for place in batch.ends], [place.partition for place in batch.ends]
-        rows = await connection.fetch(sql.LOCK, self._group, topics, partitions)
-        found = {Place(topic, partition): offset for topic, partition, offset in rows}
-        if found != batch.starts:
+    async def _advance(self, connection: Connection, batch: Batch) -> None:
+        """Move the offsets, where they are what the batch began with; its transaction holds them from here on."""
+        places = sorted(batch.ends)
+        believed, ends = [batch.starts[place] for place in places], [batch.ends[place] for place in places]
+        topics, partitions = [place.topic for place in places], [place.partition for place in places]
+        said: str = await connection.execute(sql.ADVANCE, self._group, topics, partitions, believed, ends)
+        if said != f"UPDATE {len(places)}":
             raise FencedError(
-                str({place: (found.get(place), at) for place, at in batch.starts.items() if found.get(place) != at})
+                f"of {len(places)} partitions, {said.removeprefix('UPDATE ')} were where they were believed to be"
             )
 
-    async def _store(
-        self,
-        connection: Connection,
-        table: Table,
-        entries: list[Entry],
-        rollups: tuple[dict[Series, Sums], ...],
-        letters: list[Letter],
-    ) -> int:
-        """All events of one table; how many rows were new. The quick way first, which fails where one row is not new."""
-        try:
-            async with connection.transaction():
-                count = await _copy(connection, table.name, table, entries)
-                if table is METRICS:
-                    for period, groups in zip(("hourly", "daily"), rollups, strict=True):
-                        if groups:
-                            await connection.execute(sql.rollup(period), *_columns(groups))
-            return count
-        except failures() as error:
-            self._blames_rows(error)
-        await connection.execute(sql.staging(table))
-        return await self._staged(connection, table, entries, letters)
+    async def _copied(self, connection: Connection, batch: Batch, _: list[Letter]) -> dict[str, int]:
+        """All events straight into their tables; fails where one row is there already, or is refused."""
+        stored = {table.name: await _copy(connection, table.name, table, events) for table, events in batch.events.items()}
+        if batch.rollups and self._rollups:
+            await connection.execute(sql.ROLLUP, *_columns(batch.rollups))
+        return stored
+
+    async def _sifted(self, connection: Connection, batch: Batch, letters: list[Letter]) -> dict[str, int]:
+        """By way of staging tables, which let through what is new."""
+        stored = {}
+        for table, entries in batch.events.items():
+            await connection.execute(sql.staging(table))
+            stored[table.name] = await self._staged(connection, table, entries, letters)
+        return stored
 
     async def _staged(self, connection: Connection, table: Table, entries: Sequence[Entry], letters: list[Letter]) -> int:
         """What is new of these; an event that the server cannot take goes to the dead letters, found by halving."""

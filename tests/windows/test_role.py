@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import signal
@@ -23,6 +24,8 @@ from tests.support import free_port, wait_for
 from tests.windows.support import Topics, WindowsRole, envelope, rule
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("windows")]
+
+LONG = pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="over a minute: set PRIME_SPARK_LONG_TESTS=1")
 
 KINDS: dict[str, dict[str, str]] = {
     "tumbling": {"kind": "tumbling", "size": "10s"},
@@ -193,6 +196,7 @@ async def test_a_changed_rule_leaves_the_open_windows_of_the_others(bench: Bench
         await bench.topics.remove(changed.id)
 
 
+@LONG
 async def test_two_instances_share_the_work(bench: Bench) -> None:
     shared = bench.rule("shared")
     bodies = readings(bench, 240, devices=12)
@@ -209,6 +213,7 @@ async def test_two_instances_share_the_work(bench: Bench) -> None:
     assert shape(found) == expected
 
 
+@LONG
 async def test_it_goes_on_when_the_broker_comes_back(bench: Bench) -> None:
     lasting = bench.rule("lasting", idle="")
     await bench.topics.put(lasting)

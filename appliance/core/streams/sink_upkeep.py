@@ -17,7 +17,7 @@ from appliance.core.analytics.timescale import Database
 from appliance.core.streams.sink_decode import Now
 
 if TYPE_CHECKING:
-    from asyncpg import Connection
+    from appliance.core.analytics.timescale import Connection
 
 log = logging.getLogger(__name__)
 

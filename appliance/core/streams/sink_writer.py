@@ -20,7 +20,7 @@ from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink_batch import KEPT_BODY, Batch, Entry, Letter, Series, Sums
 
 if TYPE_CHECKING:
-    from asyncpg import Connection
+    from appliance.core.analytics.timescale import Connection
 
 UNIQUE = "23505"
 NO_PARTITION = "23514"

@@ -16,7 +16,7 @@ from appliance.errors import AbsentError, ApplianceError, DatabaseError
 
 if TYPE_CHECKING:
     import asyncpg
-    from asyncpg import Connection as Connection
+    from asyncpg import Connection as Connection  # noqa: PLC0414 it is for others too
 
     from appliance.core.secrets import Secrets
     from appliance.settings import AnalyticsSettings

@@ -6,6 +6,7 @@ Order: defaults < configuration file < boot partition's file < environment. An e
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from pydantic.fields import FieldInfo
 from appliance.configfix import fix
 from appliance.errors import ConfigError
 from appliance.paths import Paths
+from appliance.settingforms import SettingError
 from appliance.settings import Settings, meanings
 
 NOT_YET = frozenset(
@@ -231,13 +233,29 @@ def _put(document: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
     document[key[-1]] = value
 
 
+def _finite(document: Mapping[str, Any], origins: dict[tuple[str, ...], str], prefix: tuple[str, ...] = ()) -> None:
+    """Refuse the numbers that are none; JSON would make "not given" of them. Raises ConfigError."""
+    for name, value in document.items():
+        key = (*prefix, name)
+        if isinstance(value, Mapping):
+            _finite(value, origins, key)
+        elif any(
+            isinstance(item, float) and not math.isfinite(item) for item in (value if isinstance(value, list) else [value])
+        ):
+            raise ConfigError(f"{origins.get(key, 'settings')}: {'.'.join(key)}: {value} is no number.", fix(key, quoted=True))
+
+
 def _validated(document: dict[str, Any], origins: dict[tuple[str, ...], str]) -> Settings:
+    _finite(document, origins)
     try:
         return Settings.model_validate_json(msgspec.json.encode(document, enc_hook=str), strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = tuple(str(part) for part in fault["loc"])
         where = next((origins[key[:size]] for size in range(len(key), 0, -1) if key[:size] in origins), "settings")
+        reason = fault.get("ctx", {}).get("error")
+        if isinstance(reason, SettingError):
+            raise ConfigError(f"{where}: {'.'.join(key)}: {reason}.", reason.next_step) from None
         given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
         quoted = not where.startswith("environment")
         what = FAULTS.get(fault["type"], fault["msg"])

@@ -10,7 +10,9 @@ from appliance.settings import Settings
 
 WORDS = {
     ("node", "device_id"): "1 to 64 letters, digits, dots, dashes and underscores",
-    ("memory", "redis_max_memory"): "a whole number followed by kb, mb or gb, such as 512mb",
+    ("memory", "redis_max_memory"): "a whole number followed by kb, mb or gb, such as 512mb, from 1mb to 1024gb",
+    ("windows", "group"): "1 to 60 letters, digits, dots, dashes and underscores",
+    ("windows", "rules_topic"): "1 to 200 letters, digits, dots, dashes and underscores",
     ("sync", "namespaces", "0"): "NAMESPACE=STRATEGY, where the strategy is one of latest_wins, cloud_wins, edge_wins, merge "
     "and manual, such as notes=merge",
 }

@@ -14,8 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
 
 
@@ -121,21 +122,21 @@ class NasSettings(Group):
 
     enabled: Literal["auto", "yes", "no"] = "auto"
     """Whether it is a tier of the memory; auto: where the directory of its mount point exists."""
-    path: Path = Field(Path("/mnt/nas"), json_schema_extra=env("NAS_SHARE_PATH"))
+    path: Annotated[Path, AfterValidator(forms.absolute)] = Field(Path("/mnt/nas"), json_schema_extra=env("NAS_SHARE_PATH"))
     """Mount point; the marker file .prime-spark-nas proves that it is mounted."""
 
 
 class MemorySettings(Group):
     """The tiered memory: tier 1 in Redis, tier 2 on the local disk."""
 
-    redis_url: str = ""
+    redis_url: Annotated[str, AfterValidator(forms.redis_url)] = ""
     """Redis to use, such as redis://10.0.0.5:6379/0; empty: see redis_port. The password is the secret redis.password."""
     redis_port: Port = Field(0, json_schema_extra=env("REDIS_LOCAL_PORT"))
     """Port of a Redis on this machine; 0 runs a private redis-server that only the appliance can reach."""
-    redis_max_memory: Annotated[str, Field(pattern=r"(?i)^[1-9][0-9]*(kb|mb|gb)$")] = Field(
+    redis_max_memory: Annotated[str, Field(pattern=r"(?i)^[1-9][0-9]*(kb|mb|gb)$"), AfterValidator(forms.memory_size)] = Field(
         "2gb", json_schema_extra=env("REDIS_MAX_MEMORY")
     )
-    """Most memory of the private redis-server, such as 512mb."""
+    """Most memory of the private redis-server, such as 512mb; from 1mb to 1024gb."""
     redis_policy: Literal["allkeys-lru", "allkeys-lfu", "volatile-ttl"] = Field(
         "allkeys-lru", json_schema_extra=env("REDIS_EVICTION_POLICY")
     )
@@ -151,7 +152,7 @@ class MemorySettings(Group):
     disk_high_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
     """Values begin to leave the local disk at this share of disk_max_mib."""
     disk_low_percent: Annotated[float, Field(gt=0, le=100)] = 85.0
-    """They leave until it is down to this share."""
+    """They leave until it is down to this share; below disk_high_percent."""
     value_max_mib: Annotated[int, Field(ge=1, le=256)] = 64
     """Largest value, MiB."""
     absent_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
@@ -159,15 +160,22 @@ class MemorySettings(Group):
     behind_max_mib: Annotated[int, Field(ge=1, le=1024)] = 32
     """Most that may wait in memory for the local disk; MiB. Writers wait beyond it."""
 
+    @model_validator(mode="after")
+    def _marks(self) -> MemorySettings:
+        forms.ordered(self.disk_low_percent, self.disk_high_percent)
+        return self
+
 
 class S3Settings(Group):
     """Tier 3, objects: MinIO, SeaweedFS, any S3. The secret key is the secret s3.secret_key."""
 
-    endpoint: str = Field("", json_schema_extra=env("MINIO_ENDPOINT"))
+    endpoint: Annotated[str, AfterValidator(forms.endpoint)] = Field("", json_schema_extra=env("MINIO_ENDPOINT"))
     """Host and port, such as 10.8.0.14:9000; empty for none."""
     access_key: str = Field("", json_schema_extra=env("MINIO_ACCESS_KEY"))
     """Access key."""
-    bucket: Annotated[str, Field(min_length=3, max_length=63)] = Field("prime-spark-ai", json_schema_extra=env("MINIO_BUCKET"))
+    bucket: Annotated[str, Field(min_length=3, max_length=63), AfterValidator(forms.bucket)] = Field(
+        "prime-spark-ai", json_schema_extra=env("MINIO_BUCKET")
+    )
     """Bucket; created where it is missing."""
     secure: bool = False
     """Speak TLS."""
@@ -176,7 +184,7 @@ class S3Settings(Group):
 class DocumentSettings(Group):
     """Tier 3, JSON documents: PostgreSQL, Supabase's too. The password is the secret documents.password."""
 
-    url: str = Field("", json_schema_extra=env("SUPABASE_URL"))
+    url: Annotated[str, AfterValidator(forms.postgres_url)] = Field("", json_schema_extra=env("SUPABASE_URL"))
     """postgresql://USER@HOST:PORT/DATABASE without a password; empty for none."""
 
 
@@ -200,7 +208,9 @@ class SyncSettings(Group):
 class KafkaSettings(Group):
     """The stream to the cloud. The password is the secret kafka.password."""
 
-    bootstrap_servers: str = Field("", json_schema_extra=env("KAFKA_BOOTSTRAP_SERVERS"))
+    bootstrap_servers: Annotated[str, AfterValidator(forms.servers)] = Field(
+        "", json_schema_extra=env("KAFKA_BOOTSTRAP_SERVERS")
+    )
     """Brokers, such as 10.8.0.14:9092,10.8.0.15:9092; empty for none."""
     tls: bool = False
     """Speak TLS."""
@@ -256,7 +266,7 @@ class OutboxSettings(Group):
 class AnalyticsSettings(Group):
     """TimescaleDB, or PostgreSQL without the extension; nothing configured: DuckDB. The password is analytics.password."""
 
-    host: str = Field("", json_schema_extra=env("POSTGRES_HOST"))
+    host: Annotated[str, AfterValidator(forms.host)] = Field("", json_schema_extra=env("POSTGRES_HOST"))
     """Server; empty for none."""
     port: Port = Field(5432, json_schema_extra=env("POSTGRES_PORT"))
     """TCP port."""

@@ -158,6 +158,12 @@ class World:
             )
         return values, writes
 
+    async def _past_cuts(self) -> None:
+        """Wait for cancelled writers that are still on their way: nobody promised them a place before what comes next."""
+        under_way = {task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == "Writer._keep"}
+        if under_way:
+            await asyncio.wait(under_way)
+
     async def _write(self, step: Step, values: Mapping[str, Any], writes: Mapping[str, Write]) -> bool:
         memory = self.rigs[step.device].memory
         try:
@@ -178,6 +184,7 @@ class World:
             self.model.acknowledge(key, write, durable, cloud)
 
     async def _set_many(self, step: Step) -> None:
+        await self._past_cuts()
         values, writes = self._begin(step, step.keys)
         await self._write(step, values, writes)
 
@@ -185,6 +192,7 @@ class World:
 
     async def _burst(self, step: Step) -> None:
         """Several writers of one key at once: one of them wins, for tier 1 and disk alike."""
+        await self._past_cuts()
         each = []
         for durability in (step.durability, Durability.memory, Durability.edge):
             one = step._replace(durability=durability, ttl=None)
@@ -208,6 +216,7 @@ class World:
 
     async def _cut(self, step: Step) -> None:
         """A writer that is cancelled somewhere on its way: its value may be there or not, now or a little later."""
+        await self._past_cuts()
         values, _ = self._begin(step, step.keys)
         memory = self.rigs[step.device].memory
         task = asyncio.create_task(memory.set_many(values, ttl=step.ttl, durability=step.durability))
@@ -240,6 +249,7 @@ class World:
             self.model.see(self.names[step.device], key, found.get(key, NOTHING), self.clock.wall(), self.clock.monotonic())
 
     async def _delete(self, step: Step) -> None:
+        await self._past_cuts()
         (key,), device = step.keys, self.names[step.device]
         write = self.model.begin(key, NOTHING, device, self.clock.wall(), self.clock.monotonic())
         try:

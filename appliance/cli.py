@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import click
 
 from appliance import __version__, paths
-from appliance.errors import ApplianceError, ConfigError, NotRunningError, error_text
+from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
 from appliance.verbs import agent, static
 from appliance.verbs import streams as stream_verbs
 from appliance.verbs.client import Client, SocketClient
@@ -144,10 +144,19 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
+def check_text(arguments: Sequence[str]) -> None:
+    """Refuse what no text can hold, and so no request. Raises InvalidArgumentsError."""
+    for number, argument in enumerate(arguments, 1):
+        if not argument.isascii() and any("\ud800" <= sign <= "\udfff" for sign in argument):
+            shown = argument.encode("utf-8", "backslashreplace").decode()[:80]
+            raise InvalidArgumentsError(f"Argument {number} is not UTF-8 text: {shown}", "give it as UTF-8.")
+
+
 def run(arguments: Sequence[str], context: Context, err: TextIO) -> int:
     """Run one command line; returns the exit code."""
     as_json = "--json" in arguments
     try:
+        check_text(arguments)
         answer: Any = root().main(list(arguments), prog_name="prime-spark", standalone_mode=False, obj=context)
     except ApplianceError as error:
         click.echo(error_json(error) if as_json else error_text(error), file=err)

@@ -6,7 +6,7 @@ Palette, keys, headless shortcuts, CLI verbs and REST are projections of this re
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ Precondition = Callable[[], str | None]
 
 
 class Params(BaseModel):
-    """Base of an action's parameters: frozen, and strict about names."""
+    """Base of an action's parameters: frozen, strict about names, and no number is infinite or none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class NoParams(Params):
@@ -108,6 +108,37 @@ class ActionInfo(msgspec.Struct, frozen=True):
     hidden: bool
     positional: tuple[str, ...]
     parameters: dict[str, Any]
+
+
+def permitted(schema: Mapping[str, Any]) -> str:
+    """What a parameter may be, in words; empty where its type alone says it.
+
+    Args:
+        schema: Its JSON Schema.
+    """
+    choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+    kind = {**schema, **choices[0]} if choices else schema
+    if "enum" in kind:
+        return f"one of {', '.join(str(choice) for choice in kind['enum'])}"
+    if kind.get("type") == "array":
+        inner = permitted(kind.get("items", {}))
+        most = f"{kind['maxItems']} at most" if "maxItems" in kind else ""
+        return ", ".join(text for text in (most, f"each {inner}" if inner else "") if text)
+    if kind.get("type") in {"integer", "number"}:
+        return _range(kind)
+    least, most = kind.get("minLength"), kind.get("maxLength")
+    if least and most:
+        return f"{least} to {most} characters"
+    return f"{most} characters at most" if most else f"{least} characters at least" if least else ""
+
+
+def _range(kind: Mapping[str, Any]) -> str:
+    least, above, most = (kind.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
+    below = kind.get("exclusiveMaximum")
+    if least is not None and most is not None:
+        return f"{least} to {most}"
+    ends = (("", least, " or more"), ("more than ", above, ""), ("at most ", most, ""), ("less than ", below, ""))
+    return ", ".join(f"{before}{value}{after}" for before, value, after in ends if value is not None)
 
 
 class ActionRegistry:

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from appliance.core.actions import Action, ActionRegistry, Invocation, Params
+from appliance.core.actions import Action, ActionRegistry, Invocation, Params, permitted
 from appliance.core.events import new_id
 from appliance.core.model import Actor
 from appliance.core.refusals import Refusals
@@ -217,12 +218,15 @@ def validate(action: Action, args: dict[str, Any]) -> Params:
             f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
             for name, fault in zip(named, found, strict=True)
         )
-        raise InvalidArgumentsError(f"{action.name}: {faults}.", _wanted(action, str((*found[0]["loc"], "")[0]))) from None
+        raise InvalidArgumentsError(f"{action.name}: {faults}.", _wanted(action, found[0])) from None
 
 
-def _wanted(action: Action, name: str) -> str:
-    """What to give for a parameter, or the parameters there are."""
+def _wanted(action: Action, fault: ErrorDetails) -> str:
+    """What to give for a parameter, and where it is out of range, the range; or the parameters there are."""
+    name = str((*fault["loc"], "")[0])
     field = action.params.model_fields.get(name)
-    if field is not None and field.description:
-        return f"give {name}: {field.description.rstrip('.')}."
-    return f"its parameters are: {', '.join(action.params.model_fields) or 'none'}."
+    if field is None:
+        return f"its parameters are: {', '.join(action.params.model_fields) or 'none'}."
+    told = "" if fault["type"] == "missing" else permitted(action.params.model_json_schema()["properties"][name])
+    meaning = (field.description or "").rstrip(".")
+    return f"give {name}: {'; '.join(text for text in (meaning, told) if text) or 'see the action'}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -215,6 +216,9 @@ def parse(name: str, kind: Mapping[str, Any], text: str) -> Any:
             raise FieldError(name, f"yes or no, not {text!r}")
         return text.lower() in TRUE
     try:
-        return int(text) if kind.get("type") == "integer" else float(text) if kind.get("type") == "number" else text
+        value = int(text) if kind.get("type") == "integer" else float(text) if kind.get("type") == "number" else text
     except ValueError:
         raise FieldError(name, f"a number is needed, not {text!r}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FieldError(name, f"a number is needed, not {text!r}")
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +18,21 @@ from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
 
+
+class Number(click.types.FloatParamType):
+    """A number; what is infinite or none would become "not given" on its way."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As click's, and finite."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is no number that can be used; give a finite one.", param, ctx)
+        return found
+
+
 TYPES: dict[str, click.ParamType[Any]] = {
     "integer": click.INT,
-    "number": click.FLOAT,
+    "number": Number(),
     "boolean": click.BOOL,
     "string": click.STRING,
 }

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.core.printable import printable
-from appliance.screens.streams_rules import what, window
 from appliance.verbs import render
 
 Block = Table | Text
@@ -34,6 +33,8 @@ def as_text(name: str, value: Any, width: int, *, colour: bool) -> str | None:
 
 
 def _listed(rules: list[dict[str, Any]]) -> list[Block]:
+    from appliance.screens.streams_rules import what, window  # late: with it comes Textual
+
     rows = [
         {
             **rule, "state": "on" if rule["enabled"] else "off", "function": what(rule), "window": window(rule),

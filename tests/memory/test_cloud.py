@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from appliance.core.actions import Invocation
+from appliance.core.catalog.memory import memory_actions
 from appliance.core.memory import sync as synchroniser
 from appliance.core.memory.behind import Shared
 from appliance.core.memory.conflicts import Choice, seen
@@ -27,7 +29,7 @@ from appliance.core.memory.rows import Row
 from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.tier import Diverged, Replica
 from appliance.core.memory.versions import Entry
-from appliance.core.model import Health, HealthReport
+from appliance.core.model import Actor, Health, HealthReport, Role
 from appliance.errors import ConflictError, CorruptRecordError, TierAbsentError, TierUnavailableError
 from tests.memory.rig import Rig
 from tests.servers.nas import MARKER, Nas
@@ -702,6 +704,32 @@ async def test_a_damaged_note_of_their_version_is_fetched_again(start: Start, po
     (found,) = await agent.parts.ledger.conflicts()
     assert found.theirs is not None
     assert found.theirs.device == "pc"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "secret", "told"), [("127.0.0.1:9", "", "no secret key"), ("127.0.0.1:9/path", "s", "path in endpoint")]
+)
+async def test_what_is_wrong_with_the_s3_settings_is_told_readably(endpoint: str, secret: str, told: str) -> None:
+    tier = ObjectReplica(endpoint, "access", secret, "bucket", False, "pc")
+    report = await tier.health()
+    assert told in report.reason
+    assert report.next_step
+    await tier.close()
+
+
+async def test_documents_are_searched_with_and_without_a_namespace(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    await pc.memory.set("k", {"text": "green apples"}, namespace="fruit", durability=Durability.cloud)
+    search = next(action for action in memory_actions(pc.service, pc.state) if action.name == "memory.search")
+    call = Invocation(Actor("ada", Role.viewer, "ssh"), "memory.search", "1")
+    wanted: list[tuple[dict[str, Any], int]] = [
+        ({}, 1),
+        ({"namespace": "fruit"}, 1),
+        ({"namespace": "o"}, 0),
+        ({"tags": ["x"]}, 0),
+    ]
+    for more, count in wanted:
+        assert len(await search.handler(call, search.params(text="apples", **more))) == count
 
 
 def breaks_off(monkeypatch: pytest.MonkeyPatch, tier: Replica) -> None:

@@ -20,7 +20,7 @@ from appliance.core.memory.listing import Query
 from appliance.core.memory.memory import Memory
 from appliance.core.memory.model import Durability, EntryStat, Kind, Meta, Record
 from appliance.core.memory.service import MemoryService
-from appliance.core.memory.tier import Replica
+from appliance.core.memory.tier import Replica, Searchable
 from appliance.core.model import JobStatus, Role
 from appliance.core.state import LiveState, Section
 from appliance.errors import AbsentError, InvalidArgumentsError, NotFoundError
@@ -175,9 +175,9 @@ def _lists(service: MemoryService, state: LiveState) -> list[Action]:
 
     async def search(_: Invocation, params: Search) -> Any:
         documents = service.parts.replicas.tiers.get("documents")
-        if documents is None:
+        if not isinstance(documents, Searchable):
             raise AbsentError("Full-text search is done by the documents tier, which is not configured.", "set documents.url.")
-        return await documents.search(params.text, params.tags, params.namespace, params.limit)  # type: ignore[attr-defined]
+        return await documents.search(params.text, params.tags, params.namespace or "", params.limit)
 
     query = functools.partial(Action, query=True, role=Role.viewer, positional=("key",))
     return [

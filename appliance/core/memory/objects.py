@@ -234,6 +234,11 @@ class ObjectReplica:
 
     async def _run(self, work: Callable[[], T], limit: float | None = None, pool: DaemonPool | None = None) -> T:
         """Run a blocking call in a thread. Raises MemoryTierError."""
+        if self._keys[0] and not self._keys[1]:
+            raise TierUnavailableError(
+                f"{self._where} has an access key, but no secret key.",
+                "put it into the file secrets/s3.secret_key, or into MINIO_SECRET_KEY, and restart.",
+            )
         seconds = limit or self._limits.call
         try:
             return await (pool or self._pool).run(lambda: self._translated(work), seconds)
@@ -259,7 +264,8 @@ class ObjectReplica:
                 f"{self._where} cannot be reached or broke off ({_kind(error)}).", "check the network and the server."
             ) from None
         except (ParseError, ValueError) as error:
-            said = str(error)[:200].replace(self._keys[1], "(secret)")
+            said = str(error)[:200]
+            said = said.replace(self._keys[1], "(secret)") if self._keys[1] else said
             raise TierUnavailableError(
                 f"{self._where} does not answer as S3 does: {said}.", "check the endpoint and the bucket's name."
             ) from None

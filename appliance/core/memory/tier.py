@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from appliance.core.memory.model import Head, Meta, Record
 from appliance.core.model import HealthReport
+
+if TYPE_CHECKING:
+    from appliance.core.memory.document_rows import Found
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -88,3 +91,11 @@ class Replica(Protocol):
 
     async def usage(self) -> Usage | None:
         """What it holds; None where finding out would take too long."""
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A tier that finds values by their words."""
+
+    async def search(self, text: str, tags: Sequence[str] = (), namespace: str = "", limit: int = 50) -> list[Found]:
+        """Values with these words, best first; see documents.DocumentReplica. Raises InvalidArgumentsError."""

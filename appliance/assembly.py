@@ -23,6 +23,7 @@ from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import rules as rule_actions
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.catalog import streams as stream_actions
+from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import InferenceCompleted, Noted
@@ -173,6 +174,7 @@ class Domains:
         add(people.setup_action(spine.accounts, self._rename, self.setup.refresh))
         add(*data.metric_actions(self.duck, spine.clock))
         add(*analytics_actions.analytics_actions(self.answers, self.local_answers, spine.clock, spine.state))
+        add(*export_actions(self.answers, self.local_answers, spine.clock, spine.paths.exports))
         add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
         add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))

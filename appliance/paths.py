@@ -50,6 +50,11 @@ class Paths:
         return self.data / "memory"
 
     @property
+    def exports(self) -> Path:
+        """Answers that were written into files."""
+        return self.data / "exports"
+
+    @property
     def redis_socket(self) -> Path:
         """Of the private redis-server."""
         return self.run / "redis.sock"

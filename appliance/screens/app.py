@@ -7,15 +7,17 @@ from typing import Any, ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Event, InputEvent
+from textual.widgets import Input
 
 from appliance.core.console import Console
 from appliance.core.model import Role
 from appliance.core.state import Section
-from appliance.screens.chrome import TABS
 from appliance.screens.flows import Flows
 from appliance.screens.glyphs import Caps, glyphs_for
+from appliance.screens.goto import TOP, GoTo
 from appliance.screens.overlay import Overlay
 from appliance.screens.page import Page
+from appliance.screens.tabs import TABS
 from appliance.screens.themes import look_for, textual_theme
 
 STOP = "stop"
@@ -40,6 +42,7 @@ class SparkApp(App[str]):
         *(Binding(key, f"app.show('{page}')", title, show=False) for key, page, title in TABS),
         Binding("question_mark,f1", "app.help", "Help", show=False),
         Binding("colon,f2,ctrl+p", "app.palette", "Commands", show=False),
+        Binding("g", "app.go", "Go to a page", show=False, priority=True),
         Binding("w,f9", "app.people", "Who is connected", show=False),
         Binding("q,f10", "app.leave", "Quit", show=False),
         Binding("right_square_bracket,right", "app.step(1)", "Next page", show=False),
@@ -94,6 +97,22 @@ class SparkApp(App[str]):
         """Show the page to the right or left."""
         names = [page for _, page, _ in TABS]
         await self.action_show(names[(names.index(self._page) + by) % len(names)])
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`g` is a letter while somebody types, and nothing in a dialog."""
+        if action == "go":
+            return isinstance(self.screen, Page) and not isinstance(self.focused, Input)
+        return super().check_action(action, parameters)
+
+    async def action_go(self) -> None:
+        """Offer every page. The dialog takes the very next key, however fast that comes: so `g` is looked at first of all."""
+        await self.push_screen(GoTo(self._page), self._go)
+
+    async def _go(self, name: str | None) -> None:
+        if name == TOP and (page := self.page) is not None:
+            page.to_top()
+        elif name is not None:
+            await self.action_show(name)
 
     def action_help(self) -> None:
         """Show what the keys do."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import MappingProxyType
 
 from textual import events
 
@@ -12,29 +11,11 @@ from appliance.core.console import Console
 from appliance.core.model import AlertState, Health
 from appliance.core.state import Section
 from appliance.screens.people import company
+from appliance.screens.tabs import tab_line
 from appliance.screens.themes import Role
 from appliance.screens.values import wrap
 from appliance.screens.widgets.lines import Line, LineView, Piece, width_of
 
-TABS = (
-    ("1", "overview", "Overview"),
-    ("2", "services", "Services"),
-    ("3", "inference", "Inference"),
-    ("4", "jobs", "Jobs"),
-    ("5", "logs", "Logs"),
-    ("6", "alerts", "Alerts"),
-    ("7", "audit", "Audit"),
-    ("8", "settings", "Settings"),
-    ("9", "memory", "Memory"),
-    ("0", "conflicts", "Conflicts"),
-)
-"""(key, page, title), left to right."""
-SHORT = MappingProxyType({
-    "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
-})  # fmt: skip
-"""Titles where there is no room for whole ones."""
-ROOMY, TIGHT = 106, 80
-"""Cells from which all titles stand there whole, and from which the short ones do."""
 HELP = ("?", "Help")
 MESSAGE_TIME = 8.0
 """Seconds that a message stays in the footer."""
@@ -90,16 +71,10 @@ class Header(LineView):
         return [(f" {firing} ALERT{'S' if firing != 1 else ''} ", "sim")] if firing else []
 
     def _tabs(self) -> Line:
-        pieces: list[Piece] = []
-        for key, page, title in TABS:
-            role: Role = "tab-on" if page == self._page else "tab"
-            pieces.append((f"{key} {self._titled(page, title)} ", role))
-        return (*pieces, ("? Help", "tab")) if self.size.width >= ROOMY else tuple(pieces)
+        return tuple((tab.text, self._role_of(tab.page)) for tab in tab_line(self._page, self.size.width))
 
-    def _titled(self, page: str, title: str) -> str:
-        if page == self._page or self.size.width >= ROOMY:
-            return title
-        return SHORT.get(page, title) if self.size.width >= TIGHT else title[:2]
+    def _role_of(self, page: str) -> Role:
+        return "tab-on" if page == self._page else "tab"
 
     def on_resize(self) -> None:
         """Lay it out anew."""
@@ -110,10 +85,11 @@ class Header(LineView):
         if event.y != 1:
             return
         right = 0
-        for (_, page, _title), piece in zip(TABS, self._tabs(), strict=False):
-            right += len(piece[0])
+        for tab in tab_line(self._page, self.size.width):
+            right += width_of(((tab.text, "tab"),))
             if event.x < right:
-                self.app.run_worker(self.app.run_action(f"app.show('{page}')"), name="tab", exit_on_error=False)
+                work = f"app.show('{tab.page}')" if tab.page else "app.go"
+                self.app.run_worker(self.app.run_action(work), name="tab", exit_on_error=False)
                 return
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -27,6 +28,15 @@ class Dialog(ModalScreen[ResultOf]):
     """Base: a box in the middle; Esc leaves it with None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", show=False)]
+
+    _left = False
+
+    def dismiss(self, result: ResultOf | None = None) -> AwaitComplete:
+        """Leave it, once: of keys that come faster than it goes, the first one counts."""
+        if self._left:
+            return AwaitComplete()
+        self._left = True
+        return super().dismiss(result)
 
     def action_cancel(self) -> None:
         """Leave it."""
@@ -70,7 +80,12 @@ class Choice(Dialog):
 
 
 class Palette(Dialog):
-    """All actions, narrowed by typing; dismissed with the chosen one's name."""
+    """All actions and pages, narrowed by typing; dismissed with the chosen one's name.
+
+    Args:
+        actions: Those that this reader may invoke.
+        pages: (name, what it shows).
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", show=False, priority=True),
@@ -80,9 +95,10 @@ class Palette(Dialog):
     ]
     AUTO_FOCUS = "Input"
 
-    def __init__(self, actions: Sequence[ActionInfo]) -> None:
+    def __init__(self, actions: Sequence[ActionInfo], pages: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__()
-        self._actions = [action for action in actions if not action.hidden]
+        told = [(a.name, a.summary + (" (asks first)" if a.dangerous else "")) for a in actions if not a.hidden]
+        self._offered = sorted((*told, *pages))
 
     def compose(self) -> ComposeResult:
         """An input above the list."""
@@ -101,19 +117,8 @@ class Palette(Dialog):
 
     def _narrow(self, typed: str) -> None:
         words = typed.lower().replace(":", " ").split()
-        found = [action for action in self._actions if all(word in f"{action.name} {action.summary}".lower() for word in words)]
-        self.query_one(Grid).set_rows(
-            [
-                Row(
-                    action.name,
-                    (
-                        (action.name.replace(".", ": "), "accent"),
-                        action.summary + (" (asks first)" if action.dangerous else ""),
-                    ),
-                )
-                for action in found
-            ]
-        )
+        found = [each for each in self._offered if all(word in " ".join(each).lower() for word in words)]
+        self.query_one(Grid).set_rows([Row(name, ((name.replace(".", ": "), "accent"), about)) for name, about in found])
         self.query_one(Grid).highlight = True
 
     def action_move(self, by: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,11 +15,11 @@ from appliance.core.actions import ActionInfo
 from appliance.core.model import Device
 from appliance.core.state import Section
 from appliance.errors import ActionError, ApplianceError, ConfirmationRequiredError
-from appliance.screens.chrome import TABS
 from appliance.screens.dialogs import Choice, Palette, Reader
 from appliance.screens.forms import BESIDE, Done, FieldError, Fields, Submit
 from appliance.screens.page import COMMON
 from appliance.screens.people import People
+from appliance.screens.tabs import ABOUT, LETTERS, TABS, key_name
 from appliance.screens.themes import Role
 from appliance.screens.values import layout
 from appliance.screens.widgets.lines import Line
@@ -86,19 +87,45 @@ class Flows:
     async def palette(self) -> None:
         """Offer every action that this actor may invoke, ask for its parameters, show its result."""
         actions = {action.name: action for action in self._app.spark.actions()}
-        name = await self._app.push_screen_wait(Palette(list(actions.values())))
-        if name is not None:
+        pages = {f"page.{page}": (page, f"Show {title}: {ABOUT[page]}") for _, page, title in TABS}
+        name = await self._app.push_screen_wait(
+            Palette(list(actions.values()), [(key, about) for key, (_, about) in pages.items()])
+        )
+        if name in pages:
+            await self._app.action_show(pages[name][0])
+        elif name is not None:
             await self._run(actions[name])
 
-    async def _run(self, action: ActionInfo) -> None:
+    async def run(self, name: str, title: str, **known: Any) -> None:
+        """Ask for an action's parameters as its schema has them, invoke it, show its result.
+
+        Args:
+            name: Of the action.
+            title: Of the form.
+            known: Arguments that are not asked for.
+
+        Raises:
+            NotAuthorizedError: The reader's role does not reach.
+        """
+        action = next((each for each in self._app.spark.actions() if each.name == name), None)
+        if action is None:
+            await self.invoke(name, known)
+        else:
+            await self._run(action, title, known)
+
+    async def _run(self, action: ActionInfo, title: str = "", known: Mapping[str, Any] = MappingProxyType({})) -> None:
         if action.name == "setup.complete":
             await self.first_run()
             return
         done: Done | None
-        if action.parameters.get("properties"):
-            done = await self.form(action.summary, action.parameters, submit=functools.partial(self._submit, action.name))
+        asked = {name: kind for name, kind in action.parameters.get("properties", {}).items() if name not in known}
+        if asked:
+            required = [name for name in action.parameters.get("required", []) if name in asked]
+            schema = {**action.parameters, "properties": asked, "required": required}
+            submit = functools.partial(self._submit_with, action.name, known)
+            done = await self.form(title or action.summary, schema, submit=submit)
         else:
-            done = Done(await self.invoke(action.name))
+            done = Done(await self.invoke(action.name, dict(known)))
         if done is None:
             return
         result = msgspec.to_builtins(done.result, enc_hook=str)
@@ -106,6 +133,9 @@ class Flows:
             await self.show(action.summary, result)
         else:
             self.say(f"{action.name}: {'done' if result in (None, [], {}) else result}", "ok")
+
+    async def _submit_with(self, name: str, known: Mapping[str, Any], values: dict[str, Any]) -> Any:
+        return await self._submit(name, {**values, **known})
 
     async def _submit(self, name: str, values: dict[str, Any]) -> Any:
         try:
@@ -167,11 +197,12 @@ class Flows:
         """What the keys of this page, and of all pages, do."""
         page = self._app.page
         own = [key_line(key, text) for key, text in (page.offered() if page is not None else ())]
-        pages = [key_line(key, title) for key, _, title in TABS]
+        pages = [key_line(f"{key_name(key):<3} g {LETTERS[page]}", f"{title}: {ABOUT[page]}") for key, page, title in TABS]
         common = [
             key_line(key, text)
             for key, text in (
                 *COMMON,
+                ("g", "Go to a page: its letter, such as g t; g g is the top of a table"),
                 ("w", "Who is connected"),
                 ("[ ]", "Page before, next page"),
                 ("Esc", "Leave a dialog"),

@@ -16,6 +16,8 @@ from appliance.core.console import Console
 from appliance.core.state import Section, Watch
 from appliance.screens.chrome import HELP, Footer, Header
 from appliance.screens.themes import Role
+from appliance.screens.widgets.grid import Grid
+from appliance.screens.widgets.lines import LineView
 
 if TYPE_CHECKING:
     from appliance.screens.app import SparkApp
@@ -141,6 +143,13 @@ class Page(Screen[None]):
         self.query_one(Header).update_from_state()
         self.query_one(Footer).tick()
         self.show_ages()
+
+    def to_top(self) -> None:
+        """To the first line of what has the focus."""
+        if isinstance(self.focused, Grid):
+            self.focused.action_to(0)
+        elif isinstance(self.focused, LineView):
+            self.focused.scroll_lines(0)
 
     def say(self, text: str, role: Role = "text") -> None:
         """Show a message in the footer."""

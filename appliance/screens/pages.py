@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.screens.alerts import Alerts
+from appliance.screens.analytics import Analytics
 from appliance.screens.audit import Audit
 from appliance.screens.conflicts import Conflicts
 from appliance.screens.inference import Inference
@@ -13,7 +14,9 @@ from appliance.screens.overview import Overview
 from appliance.screens.page import Page
 from appliance.screens.services import Services
 from appliance.screens.settings import Settings
+from appliance.screens.streams import Streams
 
 PAGES: dict[str, type[Page]] = {
-    cls.page: cls for cls in (Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts)
+    cls.page: cls
+    for cls in (Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics)
 }

@@ -29,7 +29,7 @@ class Sides(LineView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "scroll(-1)", show=False), Binding("down,j", "scroll(1)", show=False),
         Binding("pageup", "scroll(-8)", show=False), Binding("pagedown,space", "scroll(8)", show=False),
-        Binding("home,g", "scroll(-1000000)", show=False), Binding("end,G", "scroll(1000000)", show=False),
+        Binding("home", "scroll(-1000000)", show=False), Binding("end,G", "scroll(1000000)", show=False),
     ]  # fmt: skip
 
     def show_sides(self, lines: Sequence[Line], *, anew: bool) -> None:

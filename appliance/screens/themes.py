@@ -30,7 +30,15 @@ Role = Literal[
     "spark",
     "head",
     "sim",
+    "line-1",
+    "line-2",
+    "line-3",
+    "line-4",
+    "line-5",
+    "line-6",
 ]
+LINES: tuple[Role, ...] = ("line-1", "line-2", "line-3", "line-4", "line-5", "line-6")
+"""Roles of the lines of a plot; a letter on each line says the same."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Look:
     select: str
     select_text: str
     track: str
+    lines: tuple[str, str, str, str, str, str] = ("", "", "", "", "", "")
 
 
 DARK = Look(
@@ -68,6 +77,7 @@ DARK = Look(
     "#24476b",
     "#ffffff",
     "#27313f",
+    ("#58c4f6", "#f2c14e", "#5bd28b", "#e08be0", "#ff9e64", "#c3ccd8"),
 )
 LIGHT = Look(
     "light",
@@ -84,6 +94,7 @@ LIGHT = Look(
     "#cde2f8",
     "#0b1a29",
     "#dde5ec",
+    ("#0a66c2", "#8f5f00", "#18763a", "#8a2b8a", "#b5460f", "#3d4a5c"),
 )
 CONSOLE = Look(
     "console-16",
@@ -100,6 +111,7 @@ CONSOLE = Look(
     "cyan",
     "black",
     "bright_black",
+    ("bright_cyan", "bright_yellow", "bright_green", "bright_magenta", "bright_red", "bright_white"),
 )
 LOOKS = {look.name: look for look in (DARK, LIGHT, CONSOLE)}
 
@@ -134,6 +146,8 @@ def style_of(look: Look, role: Role) -> Style:
     }
     if look is CONSOLE and role == "bar-muted":
         return Style(color="white", bgcolor=look.bar)
+    if role in LINES:
+        return Style(color=look.lines[LINES.index(role)], bgcolor=look.back)
     color, back, bold = fore[role]
     return Style(color=color, bgcolor=back, bold=bold)
 

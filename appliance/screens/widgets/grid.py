@@ -56,7 +56,7 @@ class Grid(LineView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", show=False), Binding("down,j", "move(1)", show=False),
         Binding("pageup", "page(-1)", show=False), Binding("pagedown", "page(1)", show=False),
-        Binding("home,g", "to(0)", show=False), Binding("end,G", "to(-1)", show=False),
+        Binding("home", "to(0)", show=False), Binding("end,G", "to(-1)", show=False),
         Binding("enter", "choose", show=False),
     ]  # fmt: skip
 

@@ -1,0 +1,141 @@
+"""Answers as plots, tables and lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from appliance.core.analytics.model import Answer, QualityFinding, Series
+from appliance.screens import format as f
+from appliance.screens.analytics_ask import Ask
+from appliance.screens.glyphs import Glyphs
+from appliance.screens.themes import LINES, Role
+from appliance.screens.units import Unit
+from appliance.screens.widgets.grid import Column, Row
+from appliance.screens.widgets.lines import Line, Piece
+from appliance.screens.widgets.plot import Plotted
+
+SERIES = (
+    Column("", 1), Column("series"), Column("min", 10, "right"), Column("avg", 10, "right"), Column("max", 10, "right"),
+    Column("last", 10, "right"), Column("at cursor", 11, "right"), Column("values", 7, "right", 100),
+)  # fmt: skip
+LETTERS = "ABCDEF"
+FINDINGS = {"gap": "gap", "duplicate": "duplicates", "out_of_range": "out of range", "late": "late"}
+
+
+def plotted(answer: Answer, step: float) -> list[Plotted]:
+    """The answer's series as lines of a plot; a value stands in the middle of its bucket."""
+    several = len(answer.series) > 1
+    return [
+        Plotted(
+            LETTERS[index] if several else "",
+            LINES[index],
+            [(moment + step / 2, value) for moment, value in series.points],
+            step,
+        )
+        for index, series in enumerate(answer.series[: len(LINES)])
+    ]
+
+
+def name_of(series: Series) -> str:
+    """What a line stands for."""
+    return ", ".join(series.labels.values()) or "all devices together"
+
+
+def series_rows(answer: Answer, unit: Unit, cursor: float | None, step: float) -> list[Row]:
+    """A row a line: its extremes, its newest value, and that at the cursor.
+
+    Args:
+        answer: What was found.
+        unit: Of the values.
+        cursor: The moment that is looked at.
+        step: Seconds of a bucket.
+    """
+    rows = []
+    for index, series in enumerate(answer.series[: len(LINES)]):
+        values = [value for _, value in series.points if value is not None]
+        role: Role = LINES[index]
+        at = value_at(series, cursor, step)
+        told = (min(values), sum(values) / len(values), max(values), values[-1]) if values else (None,) * 4
+        cells = tuple((unit.exact(value), "text") for value in told)
+        rows.append(
+            Row(
+                str(index),
+                (
+                    (LETTERS[index], role), (name_of(series), role), *cells,  # type: ignore[arg-type]
+                    (unit.exact(at) if cursor is not None else "", "accent"), (str(len(values)), "muted"),
+                ),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def value_at(series: Series, cursor: float | None, step: float) -> float | None:
+    """The value of the bucket that a moment lies in; None where it has none."""
+    if cursor is None:
+        return None
+    return next((value for moment, value in series.points if moment <= cursor < moment + step), None)
+
+
+def question_pieces(ask: Ask, bucket: str, devices: int | None) -> list[Piece]:
+    """The question, each part behind the key that changes it."""
+    if ask.devices:
+        who = ", ".join(ask.devices) if len(ask.devices) <= 2 else f"{len(ask.devices)} devices"
+    else:
+        who = "all devices" if devices is None else f"all {devices} devices" if devices != 1 else "the one device"
+    together = "compared" if ask.compare else "together" if devices != 1 else ""
+    until = "now" if ask.until is None else f.clock(ask.until)
+    parts = (
+        ("m", ask.metric or "no metric"), ("a", ask.aggregation), ("b", f"{bucket}{'' if ask.bucket else ' auto'}"),
+        ("t", f"{f.span(ask.length)} to {until}"), ("d", who), ("c", together),
+    )  # fmt: skip
+    return [piece for key, text in parts if text for piece in key_piece(key, text)]
+
+
+def key_piece(key: str, text: str) -> tuple[Piece, Piece]:
+    """A key, and the value that it changes."""
+    return ((f" {key} ", "bar-key"), (f" {text} ", "text"))
+
+
+def answer_pieces(answer: Answer, age: float | None, glyphs: Glyphs) -> list[Piece]:
+    """Where an answer comes from, how old it is, and what is missing of it."""
+    pieces: list[Piece] = [
+        (f" {glyphs.ok} {answer.store}", "ok"),
+        (f"  {answer.source}", "text"),
+        ("  cached" if answer.cached else "  fresh", "muted"),
+        (f"  read {f.clock(answer.as_of)}, {f.age(age)} ago", "muted"),
+        (f"  {f.ms(answer.elapsed_ms)} ms", "muted"),
+    ]
+    if answer.cut:
+        pieces.append((f"  {glyphs.warn} CUT: there is more; take a shorter range or a wider bucket", "warn"))
+    if len(answer.series) > len(LINES):
+        pieces.append((f"  {glyphs.warn} {len(LINES)} of {len(answer.series)} series are drawn", "warn"))
+    return pieces
+
+
+def finding_lines(findings: Sequence[QualityFinding]) -> list[Line]:
+    """What is wrong with the data, newest first."""
+    lines: list[Line] = []
+    for each in findings:
+        until = "still" if each.until is None else f"to {f.clock(each.until)}"
+        lines.append(
+            (
+                (f" {FINDINGS.get(each.check, each.check):<13}", "warn"), (f"{each.metric} ", "text"),
+                (f"of {each.device_id}  ", "muted"), (f"{f.clock(each.since)} {until}, {each.count} times  ", "muted"),
+                (each.detail, "text"),
+            )
+        )  # fmt: skip
+    return lines or [((" nothing: no gap, no duplicate, nothing out of range, nothing late", "ok"),)]
+
+
+def quality_piece(findings: Sequence[QualityFinding], metric: str, glyphs: Glyphs) -> Piece:
+    """How much is wrong with the data of a metric."""
+    own = sum(each.metric == metric for each in findings)
+    if not own:
+        return ("", "text")
+    return (f"  {glyphs.warn} {own} finding{'s' if own != 1 else ''} about this data: f", "warn")
+
+
+def file_name(ask: Ask, form: str) -> str:
+    """A name for a file: metric, aggregation, moment."""
+    return f"{ask.metric}-{ask.aggregation}-{time.strftime('%Y%m%d-%H%M%S')}.{form}"

@@ -1,0 +1,118 @@
+"""The pages' names, keys and places in the line of tabs.
+
+Ten pages have a digit, the next ones a function key; every page has a letter behind `g`. So the line may hold more pages than
+fit: what does not fit stands in further strips of it, and the arrows at its ends say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from rich.cells import cell_len
+
+TABS = (
+    ("1", "overview", "Overview"),
+    ("2", "services", "Services"),
+    ("3", "inference", "Inference"),
+    ("4", "jobs", "Jobs"),
+    ("5", "logs", "Logs"),
+    ("6", "alerts", "Alerts"),
+    ("7", "audit", "Audit"),
+    ("8", "settings", "Settings"),
+    ("9", "memory", "Memory"),
+    ("0", "conflicts", "Conflicts"),
+    ("f3", "streams", "Streams"),
+    ("f4", "analytics", "Analytics"),
+)
+"""(key, page, title), left to right."""
+LETTERS = MappingProxyType({
+    "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
+    "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
+})  # fmt: skip
+"""Page → its letter behind `g`; `g` itself is the top of a table."""
+ABOUT = MappingProxyType({
+    "overview": "the host, services, alerts, devices and queues at a glance",
+    "services": "every service with its health, reason and next step",
+    "inference": "models, results, times",
+    "jobs": "what runs, what has run, and what came of it",
+    "logs": "the appliance's own log, live",
+    "alerts": "alerts and the rules that they come from",
+    "audit": "who did what, and when",
+    "settings": "every setting, its value, and where that comes from",
+    "memory": "tiers, keys and values",
+    "conflicts": "edge and cloud: what both sides changed",
+    "streams": "Kafka, the outbox, dead letters, window rules",
+    "analytics": "metrics over time: plot, compare, export",
+})  # fmt: skip
+"""Page → what it shows."""
+SHORT = MappingProxyType({
+    "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
+    "streams": "Strm", "analytics": "Anly",
+})  # fmt: skip
+"""Titles where there is no room for whole ones."""
+WHOLE: Mapping[str, str] = MappingProxyType({})
+HINTS = (" g Pages  ? Help", " g Pages", "")
+"""What stands at the right where there is room."""
+BACK, ON = "◀ ", "▶"
+"""Signs of strips to the left and to the right."""
+
+
+class Tab(NamedTuple):
+    """One piece of the line; `page` is empty for signs and hints."""
+
+    page: str
+    text: str
+
+
+def key_name(key: str) -> str:
+    """A page's key as people call it."""
+    return key.upper() if len(key) > 1 else key
+
+
+def tab_line(current: str, width: int) -> list[Tab]:
+    """The line of tabs: all of them where they fit, else the strip that the current page is in.
+
+    Args:
+        current: The page that is shown; its title is always whole.
+        width: Cells.
+    """
+    for titles in (WHOLE, SHORT):
+        tabs = [_tab(each, titles, current) for each in TABS]
+        if _cells(tabs) <= width:
+            return [*tabs, *_hint(width - _cells(tabs))]
+    strips = _strips(width)
+    at = next((index for index, strip in enumerate(strips) if any(page == current for _, page, _ in strip)), 0)
+    tabs = [_tab(each, SHORT, current) for each in strips[at]]
+    if at:
+        tabs.insert(0, Tab("", BACK))
+    if at + 1 < len(strips):
+        tabs.append(Tab("", ON))
+    return [*tabs, *_hint(width - _cells(tabs))]
+
+
+def _tab(each: tuple[str, str, str], titles: Mapping[str, str], current: str) -> Tab:
+    key, page, title = each
+    return Tab(page, f"{key_name(key)} {title if page == current else titles.get(page, title)} ")
+
+
+def _cells(tabs: Sequence[Tab]) -> int:
+    return sum(cell_len(tab.text) for tab in tabs)
+
+
+def _hint(room: int) -> list[Tab]:
+    return [Tab("", next(hint for hint in HINTS if len(hint) <= max(0, room)))]
+
+
+def _strips(width: int) -> list[list[tuple[str, str, str]]]:
+    """The tabs in parts that fit, the same ones whichever page is shown."""
+    longer = max(len(title) - len(SHORT.get(page, title)) for _, page, title in TABS)
+    strips: list[list[tuple[str, str, str]]] = [[]]
+    for each in TABS:
+        shown = [_tab(other, SHORT, "") for other in (*strips[-1], each)]
+        signs = len(ON) + (len(BACK) if len(strips) > 1 else 0)
+        if strips[-1] and _cells(shown) + longer + signs > width:
+            strips.append([])
+        strips[-1].append(each)
+    return strips

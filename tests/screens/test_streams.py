@@ -1,0 +1,218 @@
+"""The Streams page on a real appliance: what it shows, what its keys do; and how pages are reached."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance.core.model import Role
+from appliance.core.state import Section
+from appliance.core.streams.model import (
+    ClassStatus,
+    CommandStats,
+    LinkState,
+    LinkStatus,
+    OutboxStatus,
+    StreamsStatus,
+    Tailed,
+    TopicStatus,
+)
+from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
+from appliance.screens.streams_rules import document, form, window
+from appliance.screens.streams_tail import gist, message_lines
+from appliance.screens.streams_view import command_line, flow, link_pieces, outbox_lines, topic_rows, words
+from appliance.screens.tabs import ABOUT, LETTERS, TABS, tab_line
+from appliance.screens.widgets.lines import Line, width_of
+from tests.screens.conftest import Bench
+from tests.support import wait_for
+
+PLAIN = Caps(Colours.console, full_glyphs=False, mouse=False)
+
+
+def text_of(lines: list[Line]) -> str:
+    return "\n".join("".join(piece for piece, _ in line) for line in lines)
+
+
+def outbox(**more: Any) -> OutboxStatus:
+    values: dict[str, Any] = {
+        "waiting": 12, "bytes": 1024, "byte_limit": 4096, "age_limit_s": 3600.0, "oldest_s": 7.0, "drain_rate": 2.5,
+        "eta_s": 4.8, "paused": False, "sent": 99, "dropped": 0, "dead": 0, "quarantined": 0, "retry_s": None,
+    }  # fmt: skip
+    return OutboxStatus(**{**values, **more})
+
+
+@pytest.mark.parametrize("width", [1, 20, 80, 100, 160, 300])
+def test_the_line_of_tabs_never_overflows(width: int) -> None:
+    """Every page's own line names it whole, fits where one tab can, and all lines together lead to all pages."""
+    reached = set()
+    for _, page, title in TABS:
+        tabs = tab_line(page, width)
+        reached |= {tab.page for tab in tabs}
+        assert any(title in tab.text for tab in tabs if tab.page == page)
+        if width >= 20:
+            assert sum(len(tab.text) for tab in tabs) <= width
+    assert reached - {""} == {page for _, page, _ in TABS}
+
+
+def test_every_page_has_a_letter_of_its_own() -> None:
+    pages = {page for _, page, _ in TABS}
+    assert set(LETTERS) == set(ABOUT) == pages
+    assert len(set(LETTERS.values())) == len(pages)
+    assert "g" not in LETTERS.values()
+
+
+def test_the_outbox_says_what_is_known_and_no_more() -> None:
+    told = text_of(outbox_lines(outbox(), 78, CONSOLE, link_up=True))
+    assert "12 waiting" in told
+    assert "oldest 7 s of 1 h" in told
+    assert "empty in 4.8 s" in told
+    assert "PAUSED" not in told
+    stuck = text_of(outbox_lines(outbox(eta_s=None, oldest_s=None, drain_rate=0.0), 78, CONSOLE, link_up=False))
+    assert "oldest – " in stuck
+    assert "does not empty" in stuck
+
+
+def test_paused_and_losses_are_seen() -> None:
+    losses = ClassStatus(priority="low", waiting=3, in_memory=1, on_disk=2, bytes=10, oldest_s=1.0, sent=0, dropped=8)
+    status = outbox(paused=True, dropped=8, quarantined=2, error="refused", next_step="wait.", retry_s=12.0, classes=(losses,))
+    lines = outbox_lines(status, 78, CONSOLE, link_up=False)
+    told = text_of(lines)
+    for text in (
+        "PAUSED",
+        "p resumes",
+        "dropped 8",
+        "lost to damage 2",
+        "low 3 (2 on disk) dropped 8",
+        "refused",
+        "12 s",
+        "wait.",
+    ):
+        assert text in told
+    assert tuple(role for line in lines for piece, role in line if "PAUSED" in piece) == ("sim",)
+    assert max(width_of(line) for line in lines) <= 78
+    assert unsafe(told.replace("\n", "")) == set()
+
+
+def test_a_link_that_is_down_says_why_and_what_to_do() -> None:
+    link = LinkStatus(state=LinkState.down, reason="No broker answers.", next_step="start one.", since=time.time() - 90)
+    told = text_of(flow(link_pieces(link, CONSOLE, names=False), 78))
+    for text in ("✗ down", "No broker answers.", "Next: start one.", "1 min"):
+        assert text in told
+
+
+def test_refused_commands_are_told_by_reason() -> None:
+    stats = CommandStats(accepted=4, refused={"expired": 2, "unsigned": 1}, last="x", last_time=time.time())
+    assert "4 obeyed, 3 refused (expired 2, unsigned 1)" in text_of([command_line(stats, 60)])
+    assert "last" not in text_of([command_line(stats, 60)])
+    assert "last 0 s ago: x" in text_of([command_line(stats, 100)])
+
+
+def test_a_topic_that_differs_has_a_sign() -> None:
+    topics = (TopicStatus(name="a", direction="out", problem="retention is 1 d"), TopicStatus(name="b", direction="in"))
+    status = StreamsStatus(link=LinkStatus(state=LinkState.up, reason=""), outbox=outbox(), topics=topics)
+    first, second = topic_rows(status, CONSOLE)
+    assert ("▲ retention is 1 d", "warn") in first.cells
+    assert ("–", "muted") in second.cells
+
+
+@pytest.mark.parametrize("width", [5, 20, 78])
+def test_flowing_text_keeps_every_word(width: int) -> None:
+    text = "one two three four five six seven eight nine ten eleven twelve"
+    lines = flow(words(text, "text"), width)
+    assert text_of(lines).split() == text.split()
+    assert all(width_of(line) <= width + 8 for line in lines)
+
+
+def test_a_rule_goes_through_its_form_unchanged() -> None:
+    """What the form shows of a rule, taken as it stands, is the same rule."""
+    rule = {
+        "id": "warm", "topic": "edge.telemetry", "types": ["metrics"], "filter": "a > 1", "group_by": ["device_id", "tag:room"],
+        "field": "metrics.a", "function": "avg", "percentile": 95.0, "lateness": "10s", "idle": "1m", "description": "d",
+        "window": {"kind": "hopping", "size": "5m", "step": "1m", "gap": ""}, "enabled": False,
+    }  # fmt: skip
+    shown = {name: kind["default"] for name, kind in form(rule, ["edge.telemetry"]).items()}
+    assert document(shown, enabled=False) == {**rule, "window": "hopping 5m every 1m"}
+    assert window({"window": {"kind": "session", "gap": "30s", "size": ""}}) == "session 30s"
+
+
+def test_a_message_is_shown_by_its_data() -> None:
+    evil = "\x1b]52;c;ZXZpbA==\x07"
+    message = Tailed(number=1, time=0.0, partition=0, offset=7, key="k", size=3, text=evil, document={"data": {"a": 1}})
+    assert gist(message) == '{"a": 1}'
+    assert gist(msgspec.structs.replace(message, document=None)) == evil
+    raw = msgspec.structs.replace(message, document=None)
+    assert "\x1b" not in text_of(message_lines(raw, 60))
+
+
+async def test_nothing_configured_is_absent_and_the_outbox_is_there(bench: Bench) -> None:
+    """Absent, why, how to configure it; what waits is told all the same; rules and letters are read."""
+    seen = bench.open(PLAIN)
+    await seen.press("gt", "absent")
+    await seen.shows("kafka.bootstrap_servers")
+    await seen.shows("waiting")
+    await seen.press("\t\t", "no dead letters")
+    await seen.press("\t", "no rules; a adds one")
+    await seen.end()
+
+
+async def test_pause_is_unmistakable_and_undone(bench: Bench) -> None:
+    seen = bench.open(PLAIN)
+    await seen.press("gt", "absent")
+    await seen.press("p", "Outbox PAUSED")
+    await seen.shows("nothing goes out")
+    assert bench.appliance.state.get(Section.streams).value.outbox.paused
+    await seen.press("p", "sends again")
+    await wait_for(lambda: "PAUSED" not in seen.display)
+    await seen.end()
+
+
+async def test_a_rule_is_added_switched_and_removed_by_keys(bench: Bench) -> None:
+    seen = bench.open(PLAIN)
+    await seen.press("gt", "absent")
+    await seen.press("\t\t\t", "no rules; a adds one")
+    await seen.press("a", "its name")
+    await seen.press("warm\r\r\rmetrics.cpu_usage" + "\r" * 9, "the rule is set")
+    await seen.shows("avg metrics.cpu_usage")
+    await seen.press("o", "warm is disabled")
+    rules: Any = await bench.invoke("rules.list")
+    assert [(rule["id"], rule["enabled"], rule["window"]["size"]) for rule in rules] == [("warm", False, "1m")]
+    await seen.press("d", "open windows are not written")
+    await seen.press("y", "warm is removed")
+    assert await bench.invoke("rules.list") == []
+    await seen.end()
+
+
+async def test_a_viewer_cannot_pause(bench: Bench) -> None:
+    seen = bench.open(PLAIN, role=Role.viewer)
+    await seen.press("gt", "absent")
+    await seen.press("p", "needs the role operator")
+    assert not bench.appliance.state.get(Section.streams).value.outbox.paused
+    await seen.end()
+
+
+async def test_g_is_a_letter_while_one_types(bench: Bench) -> None:
+    """`g` in a filter opens nothing; twice on a table it goes to the top."""
+    seen = bench.open(PLAIN)
+    await seen.press("gl", "following")
+    await seen.press("/", "text that lines must contain")
+    await seen.press("gg", "/gg")
+    await seen.press("\x1b", "f Follow")
+    await seen.press("2", "Detail")
+    await seen.press("G", "Detail")
+    grid = seen.app.page.query_one("#services") if seen.app.page is not None else None
+    await wait_for(lambda: getattr(grid, "cursor", 0) > 0)
+    seen.session.feed(b"gg")
+    await wait_for(lambda: getattr(grid, "cursor", None) == 0)
+    await seen.end()
+
+
+async def test_the_palette_leads_to_pages(bench: Bench) -> None:
+    seen = bench.open(PLAIN)
+    await seen.shows("Host")
+    await seen.press(":", "narrow down")
+    await seen.press("page streams", "page: streams")
+    await seen.press("\r", "Outbox")
+    await seen.end()

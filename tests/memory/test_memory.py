@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.core.memory import codec
+from appliance.core.memory import codec, service
 from appliance.core.memory.edge import Put
 from appliance.core.memory.eviction import Room
 from appliance.core.memory.listing import Query
 from appliance.core.memory.model import Durability, Record
 from appliance.core.memory.nas import MARKER, NasReplica
+from appliance.core.model import Health
 from appliance.errors import (
     ConflictError,
     CorruptRecordError,
@@ -233,6 +234,46 @@ async def test_a_flipped_bit_in_a_file_is_told_and_never_given(rig: Rig) -> None
     assert rig.machinery.reader.corrupt == 1
     await rig.memory.set("k", b"mended")
     assert await rig.memory.get("k") == b"mended"
+
+
+async def test_a_damaged_copy_is_shown_until_it_is_replaced(rig: Rig) -> None:
+    await rig.memory.set("k", random_bytes(100_000))
+    (file,) = values_below(rig.parts.edge.directory / "files")
+    flip(file)
+    rig.hot.forget_all()
+    with pytest.raises(CorruptRecordError):
+        await rig.memory.get("k")
+    await wait_for(lambda: rig.shown("disk").health is Health.degraded)
+    assert "default:k" in rig.shown("disk").reason
+    assert (await rig.service.health()).health is Health.degraded
+    assert {copy.tier: copy.state for copy in (await rig.memory.stat("k")).copies}["disk"] == "damaged"
+    await rig.memory.set("k", b"mended")
+    await wait_for(lambda: rig.shown("disk").health is Health.healthy)
+    assert {copy.tier: copy.state for copy in (await rig.memory.stat("k")).copies}["disk"] == "held"
+
+
+async def test_a_damaged_copy_is_well_again_once_another_tier_has_given_its_own(two: Rig) -> None:
+    await two.memory.set("k", random_bytes(100_000))
+    await two.delivered()
+    (file,) = values_below(two.parts.edge.directory / "files")
+    flip(file)
+    two.hot.forget_all()
+    assert await two.memory.get("k") == random_bytes(100_000)
+    assert len(two.parts.edge.damage) == 0
+
+
+async def test_what_a_tier_holds_is_counted_soon_after_it_got_more(two: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "RECOUNT", 0.1)
+    await wait_for(lambda: two.shown("nas").entries == 0)
+    await two.memory.set_many({"a": b"1", "b": b"2"})
+    await wait_for(lambda: two.shown("nas").entries == 2)
+
+
+async def test_nothing_is_known_of_what_an_absent_nas_holds(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path / "home", [NasReplica(tmp_path / "nothing", "pc", 1 << 20)])) as rig:
+        await wait_for(lambda: rig.shown("nas").health is Health.absent)
+        await rig.service.show()
+        assert (rig.shown("nas").entries, rig.shown("nas").size) == (None, None)
 
 
 async def test_a_flipped_bit_in_the_database_is_told(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from appliance.core.memory import codec, files, rows
 from appliance.core.memory.beside import beside
+from appliance.core.memory.damage import Damage
 from appliance.core.memory.ledger import Ledger
 from appliance.core.memory.model import Meta, Record
 from appliance.core.memory.rows import Row
@@ -82,6 +83,7 @@ class EdgeStore:
         self.ledger = Ledger(self.store, clock)
         self._clock = clock
         self._shared = tuple(shared)
+        self.damage = Damage()
         self._files = Stripes()
         """Held by whoever writes or removes a file."""
 
@@ -123,6 +125,9 @@ class EdgeStore:
         except Exception:  # not where the loop ends meanwhile: the row may be there; what is too much goes at the next start
             await self._sweep(written)
             raise
+        for put, done in zip(puts, kept, strict=True):
+            if done:
+                self.damage.mended(put.record.meta)
         await self._sweep(stale)
         return kept
 
@@ -262,6 +267,7 @@ class EdgeStore:
                 body = await asyncio.to_thread(self._read_file, row)
             if body is not None:
                 return row, await self._decode(row, body)
+        self.damage.note(row.meta)
         raise CorruptRecordError(f"The value of {row.meta.namespace}:{row.meta.key} is missing on disk.", "check the disk.")
 
     def _fetch(self, connection: sqlite3.Connection, row: Row | None) -> tuple[Row, bytes | None] | None:
@@ -281,8 +287,13 @@ class EdgeStore:
 
     async def _decode(self, row: Row, body: bytes) -> Record:
         name = f"The disk's copy of {row.meta.namespace}:{row.meta.key}"
-        record = await beside(max(len(body), row.meta.size), lambda: codec.decode(body, name))
+        try:
+            record = await beside(max(len(body), row.meta.size), lambda: codec.decode(body, name))
+        except CorruptRecordError:
+            self.damage.note(row.meta)
+            raise
         if record.meta.checksum != row.meta.checksum:
+            self.damage.note(row.meta)
             raise CorruptRecordError(
                 f"{name} is of another version than its index says.", "another copy is used where there is one."
             )

@@ -87,7 +87,8 @@ class Listing:
         elif hot is None:
             copies.append(Residency(tier=self._parts.front.tier.name, state="unknown"))
         if row.place:
-            copies.append(Residency(tier="disk", state="held", version=row.meta.version))
+            state = "damaged" if self._parts.edge.damage.has(row.meta) else "held"
+            copies.append(Residency(tier="disk", state=state, version=row.meta.version))
         for tier in self._parts.replicas.tiers:
             if tier in owed:
                 copies.append(Residency(tier=tier, state="owed", version=held.get(tier, "")))

@@ -147,7 +147,7 @@ class Residency(msgspec.Struct, frozen=True, kw_only=True):
 
     tier: str
     state: str
-    """"held", "owed" (an older or no copy is there; ours waits) or "unknown" (the tier cannot be asked now)."""
+    """"held", "owed" (an older or no copy is there; ours waits), "unknown" (the tier cannot be asked now) or "damaged"."""
     version: str = ""
 
 

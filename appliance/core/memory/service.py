@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from appliance.core.memory.expiry import expire
@@ -20,7 +20,7 @@ from appliance.core.memory.tier import Replica, Usage
 from appliance.core.memory.uncut import heed
 from appliance.core.model import Health, HealthReport
 from appliance.core.state import LiveState, Section
-from appliance.errors import ApplianceError, MemoryTierError, StoreError, TierFullError
+from appliance.errors import ApplianceError, CorruptRecordError, MemoryTierError, StoreError, TierFullError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ SWEEP = 15.0
 BELIEVED_EVERY = 600.0
 """Seconds between two notes of the time, against which the clock is checked at the next start."""
 COUNT = 300.0
-"""Seconds between two counts of what the lower tiers hold."""
+"""Seconds between two counts of what the lower tiers hold, where nothing was brought there."""
+RECOUNT = 20.0
+"""Seconds between two counts where something was."""
 ANSWER = 3.0
 """Seconds that a probe may take."""
 WORST = {Health.healthy: 0, Health.absent: 1, Health.degraded: 2, Health.unhealthy: 3}
@@ -72,6 +74,7 @@ class MemoryService:
         """From the newest look at it."""
         self._owed: dict[str, Debts] = {}
         self._conflicts = 0
+        self._damaged: list[str] = []
         self._believed_at = 0.0
 
     async def start(self) -> None:
@@ -94,7 +97,7 @@ class MemoryService:
             group.create_task(self._every(SWEEP, self.sweep), name="memory sweep")
             for name, replica in self.parts.replicas.tiers.items():
                 group.create_task(self._watch(replica), name=f"memory watch {name}")
-                group.create_task(self._every(COUNT, functools.partial(self._count, replica)), name=f"memory count {name}")
+                group.create_task(self._counts(replica), name=f"memory count {name}")
                 group.create_task(self._deliver(name), name=f"memory deliver {name}")
             group.create_task(self._synchronise(), name="memory sync")
 
@@ -189,9 +192,27 @@ class MemoryService:
         if owed:
             log.info("%s gets %d values that it does not have", name, owed)
 
+    async def _counts(self, replica: Replica) -> None:
+        """Count from the first probe on, and sooner again where something was delivered, or the tier went or came."""
+        await self._asked[replica.name].wait()
+        while True:
+            before, began = self._state_of(replica), time.monotonic()
+            await self._count(replica)
+            heed()
+            while time.monotonic() - began < COUNT:
+                await asyncio.sleep(PROBE)
+                answered, delivered = self._state_of(replica)
+                if answered != before[0] or (delivered != before[1] and time.monotonic() - began >= RECOUNT):
+                    break
+
+    def _state_of(self, replica: Replica) -> tuple[bool, int]:
+        return self.parts.replicas.answers(replica.name), self._deliverers[replica.name].delivered
+
     async def _count(self, replica: Replica) -> None:
+        usage = None
         with contextlib.suppress(MemoryTierError):  # its probe tells why
-            self._usage[replica.name] = await replica.usage() if self.parts.replicas.answers(replica.name) else None
+            usage = await replica.usage() if self.parts.replicas.answers(replica.name) else None
+        self._usage[replica.name] = usage
 
     async def sweep(self) -> None:
         """Remove what has expired, write down what was used, keep the disk below its limit. Raises StoreError."""
@@ -247,6 +268,7 @@ class MemoryService:
             await self._evictor.refresh()
             self._owed = await self.parts.ledger.counts()
             self._conflicts = await self.parts.ledger.count_conflicts()
+            self._damaged = await self.parts.edge.damage.still(self.parts.edge.row)
             self._disk_error = None
         except StoreError as error:
             if self._disk_error is None:
@@ -281,7 +303,9 @@ class MemoryService:
     def _disk_status(self) -> TierStatus:
         totals, room, behind = self._evictor.totals, self._evictor.room, self.parts.behind
         error = self._disk_error or self._disk.error or behind.error or self._disk.refused
-        full = isinstance(error, TierFullError)
+        if error is None and self._damaged:
+            error = _damage(self._damaged)
+        full = isinstance(error, (TierFullError, CorruptRecordError))
         health = Health.healthy if error is None else Health.degraded if full else Health.unhealthy
         reason = (
             error.message
@@ -293,6 +317,12 @@ class MemoryService:
             entries=totals.entries, size=totals.stored, limit=room.limit, evictions=totals.evictions,
             owed=len(behind.waiting), **counted(self._reader.stats),
         )  # fmt: skip
+
+
+def _damage(keys: Sequence[str]) -> CorruptRecordError:
+    """What is wrong where copies cannot be read."""
+    what = f"The disk's copy of {keys[0]} is" if len(keys) == 1 else f"{len(keys)} copies on the disk, {keys[0]} first, are"
+    return CorruptRecordError(f"{what} damaged.", "write it again, or delete it; check the disk.")
 
 
 def counted(stats: TierStats) -> dict[str, Any]:

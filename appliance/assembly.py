@@ -23,6 +23,7 @@ from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import rules as rule_actions
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.catalog import streams as stream_actions
+from appliance.core.catalog import sync as sync_actions
 from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
@@ -176,7 +177,7 @@ class Domains:
         add(*analytics_actions.analytics_actions(self.answers, self.local_answers, spine.clock, spine.state))
         add(*export_actions(self.answers, self.local_answers, spine.clock, spine.paths.exports))
         add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
-        add(*memory_actions.memory_actions(self.memory, spine.state), *memory_actions.sync_actions(self.memory, spine.jobs))
+        add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
         add(*stream_actions.letter_actions(self.streams))
         samples = Samples(spine.outbox, self.duck.query, spine.settings.node.device_id)

@@ -12,7 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
 from appliance.core.printable import printable
 from appliance.screens import format as f
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LONG_AGO = 1e8
 """Seconds; numbers above it are moments since the epoch, not spans."""
+LONG = 2000
+"""Characters of a word that is no word any more."""
 STATES: Mapping[str, Role] = MappingProxyType({
     "healthy": "ok", "ok": "ok", "completed": "ok", "degraded": "warn", "warning": "warn", "acknowledged": "warn",
     "unhealthy": "bad", "failed": "bad", "firing": "bad", "critical": "bad", "refused": "bad", "timeout": "bad",
@@ -166,6 +168,13 @@ def _is_nested(item: Any) -> bool:
     return isinstance(item, list | tuple) and any(isinstance(part, dict | list | tuple) for part in item)
 
 
+def _folded(text: str, width: int, first: str, later: str) -> list[str]:
+    """As textwrap has it, whose time grows with the square of the longest word: a text with a very long one is cut anywhere."""
+    if len(text) > LONG and any(len(word) > LONG for word in text.split()):
+        return chop_cells(text, width)
+    return textwrap.wrap(text, width, drop_whitespace=True, initial_indent=first, subsequent_indent=later)
+
+
 def wrap(line: Line, width: int) -> list[Line]:
     """The line, its last piece on as many lines as it needs, below where it begins.
 
@@ -178,10 +187,8 @@ def wrap(line: Line, width: int) -> list[Line]:
     *heads, (last, role) = line
     used = sum(cell_len(printable(text)) for text, _ in heads)
     if used > width // 2:
-        parts = textwrap.wrap(printable("".join(text for text, _ in line)), max(1, width), subsequent_indent="  ")
+        parts = _folded(printable("".join(text for text, _ in line)), max(1, width), "", "  ")
         return [((part, role),) for part in parts]
     lead = " " * (len(last) - len(last.lstrip())) if not heads else ""
-    parts = textwrap.wrap(
-        printable(last), max(1, width - used), drop_whitespace=True, initial_indent=lead, subsequent_indent=lead
-    )
+    parts = _folded(printable(last), max(1, width - used), lead, lead)
     return [(*heads, (parts[0], role)), *(((" " * used, role), (part, role)) for part in parts[1:])]

@@ -13,7 +13,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import analytics, memory, render, rules, streams
+from appliance.verbs import analytics, memory, render, rules, streams, values
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -43,7 +43,9 @@ def noun_group(noun: str, actions: Iterable[ActionInfo], client: Client) -> clic
     group = Group(noun, help=f"Actions on {noun}s.")
     for action in actions:
         made = command(action, client) if client.may(action) else refused(action)
-        group.add_command(analytics.extended(made, local=client.local) if action.name == "analytics.query" else made)
+        if action.name == "analytics.query":
+            made = analytics.extended(made, local=client.local)
+        group.add_command(values.extended(made, action, local=client.local) if client.may(action) else made)
     return group
 
 

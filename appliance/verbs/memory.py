@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,7 @@ TIER = ("tier", "health", "entries", "size", "hits", "p50/p99 ms", "owed", "limi
 RUN = ("tier", "started", "pushed", "sent", "pulled", "got", "conflicts", "next", "error", "next_step")
 WIDE = 110
 """Columns from which all fields of a row are shown."""
+FOUND = ("key", "snippet", "rank", "age")
 CONFLICT = ("id", "key", "tier", "mine", "theirs", "reason")
 
 
@@ -81,21 +83,51 @@ def _status(value: Mapping[str, Any], width: int) -> list[Block]:
 def _reason(tier: Mapping[str, Any]) -> str:
     lost = "".join(f"; {tier[name]} {name}" for name in ("evictions", "errors") if tier[name])
     step = f". Next: {tier['next_step']}" if tier["next_step"] else ""
-    return f"{tier['name']}: {tier['reason'].rstrip('.')}{lost}{step}"
+    named = "" if tier["reason"].startswith(f"{tier['name']}: ") else f"{tier['name']}: "
+    return f"{named}{tier['reason'].rstrip('.')}{lost}{step}"
 
 
 def _runs(value: Mapping[str, Any], _: int) -> list[Block]:
-    rows = [
-        {
-            **run, "sent": f.size(run["sent_bytes"]), "got": f.size(run["received_bytes"]), "conflicts": run["waiting"],
-            "next": f.clock(run["ended"] + value["interval_s"]) if run["ended"] else f.NONE,
-        }
-        for run in value["runs"]
-    ]  # fmt: skip
     owed = ", ".join(f"{tier} {count}" for tier, count in value["owed"].items()) or "nothing"
     counts = f"conflicts found {value['conflicts_detected']}, settled {value['conflicts_resolved']}"
     none = "no run yet" if value["tiers"] else "no cloud tier is configured: set s3.endpoint or documents.url"
-    return [render.table(rows, RUN) if rows else Text(none), Text(f"owed: {owed}   {counts}")]
+    runs = run_table(value["runs"], value["interval_s"]) if value["runs"] else Text(none)
+    return [runs, Text(f"owed: {owed}   {counts}")]
+
+
+def run_table(runs: Sequence[Mapping[str, Any]], interval: float | None = None) -> Table:
+    """Synchronisations, one a row.
+
+    Args:
+        runs: As `sync.status` has them.
+        interval: Seconds from the end of one to the next; None where that is not to be told.
+    """
+    rows = [
+        {
+            **run, "sent": f.size(run["sent_bytes"]), "got": f.size(run["received_bytes"]), "conflicts": run["waiting"],
+            "next": f.clock(run["ended"] + interval) if run["ended"] and interval else "",
+        }
+        for run in runs
+    ]  # fmt: skip
+    return render.table(rows, RUN)
+
+
+def _found(value: list[dict[str, Any]], _: int) -> list[Block]:
+    now = time.time()
+    rows = [
+        {
+            "key": f"{each['meta']['namespace']}:{each['meta']['key']}", "snippet": " ".join(each["snippet"].split()),
+            "rank": f"{each['rank']:.3f}", "age": f.duration(max(0.0, now - each["meta"]["modified"])),
+        }
+        for each in value
+    ]  # fmt: skip
+    return [render.table(rows, FOUND)]
+
+
+def _deleted(value: Mapping[str, Any], _: int) -> list[Block]:
+    unasked = ", ".join(value["not_asked"])
+    told = f"{value['key']} is deleted in every tier"
+    return [Text(printable(f"{told}; not reached now, so it is deleted there later: {unasked}" if unasked else told))]
 
 
 def _conflicts(value: list[dict[str, Any]], _: int) -> list[Block]:
@@ -129,5 +161,5 @@ def _conflict(value: Mapping[str, Any], width: int) -> list[Block]:
 
 FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({
     "memory.list": _listing, "memory.status": _status, "sync.status": _runs, "sync.conflicts": _conflicts,
-    "sync.conflict": _conflict,
+    "sync.conflict": _conflict, "memory.search": _found, "memory.delete": _deleted,
 })  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.core.actions import Params
-from appliance.core.catalog import data, doctor, memory, people, services, settings, work
+from appliance.core.catalog import data, doctor, memory, people, services, settings, sync, work
 from appliance.core.catalog.data import Pictures
 from appliance.core.catalog.settings import Setting
 
@@ -18,7 +18,7 @@ BOUNDED = {"maxLength", "enum", "const", "pattern"}
 
 def kinds() -> list[type[Params]]:
     """The parameters of these actions."""
-    names = [each for module in (data, doctor, memory, people, services, settings, work) for each in vars(module).values()]
+    names = [each for module in (data, doctor, memory, people, services, settings, sync, work) for each in vars(module).values()]
     found = {each for each in names if isinstance(each, type) and issubclass(each, Params)}
     return sorted(found, key=lambda kind: kind.__name__)
 

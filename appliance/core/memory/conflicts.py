@@ -248,7 +248,8 @@ class Settler:
             merged = await asyncio.to_thread(merge.merge_records, base, mine, conflict.theirs)
             if merged.value is None:
                 raise InvalidArgumentsError(
-                    f"There is no clean merge: {merged.why or ', '.join(merged.clashes)}.", "edit the value."
+                    f"There is no clean merge: {merged.why or ', '.join(merged.clashes)}.",
+                    f"keep one, or both, or write it: prime-spark sync resolve {conflict.conflict_id[-6:]} value --value …",
                 )
             record = self._fresh(row.meta, merged.kind, merged.value, merged.tags, merged.expires, deleted=merged.deleted)
         elif choice == "value":

@@ -306,7 +306,10 @@ class DocumentReplica:
 
     def _refused(self, error: Exception) -> MemoryTierError:
         code = str(getattr(error, "sqlstate", None) or "")
-        said = f"{self._where}: {self._scrubbed(str(error)) or type(error).__name__}."
+        import asyncpg
+
+        broke = isinstance(error, asyncpg.InternalClientError)  # its words are about asyncpg's inside
+        said = f"{self._where}: {'the connection broke off' if broke else self._scrubbed(str(error)) or type(error).__name__}."
         if code in FULL:
             return TierFullError(said, "make room on the server.")
         if code in KEYS:

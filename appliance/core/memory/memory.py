@@ -195,7 +195,8 @@ class Memory:
     def _need_cloud(self, records: Sequence[Record]) -> None:
         if not all(self._parts.replicas.cloud_home(record.meta) for record in records):
             raise TierAbsentError(
-                "No cloud tier takes this value; nothing is kept.", "configure memory.s3 or memory.documents, or ask for edge."
+                "No cloud tier takes this value; nothing is kept.",
+                "set s3.endpoint or documents.url, or ask for the durability edge.",
             )
 
     async def _to_cloud(self, namespace: str, key: str) -> None:

@@ -21,6 +21,7 @@ from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
 from appliance.verbs.forms import Away, Command, Group, echo
+from appliance.verbs.nouns import NOUNS, about
 
 OWN = {command.name: command for command in (
     static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
@@ -35,11 +36,6 @@ COMPLETING = "_PRIME_SPARK_COMPLETE"
 AT_A_TAB = 1.0
 """Seconds that a shell waits for what could stand next."""
 STARTS = ("run", "headless")
-NOUNS = (
-    "alert", "analytics", "appliance", "audit", "config", "device", "doctor", "host", "inference", "job", "log", "memory",
-    "metric", "rules", "service", "session", "setup", "streams", "sync", "user",
-)  # fmt: skip
-"""Of the actions of an appliance that runs, for the help where none does."""
 
 
 class Root(Group):
@@ -68,7 +64,7 @@ class Root(Group):
         try:
             mine = [action for action in _client(ctx).actions() if action.name.startswith(f"{noun}.")]
         except NotRunningError:
-            group: click.Group = Away(noun, help=f"Actions on {noun}s, of an appliance that runs.")
+            group: click.Group = Away(noun, help=f"{about(noun)} Of an appliance that runs.")
         else:
             group = noun_group(noun, mine, _client(ctx))
         if noun == "audit":

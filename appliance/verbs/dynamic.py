@@ -17,6 +17,7 @@ from appliance.verbs import analytics, memory, render, rules, streams, values
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
+from appliance.verbs.nouns import about
 
 
 class Number(click.types.FloatParamType):
@@ -40,7 +41,7 @@ TYPES: dict[str, click.ParamType[Any]] = {
 
 def noun_group(noun: str, actions: Iterable[ActionInfo], client: Client) -> click.Group:
     """All actions of one noun as a group."""
-    group = Group(noun, help=f"Actions on {noun}s.")
+    group = Group(noun, help=about(noun))
     for action in actions:
         made = command(action, client) if client.may(action) else refused(action)
         if action.name == "analytics.query":

@@ -12,6 +12,7 @@ import pytest
 from appliance import cli, paths
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
+from appliance.verbs.nouns import NOUNS
 from tests.integration.test_front import line
 from tests.screens.conftest import Bench, bench  # noqa: F401
 
@@ -39,7 +40,7 @@ def test_what_needs_an_appliance_says_so(alone: Run, words: tuple[str, ...]) -> 
 def test_the_help_lists_every_noun(alone: Run) -> None:
     code, text = alone("--help")
     assert code == 0
-    assert {noun for noun in cli.NOUNS if f"\n  {noun} " not in text} == set()
+    assert {noun for noun in NOUNS if f"\n  {noun} " not in text} == set()
     assert alone("job", "--help")[0] == 0
 
 
@@ -50,7 +51,7 @@ def test_a_slip_gets_a_suggestion(alone: Run, typed: str, near: str) -> None:
 
 
 async def test_the_nouns_are_those_of_the_registry(bench: Bench) -> None:  # noqa: F811
-    assert set(cli.NOUNS) == {action.name.partition(".")[0] for action in bench.appliance.registry}
+    assert set(NOUNS) == {action.name.partition(".")[0] for action in bench.appliance.registry}
     code, text = await line(bench, "job", "lst")
     assert (code, "Did you mean 'list'?" in text) == (2, True), text
 

@@ -37,6 +37,10 @@ CONFLICT = {
     "mine_device": "pc", "mine_modified": None, "theirs_device": "pi", "theirs_modified": NOW, "reason": "Both changed it.",
     "seen": "0a1b2c3d.4e5f6a7b",
 }  # fmt: skip
+FOUND = {
+    "meta": {"namespace": "plans", "key": "harvest", "modified": NOW - 4000, "tags": ["a"]}, "snippet": "the [wash]\n again",
+    "rank": 0.0607927,
+}  # fmt: skip
 SAME = {"left": "{", "right": "{", "mark": "same", "by": ""}
 CHANGED = {"left": "\x1b[31ma", "right": "b", "mark": "changed", "by": "mine"}
 COMPARED = {
@@ -58,6 +62,14 @@ COMPARED = {
         ),
         ("sync.status", SYNC, [time.strftime("%Y-%m-%d", time.localtime(NOW)), "2.0 KiB", "100 B", "owed: documents 2"]),
         ("sync.status", {**SYNC, "runs": [], "tiers": []}, ["no cloud tier is configured"]),
+        ("memory.status", {**STATUS, "tiers": [{**TIER, "reason": "disk: no space"}]}, ["\n\ndisk: no space; 5"]),
+        ("memory.search", [FOUND], ["plans:harvest", "the [wash]", "0.061", "1 h", "key", "snippet", "rank", "age"]),
+        ("memory.delete", {"key": "a:b", "deleted": True, "not_asked": []}, ["a:b is deleted in every tier"]),
+        (
+            "memory.delete",
+            {"key": "a:b", "deleted": True, "not_asked": ["nas"]},
+            ["not reached now, so it is", "there later: nas"],
+        ),
         ("sync.conflicts", [CONFLICT], ["e74496", "plans:harvest", "pi", "sync resolve"]),
         ("sync.conflict", COMPARED, ["no clean merge: both changed it", r" |m b", "mine: pc", "--seen 0a1b2c3d.4e5f6a7b"]),
     ],

@@ -1,0 +1,35 @@
+"""The nouns of the actions, and what each is about, for the help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+NOUNS: Mapping[str, str] = MappingProxyType({
+    "alert": "What is wrong, and the rules that say so",
+    "analytics": "What was measured: questions about the past",
+    "appliance": "The appliance as a whole",
+    "audit": "Who did what",
+    "config": "Settings",
+    "device": "The hardware",
+    "doctor": "Checks of this machine",
+    "host": "This machine: processor, memory, disks, network",
+    "inference": "Models and pictures",
+    "job": "What runs in the background",
+    "log": "The appliance's own log",
+    "memory": "Values in every tier: keep, read, list, move, delete",
+    "metric": "Readings, and how they were",
+    "rules": "Rules of the windows over the streams",
+    "service": "The parts that the appliance is made of",
+    "session": "Consoles that are open",
+    "setup": "The first start",
+    "streams": "Messages to and from Kafka, and what waits",
+    "sync": "Edge and cloud: synchronise, and decide conflicts",
+    "user": "Accounts",
+})  # fmt: skip
+"""Of the actions of an appliance that runs, also for the help where none does."""
+
+
+def about(noun: str) -> str:
+    """What the actions of a noun are about, as a sentence."""
+    return f"{NOUNS.get(noun, f'Actions on {noun}')}."

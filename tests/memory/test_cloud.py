@@ -732,6 +732,43 @@ async def test_documents_are_searched_with_and_without_a_namespace(start: Start,
         assert len(await search.handler(call, search.params(text="apples", **more))) == count
 
 
+async def test_a_deletion_goes_where_the_value_went(start: Start, postgres: str) -> None:
+    """Also of a value that only tier 1 has as yet."""
+    pc = await start("pc", documents(postgres, "pc"))
+    await pc.halt()
+    await pc.memory.set("k", {"a": 1}, durability=Durability.memory)
+    assert await pc.memory.delete("k")
+    assert "documents" in await pc.parts.ledger.counts()
+    await pc.memory.set("j", b"bytes")
+    await pc.memory.set("j", {"a": 1}, durability=Durability.memory)
+    assert await pc.memory.delete("j")
+    assert (await pc.parts.ledger.counts())["documents"].waiting == 2
+
+
+async def test_a_settlement_that_finds_yet_another_version_is_still_owed(
+    start: Start, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"))
+    tier, replicas = agent.parts.replicas.tiers["documents"], agent.parts.replicas
+    await agent.halt()
+    await pc.memory.set("k", {"by": "pc"}, durability=Durability.cloud)
+    replicas.reports["documents"] = HealthReport(Health.unhealthy, "away", "wait")
+    agent.clock.move(10.0)
+    await agent.memory.delete("k")  # of a value of which nothing is known
+    replicas.reports["documents"] = HealthReport(Health.healthy, "there")
+    replace = tier.replace
+
+    async def overtaken(record: Record, seen: tuple[str, ...]) -> Diverged | None:
+        monkeypatch.setattr(tier, "replace", replace)
+        await pc.memory.set("k", {"by": "pc", "later": True}, durability=Durability.cloud)
+        return await replace(record, seen)
+
+    monkeypatch.setattr(tier, "replace", overtaken)
+    await sync(agent, pc)
+    assert (await pc.memory.get("k"), await agent.memory.get("k")) == (None, None)
+
+
 def breaks_off(monkeypatch: pytest.MonkeyPatch, tier: Replica) -> None:
     """The next settlement does not arrive there."""
     replace = tier.replace

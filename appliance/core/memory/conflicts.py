@@ -151,6 +151,7 @@ class Settler:
     async def _replace_here(self, row: Row, record: Record, over: Settled | None) -> bool:
         """Put a version of ours in the place of the row's on this disk; False where the key was written meanwhile."""
         homes = self._parts.replicas.homes(record.meta)
+        homes += (over.tier,) if over is not None and over.tier not in homes else ()
         name = f"{row.meta.namespace}:{row.meta.key}"
         async with self._parts.stripes.writing([name]):
             (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True, over=over))

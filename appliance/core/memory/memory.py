@@ -215,8 +215,10 @@ class Memory:
 
     async def delete(self, key: str, namespace: str = DEFAULT, *, durability: Durability = Durability.edge) -> bool:
         """Forget a key in every tier; returns whether it was there, as far as could be asked. Raises as `set`."""
+        found = MISSING
         try:
-            existed = await self.get(key, namespace, MISSING) is not MISSING
+            found = await self.get(key, namespace, MISSING)
+            existed = found is not MISSING
         except MemoryTierError:
             existed = True  # it is known, though nobody can give it now
         if not existed and not self._parts.replicas.tiers:
@@ -224,6 +226,8 @@ class Memory:
         shared = self._shared(namespace, None, ())
         row = await self._parts.edge.row(namespace, key)
         kind = row.meta.kind if row is not None else Kind.bytes
+        if found is not MISSING:  # perhaps it is not on disk yet, or of another kind than what it replaces there
+            kind = Kind.bytes if isinstance(found, bytes) else Kind.json
         record = Record(self._writer.meta(shared, key, kind, b"", deleted=True), b"")
         if durability is Durability.cloud:
             self._need_cloud([record])

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MEMORY = "96MB"
 """That DuckDB may have for its pages and questions."""
+FREED = "512KB"
+"""How much its threads may free before it goes back to the system."""
 ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("hour", 365)}
 """Roll-up table → (bucket, days kept)."""
 
@@ -63,6 +65,8 @@ class DuckStore:
             "threads": "1",
             "TimeZone": "UTC",
             "preserve_insertion_order": "false",
+            "allocator_flush_threshold": FREED,
+            "allocator_bulk_deallocation_flush_threshold": FREED,
         }
         limits |= {"autoinstall_known_extensions": "false", "temp_directory": str(self.path.with_suffix(".tmp"))}
         try:

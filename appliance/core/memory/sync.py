@@ -66,7 +66,7 @@ class SyncTotals(msgspec.Struct, frozen=True, kw_only=True):
     resolved: int = 0
     """Conflicts, by strategy or by hand."""
     transferred: int = 0
-    """Bytes, both ways."""
+    """Bytes of values, both ways, before compression: what goes over the wire is mostly less."""
 
 
 @dataclass

@@ -197,4 +197,4 @@ def _sync(totals: object) -> Iterator[Sample]:
     yield Sample("sync_operations_total", "counter", "Synchronisations", totals.operations)
     yield Sample("sync_conflicts_detected_total", "counter", "Conflicts found", totals.detected)
     yield Sample("sync_conflicts_resolved_total", "counter", "Conflicts settled", totals.resolved)
-    yield Sample("sync_bytes_transferred", "counter", "Bytes of values sent and received, before compression", totals.transferred)
+    yield Sample("sync_bytes_transferred", "counter", "Bytes of values both ways, before compression", totals.transferred)

@@ -1,46 +1,120 @@
-"""Servers that die, producers that go on, and a sink as a process: what the chaos test is made of."""
+"""What the chaos test is made of: servers that die, devices and appliances that are killed, and what is left of it all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from appliance.core.events import HealthChanged, HostMetrics, InferenceCompleted, Noted
+from tests.chaos.device import LIFE, acknowledged
 from tests.servers.child import Child
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
-from tests.sink.rig import telemetry
 
-TOPIC = "edge.telemetry"
-BATCH = 250  # events that a producer sends at once
+ROOT = Path(__file__).parents[2]
+TOPICS = tuple(each.topic for each in (HostMetrics, HealthChanged, Noted, InferenceCompleted))
+NUMBERS = ("metrics", "details", "attributes", "result")
+"""Which field of an event's data has its number, by its type."""
+STORED = """
+SELECT 'edge.telemetry' AS topic, device_id, event_id, time, value::bigint AS n FROM device_metrics WHERE metric_name = 'n'
+UNION ALL SELECT 'edge.ai.inference', device_id, event_id, time, (result -> 'result' ->> 'n')::bigint
+FROM ai_inference_results
+UNION ALL SELECT CASE event_type WHEN 'health.changed' THEN 'system.health' ELSE 'analytics.events' END, device_id, event_id,
+       time, coalesce(event_data -> 'details' ->> 'n', event_data -> 'attributes' ->> 'n')::bigint
+FROM analytics_events WHERE device_id LIKE 'chaos-%'
+"""
+"""All events of the devices, whatever table has them."""
+DURABLE = f"SELECT count(*) FROM ({STORED}) AS s WHERE topic <> 'edge.telemetry'"
+CONFIG = """
+[node]
+device_id = "{name}"
+[ssh]
+enabled = false
+[analytics]
+database = "{database}"
+tls = "disable"
+[sink]
+enabled = {enabled}
+batch_rows = 2000
+wait_ms = 100
+"""
 
 
-class SinkProcess:
-    """`prime-spark agent --role sink`.
+class Started:
+    """A process that is killed and started again.
+
+    Args:
+        home: its own; it is made.
+    """
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(mode=0o700)
+        self.home = home
+        self.child = Child(home / "output.log")
+
+    def start(self) -> None:
+        """Start it (again); returns at once."""
+        raise NotImplementedError
+
+
+class Device(Started):
+    """A producer: see device.py.
 
     Args:
         home: its own.
+        name: its id.
+        kafka: the broker.
+        wanted: acknowledged events that it shall come to.
+    """
+
+    def __init__(self, home: Path, name: str, kafka: KafkaServer, wanted: int) -> None:
+        super().__init__(home)
+        self.name = name
+        self.wanted = wanted
+        self.lives = 0
+        self._servers = kafka.bootstrap()
+
+    def start(self) -> None:
+        """Start it (again); returns at once."""
+        self.lives += 1
+        said = [str(self.home), self.name, self._servers, str(self.lives * LIFE), str(self.wanted)]
+        self.child.spawn([sys.executable, "-m", "tests.chaos.device", *said], lambda: True, env={"PYTHONPATH": str(ROOT)})
+
+    @property
+    def done(self) -> bool:
+        """Whether all its events are acknowledged."""
+        return len(acknowledged(self.home)) >= self.wanted
+
+
+class Sinking(Started):
+    """A process with a sink inside: a whole appliance, or the role of the agent.
+
+    Args:
+        home: its own.
+        name: its device's id.
         kafka: the broker.
         postgres: the database's server.
         database: its name.
+        appliance: a whole one.
     """
 
-    def __init__(self, home: Path, kafka: KafkaServer, postgres: PostgresServer, database: str) -> None:
-        home.mkdir(mode=0o700, parents=True)
-        text = f'[analytics]\ndatabase = "{database}"\ntls = "disable"\n[sink]\nbatch_rows = 2000\nwait_ms = 100\n'
+    def __init__(
+        self, home: Path, name: str, kafka: KafkaServer, postgres: PostgresServer, database: str, *, appliance: bool
+    ) -> None:
+        super().__init__(home)
+        text = CONFIG.format(name=name, database=database, enabled=str(appliance).lower())
         (home / "config.toml").write_text(text)
-        self.child = Child(home / "sink.log")
+        self._command = ["headless"] if appliance else ["agent", "--role", "sink"]
         self._env = {
             "PRIME_SPARK_HOME": str(home),
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap(),
@@ -51,62 +125,7 @@ class SinkProcess:
 
     def start(self) -> None:
         """Start it; returns at once."""
-        self.child.spawn([sys.executable, "-m", "appliance", "agent", "--role", "sink"], lambda: True, env=self._env)
-
-
-def events_of(producer: int, keys: int, count: int, base: float) -> list[tuple[bytes, dict[str, Any]]]:
-    """A producer's events: its devices in turn, each with numbers and times that grow by one (second, millisecond)."""
-    found = []
-    for number in range(count):
-        device = f"p{producer}-{number % keys}"
-        seq = number // keys
-        found.append((device.encode(), telemetry(float(seq), device, base + seq / 1000)))
-    return found
-
-
-async def produce(bootstrap: str, events: Sequence[tuple[bytes, dict[str, Any]]], sent: list[int]) -> None:
-    """Send all, in order for each key: what is not known to have arrived is sent again, as an outbox does.
-
-    The broker may die at any time; `sent` gets the size of each batch that arrived.
-    """
-    messages = [(key, msgspec.json.encode(event)) for key, event in events]
-    at = 0
-    while at < len(messages):
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, request_timeout_ms=5000)
-        try:
-            await producer.start()
-            while at < len(messages):
-                batch = messages[at : at + BATCH]
-                async with asyncio.timeout(10):
-                    futures = [await producer.send(TOPIC, value, key=key) for key, value in batch]
-                    await asyncio.gather(*futures)
-                at += len(batch)
-                sent.append(len(batch))
-        except (KafkaError, OSError, TimeoutError):
-            await asyncio.sleep(0.2)  # as long as the broker is away
-        finally:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(2):
-                    await producer.stop()
-
-
-async def topic_order(bootstrap: str) -> dict[str, list[int]]:
-    """For each device the numbers in the order in which they first stand in the topic."""
-    found: dict[str, dict[int, None]] = {}
-    consumer = AIOKafkaConsumer(
-        TOPIC, bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
-    )
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        while any([await consumer.position(each) < end for each, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    event = msgspec.json.decode(record.value)
-                    found.setdefault(event["device_id"], {}).setdefault(int(event["data"]["metrics"]["seq"]))
-    finally:
-        await consumer.stop()
-    return {device: list(numbers) for device, numbers in found.items()}
+        self.child.spawn([sys.executable, "-m", "appliance", *self._command], lambda: True, env=self._env)
 
 
 class Chaos:
@@ -117,12 +136,16 @@ class Chaos:
         kafka: the broker.
         postgres: the database's server.
         dsn: of the database.
-        sinks: two of them; the second one comes and goes.
+        sinks: an appliance with a sink in it, and a second sink that comes and goes.
+        devices: the producers.
     """
 
-    def __init__(self, seed: int, kafka: KafkaServer, postgres: PostgresServer, dsn: str, sinks: list[SinkProcess]) -> None:
+    def __init__(
+        self, seed: int, kafka: KafkaServer, postgres: PostgresServer, dsn: str, sinks: list[Sinking], devices: list[Device]
+    ) -> None:
         self._random = random.Random(seed)
-        self._kafka, self._postgres, self._dsn, self._sinks = kafka, postgres, dsn, sinks
+        self._kafka, self._postgres, self._dsn = kafka, postgres, dsn
+        self._sinks, self._devices = sinks, devices
         self.done: list[str] = []
 
     async def strike(self, kind: str = "") -> None:
@@ -134,13 +157,13 @@ class Chaos:
     async def _broker(self) -> None:
         await asyncio.to_thread(self._kafka.kill)
         await asyncio.sleep(self._random.random())
-        await asyncio.to_thread(self._kafka.launch)
+        self._kafka.launch()
         await asyncio.to_thread(self._kafka.wait)
 
     async def _database(self) -> None:
         await asyncio.to_thread(self._postgres.kill)
         await asyncio.sleep(self._random.random() * 0.5)
-        await asyncio.to_thread(self._postgres.start)
+        self._postgres.start()
 
     async def _transaction(self) -> None:
         """The server's processes of the sinks are ended in the middle of what they do."""
@@ -153,10 +176,16 @@ class Chaos:
             finally:
                 await connection.close()
 
-    async def _sink(self) -> None:
+    async def _appliance(self) -> None:
         await asyncio.to_thread(self._sinks[0].child.kill)
         self._sinks[0].start()
         await asyncio.sleep(self._random.random() * 3)
+
+    async def _device(self) -> None:
+        struck = self._random.choice(self._devices)
+        await asyncio.to_thread(struck.child.kill)
+        struck.start()
+        await asyncio.sleep(self._random.random())
 
     async def _rebalance(self) -> None:
         second = self._sinks[1]
@@ -170,11 +199,13 @@ class Chaos:
         """All run again."""
         self._postgres.recover()
         self._kafka.recover()
-        if not self._sinks[0].child.running:
-            self._sinks[0].start()
+        processes: list[Started] = [self._sinks[0], *self._devices]
+        for each in processes:
+            if not each.child.running:
+                each.start()
 
 
-KINDS = ("broker", "database", "transaction", "sink", "rebalance")
+KINDS = ("broker", "database", "transaction", "appliance", "device", "device", "rebalance")
 
 
 def count() -> int:
@@ -182,6 +213,45 @@ def count() -> int:
     return int(os.environ.get("PRIME_SPARK_CHAOS", "20000"))
 
 
-def beginning(events: int) -> float:
-    """A time that leaves room for the events' own ones, and lies in the day before none of them."""
-    return time.time() - 60 - events / 1000
+@contextlib.asynccontextmanager
+async def _reader(bootstrap: str) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
+    """A consumer at the begin of all topics of the devices, and where they end."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed")
+    await consumer.start()
+    try:
+        parts = [TopicPartition(topic, part) for topic in TOPICS for part in range(3)]
+        consumer.assign(parts)
+        yield consumer, await consumer.end_offsets(parts)
+    finally:
+        await consumer.stop()
+
+
+async def ends_of(bootstrap: str) -> dict[tuple[str, int], int]:
+    """Where the partitions of the devices' topics end."""
+    async with _reader(bootstrap) as (_, ends):
+        return {(each.topic, each.partition): end for each, end in ends.items()}
+
+
+async def in_topics(bootstrap: str) -> dict[tuple[str, str], dict[str, int]]:
+    """By (topic, device) the numbers of its events by their ids, in the order in which they first stand there."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    async with _reader(bootstrap) as (consumer, ends):
+        while any([await consumer.position(each) < end for each, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    event = msgspec.json.decode(record.value)
+                    if event["device_id"].startswith("chaos-"):
+                        found.setdefault((record.topic, event["device_id"]), {}).setdefault(event["id"], number_of(event))
+    return found
+
+
+def number_of(event: dict[str, object]) -> int:
+    """The number that device.py gave it."""
+    data = msgspec.convert(event["data"], dict[str, object])
+    carrier = next(data[each] for each in NUMBERS if each in data)
+    return int(msgspec.convert(carrier, dict[str, float])["n"])
+
+
+def sorted_once(numbers: Sequence[int]) -> bool:
+    """Whether they grow, and none stands there twice."""
+    return all(one < two for one, two in itertools.pairwise(numbers))

@@ -11,7 +11,7 @@ from appliance.screens.glyphs import Glyphs
 from appliance.screens.widgets.grid import Column, Row
 
 RULES = (
-    Column("rule", 18), Column("state", 6), Column("topic", 18), Column("function"), Column("window", 24, least=70),
+    Column("rule", 14), Column("state", 5), Column("topic", 16), Column("function"), Column("window", 14, least=70),
     Column("by", 20, least=100),
 )  # fmt: skip
 LISTS = ("types", "group_by")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ class Seen:
         self.session.feed(keys.encode())
         await self.shows(then)
 
+    async def fill(self, field: str, text: str) -> None:
+        """Type into a field of a form, once it has the focus, in place of what stands there; and go on."""
+        await wait_for(lambda: self.app.focused is not None and self.app.focused.id == f"field-{field}", 20)
+        self.session.feed((("\x05" + "\x15" if text else "") + text + "\r").encode())
+
     async def end(self) -> None:
         self.session.end()
         await asyncio.wait_for(asyncio.shield(self.run), 10)
@@ -74,8 +80,8 @@ class Bench:
         return await self.appliance.dispatcher.invoke(name, args, Actor("ada", Role.admin, "console"), confirm=True)
 
 
-@pytest.fixture
-async def bench(home: Path) -> AsyncIterator[Bench]:
+@asynccontextmanager
+async def running(home: Path) -> AsyncIterator[Bench]:
     """A running appliance that was set up."""
     (home / "config.toml").write_text("[telemetry]\ninterval_seconds = 0.5\n")
     where = paths.find()
@@ -86,5 +92,14 @@ async def bench(home: Path) -> AsyncIterator[Bench]:
     await appliance.supervisor.settled()
     bench = Bench(appliance)
     await bench.invoke("setup.complete", admin="ada", password="correct horse")
-    yield bench
-    await appliance.stop()
+    try:
+        yield bench
+    finally:
+        await appliance.stop()
+
+
+@pytest.fixture
+async def bench(home: Path) -> AsyncIterator[Bench]:
+    """A running appliance that was set up."""
+    async with running(home) as bench:
+        yield bench

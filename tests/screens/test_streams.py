@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,9 +29,11 @@ from appliance.screens.streams_rules import document, form, window
 from appliance.screens.streams_tail import gist, message_lines
 from appliance.screens.streams_view import command_line, flow, link_pieces, outbox_lines, topic_rows, words
 from appliance.screens.tabs import ABOUT, LETTERS, TABS, tab_line
+from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import Line, width_of
-from tests.screens.conftest import Bench
-from tests.support import wait_for
+from tests.screens.conftest import Bench, running
+from tests.servers.kafka import KafkaServer
+from tests.support import free_ports, wait_for
 
 PLAIN = Caps(Colours.console, full_glyphs=False, mouse=False)
 
@@ -148,19 +154,27 @@ def test_a_message_is_shown_by_its_data() -> None:
 
 
 async def test_nothing_configured_is_absent_and_the_outbox_is_there(bench: Bench) -> None:
-    """Absent, why, how to configure it; what waits is told all the same; rules and letters are read."""
+    """Absent, why, how to configure it; what waits is told all the same; rules are kept without Kafka."""
     seen = bench.open(PLAIN)
     await seen.press("gt", "absent")
     await seen.shows("kafka.bootstrap_servers")
     await seen.shows("waiting")
-    await seen.press("\t\t", "no dead letters")
-    await seen.press("\t", "no rules; a adds one")
+    await seen.press("\t\t\t", "no rules; a adds one")
     await seen.end()
 
 
-async def test_pause_is_unmistakable_and_undone(bench: Bench) -> None:
+@pytest.fixture
+def dead_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka is configured, and nobody listens there."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_ports(1)[0]}")
+
+
+async def test_pause_is_unmistakable_and_undone(dead_broker: None, bench: Bench) -> None:
+    """The broker does not answer: the page says so, and the outbox keeps what comes; paused, resumed by a key."""
     seen = bench.open(PLAIN)
-    await seen.press("gt", "absent")
+    await seen.press("gt", "Outbox")
+    await seen.shows("✗ down")
+    await wait_for(lambda: re.search(r"[1-9]\d* waiting", seen.display), 20)
     await seen.press("p", "Outbox PAUSED")
     await seen.shows("nothing goes out")
     assert bench.appliance.state.get(Section.streams).value.outbox.paused
@@ -174,7 +188,9 @@ async def test_a_rule_is_added_switched_and_removed_by_keys(bench: Bench) -> Non
     await seen.press("gt", "absent")
     await seen.press("\t\t\t", "no rules; a adds one")
     await seen.press("a", "its name")
-    await seen.press("warm\r\r\rmetrics.cpu_usage" + "\r" * 9, "the rule is set")
+    for field in form(None, []):
+        await seen.fill(field, {"id": "warm", "field": "metrics.cpu_usage"}.get(field, ""))
+    await seen.shows("the rule is set")
     await seen.shows("avg metrics.cpu_usage")
     await seen.press("o", "warm is disabled")
     rules: Any = await bench.invoke("rules.list")
@@ -185,9 +201,9 @@ async def test_a_rule_is_added_switched_and_removed_by_keys(bench: Bench) -> Non
     await seen.end()
 
 
-async def test_a_viewer_cannot_pause(bench: Bench) -> None:
+async def test_a_viewer_cannot_pause(dead_broker: None, bench: Bench) -> None:
     seen = bench.open(PLAIN, role=Role.viewer)
-    await seen.press("gt", "absent")
+    await seen.press("gt", "✗ down")
     await seen.press("p", "needs the role operator")
     assert not bench.appliance.state.get(Section.streams).value.outbox.paused
     await seen.end()
@@ -199,14 +215,87 @@ async def test_g_is_a_letter_while_one_types(bench: Bench) -> None:
     await seen.press("gl", "following")
     await seen.press("/", "text that lines must contain")
     await seen.press("gg", "/gg")
-    await seen.press("\x1b", "f Follow")
+    seen.session.feed(b"\x1b")
+    await wait_for(lambda: "/gg" not in seen.display, 20)
     await seen.press("2", "Detail")
-    await seen.press("G", "Detail")
-    grid = seen.app.page.query_one("#services") if seen.app.page is not None else None
-    await wait_for(lambda: getattr(grid, "cursor", 0) > 0)
+    assert seen.app.page is not None
+    grid = seen.app.page.query_one(Grid)
+    await wait_for(lambda: len(grid.rows) > 1, 20)
+    seen.session.feed(b"G")
+    await wait_for(lambda: grid.cursor > 0, 20)
     seen.session.feed(b"gg")
-    await wait_for(lambda: getattr(grid, "cursor", None) == 0)
+    await wait_for(lambda: grid.cursor == 0, 20)
     await seen.end()
+
+
+async def test_a_topic_is_watched_filtered_and_held(broker: KafkaServer, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """With a real broker: the link is up, telemetry runs through the tail, a filter narrows it, Space holds it."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap())
+    async with running(home) as bench:
+        seen = bench.open(PLAIN, (160, 48))
+        await seen.press("gt", "● up")
+        await seen.shows("edge.telemetry")
+        await seen.press("t", "Tail of edge.telemetry")
+        await seen.shows('"cpu_usage"')
+        await seen.press("/", "text that messages must contain")
+        await seen.press("no-such-text", "nothing fits the filter yet")
+        seen.session.feed(b"\x1b")
+        await seen.shows('"cpu_usage"')
+        await seen.press(" ", "HELD")
+        seen.session.feed(b"\x1b")
+        await wait_for(lambda: "Tail of" not in seen.display, 20)
+        await seen.end()
+
+
+async def test_dead_letters_are_read_and_discarded(broker: KafkaServer, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """What is no offer lands there with its reason; its body is shown as it came; discarding asks first."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap())
+    async with running(home) as bench:
+        seen = bench.open(PLAIN, (160, 48))
+        await seen.press("gt", "● up")
+
+        async def offered() -> int:
+            """Sent until one was read: the consumer joins when it does."""
+            await producer.send_and_wait("models.updates", b"this is no \x1b[31mJSON", key=b"ada")
+            return int(bench.appliance.state.get(Section.streams).value.outbox.dead)
+
+        async with producing(broker) as producer:
+            await wait_for(offered, 40)
+        seen.session.feed(b"\t\t")
+        grid = seen.app.screen.query_one("#letters", Grid)
+        await wait_for(lambda: len(grid.rows) > 0, 20)
+        await seen.press("\r", "this is no")
+        assert "\x1b[31mJSON" not in seen.channel.text
+        seen.session.feed(b"\x1b")
+        await wait_for(lambda: "this is no" not in seen.display, 20)
+        await seen.press("D", "gone for ever")
+        await seen.press("y", "are discarded")
+        assert await bench.invoke("streams.dead-letters") == []
+        await seen.end()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A broker of these tests alone: the appliance's topics have the names of the contract."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@asynccontextmanager
+async def producing(kafka: KafkaServer) -> AsyncIterator[Any]:
+    """A plain producer."""
+    from aiokafka import AIOKafkaProducer
+
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap())
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def test_the_palette_leads_to_pages(bench: Bench) -> None:

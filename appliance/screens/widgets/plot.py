@@ -22,7 +22,7 @@ LEAST = (16, 3)
 """Cells below which nothing is drawn."""
 BETWEEN_MARKS = 14
 """Cells from one letter on a line to the next."""
-PER_LABEL = 9
+PER_LABEL = 11
 """Cells that a label of the axis of time takes with the room around it."""
 
 

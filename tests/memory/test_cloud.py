@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -30,7 +31,7 @@ from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.tier import Diverged, Replica
 from appliance.core.memory.versions import Entry
 from appliance.core.model import Actor, Health, HealthReport, Role
-from appliance.errors import ConflictError, CorruptRecordError, TierAbsentError, TierUnavailableError
+from appliance.errors import ConflictError, CorruptRecordError, TierAbsentError, TierFullError, TierUnavailableError
 from tests.memory.rig import Rig
 from tests.servers.nas import MARKER, Nas
 from tests.servers.postgres import PostgresServer
@@ -76,8 +77,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts appliances, and stops them at the end."""
     async with AsyncExitStack() as stack:
 
-        async def begin(device: str, *tiers: Replica, strategy: Strategy = Strategy.latest_wins) -> Rig:
-            rig = Rig(tmp_path / device, tiers, device=device, plan=SyncPlan(interval=3600, strategy=strategy))
+        async def begin(
+            device: str, *tiers: Replica, strategy: Strategy = Strategy.latest_wins, room: Room | None = None
+        ) -> Rig:
+            plan = SyncPlan(interval=3600, strategy=strategy)
+            rig = Rig(tmp_path / device, tiers, device=device, plan=plan, room=room)
             await rig.start()
             stack.push_async_callback(rig.stop)
             for name in rig.parts.replicas.tiers:
@@ -767,6 +771,20 @@ async def test_a_settlement_that_finds_yet_another_version_is_still_owed(
     monkeypatch.setattr(tier, "replace", overtaken)
     await sync(agent, pc)
     assert (await pc.memory.get("k"), await agent.memory.get("k")) == (None, None)
+
+
+async def test_a_decision_that_finds_no_room_waits(start: Start, postgres: str) -> None:
+    pc = await start("pc", documents(postgres, "pc"))
+    agent = await start("agent", documents(postgres, "agent"), strategy=Strategy.manual, room=Room(300_000))
+    await conflict(pc, agent)
+    await sync(agent)
+    await agent.memory.set("large", random.Random(1).randbytes(280_000))  # no tier below takes it, so it may not go
+    (found,) = await agent.parts.ledger.conflicts()
+    with pytest.raises(TierFullError):
+        await agent.machinery.settler.resolve(found.conflict_id, "value", b'"%s"' % (b"x" * 90_000))
+    assert len(await agent.parts.ledger.conflicts()) == 1
+    await agent.machinery.settler.resolve(found.conflict_id, "mine")
+    assert (await agent.memory.get("k"))["by"] == "agent"
 
 
 def breaks_off(monkeypatch: pytest.MonkeyPatch, tier: Replica) -> None:

@@ -149,11 +149,16 @@ class Settler:
         return True
 
     async def _replace_here(self, row: Row, record: Record, over: Settled | None) -> bool:
-        """Put a version of ours in the place of the row's on this disk; False where the key was written meanwhile."""
+        """Put a version of ours in the place of the row's on this disk; False where the key was written meanwhile.
+
+        Raises:
+            TierFullError: It is larger than what it replaces, and there is no room for that.
+        """
         homes = self._parts.replicas.homes(record.meta)
         homes += (over.tier,) if over is not None and over.tier not in homes else ()
         name = f"{row.meta.namespace}:{row.meta.key}"
-        async with self._parts.stripes.writing([name]):
+        grows = max(0, record.meta.size - row.stored)
+        async with self._writer.room(grows), self._parts.stripes.writing([name]):
             (kept,) = await self._edge.put(Put(record, owed_to=homes, only_if=row.meta.version, leave=True, over=over))
             await self._parts.front.remove([name])
         return kept

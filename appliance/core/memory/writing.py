@@ -58,7 +58,7 @@ class Writer:
         self._device = parts.device_id
         self._reader = reader
         self._behind = parts.behind
-        self._room = room
+        self.room = room
         self._owed = owed
 
     def meta(self, shared: Shared, key: str, kind: Kind, value: bytes, *, deleted: bool = False) -> Meta:
@@ -128,7 +128,7 @@ class Writer:
 
     async def _keep(self, records: Sequence[Record], ends: float | None) -> None:
         names = {f"{record.meta.namespace}:{record.meta.key}": record for record in records}
-        async with self._room(sum(record.meta.size for record in records)), self._stripes.writing(names):
+        async with self.room(sum(record.meta.size for record in records)), self._stripes.writing(names):
             names = {name: _newest(record) for name, record in names.items()}
             waited = {name: self._behind.waiting.get(name) for name in names}
             await self._to_disk(list(names.values()))
@@ -204,7 +204,7 @@ class Writer:
             records = await self.records(
                 [(shared, name[len(shared.namespace) + 1 :], *split(framed)) for name, (framed, shared) in taken.items()]
             )
-            async with self._room(sum(record.meta.size for record in records)):
+            async with self.room(sum(record.meta.size for record in records)):
                 await self._to_disk(records)
             for name, held in taken.items():
                 if self._behind.waiting.get(name) is held:
@@ -238,7 +238,7 @@ class Writer:
     async def _adopt(self, record: Record, tier: str, known: str) -> bool:
         meta = record.meta
         name = f"{meta.namespace}:{meta.key}"
-        async with self._room(meta.size), self._stripes.writing([name]):
+        async with self.room(meta.size), self._stripes.writing([name]):
             if name in self._behind.waiting:
                 return False
             homes = tuple(home for home in self._replicas.homes(meta) if home != tier)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST, LONGEST = 0.5, 30.0
+FIRST, LONGEST = 0.5, 10.0
 """Seconds until a stream that failed is built again; doubled each time."""
 CALM = 30.0
 """Seconds of work after which a failure counts as the first one."""
@@ -62,8 +62,10 @@ class WindowsService:
         if not self._around.settings.kafka.bootstrap_servers:
             raise AbsentError("No Kafka is configured.", "set kafka.bootstrap_servers, such as 10.8.0.14:9092.")
         await asyncio.to_thread(_load)
+        from appliance.agent.windows_log import quiet_library
         from appliance.agent.windows_rules import Follower
 
+        quiet_library()
         loop = asyncio.get_running_loop()
         settings = self._around.settings
         self._changed = asyncio.Event()

@@ -19,6 +19,8 @@ from appliance.core.streams.rules import Kind, Rule
 
 log = logging.getLogger(__name__)
 
+FLUSH = 2.0
+"""Seconds that marks have to reach Kafka when the stream ends."""
 FAR = 2**62
 """Later than any event, milliseconds."""
 
@@ -58,7 +60,7 @@ class IdleCloser:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._producer.__exit__(*error)
+        self._producer.flush(FLUSH)  # a mark that is lost is written again
 
     def watch(self, frame: Any, window: Any, rule: Rule) -> None:
         """Take care of one rule's windows."""

@@ -13,6 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is documented there
 
 from appliance.agent.windows_counts import Counts
+from appliance.agent.windows_log import RECONNECT, quiet
 from appliance.core.streams.rules import Rule, check
 from appliance.errors import RuleError
 
@@ -38,7 +39,7 @@ class Follower:
     def __init__(
         self, client: Mapping[str, Any], topic: str, counts: Counts, changed: Callable[[], None], *, create: bool
     ) -> None:
-        self._client = dict(client)
+        self._client = {**client, **RECONNECT, "logger": quiet(log.getChild("client"))}
         self._topic = topic
         self._counts = counts
         self._changed = changed
@@ -84,7 +85,7 @@ class Follower:
 
     def _follow(self) -> None:
         partitions = self._partitions()
-        consumer = Consumer({**self._client, "group.id": "prime-spark-rules", "enable.auto.commit": False, "logger": log})
+        consumer = Consumer({**self._client, "group.id": "prime-spark-rules", "enable.auto.commit": False})
         try:
             ends = [consumer.get_watermark_offsets(TopicPartition(self._topic, one), timeout=PATIENCE)[1] for one in partitions]
             missing = dict(zip(partitions, ends, strict=True))

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from quixstreams import Application
 from quixstreams.dataframe.windows import Aggregator
 from quixstreams.dataframe.windows.aggregations import BaseCollector
 from quixstreams.kafka.configuration import ConnectionConfig
 from quixstreams.models import TopicConfig
 from quixstreams.models.topics import Topic
 
+from appliance.agent.windows_client import AWAKE, BoundedApplication
 from appliance.agent.windows_counts import Counts
 from appliance.agent.windows_idle import IdleCloser
+from appliance.agent.windows_log import RECONNECT
 from appliance.core.analytics.model import Aggregation
 from appliance.core.streams import rules_functions as functions
 from appliance.core.streams import topics
@@ -50,13 +51,6 @@ class Plan:
     def between(self) -> str:
         """The topic between the two steps."""
         return f"{self.group}.events"
-
-
-class _Application(Application):
-    """Leaves the signals to the process, which runs it in a thread."""
-
-    def _setup_signal_handlers(self) -> None:
-        """They are the agent's."""
 
 
 class _Function(Aggregator):
@@ -126,7 +120,7 @@ class Stream:
     def __init__(self, rules: Sequence[Rule], plan: Plan, counts: Counts, ready: Callable[[], None]) -> None:
         self._plan = plan
         self._counts = counts
-        self._app = _Application(
+        self._app = BoundedApplication(
             ConnectionConfig(**plan.connection),
             consumer_group=plan.group,
             auto_offset_reset="earliest",
@@ -138,8 +132,13 @@ class Stream:
             auto_create_topics=plan.create_topics,
             on_processing_error=self._on_error,
             on_message_processed=lambda *_: ready(),
-            consumer_extra_config={"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000},
-            producer_extra_config={"compression.type": "snappy", "transaction.timeout.ms": _transaction_ms(plan)},
+            consumer_extra_config={**RECONNECT, "session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000},
+            producer_extra_config={
+                **RECONNECT,
+                **AWAKE,
+                "compression.type": "snappy",
+                "transaction.timeout.ms": _transaction_ms(plan),
+            },
         )
         self._out = self._topic(OUTPUT)
         between = self._topic(plan.between, timestamp_extractor=_event_time)
@@ -195,15 +194,19 @@ class Stream:
         frame = self._app.dataframe(between)
         known = {(rule.id, rule.fingerprint) for rule in rules}
         frame.update(lambda value: self._counts.add("stale", value["r"]) if (value["r"], value["f"]) not in known else None)
-        for rule in rules:
-            self._branch(frame, rule)
+        windows = [(rule, self._window(frame, rule)) for rule in rules]
+        self._app.prepare_stores([window.name for _, window in windows], between)
+        for rule, window in windows:
+            self._publish(rule, window)
 
-    def _branch(self, frame: Any, rule: Rule) -> None:
+    def _window(self, frame: Any, rule: Rule) -> Any:
         own = frame.filter(lambda value: value["r"] == rule.id and value["f"] == rule.fingerprint)
         own_value: Any = _Percentile(rule.percentile) if rule.function is Aggregation.percentile else _Function(rule.function)
         window = self._define(own, rule).agg(tally=_Tally(), value=own_value)
         self._idle.watch(own, window, rule)
+        return window
 
+    def _publish(self, rule: Rule, window: Any) -> None:
         def finish(value: Mapping[str, Any], key: bytes, *_: Any) -> list[dict[str, Any]]:
             return self._finish(rule, value, key)
 

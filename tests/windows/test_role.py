@@ -213,7 +213,6 @@ async def test_two_instances_share_the_work(bench: Bench) -> None:
     assert shape(found) == expected
 
 
-@LONG
 async def test_it_goes_on_when_the_broker_comes_back(bench: Bench) -> None:
     lasting = bench.rule("lasting", idle="")
     await bench.topics.put(lasting)

@@ -52,7 +52,12 @@ class Seen:
     async def fill(self, field: str, text: str) -> None:
         """Type into a field of a form, once it has the focus, in place of what stands there; and go on."""
         await wait_for(lambda: self.app.focused is not None and self.app.focused.id == f"field-{field}", 20)
-        self.session.feed((("\x05" + "\x15" if text else "") + text + "\r").encode())
+        if text:
+            self.session.feed(b"\x05\x15")
+            await wait_for(lambda: getattr(self.app.focused, "value", None) == "", 20)
+            self.session.feed(text.encode())
+            await wait_for(lambda: getattr(self.app.focused, "value", None) == text, 20)
+        self.session.feed(b"\r")
 
     async def end(self) -> None:
         self.session.end()

@@ -62,7 +62,7 @@ class Header(LineView):
         for health, sign in signs:
             count = sum(status.health is health for status in statuses)
             if count:
-                shown.append((f"{sign} {count} {health.value}  " if self.size.width >= 100 else f"{sign} {count}  ", "bar"))
+                shown.append((f"{sign} {count} {health.value}  " if self.size.width >= 120 else f"{sign} {count}  ", "bar"))
         return shown
 
     def _alerts(self) -> list[Piece]:

@@ -19,6 +19,7 @@ from appliance.screens.chrome import Footer
 from appliance.screens.editor import Editor
 from appliance.screens.page import COMMON, Page
 from appliance.screens.sides import LEGEND, Sides, side_lines
+from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line, LineView
 
@@ -60,12 +61,12 @@ class Conflicts(Page):
         yield Waiting(
             (
                 Column("key"), Column("tier", 9), Column("mine"), Column("theirs"), Column("found", 11, least=100),
-                Column("why", 0, least=100),
             ),
             "Conflicts",
             id="conflicts",
             empty="reading",
         )  # fmt: skip
+        yield LineView(id="why")
         yield Sides("Sides", id="sides")
 
     def show(self, sections: frozenset[Section]) -> None:
@@ -91,8 +92,9 @@ class Conflicts(Page):
         status = self.console.get(Section.memory).value
         cloud = [tier for tier in status.tiers if tier.level == 3] if isinstance(status, MemoryStatus) else []
         runs = {run["tier"]: run for run in msgspec.to_builtins(self.console.get(Section.sync).value or ())}
-        lines = [deciding.run_line(tier, runs.get(tier.name), self._interval, self.spark.glyphs) for tier in cloud]
+        told = [deciding.run_line(tier, runs.get(tier.name), self._interval, self.spark.glyphs) for tier in cloud]
         panel = self.query_one("#runs", LineView)
+        lines = [part for line in told for part in wrap(line, max(1, self.size.width - 2))]
         panel.styles.height = 2 + max(1, len(lines))
         panel.set_lines(lines or [((" no cloud tier is configured: set s3.endpoint or documents.url", "muted"),)])
 
@@ -126,6 +128,10 @@ class Conflicts(Page):
         rows = tuple(Row(row["conflict_id"], deciding.conflict_cells(row)) for row in self._rows)
         if rows != grid.rows:
             grid.set_rows(rows)
+        why = deciding.why_lines(self._current(), self.size.width)
+        view = self.query_one("#why", LineView)
+        view.styles.height = len(why)
+        view.set_lines(why)
 
     async def _compare(self) -> None:
         """Read both sides of the conflict under the cursor, where they are not known yet."""

@@ -11,6 +11,8 @@ from appliance.core.printable import printable
 from appliance.screens import format as f
 from appliance.screens.entries import value_lines
 from appliance.screens.glyphs import Glyphs
+from appliance.screens.tiers import why
+from appliance.screens.values import wrap
 from appliance.screens.widgets.charts import badge
 from appliance.screens.widgets.grid import Cell
 from appliance.screens.widgets.lines import Line
@@ -24,15 +26,15 @@ Compared = Mapping[str, Any]
 
 
 def run_line(tier: TierStatus, run: Mapping[str, Any] | None, interval: float | None, glyphs: Glyphs) -> Line:
-    """How the newest synchronisation with a tier went."""
+    """How the newest synchronisation with a tier went; the last piece may be long."""
     name = (f" {tier.name:<10}", "title")
     if run is None:
         sign, role = badge(tier.health.value, glyphs)
-        return (name, ("not yet  ", "muted"), (f"{sign}: {tier.reason}", role))  # type: ignore[return-value]
+        return (name, ("not yet  ", "muted"), (f"{sign}: {why(tier)}", role))  # type: ignore[return-value]
     due = f"next {f.clock(run['ended'] + interval)}" if run["ended"] and interval else ""
     head = (name, (f"{f.clock(run['started'])}  ", "text"))
     if run["error"]:
-        return (*head, (f"{glyphs.bad} {run['error']} {run['next_step']} {due}", "bad"))  # type: ignore[return-value]
+        return (*head, (f"{glyphs.bad} {_failed(run)} {due}".rstrip(), "bad"))  # type: ignore[return-value]
     return (  # type: ignore[return-value]
         *head, (f"{due}  ", "muted"),
         (f"pushed {run['pushed']}, ", "text"), (f"{f.size(run['sent_bytes'])}  ", "muted"),
@@ -40,11 +42,20 @@ def run_line(tier: TierStatus, run: Mapping[str, Any] | None, interval: float | 
     )  # fmt: skip
 
 
+def _failed(run: Mapping[str, Any]) -> str:
+    return f"{run['error']} Next: {run['next_step']}" if run["next_step"] else str(run["error"])
+
+
+def why_lines(row: Mapping[str, Any] | None, width: int) -> list[Line]:
+    """Why a conflict waits for a decision, never cut."""
+    return wrap(((" why  ", "muted"), (row["reason"], "text")), max(1, width)) if row is not None else []
+
+
 def conflict_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """Key, tier, both writers with their times, when it was found, why it waits."""
+    """Key, tier, both writers with their times, when it was found."""
     return (
         row["key"], (row["tier"], "muted"), (brief(row, "mine"), "ok"), (brief(row, "theirs"), "accent"),
-        (f.clock(row["detected"]), "muted"), (row["reason"], "muted"),
+        (f.clock(row["detected"]), "muted"),
     )  # fmt: skip
 
 

@@ -116,6 +116,7 @@ def form(namespace: str | None) -> dict[str, Any]:
         "value": {"type": "string", "description": "the value"},
         "kind": {"enum": ["text", "json"], "default": "text"},
         "ttl": {"type": "number", "description": "seconds until it is gone; empty for never"},
+        "tags": {"type": "array", "description": "tags, with commas between; may be empty"},
         "durability": {"enum": ["memory", "edge", "cloud"], "default": "edge"},
     }  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from textual import events
@@ -12,14 +12,16 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from appliance.core.console import Console
-from appliance.core.memory.model import EntryStat, MemoryStatus, TierStatus
+from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.state import Section
 from appliance.errors import ApplianceError
 from appliance.screens import entries, tiers
 from appliance.screens import format as f
+from appliance.screens.memory_acts import Acts
 from appliance.screens.page import Page
+from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Grid, Row
-from appliance.screens.widgets.lines import LineView
+from appliance.screens.widgets.lines import Line, LineView
 
 SHOWN = 100
 """Keys on a page of the listing."""
@@ -42,8 +44,9 @@ class Memory(Page):
     )  # fmt: skip
     AUTO_FOCUS = "#entries"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "add", show=False), Binding("e", "evict", show=False), Binding("d,delete", "delete", show=False),
-        Binding("p", "pin", show=False), Binding("m,P", "promote", show=False), Binding("slash", "search", show=False),
+        Binding("a", "key('add')", show=False), Binding("e", "key('evict')", show=False),
+        Binding("d,delete", "key('delete')", show=False), Binding("p", "key('pin')", show=False),
+        Binding("m,P", "key('promote')", show=False), Binding("slash", "search", show=False),
         Binding("n", "namespace", show=False), Binding("greater_than_sign,full_stop", "turn(1)", show=False),
         Binding("less_than_sign,comma", "turn(-1)", show=False),
     ]  # fmt: skip
@@ -51,6 +54,7 @@ class Memory(Page):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.stamp = f.Stamp()
+        self.acts = Acts(self)
         self._entries: tuple[dict[str, Any], ...] = ()
         self._namespace: str | None = None
         self._search = ""
@@ -80,10 +84,33 @@ class Memory(Page):
             table = self.query_one("#tiers", Grid)
             table.set_rows([Row(tier.name, tiers.tier_cells(tier, self.spark.glyphs)) for tier in status.tiers])
             table.styles.height = 3 + max(1, len(status.tiers))
-            self.query_one("#summary", LineView).set_lines(tiers.summary_lines(status, self.size.width, self.spark.glyphs))
-            self.query_one("#legend", LineView).set_lines([tiers.legend([tier.name for tier in status.tiers])])
+            self._fit("#legend", tiers.legend([tier.name for tier in status.tiers], self.size.width))
+            self._show_summary(status)
         self._stale = True
         self._read_if_due()
+
+    def _show_summary(self, status: MemoryStatus) -> None:
+        table = self.query_one("#tiers", Grid)
+        selected = table.key if table.has_focus else ""
+        self._fit("#summary", tiers.summary_lines(status, self.size.width, self.spark.glyphs, selected))
+
+    def _fit(self, view: str, lines: Sequence[Line]) -> None:
+        panel = self.query_one(view, LineView)
+        panel.styles.height = len(lines)
+        panel.set_lines(lines)
+
+    def on_grid_selected(self, message: Grid.Selected) -> None:
+        """Tell of the tier under the cursor."""
+        self._tell(message.grid)
+
+    def on_descendant_focus(self) -> None:
+        """Tell of the tier under the cursor while the tiers have the focus."""
+        self._tell(self.query_one("#tiers", Grid))
+
+    def _tell(self, grid: Grid) -> None:
+        status = self.console.get(Section.memory).value
+        if grid.id == "tiers" and isinstance(status, MemoryStatus):
+            self._show_summary(status)
 
     def show_ages(self) -> None:
         """How old everything is; read the keys again where that is due."""
@@ -199,71 +226,12 @@ class Memory(Page):
     def on_grid_chosen(self, message: Grid.Chosen) -> None:
         """All of a tier, or a key with its value."""
         if message.grid.id == "entries":
-            self.spark.flows.start(self._inspect(message.key), "value")
+            self.acts.inspect(message.key)
         elif (tier := next((tier for tier in self.statuses if tier.name == message.key), None)) is not None:
-            self.spark.flows.start(self.spark.flows.read(tier.name, tiers.tier_lines(tier)), "tier")
+            lines = [part for line in tiers.tier_lines(tier) for part in wrap(line, max(1, self.size.width - 6))]
+            self.spark.flows.start(self.spark.flows.read(tier.name, lines), "tier")
 
-    async def _inspect(self, key: str) -> None:
-        stat = await self.console.invoke("memory.stat", {"key": key})
-        width = max(1, self.size.width - 6)
-        try:
-            value = entries.value_lines(await self.console.invoke("memory.show", {"key": key}), width)
-        except ApplianceError as error:
-            value = [((f" {self.spark.glyphs.bad} {error}", "bad"),)]
-        self.read()
-        await self.spark.flows.read(key, entries.entry_lines(stat, value, self.statuses))
-
-    def action_add(self) -> None:
-        """Keep a value."""
-        self.spark.flows.start(self._add(), "add")
-
-    async def _add(self) -> None:
-        answer = await self.spark.flows.ask("Keep a value", entries.form(self._namespace), ["key", "kind", "durability"])
-        if answer is None:
-            return
-        value = answer.pop("value", "")
-        answer["json_text" if answer.pop("kind") == "json" else "value"] = value
-        await self._do("memory.set", answer, f"{answer['key']} is kept, durability {answer['durability']}")
-
-    async def _do(self, name: str, args: dict[str, Any], done: str) -> None:
-        """Invoke, tell where the key lies now, and read the keys again."""
-        result = await self.spark.flows.invoke(name, args)
-        held = [copy.tier for copy in result.copies if copy.state == "held"] if isinstance(result, EntryStat) else []
-        self.say(f"{done}; held by {', '.join(held)}" if held else done, "ok")
-        self.read()
-
-    def _start(self, name: str, done: str) -> None:
-        if key := self.query_one("#entries", Grid).key:
-            self.spark.flows.start(self._do(name, {"key": key}, f"{key} {done}"), name)
-
-    def action_pin(self) -> None:
-        """Pin the key under the cursor, or unpin it."""
-        key = self.query_one("#entries", Grid).key
-        pinned = any(entry["key"] == key and entry["pinned"] for entry in self._entries)
-        self._start("memory.unpin" if pinned else "memory.pin", "is not pinned any more" if pinned else "is pinned")
-
-    def action_promote(self) -> None:
-        """Bring the value into every faster tier."""
-        self._start("memory.promote", "is in every faster tier")
-
-    def action_evict(self) -> None:
-        """Take the value out of fast tiers."""
-        if key := self.query_one("#entries", Grid).key:
-            self.spark.flows.start(self._evict(key), "evict")
-
-    async def _evict(self, key: str) -> None:
-        tier: str | None = "1"
-        if self.spark.flows.may("memory.evict"):  # else the dispatcher says why not
-            tier = await self.app.push_screen_wait(entries.which_tier(key, self.statuses))
-        if tier is not None:
-            out = "tier 1" if tier == "1" else "tier 1 and off the disk"
-            await self._do("memory.evict", {"key": key, "tier": int(tier)}, f"{key} is out of {out}")
-
-    def action_delete(self) -> None:
-        """Delete the key under the cursor."""
-        if key := self.query_one("#entries", Grid).key:
-            self.spark.flows.start(self._delete(key), "delete")
-
-    async def _delete(self, key: str) -> None:
-        await self.spark.flows.confirm("memory.delete", "Delete", entries.loss(key), "yes, delete it")
-        await self._do("memory.delete", {"key": key}, f"{key} is deleted")
+    def action_key(self, what: str) -> None:
+        """One of the page's own keys on values."""
+        entry = next((entry for entry in self._entries if entry["key"] == self.query_one("#entries", Grid).key), None)
+        self.acts.do(what, entry, self._namespace)

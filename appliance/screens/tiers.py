@@ -9,9 +9,10 @@ from appliance.core.model import Health
 from appliance.screens import format as f
 from appliance.screens.glyphs import Glyphs
 from appliance.screens.themes import Role
+from appliance.screens.values import wrap
 from appliance.screens.widgets.charts import badge
 from appliance.screens.widgets.grid import Cell, Column
-from appliance.screens.widgets.lines import Line, Piece
+from appliance.screens.widgets.lines import Line, Piece, width_of
 
 LETTERS = {"documents": "P"}
 """Marks of tiers whose first letter is another one's (documents lie in PostgreSQL)."""
@@ -19,12 +20,16 @@ NOWHERE, UNKNOWN = "·", "?"
 METER = 8
 COLUMNS = (
     Column("tier", 12), Column("health", 11), Column("entries", 7, "right"), Column("size", 9, "right"),
-    Column("of", 9, "right", 120), Column("used", 5, "right"), Column("", METER, least=100), Column("hits", 5, "right"),
+    Column("of", 9, "right", 120), Column("used", 5, "right"), Column("", METER, least=110), Column("hits", 5, "right"),
     Column("p50/p99 ms", 10, "right"), Column("owed", 10, "right"), Column("evicted", 7, "right", 100),
-    Column("errors", 6, "right", 100), Column("reason", 0, least=120),
+    Column("errors", 6, "right", 100),
 )  # fmt: skip
 NARROW = 100
 """Cells from which the table has evictions and errors."""
+MOST = 4
+"""Lines that tell of tiers: the pages below need room too."""
+ILL = (Health.unhealthy, Health.degraded, Health.absent)
+"""The worst first."""
 
 
 def letter(tier: str) -> str:
@@ -39,17 +44,18 @@ def marks(tiers: Sequence[str], held: Iterable[str], owed: Iterable[str], unknow
     return "".join(signs.get(name, NOWHERE) for name in tiers)
 
 
-def legend(tiers: Sequence[str]) -> Line:
-    """What the marks mean."""
-    pieces: list[Piece] = [(" ", "muted")]
+def legend(tiers: Sequence[str], width: int) -> list[Line]:
+    """What the marks mean, on one line where that fits."""
+    names: list[Piece] = [(" ", "muted")]
     for name in tiers:
-        pieces += [(letter(name), "accent"), (f" {name}  ", "muted")]
+        names += [(letter(name), "accent"), (f" {name}  ", "muted")]
     example = letter(tiers[0]) if tiers else "X"
-    return (
-        *pieces,
-        (f"  {example}", "accent"), (" held  ", "muted"), (example.lower(), "accent"), (" owed  ", "muted"),
+    signs: Line = (
+        (f" {example}", "accent"), (" held  ", "muted"), (example.lower(), "accent"), (" owed  ", "muted"),
         (UNKNOWN, "accent"), (" not known  ", "muted"), (NOWHERE, "accent"), (" not there", "muted"),
     )  # fmt: skip
+    whole = (*names, *signs)
+    return [whole] if width_of(whole) <= width else [tuple(names), signs]
 
 
 def tier_cells(tier: TierStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
@@ -69,7 +75,6 @@ def tier_cells(tier: TierStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
         (owed(tier), "warn" if tier.owed else "muted"),
         (count(tier.evictions), "text" if tier.evictions else "muted"),
         (count(tier.errors), "warn" if tier.errors else "muted"),
-        (tier.reason, "muted"),
     )
 
 
@@ -91,8 +96,15 @@ def count(value: int | None) -> str:
     return str(value) if value < 10_000 else f"{value // 1000}k" if value < 1_000_000 else f"{value // 1_000_000}M"
 
 
-def summary_lines(status: MemoryStatus, width: int, glyphs: Glyphs) -> list[Line]:
-    """The memory as a whole, and below that what is wrong with its tiers."""
+def summary_lines(status: MemoryStatus, width: int, glyphs: Glyphs, selected: str = "") -> list[Line]:
+    """The memory as a whole, and below that what is wrong with its tiers and what to do, never cut.
+
+    Args:
+        status: As it is now.
+        width: Cells for text.
+        glyphs: Of the reader's terminal.
+        selected: Name of the tier that is told of first; the worst one where it is empty.
+    """
     whole: Line = (
         (f" hits {f.hit_rate(status.hits, status.misses)}", "text"),
         (f" of {count(status.hits + status.misses)}", "muted"),
@@ -101,21 +113,45 @@ def summary_lines(status: MemoryStatus, width: int, glyphs: Glyphs) -> list[Line
         (f"  corrupt {count(status.corrupt)}", "bad" if status.corrupt else "muted"),
         (f"  fetches {count(status.fetches)}", "muted"), (f"  coalesced {count(status.coalesced)}", "muted"),
     )  # fmt: skip
-    return [whole, tuple(_faults(status, width, glyphs))]
+    return [whole, *_faults(status, width, glyphs, selected)]
 
 
-def _faults(status: MemoryStatus, width: int, glyphs: Glyphs) -> list[Piece]:
-    order = (Health.unhealthy, Health.degraded, Health.absent)
-    ill = sorted((tier for tier in status.tiers if tier.health in order), key=lambda tier: order.index(tier.health))
-    pieces: list[Piece] = []
-    for tier in ill:
-        sign, role = badge(tier.health.value, glyphs)
-        pieces.append((f" {sign[0]} {tier.name}: {tier.reason} ", role))
-    if width < NARROW:
-        for what, name in (("evictions", "evicted"), ("errors", "errors")):
-            if some := [f"{tier.name} {count(getattr(tier, what))}" for tier in status.tiers if getattr(tier, what)]:
-                pieces.append((f"  {name} {', '.join(some)}", "muted"))
-    return pieces or [(f" {glyphs.ok} every tier is well", "ok")]
+def _faults(status: MemoryStatus, width: int, glyphs: Glyphs, selected: str) -> list[Line]:
+    chosen = [tier for tier in status.tiers if tier.name == selected]
+    ill = sorted((tier for tier in status.tiers if tier.health in ILL), key=lambda tier: ILL.index(tier.health))
+    told = [*chosen, *(tier for tier in ill if tier.name != selected)]
+    lines: list[Line] = []
+    for number, tier in enumerate(told):
+        wrapped = wrap(fault_line(tier, glyphs), max(1, width))
+        if lines and len(lines) + len(wrapped) > MOST:
+            rest = ", ".join(other.name for other in told[number:])
+            lines += wrap(((f" and {rest}: put the cursor on it in the table above (Tab)", "muted"),), max(1, width))
+            break
+        lines += wrapped
+    if width < NARROW and (lost := _lost(status)):
+        lines += wrap(((f" {lost}", "muted"),), max(1, width))
+    return lines or [((f" {glyphs.ok} every tier is well", "ok"),)]
+
+
+def fault_line(tier: TierStatus, glyphs: Glyphs) -> Line:
+    """How a tier is, why, and what to do."""
+    sign, role = badge(tier.health.value, glyphs)
+    return ((f" {sign[0]} ", role), (f"{why(tier)}", role))
+
+
+def why(tier: TierStatus) -> str:
+    """A tier's name once, the reason for its health, and the next step."""
+    named = "" if tier.reason.startswith((f"{tier.name}: ", f"{tier.name} ")) else f"{tier.name}: "
+    return f"{named}{tier.reason}" + (f" Next: {tier.next_step}" if tier.next_step else "")
+
+
+def _lost(status: MemoryStatus) -> str:
+    """Evictions and errors, where the table has no columns for them."""
+    parts = []
+    for what, name in (("evictions", "evicted"), ("errors", "errors")):
+        if some := [f"{tier.name} {count(getattr(tier, what))}" for tier in status.tiers if getattr(tier, what)]:
+            parts.append(f"{name} {', '.join(some)}")
+    return "   ".join(parts)
 
 
 def tier_lines(tier: TierStatus) -> list[Line]:

@@ -83,7 +83,7 @@ def _status(value: Mapping[str, Any], width: int) -> list[Block]:
 def _reason(tier: Mapping[str, Any]) -> str:
     lost = "".join(f"; {tier[name]} {name}" for name in ("evictions", "errors") if tier[name])
     step = f". Next: {tier['next_step']}" if tier["next_step"] else ""
-    named = "" if tier["reason"].startswith(f"{tier['name']}: ") else f"{tier['name']}: "
+    named = "" if tier["reason"].startswith((f"{tier['name']}: ", f"{tier['name']} ")) else f"{tier['name']}: "
     return f"{named}{tier['reason'].rstrip('.')}{lost}{step}"
 
 

@@ -130,11 +130,18 @@ def _syncing(found: click.Command, _: bool) -> click.Command:
         elif job["result"]:
             context.say(_runs(job["result"], context))
         if job["state"] not in {"pending", "running", "completed"}:
-            message, _, step = job["error"].partition(" Next: ")
-            raise ApplianceError(f"The synchronisation is {job['state']}: {message}", step or "see `prime-spark sync status`.")
+            raise _failure(job)
 
     found.callback = run
     return found
+
+
+def _failure(job: Mapping[str, Any]) -> ApplianceError:
+    """Why a synchronisation did not end well, with what to do about the first tier that failed."""
+    ill = [run for run in job["result"] or () if run["error"]]
+    said = " ".join(run["error"] for run in ill) or job["error"]
+    steps = [run["next_step"] for run in ill if run["next_step"]]
+    return ApplianceError(f"The synchronisation is {job['state']}: {said}", steps[0] if steps else "see `job list`.")
 
 
 def _runs(runs: list[dict[str, Any]], context: Context) -> str:

@@ -197,6 +197,8 @@ async def test_a_conflict_of_two_appliances_is_settled(other: Rig, bench: Bench,
     """Seen side by side, decided with a key after a confirmation; then both have the same."""
     await undecided(bench, other, MINE, THEIRS)
     seen = await on_conflicts(bench.open())
+    row = (await conflicts(bench))[0]
+    await seen.shows(f"why  {row['reason'][:60]}")
     for mark in (r"\"note\": \"earlier\", +\|m +\"note\": \"as before\"", r" >t +\"dry\""):
         assert re.search(mark, seen.display), seen.display
     await seen.press(key, told)

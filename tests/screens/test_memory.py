@@ -38,7 +38,9 @@ def test_marks_tell_every_state_without_colour() -> None:
     assert marks(TIERS, ["redis", "disk"], ["documents"], []) == "RD·p·"
     assert marks(TIERS, ["disk"], ["nas", "objects"], ["redis"]) == "?Dn·o"
     assert marks((), ["disk"], [], []) == ""
-    text = "".join(piece for piece, _ in legend(TIERS))
+    text = "".join(piece for line in legend(TIERS, 80) for piece, _ in line)
+    assert all(width_of(line) <= 80 for line in legend(TIERS, 80))
+    assert len(legend(TIERS, 160)) == 1
     assert [name for name in (*TIERS, "held", "owed", "not known", "not there") if name not in text] == []
 
 
@@ -73,14 +75,43 @@ def test_a_fault_is_told_with_its_reason() -> None:
         tier("objects", health=Health.unhealthy, reason="no answer", errors=7),
     )
     status = MemoryStatus(tiers=ill, hits=3, misses=1, conflicts=2)
-    first, second = ("".join(piece for piece, _ in line) for line in summary_lines(status, 80, FULL))
+    first, *others = ("".join(piece for piece, _ in line) for line in summary_lines(status, 80, FULL))
+    second = "\n".join(others)
     assert "hits 75 % of 4" in first
     assert "conflicts 2" in first
     assert second.index("objects: no answer") < second.index("nas: no marker")
     assert "evicted disk 3" in second
     assert "errors objects 7" in second
-    assert "evicted" not in "".join(piece for piece, _ in summary_lines(status, 160, FULL)[1])
+    assert "evicted" not in "".join(piece for line in summary_lines(status, 160, FULL) for piece, _ in line)
     assert "every tier is well" in summary_lines(MemoryStatus(tiers=(tier(),)), 80, FULL)[1][0][0]
+
+
+NAS = "The NAS is not mounted at /srv/a/long/path/of/the/nas: .prime-spark-nas is not there."
+STEP = "mount it; put the marker file there once with `touch /srv/a/long/path/of/the/nas/.prime-spark-nas`."
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_reason_and_next_step_are_whole(width: int) -> None:
+    """Of the selected tier first; a name is not said twice; what has no room is named."""
+    ill = [
+        tier(name, health=Health.absent, reason=f"{name}: {NAS}", next_step=STEP) for name in ("nas", "documents", "objects")
+    ]
+    status = MemoryStatus(tiers=(tier("disk"), *ill))
+    lines = summary_lines(status, width, FULL, "objects")[1:]
+    text = "".join("".join(piece for piece, _ in line).strip() for line in lines)
+    bare = re.sub(r"\s", "", text)
+    assert re.sub(r"\s", "", f"objects:{NAS}Next:{STEP}") in bare
+    assert "objects:objects" not in bare
+    assert all(name in bare for name in ("nas", "documents"))
+    assert all(width_of(line) <= width for line in lines)
+    assert "disk: well" in "".join(piece for line in summary_lines(status, 80, FULL, "disk") for piece, _ in line)
+
+
+@pytest.mark.parametrize("width", [80, 100, 110, 119, 120, 160])
+def test_every_column_of_the_tiers_has_its_width(width: int) -> None:
+    shown = [column for column in COLUMNS if width >= column.least]
+    assert all(column.width >= min(len(column.title), 5) for column in shown)
+    assert 1 + sum(column.width + 1 for column in shown) <= width - 2
 
 
 def test_times_go_on_after_a_reading() -> None:
@@ -132,13 +163,59 @@ async def test_what_one_console_keeps_the_other_sees(bench: Bench) -> None:
     here.session.feed(b"json\r")
     await wait_for(lambda: getattr(here.app.focused, "id", "") == "field-ttl")
     here.session.feed(b"\r")
+    await wait_for(lambda: getattr(here.app.focused, "id", "") == "field-tags")
+    here.session.feed(b"sky, plans\r")
     await wait_for(lambda: getattr(here.app.focused, "id", "") == "field-durability")
     await here.press("\r", "notes:today is kept, durability edge")
     await there.shows("notes:today")
     assert re.search(r"notes:today +json +15 B +·?R?M?D", line_of(there, "notes:today"))
-    assert await bench.invoke("memory.get", key="notes:today")
+    found: Any = await bench.invoke("memory.get", key="notes:today")
+    assert found["tags"] == ["plans", "sky"]
     await here.end()
     await there.end()
+
+
+async def fill(seen: Seen, *texts: str | None) -> None:
+    """Type into the field that has the focus and those below it, in place of what stands there; None leaves a field."""
+    for text in texts:
+        field: Any = seen.app.focused
+        if text is not None:
+            seen.session.feed(b"\x7f" * len(field.value))
+            await wait_for(lambda field=field: not field.value)
+            seen.session.feed(text.encode())
+            await wait_for(lambda field=field, text=text: field.value == text)
+        seen.session.feed(b"\r")
+        await wait_for(lambda field=field: seen.app.focused is not field)
+
+
+async def test_a_form_that_is_refused_keeps_what_was_typed(bench: Bench) -> None:
+    """The reason stands whole beside the field."""
+    seen = await on_memory(bench.open())
+    await seen.press("a", "NAMESPACE:KEY")
+    await wait_for(lambda: getattr(seen.app.focused, "id", "") == "field-key")
+    await fill(seen, "notes:today", "{no", "json", None, "sky", None)
+    await seen.shows("no JSON")
+    await seen.shows("stand in double")
+    await wait_for(lambda: getattr(seen.app.focused, "id", "") == "field-value")
+    assert "notes:today" in seen.display
+    await fill(seen, "[1]", None, None, None, None)
+    await seen.shows("notes:today is kept")
+    found: Any = await bench.invoke("memory.get", key="notes:today")
+    assert (found["value"], found["tags"]) == ([1], ["sky"])
+    await seen.end()
+
+
+async def test_the_selected_tier_is_told_whole(bench: Bench) -> None:
+    """And the header has role and seconds where there is room for them."""
+    seen = await on_memory(bench.open(size=(100, 30)))
+    await seen.press("\t", "Memory")
+    await wait_for(lambda: getattr(seen.app.focused, "id", "") == "tiers")
+    front = bench.appliance.state.get(Section.memory).value.tiers[0]
+    await seen.shows(f"{front.name}: {front.reason}")
+    await seen.press("\x1b[B", "disk: ")
+    assert "ada admin" in seen.display.splitlines()[0]
+    assert re.search(r"\d\d:\d\d:\d\d", seen.display.splitlines()[0])
+    await seen.end()
 
 
 async def test_a_value_walks_up_when_it_is_read(bench: Bench) -> None:

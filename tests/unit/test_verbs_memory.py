@@ -63,6 +63,7 @@ COMPARED = {
         ("sync.status", SYNC, [time.strftime("%Y-%m-%d", time.localtime(NOW)), "2.0 KiB", "100 B", "owed: documents 2"]),
         ("sync.status", {**SYNC, "runs": [], "tiers": []}, ["no cloud tier is configured"]),
         ("memory.status", {**STATUS, "tiers": [{**TIER, "reason": "disk: no space"}]}, ["\n\ndisk: no space; 5"]),
+        ("memory.status", {**STATUS, "tiers": [{**TIER, "reason": "disk at x fails"}]}, ["\n\ndisk at x fails; 5"]),
         ("memory.search", [FOUND], ["plans:harvest", "the [wash]", "0.061", "1 h", "key", "snippet", "rank", "age"]),
         ("memory.delete", {"key": "a:b", "deleted": True, "not_asked": []}, ["a:b is deleted in every tier"]),
         (

@@ -300,6 +300,10 @@ class WindowSettings(Group):
     """Topic that brings the rules; compacted."""
     commit_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
     """Seconds between two transactions; windows are seen when theirs is complete."""
+    groups: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most groups of one rule in one partition; events of others are refused, and counted."""
+    values: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """Most values of a group that a percentile keeps, in one length of its window."""
     metrics_port: Port = 0
     """Port of /metrics on 127.0.0.1, for Prometheus; 0 opens none."""
 

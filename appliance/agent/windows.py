@@ -26,6 +26,8 @@ FIRST, LONGEST = 0.5, 10.0
 """Seconds until a stream that failed is built again; doubled each time."""
 CALM = 30.0
 """Seconds of work after which a failure counts as the first one."""
+SWEEP = 10.0
+"""Seconds after which the state of removed rules is taken away: other instances have heard of it by then."""
 SETTLE = 0.3
 """Seconds that changes of rules gather before the stream is built again."""
 
@@ -51,6 +53,7 @@ class WindowsService:
         self._changed = asyncio.Event()
         self._active: tuple[Rule, ...] = ()
         self._failure = ""
+        self._sweeping: asyncio.Task[None] | None = None
         self._worked = 0.0
 
     async def start(self) -> None:
@@ -106,6 +109,7 @@ class WindowsService:
         assert self._pool is not None
         rules = self._follower.rules()
         self._active = rules
+        self._restart_sweep()
         log.info("%s: %s", counted(len(rules), "rule"), ", ".join(rule.id for rule in rules) or "waiting for some")
         if not rules:
             self._failure = ""
@@ -126,6 +130,26 @@ class WindowsService:
             change.cancel()
             await self._end(work)
         return True
+
+    def _restart_sweep(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Take away what removed rules have left; what fails is tried again when the stream is built the next time."""
+        from confluent_kafka import KafkaException
+
+        from appliance.agent.windows_sweep import sweep
+
+        await asyncio.sleep(SWEEP)
+        assert self._follower is not None
+        plan, forms = self._plan(), self._follower.forms()
+        client = client_settings(self._around)
+        try:
+            await asyncio.to_thread(sweep, client, plan.group, plan.state, forms, topics=plan.create_topics)
+        except (KafkaException, OSError) as error:
+            log.warning("what removed rules have left stays for now: %s", error)
 
     async def _end(self, work: asyncio.Future[None]) -> None:
         """Stop the stream's thread, also where this task is being cancelled."""
@@ -162,10 +186,14 @@ class WindowsService:
             replication=min(3, self._follower.brokers),
             commit_seconds=settings.windows.commit_seconds,
             create_topics=settings.kafka.create_topics,
+            groups=settings.windows.groups,
+            values=settings.windows.values,
         )
 
     async def stop(self) -> None:
         """End the threads."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         follower, pool = self._follower, self._pool
         self._follower = self._pool = None
         if follower is not None:
@@ -187,6 +215,9 @@ class WindowsService:
             )
         if beyond := follower.beyond():
             return HealthReport(Health.degraded, f"{counted(beyond, 'rule')} too many; {told}", "disable some rules.")
+        if refused := self.counts.of("refused"):
+            reason = f"{refused} events refused, {self.counts.last_error}; {told}"
+            return HealthReport(Health.degraded, reason, "change that rule, or raise windows.groups or windows.values.")
         if self.counts.last_error:
             return HealthReport(Health.healthy, f"{told}; newest error: {self.counts.last_error}")
         return HealthReport(Health.healthy, told)
@@ -196,7 +227,7 @@ class WindowsService:
         parts = [counted(len(self._active), "rule"), f"{count('events')} events in {count('windows')} windows"]
         parts += [
             f"{count(what)} {text}"
-            for what, text in (("late", "late"), ("errors", "errors"), ("bad", "bad messages"))
+            for what, text in (("late", "late"), ("refused", "refused"), ("errors", "errors"), ("bad", "bad messages"))
             if count(what)
         ]
         return ", ".join(parts)

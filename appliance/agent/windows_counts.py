@@ -23,7 +23,7 @@ class Counts:
         """Count.
 
         Args:
-            what: events, windows, late, errors, bad, stale, idle or restarts.
+            what: events, windows, late, errors, bad, stale, refused, idle or restarts.
             rule: Whose.
             reason: Of an error.
             number: How many.
@@ -37,6 +37,11 @@ class Counts:
         """Count an error of a rule, and keep its text."""
         self.add("errors", rule, reason)
         self.last_error = f"rule {rule}: {reason}"
+
+    def refuse(self, rule: str, reason: str, text: str) -> None:
+        """Count an event for which a rule has no room, and keep the text."""
+        self.add("refused", rule, reason)
+        self.last_error = f"rule {rule}: {text}"
 
     def of(self, what: str) -> int:
         """All of one kind."""
@@ -56,6 +61,7 @@ NAMES = {
     "errors": ("cloud_aggregation_rule_errors_total", "Events for which a rule could not be worked out."),
     "bad": ("cloud_aggregation_bad_messages_total", "Messages that no rule can use."),
     "stale": ("cloud_aggregation_stale_total", "Events on their way when their rule was changed or removed."),
+    "refused": ("cloud_aggregation_refused_total", "Events for which the rule's bounds had no room."),
     "idle": ("cloud_aggregation_idle_closes_total", "Groups whose windows were closed because nothing came any more."),
     "restarts": ("cloud_aggregation_restarts_total", "Times that the stream was built again."),
 }

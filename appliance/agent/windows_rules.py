@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds for a question to a broker."""
+REMOVED = 2000
+"""Removed rules that are remembered, to take their state away."""
 MOST = 200
 """Rules at one time; what is beyond them is told and not carried out."""
 
@@ -45,6 +47,7 @@ class Follower:
         self._changed = changed
         self._create = create
         self._rules: dict[str, Rule] = {}
+        self._removed: dict[str, None] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="windows-rules", daemon=True)
@@ -68,6 +71,11 @@ class Follower:
         with self._lock:
             enabled = sorted((rule for rule in self._rules.values() if rule.enabled), key=lambda rule: rule.id)
         return tuple(enabled[:MOST])
+
+    def forms(self) -> dict[str, str | None]:
+        """The fingerprint of each rule that is there, enabled or not; None for those that are known to be removed."""
+        with self._lock:
+            return dict(self._removed) | {name: rule.fingerprint for name, rule in self._rules.items()}
 
     def beyond(self) -> int:
         """Enabled rules that are not carried out because there are too many."""
@@ -130,6 +138,7 @@ class Follower:
                 self._rules.pop(name, None)
             else:
                 self._rules[name] = rule
+                self._removed.pop(name, None)
         return rule != before
 
     def _checked(self, name: str, body: bytes | None) -> Rule | None:
@@ -141,6 +150,7 @@ class Follower:
             if not isinstance(document, dict):
                 raise RuleError(f"Rule {name[:80]} is no object.")
             if document.get("removed") is True:
+                self._note_removed(name)
                 return None
             rule = check(document)
             if rule.id != name:
@@ -150,6 +160,13 @@ class Follower:
             log.error("a rule is left out: %s", error)
             return None
         return rule
+
+    def _note_removed(self, name: str) -> None:
+        with self._lock:
+            self._removed.pop(name, None)
+            self._removed[name] = None
+            while len(self._removed) > REMOVED:
+                del self._removed[next(iter(self._removed))]
 
     def _partitions(self) -> list[int]:
         """Of the topic, which is made where it is missing."""

@@ -21,6 +21,7 @@ from quixstreams.kafka.configuration import ConnectionConfig
 from quixstreams.models import TopicConfig
 from quixstreams.models.topics import Topic
 
+from appliance.agent.windows_bounds import Bounds
 from appliance.agent.windows_client import AWAKE, BoundedApplication
 from appliance.agent.windows_counts import Counts
 from appliance.agent.windows_idle import IdleCloser
@@ -46,6 +47,10 @@ class Plan:
     replication: int
     commit_seconds: float
     create_topics: bool = True
+    groups: int = 10_000
+    """Of a rule, in one partition."""
+    values: int = 100_000
+    """Of a group, for a percentile, in one length of its window."""
 
     @property
     def between(self) -> str:
@@ -201,8 +206,11 @@ class Stream:
 
     def _window(self, frame: Any, rule: Rule) -> Any:
         own = frame.filter(lambda value: value["r"] == rule.id and value["f"] == rule.fingerprint)
+        bounds = Bounds(rule, self._counts, self._plan.groups, self._plan.values)
+        own = own.filter(bounds.admits, metadata=True)
         own_value: Any = _Percentile(rule.percentile) if rule.function is Aggregation.percentile else _Function(rule.function)
         window = self._define(own, rule).agg(tally=_Tally(), value=own_value)
+        bounds.bind(own, window)
         self._idle.watch(own, window, rule)
         return window
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 import urllib.request
@@ -103,6 +104,12 @@ def readings(bench: Bench, count: int, devices: int = 3) -> list[bytes]:
     return bodies
 
 
+def scraped(port: int) -> str:
+    """What /metrics says."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 async def test_each_kind_of_window_and_function_gives_what_the_reference_gives(bench: Bench) -> None:
     pairs = {"tumbling": ("sum", "stddev"), "hopping": ("avg", "percentile"), "sliding": ("max", "variance")}
     functions = pairs | {"session": ("count", "percentile")}
@@ -136,15 +143,11 @@ async def test_late_wrong_and_failing_events_are_counted_and_stop_nothing(bench:
         [*bodies, *bad, bench.event(3.0, metrics={"cpu_usage": 99}), bench.event(26.0, metrics={"cpu_usage": 4})]
     )
 
-    def scraped() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            return str(answer.read().decode())
-
     with bench.role(more=f"metrics_port = {port}") as role:
         found = await bench.topics.expect([good.id], 2)
         assert [(one["data"]["value"], one["data"]["event_count"]) for one in found] == [(2.5, 2), (15.0, 2)]
         assert await bench.topics.read([failing.id]) == []
-        lines = await asyncio.to_thread(scraped)
+        lines = await asyncio.to_thread(scraped, port)
         assert f'cloud_aggregation_events_total{{rule="{good.id}"}} 4' in lines
         assert f'cloud_aggregation_windows_completed{{rule="{good.id}"}} 2' in lines
         assert f'cloud_aggregation_late_total{{rule="{good.id}"}} 1' in lines
@@ -194,6 +197,44 @@ async def test_a_changed_rule_leaves_the_open_windows_of_the_others(bench: Bench
         ]
         assert (latest["data"]["aggregation"], latest["data"]["value"], latest["data"]["event_count"]) == ("max", 14.0, 1)
         await bench.topics.remove(changed.id)
+
+        async def stores() -> set[str]:
+            async with bench.kafka.admin() as admin:
+                changelogs = [each for each in await admin.list_topics() if each.startswith(f"changelog__{bench.name}--")]
+            directories = (role.home / "data" / "windows" / bench.name).iterdir()
+            return {each.split("--")[-1] for each in changelogs} | {each.name for each in directories}
+
+        async def only_these() -> bool:
+            return {name[: name.rindex("_tumbling") - 11] for name in await stores()} == {f"{bench.name}-new", steady.id}
+
+        await wait_for(only_these, 40, "the state of the removed rule is gone")
+
+
+async def test_more_groups_or_values_than_a_rule_may_have_are_refused_and_counted(bench: Bench) -> None:
+    port = free_port()
+    few = bench.rule("few", function="count")
+    middle = bench.rule("middle", function="percentile", percentile=50, group_by=[])
+    await bench.topics.put(few, middle)
+    with bench.role(more=f"groups = 1\nvalues = 3\nmetrics_port = {port}") as role:
+        await bench.topics.send([bench.event(at, device, metrics={"cpu_usage": at}) for device, at in enumerate(range(1, 9))])
+        (median,) = await bench.topics.expect([middle.id], 1)
+        assert median["data"]["event_count"] == 3
+
+        async def all_told() -> bool:
+            windows = await bench.topics.read([few.id])
+            pattern = rf"refused_total\{{rule=\"{few.id}\",reason=\"too many groups\"\}} (\d+)"
+            named = re.search(pattern, await asyncio.to_thread(scraped, port))
+            return named is not None and len(windows) + int(named[1]) == 8
+
+        await wait_for(all_told, 30, "a window or a refusal for each group")
+        kept = {one["device_id"] for one in await bench.topics.read([few.id])}
+        assert 1 <= len(kept) <= 3
+        assert f'refused_total{{rule="{middle.id}",reason="too many values"}} 5' in await asyncio.to_thread(scraped, port)
+        assert role.end() == 0
+        role.start()
+        await bench.topics.send([bench.event(30.0, device, metrics={"cpu_usage": 1}) for device in range(8)])
+        found = await bench.topics.expect([few.id], 2 * len(kept))
+        assert {one["device_id"] for one in found} == kept
 
 
 @LONG

@@ -181,11 +181,11 @@ async def fill(seen: Seen, *texts: str | None) -> None:
         field: Any = seen.app.focused
         if text is not None:
             seen.session.feed(b"\x7f" * len(field.value))
-            await wait_for(lambda field=field: not field.value)
+            await wait_for(lambda field=field: not field.value)  # type: ignore[misc]
             seen.session.feed(text.encode())
-            await wait_for(lambda field=field, text=text: field.value == text)
+            await wait_for(lambda field=field, text=text: field.value == text)  # type: ignore[misc]
         seen.session.feed(b"\r")
-        await wait_for(lambda field=field: seen.app.focused is not field)
+        await wait_for(lambda field=field: seen.app.focused is not field)  # type: ignore[misc]
 
 
 async def test_a_form_that_is_refused_keeps_what_was_typed(bench: Bench) -> None:

@@ -52,6 +52,7 @@ from appliance.paths import socket_address
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from appliance.core.streams.sink_letters import SinkLetters
     from appliance.runtime import Appliance
 
 
@@ -89,13 +90,16 @@ class Domains:
     def _make_queries(self, keep_days: int) -> None:
         settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state
         cache = AnswerCache(self.memory.memory)
+        self._sink_letters: SinkLetters | None = None
         self.local_answers = self.answers = Analytics(DuckReader(self.duck, keep_days), cache, clock, state)
         if settings.host:
             from appliance.core.analytics.timescale import make_database
             from appliance.core.analytics.timescale_query import PostgresReader
+            from appliance.core.streams.sink_letters import SinkLetters
 
-            reader = PostgresReader(make_database(settings, self._spine.secrets, "queries", size=2))
-            self.answers = Analytics(reader, cache, clock, state)
+            database = make_database(settings, self._spine.secrets, "queries", size=2)
+            self.answers = Analytics(PostgresReader(database), cache, clock, state)
+            self._sink_letters = SinkLetters(database, clock)
         self.quality = QualityService(self._spine.settings.node.device_id, self._spine.bus, state, clock)
         self.queries = QueryService(self.answers, state, looks=bool(settings.host))
 
@@ -179,7 +183,7 @@ class Domains:
         add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
         add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
-        add(*stream_actions.letter_actions(self.streams))
+        add(*stream_actions.letter_actions(self.streams, self._sink_letters))
         samples = Samples(spine.outbox, self.duck.query, spine.settings.node.device_id)
         add(*rule_actions.rule_actions(self.rules, samples.newest))
         device = spine.settings.node.device_id

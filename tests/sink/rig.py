@@ -54,6 +54,14 @@ def telemetry(seq: float, device: str = "pi-1", moment: float | None = None, **m
     return envelope({"metrics": {"seq": seq}, "tags": {"room": "lab"}}, device, moment, **more)
 
 
+def made_sink(bootstrap: str, prefix: str, dsn: str, clock: Clock | None = None, **settings: Any) -> Sink:
+    """A sink that is not started."""
+    wanted = SinkSettings(group=f"{prefix}sink", **({"wait_ms": 50} | settings))
+    access = Access(KafkaSettings(bootstrap_servers=bootstrap), "", "test-sink")
+    database = Database(place_of(dsn), "", "sink test", options=SESSION, pristine=False)
+    return Sink(wanted, access, database, clock or SystemClock(), prefix)
+
+
 class Rig:
     """A sink's surroundings.
 
@@ -71,12 +79,9 @@ class Rig:
         """All topics of the contract."""
         await asyncio.gather(*(self.kafka.server.create_topic(self.kafka.prefix + name, partitions) for name in TOPICS))
 
-    def sink(self, clock: Clock | None = None, dsn: str = "", **settings: Any) -> Sink:
+    def sink(self, clock: Clock | None = None, dsn: str = "", bootstrap: str = "", **settings: Any) -> Sink:
         """A sink that is not started."""
-        wanted = SinkSettings(group=self.group, **({"wait_ms": 50} | settings))
-        access = Access(KafkaSettings(bootstrap_servers=self.kafka.bootstrap), "", "test-sink")
-        database = Database(place_of(dsn or self.dsn), "", "sink test", options=SESSION, pristine=False)
-        return Sink(wanted, access, database, clock or SystemClock(), self.kafka.prefix)
+        return made_sink(bootstrap or self.kafka.bootstrap, self.kafka.prefix, dsn or self.dsn, clock, **settings)
 
     async def send(self, topic: str, events: Sequence[dict[str, Any] | bytes], key: bytes = b"pi-1") -> None:
         """Bring events into a topic, in order."""
@@ -132,11 +137,13 @@ async def running(sink: Sink) -> AsyncIterator[Sink]:
     task = asyncio.create_task(sink.run())
     try:
         yield sink
-        assert not task.done(), task.exception()
     finally:
+        early = task.done()
         task.cancel()
         await asyncio.wait({task})
         await sink.stop()
+        if early:  # it never ends by itself: show why
+            task.result()
 
 
 def fixed_id(number: int) -> str:

@@ -28,6 +28,8 @@ CONNECT = 5.0
 """Seconds until a connection stands."""
 COMMAND = 60.0
 """Seconds for one command; the server gives up by itself then too."""
+TIMED_OUT = "57014"
+"""SQLSTATE of a command that was ended because it took too long, by the server or here."""
 SESSION = {
     "timezone": "UTC",
     "statement_timeout": "65s",
@@ -123,7 +125,9 @@ class Database:
                 return await work(connection)
         except TimeoutError:
             raise DatabaseError(
-                f"{self.where} does not answer within {limit:g} s.", "check the network and the server; it is tried again."
+                f"{self.where} does not answer within {limit:g} s.",
+                "check the network and the server; it is tried again.",
+                TIMED_OUT,
             ) from None
         except ApplianceError:
             raise

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from pydantic import Field
@@ -16,14 +16,14 @@ from appliance.core.model import Role
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.issuing import Issuer
+from appliance.core.streams.letterbox import ALL, Letterbox
 from appliance.core.streams.model import DeadLetter, StreamsStatus, Tailed, TopicStatus
 from appliance.core.streams.service import StreamService
 from appliance.core.streams.topics import may_reply_on
 from appliance.errors import InvalidArgumentsError, StreamError
 
-ALL = "all"
-AT_ONCE = 10_000
-"""Most dead letters that one call works on."""
+if TYPE_CHECKING:
+    from appliance.core.streams.sink_letters import SinkLetters
 
 TopicName = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="Topic")]
 Moment = Annotated[
@@ -128,36 +128,37 @@ def stream_actions(service: StreamService, state: LiveState, clock: Clock) -> li
     ]
 
 
-def letter_actions(service: StreamService) -> list[Action]:
-    """Dead letters."""
-    chosen = functools.partial(chosen_letters, service)
+def letter_actions(service: StreamService, sink: SinkLetters | None = None) -> list[Action]:
+    """Dead letters: the outbox's, and the sink's where an analytics database is configured."""
+    box = Letterbox(lambda: service.outbox.letters, sink)
 
     async def listing(_: Invocation, params: Letters) -> list[DeadLetter]:
-        return await service.outbox.letters.list(params.limit, params.origin)
+        return await box.list(params.limit, params.origin)
 
     async def one(_: Invocation, params: LetterId) -> DeadLetter:
-        return await service.outbox.letters.get((await chosen(params.letter_id))[0])
+        place = (await box.find(params.letter_id))[0]
+        return await place.shelf.get(place.letter_id)
 
     async def retry(_: Invocation, params: LetterOrAll) -> dict[str, Any]:
-        kept: list[str] = []
-        ids = await chosen(params.letter_id)
-        for each in ids:
+        kept = 0
+        places = await box.find(params.letter_id)
+        for place in places:
             try:
-                await service.outbox.letters.retry(each)
+                await place.shelf.retry(place.letter_id)
             except StreamError:
                 if params.letter_id != ALL:
                     raise
-                kept.append(each)
-        return {"retried": len(ids) - len(kept), "not_ours": len(kept)}
+                kept += 1
+        return {"retried": len(places) - kept, "kept": kept}
 
     async def discard(_: Invocation, params: LetterOrAll) -> dict[str, Any]:
-        ids = await chosen(params.letter_id)
-        for each in ids:
-            await service.outbox.letters.discard(each)
-        return {"discarded": len(ids)}
+        places = await box.find(params.letter_id)
+        for place in places:
+            await place.shelf.discard(place.letter_id)
+        return {"discarded": len(places)}
 
     async def look_up(params: LetterOrAll) -> object:
-        return await chosen(params.letter_id)
+        return [place.letter_id for place in await box.find(params.letter_id)]
 
     query = functools.partial(Action, query=True, role=Role.operator)
     return [
@@ -172,18 +173,6 @@ def letter_actions(service: StreamService) -> list[Action]:
             timeout=120.0,
         ),
     ]  # fmt: skip
-
-
-async def chosen_letters(service: StreamService, wanted: str) -> list[str]:
-    """Ids of the letters that are meant. Raises NotFoundError, InvalidArgumentsError."""
-    letters = service.outbox.letters
-    listed = await letters.list(AT_ONCE)
-    if wanted == ALL:
-        return [each.letter_id for each in listed]
-    ends = [each.letter_id for each in listed if each.letter_id.endswith(wanted)]
-    if len(ends) > 1:
-        raise InvalidArgumentsError(f"{len(ends)} letters end with {wanted}.", "give more of the id.")
-    return ends or [(await letters.get(wanted)).letter_id]
 
 
 def command_actions(service: StreamService, issuer: Issuer, device_id: str) -> list[Action]:

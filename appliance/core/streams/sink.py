@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from appliance.core.analytics.rows import TOPICS
-from appliance.core.analytics.timescale import Database, make_database
+from appliance.core.analytics.timescale import TIMED_OUT, Database, make_database
 from appliance.core.model import HealthReport
 from appliance.core.ports import Clock
 from appliance.core.streams.kafka import Access
@@ -43,6 +43,8 @@ POLL = 2000
 """Most messages at once."""
 PATIENCE = 10.0
 """Seconds that Kafka may have less than was read from it: after a change of leaders it does for a moment."""
+LEAST = 100
+"""Rows in a batch that is not made smaller, however slow the database is."""
 SESSION = {"synchronous_commit": "off"}
 """A commit that the server loses in a crash takes its offsets along: its messages are read again."""
 
@@ -84,6 +86,8 @@ class Sink:
         self._short: dict[Place, float] = {}
         self._written: dict[Place, int] = {}
         """What Kafka has to be told."""
+        self._rows = settings.batch_rows
+        """In one batch now: fewer while the database is too slow for more."""
         self._life = 0
         self._changes = -1
         self._clocks: Now | None = None
@@ -147,12 +151,12 @@ class Sink:
         """Fill batches, one after the other."""
         loop = asyncio.get_running_loop()
         waiting: deque[Record] = deque()
-        batch, ends = Batch(self._life, self._settings.batch_rows), 0.0
+        batch, ends = Batch(self._life, self._rows), 0.0
         while True:
             if batch.life != self._life or self._changes != self._consumer.changes:
                 waiting.clear()
                 await self._place_all()
-                batch = Batch(self._life, self._settings.batch_rows)
+                batch = Batch(self._life, self._rows)
             if self._positions.keys() != self._consumer.assigned():
                 await self._place_rest()
             try:
@@ -170,7 +174,7 @@ class Sink:
             if batch and (batch.full or loop.time() >= ends):
                 await asyncio.to_thread(batch.seal)
                 await batches.put(batch)
-                batch = Batch(self._life, self._settings.batch_rows)
+                batch = Batch(self._life, self._rows)
 
     def _forget(self, error: Lost) -> None:
         for place in error.places:
@@ -240,6 +244,8 @@ class Sink:
                     self._tell("database", error)
                     failures += 1
                     self._upkeep.forget()
+                    if error.sqlstate == TIMED_OUT and batch.rows > LEAST:
+                        self._shrink(batch)
                 except NoPartitionError:
                     self._upkeep.forget()
                     failures += 1
@@ -250,9 +256,16 @@ class Sink:
                     break
                 await asyncio.sleep(pause(failures))
 
+    def _shrink(self, batch: Batch) -> None:
+        """A batch that the database does not store in time would never be stored: read it anew, in smaller ones."""
+        self._rows = max(LEAST, batch.rows // 2)
+        self._life += 1
+        log.warning("the database is too slow for %d rows at once: %d from now on", batch.rows, self._rows)
+
     async def _store(self, batch: Batch) -> None:
         await self._upkeep.ensure(batch.chunks())
         done = await self._writer.write(batch)
+        self._rows = min(self._settings.batch_rows, self._rows * 2)
         self.figures.wrote(done, self._clock.monotonic())
         if done.letters:
             log.warning(

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appliance.core.analytics import copying
 from appliance.core.analytics.rows import Table
-from appliance.core.analytics.timescale import Database, failures
+from appliance.core.analytics.timescale import COMMAND, Database, failures
 from appliance.core.events import new_id
 from appliance.core.streams import sink_sql as sql
 from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink_batch import KEPT_BODY, Batch, Entry, Letter, Series, Sums
+from appliance.errors import StreamError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from appliance.core.analytics.timescale import Connection
 
 UNIQUE = "23505"
@@ -60,11 +63,13 @@ class Writer:
     Args:
         database: Opened.
         group: The consumer group.
+        limit: Seconds for one batch.
     """
 
-    def __init__(self, database: Database, group: str) -> None:
+    def __init__(self, database: Database, group: str, limit: float = COMMAND) -> None:
         self._database = database
         self._group = group
+        self.limit = limit
 
     @property
     def _rollups(self) -> bool:
@@ -100,7 +105,34 @@ class Writer:
                 self._blames_rows(error)
             return await self._transact(connection, batch, self._sifted)
 
-        return await self._database.run(either)
+        return await self._database.run(either, self.limit)
+
+    async def again(self, forget: str, letter_id: UUID, entry: Entry) -> bool:
+        """Store the event of a dead letter and remove the letter, in one transaction; False where the letter is gone.
+
+        Args:
+            forget: The statement that removes it, by its id.
+            letter_id: Its id.
+            entry: Its event, decoded anew.
+
+        Raises:
+            StreamError: The server does not take it; the letter stays.
+            NoPartitionError: Make the partitions again; nothing was stored.
+            DatabaseError: Whether it was stored is not known.
+        """
+        batch, letters = Batch(0, 1), list[Letter]()
+        batch.events[entry.event.table] = [entry]
+
+        async def work(connection: Connection) -> bool:
+            async with connection.transaction():
+                if await connection.execute(forget, letter_id) == "DELETE 0":
+                    return False
+                await self._sifted(connection, batch, letters)
+                if letters:
+                    raise StreamError(f"It still cannot be used: {letters[0].reason}.", "discard the letter.")
+            return True
+
+        return await self._database.run(work, self.limit)
 
     async def _transact(self, connection: Connection, batch: Batch, store: Store) -> Written:
         letters = list(batch.letters)

@@ -18,7 +18,8 @@ BOUNDED = {"maxLength", "enum", "const", "pattern"}
 
 def kinds() -> list[type[Params]]:
     """The parameters of these actions."""
-    names = [each for module in (data, doctor, memory, people, services, settings, sync, work) for each in vars(module).values()]
+    modules = (data, doctor, memory, people, services, settings, sync, work)
+    names = [each for module in modules for each in vars(module).values()]
     found = {each for each in names if isinstance(each, type) and issubclass(each, Params)}
     return sorted(found, key=lambda kind: kind.__name__)
 

@@ -265,7 +265,7 @@ class Sink:
     async def _store(self, batch: Batch) -> None:
         await self._upkeep.ensure(batch.chunks())
         done = await self._writer.write(batch)
-        self._rows = min(self._settings.batch_rows, self._rows * 2)
+        self._rows = min(self._settings.batch_rows, self._rows + self._rows // 10)
         self.figures.wrote(done, self._clock.monotonic())
         if done.letters:
             log.warning(

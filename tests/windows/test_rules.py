@@ -7,6 +7,7 @@ import math
 import statistics
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,12 +17,15 @@ from appliance.core.analytics.model import Aggregation
 from appliance.core.streams import rules_functions as functions
 from appliance.core.streams.rules import Kind, check
 from appliance.core.streams.rules_events import BadMessageError, envelope_of, read, window_id
+from appliance.core.streams.rules_functions import GREATEST
 from appliance.core.streams.rules_language import compile_expression
 from appliance.core.streams.rules_try import attempt
 from appliance.errors import RuleError
 from tests.windows.support import envelope, rule
 
 NUMBERS = st.lists(st.floats(-1e9, 1e9, allow_nan=False), min_size=1, max_size=60)
+GREAT = st.lists(st.floats(-GREATEST, GREATEST, exclude_min=True, exclude_max=True), min_size=1, max_size=60)
+ANY = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
 
 
 def outcome(function: Aggregation, values: list[float]) -> Any:
@@ -76,6 +80,45 @@ def test_a_sum_does_not_lose_small_values_beside_great_ones() -> None:
     assert outcome(Aggregation.sum, [1e16, 1.0, -1e16]) == 1.0
 
 
+def as_stored(state: functions.State) -> Any:
+    """A state as it comes back from a store: JSON, which has no infinity."""
+    return msgspec.json.decode(msgspec.json.encode(state))
+
+
+@pytest.mark.parametrize("function", REFERENCE)
+@settings(deadline=None)
+@given(values=GREAT)
+def test_every_value_that_is_taken_can_be_added_up(function: Aggregation, values: list[float]) -> None:
+    states = [functions.start(function), functions.start(function)]
+    for number, value in enumerate(values):
+        states[number % 2] = as_stored(functions.add(function, states[number % 2], value))
+    found = functions.result(function, functions.join(function, *states))
+    assert found is not None or (function in functions.SPREADS and len(values) == 1)
+    assert found is None or math.isfinite(found)
+
+
+@pytest.mark.parametrize("function", REFERENCE)
+@settings(deadline=None)
+@given(one=ANY, two=ANY)
+def test_what_grows_beyond_all_numbers_has_no_value_and_stops_nothing(
+    function: Aggregation, one: list[float], two: list[float]
+) -> None:
+    states = []
+    for values in (one, [1.7e308, 1.7e308, -1.7e308, *two]):
+        state = functions.start(function)
+        for value in values:
+            state = as_stored(functions.add(function, state, value))
+        states.append(state)
+    joined = functions.join(function, *states)
+    assert joined[0] == len(one) + len(two) + 3
+    found = functions.result(function, joined)
+    assert (found is None) if function in functions.SUMS | functions.SPREADS else math.isfinite(found or 0.0)
+
+
+def test_a_percentile_beyond_all_numbers_is_none() -> None:
+    assert functions.percentile([-1.7e308, 1.7e308], 50) is None
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -119,6 +162,8 @@ def test_the_language_has_nothing_that_could_harm(text: str) -> None:
         ("tags.room * 1000000000", "arithmetic with str"),
         ("tags.room", "is no number"),
         ("metrics.great * 10", "is not finite"),
+        ("metrics.great", "is beyond what can be added up"),
+        ("-metrics.great", "is beyond what can be added up"),
         ("sqrt(-1)", "math domain"),
         ("metrics > 3", "not supported"),
     ],

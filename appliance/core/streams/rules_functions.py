@@ -13,7 +13,9 @@ from typing import Any
 from appliance.core.analytics.model import Aggregation
 
 State = list[Any]
-"""[count, …]: plain numbers, so that any store keeps it as JSON."""
+"""[count, …]: finite numbers, so that any store keeps it as JSON; [count, None, …] where they have grown beyond all numbers."""
+GREATEST = 1e150
+"""Values must be below it: the squares of greater ones cannot be added up. The same bound as that of the tables."""
 
 EXTREMES = {Aggregation.min: min, Aggregation.max: max}
 SUMS = frozenset({Aggregation.sum, Aggregation.avg})
@@ -30,17 +32,19 @@ def start(function: Aggregation) -> State:
 
 
 def add(function: Aggregation, state: State, value: float | None) -> State:
-    """The state with one more value. `value` is None only for count without a field."""
+    """The state with one more value, whatever it is. `value` is None only for count without a field."""
     count = state[0] + 1
-    if function in SUMS:
-        return [count, *_compensated(state[1], state[2], value or 0.0)]
-    if function in SPREADS:
-        delta = (value or 0.0) - state[1]
-        mean = state[1] + delta / count
-        return [count, mean, state[2] + delta * ((value or 0.0) - mean)]
     if function in EXTREMES:
         return [count, value if state[1] is None else EXTREMES[function](state[1], value)]
-    return [count]
+    if function not in SUMS and function not in SPREADS:
+        return [count]
+    if _is_beyond(state):
+        return [count, None, None]
+    if function in SUMS:
+        return _finite(count, *_compensated(state[1], state[2], value or 0.0))
+    delta = (value or 0.0) - state[1]
+    mean = state[1] + delta / count
+    return _finite(count, mean, state[2] + delta * ((value or 0.0) - mean))
 
 
 def join(function: Aggregation, one: State, two: State) -> State:
@@ -48,16 +52,18 @@ def join(function: Aggregation, one: State, two: State) -> State:
     if not one[0] or not two[0]:
         return one if one[0] else two
     count = one[0] + two[0]
-    if function in SUMS:
-        total, lost = _compensated(one[1], one[2], two[1])
-        return [count, total, lost + two[2]]
-    if function in SPREADS:
-        delta = two[1] - one[1]
-        mean = one[1] + delta * two[0] / count
-        return [count, mean, one[2] + two[2] + delta * delta * one[0] * two[0] / count]
     if function in EXTREMES:
         return [count, EXTREMES[function](one[1], two[1])]
-    return [count]
+    if function not in SUMS and function not in SPREADS:
+        return [count]
+    if _is_beyond(one) or _is_beyond(two):
+        return [count, None, None]
+    if function in SUMS:
+        total, lost = _compensated(one[1], one[2], two[1])
+        return _finite(count, total, lost + two[2])
+    delta = two[1] - one[1]
+    mean = one[1] + delta * (two[0] / count)
+    return _finite(count, mean, one[2] + two[2] + delta * delta * (one[0] * two[0] / count))
 
 
 def result(function: Aggregation, state: State) -> float | int | None:
@@ -65,7 +71,7 @@ def result(function: Aggregation, state: State) -> float | int | None:
     count = state[0]
     if function is Aggregation.count:
         return int(count)
-    if not count:
+    if not count or _is_beyond(state):
         return None
     if function in SUMS:
         total = state[1] + state[2]
@@ -86,7 +92,16 @@ def percentile(values: Iterable[float], percent: float) -> float | None:
     place = (len(ordered) - 1) * percent / 100
     below = math.floor(place)
     low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
-    return low + (high - low) * (place - below)
+    found = low + (high - low) * (place - below)
+    return found if math.isfinite(found) else None
+
+
+def _is_beyond(state: State) -> bool:
+    return state[0] > 0 and None in state
+
+
+def _finite(count: int, *parts: float) -> State:
+    return [count, *(parts if all(map(math.isfinite, parts)) else [None] * len(parts))]
 
 
 def _compensated(total: float, lost: float, value: float) -> tuple[float, float]:

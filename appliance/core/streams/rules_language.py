@@ -17,6 +17,7 @@ from typing import Any
 
 import simpleeval  # type: ignore[import-untyped]
 
+from appliance.core.streams.rules_functions import GREATEST
 from appliance.errors import RuleError
 
 NODES = 100
@@ -143,7 +144,7 @@ class Expression:
             raise RuleError(str(error) or type(error).__name__) from error
 
     def number(self, envelope: Mapping[str, Any]) -> float | None:
-        """Its value as a finite number; None where the event does not have it.
+        """Its value as a number that can be added up (below GREATEST); None where the event does not have it.
 
         Raises:
             RuleError: It is something else.
@@ -159,6 +160,8 @@ class Expression:
             number = math.inf
         if not math.isfinite(number):
             raise RuleError(f"{self.text} is not finite")
+        if not -GREATEST < number < GREATEST:
+            raise RuleError(f"{self.text} is beyond what can be added up, {GREATEST:g}")
         return number
 
 

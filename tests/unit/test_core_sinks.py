@@ -372,6 +372,29 @@ async def test_a_sink_that_cannot_write_is_unhealthy_and_catches_up(bench: Bench
     await bench.stop()
 
 
+async def test_what_cannot_be_deleted_degrades(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.core.analytics.service.LOOK", 0.01)
+    await bench.start()
+    await wait_for(bench.duck.pruned.is_set)
+    bench.duck.query("ALTER TABLE analytics_events RENAME TO elsewhere", [])
+    bench.clock.move(EVERY)
+
+    async def health() -> Health:
+        return (await bench.analytics.health()).health
+
+    async def degraded() -> bool:
+        return await health() is Health.degraded
+
+    async def well() -> bool:
+        return await health() is Health.healthy
+
+    await wait_for(degraded)
+    assert "cannot be deleted" in (await bench.analytics.health()).reason
+    bench.duck.query("ALTER TABLE elsewhere RENAME TO analytics_events", [])
+    await wait_for(well)
+    await bench.stop()
+
+
 async def test_a_stuck_journal_is_unhealthy_although_telemetry_is_written(bench: Bench) -> None:
     await bench.start()
     bench.duck.query("ALTER TABLE analytics_events RENAME TO elsewhere", [])

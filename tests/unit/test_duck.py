@@ -104,3 +104,18 @@ def test_a_file_of_the_first_schema_is_taken_on(tmp_path: Path) -> None:
     assert store.cursor("outbox") == (5, "")
     assert store.cursor("other") == (0, "")
     store.close()
+
+
+def test_what_a_long_pause_left_is_pruned_with_little_memory(tmp_path: Path) -> None:
+    store = DuckStore(tmp_path / "a.duckdb", "pc")
+    store.open()
+    rows = "to_timestamp({0} + 60 * m), 'pc', 'metric_name_' || n, 1.0, 1.0, 1.0, 1 FROM range(1440) a(m), range(20) b(n)"
+    for day in range(20):
+        store.query(f"INSERT INTO device_metrics_minute SELECT {rows.format(BASE // 86400 * 86400 + 86400 * day)}", [])
+    store.close()
+    store.open()
+    store.query("SET memory_limit = '24MB'", [])
+    now = BASE // 86400 * 86400 + (90 + 19) * 86400
+    store.prune(30, now)
+    assert store.query("SELECT count(*), epoch(min(bucket)) FROM device_metrics_minute", []) == [(20 * 1440, now - 90 * 86400)]
+    store.close()

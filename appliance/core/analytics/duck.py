@@ -28,6 +28,15 @@ FREED = "512KB"
 """How much its threads may free before it goes back to the system."""
 ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("hour", 365)}
 """Roll-up table → (bucket, days kept)."""
+KEPT: dict[str, tuple[str, int]] = {
+    "device_metrics": ("time", 0),
+    **{table: ("bucket", days) for table, (_, days) in ROLLUPS.items()},
+    "ai_inference_results": ("time", 90),
+    "analytics_events": ("time", 30),
+}
+"""Table → (its time, days kept; 0 for what the settings say)."""
+DAY = 86400
+DAY_US = DAY * 1_000_000
 
 
 class RejectedError(StoreError):
@@ -195,13 +204,19 @@ class DuckStore:
         return [row[0] for row in self.query("SELECT DISTINCT metric_name FROM device_metrics_hourly ORDER BY 1", [])]
 
     def prune(self, keep_days: int, now: float) -> None:
-        """Delete what is older than its time."""
-        day = 86400.0
-        work = [("DELETE FROM device_metrics WHERE time < ?", [rfc3339(now - keep_days * day)])]
-        work += [(f"DELETE FROM {table} WHERE bucket < ?", [rfc3339(now - days * day)]) for table, (_, days) in ROLLUPS.items()]  # noqa: S608
-        work.append(("DELETE FROM ai_inference_results WHERE time < ?", [rfc3339(now - 90 * day)]))
-        work.append(("DELETE FROM analytics_events WHERE time < ?", [rfc3339(now - 30 * day)]))
-        self._transact(work)
+        """Delete what is older than its time, a day at a time: all of a long pause at once does not fit into the memory.
+
+        What is deleted stays deleted where a later day fails, and the next call goes on from there.
+
+        Raises:
+            StoreError: Not even one day can be deleted.
+        """
+        for table, (column, days) in KEPT.items():
+            bound = round((now - (days or keep_days) * DAY) * 1e6)
+            oldest = f"SELECT epoch_us(min({column})) FROM {table}"  # noqa: S608
+            delete = f"DELETE FROM {table} WHERE {column} < make_timestamptz(?::BIGINT)"  # noqa: S608
+            while (begin := self.query(oldest, [])[0][0]) is not None and begin < bound:
+                self._transact([(delete, [min(bound, (begin // DAY_US + 1) * DAY_US)])])
 
     def query(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
         """Rows of one statement. Raises StoreError."""

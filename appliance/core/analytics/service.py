@@ -59,6 +59,7 @@ class AnalyticsService:
         self._flushing = asyncio.Lock()
         self._flush_error: StoreError | None = None
         self._journal_error: StoreError | None = None
+        self._prune_error: StoreError | None = None
         self._epoch = 0
         self.cursor = 0
 
@@ -93,13 +94,16 @@ class AnalyticsService:
         await asyncio.to_thread(self._duck.close)
 
     async def health(self) -> HealthReport:
-        """Unhealthy while the disk does not take telemetry or events."""
+        """Unhealthy while the disk does not take telemetry or events; degraded while nothing old can be deleted."""
         if self._flush_error is not None:
             reason = f"{self._flush_error.message} {counted(len(self._pending), 'reading')} waiting, {self._lost} given up"
             return HealthReport(Health.unhealthy, reason, self._flush_error.next_step)
         if self._journal_error is not None:
             reason = f"{self._journal_error.message} {counted(self.status()[0].depth, 'event')} waiting in the journal"
             return HealthReport(Health.unhealthy, reason, self._journal_error.next_step)
+        if self._prune_error is not None:
+            reason = f"old readings cannot be deleted, the file grows: {self._prune_error.message}"
+            return HealthReport(Health.degraded, reason, self._prune_error.next_step)
         reason = f"written every {self._flush_interval:g} s"
         if self._outbox.unreadable:
             reason += f"; {counted(self._outbox.unreadable, 'event')} that could not be read or stored set aside"
@@ -222,7 +226,9 @@ class AnalyticsService:
                 try:
                     await asyncio.to_thread(self._duck.prune, self._keep_days, self._clock.wall())
                     self._prune_clock.done()
+                    self._prune_error = None
                 except StoreError as error:
+                    self._prune_error = error
                     log.warning("old readings are kept for now: %s", error.message)
             await asyncio.sleep(LOOK)
 

@@ -174,6 +174,31 @@ def test_what_cannot_be_worked_out_is_an_error_of_that_event(text: str, reason: 
         compile_expression(text).number(event)
 
 
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth - 1):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize("text", ["a == b", "a in b", "a != b", "a < b"])
+def test_what_is_nested_too_deeply_is_an_error_of_that_event(text: str) -> None:
+    event = {"device_id": "pi", "data": {"a": nested(100_000), "b": nested(100_001)}}
+    with pytest.raises(RuleError, match="nested too deeply"):
+        compile_expression(text)(event)
+
+
+@pytest.mark.parametrize("depth", [61, 62, 63, 300, 995])
+def test_a_message_is_nested_64_deep_at_most(depth: int) -> None:
+    body = envelope(1.0, a="@", text="[" * 100).replace(b'"@"', b"[" * depth + b"]" * depth)
+    if depth <= 62:  # the envelope and its data are two levels
+        assert read(body, "")[0]["data"]["a"] == nested(depth)
+        return
+    with pytest.raises(BadMessageError) as caught:
+        read(body, "")
+    assert caught.value.reason == "nested too deeply"
+
+
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [

@@ -26,6 +26,8 @@ AHEAD = 86_400_000
 """Milliseconds that an event may be ahead of this machine's clock; its group would hear nothing else for as long."""
 LABEL = 200
 """Most characters of one label."""
+DEPTH = 64
+"""Most lists and objects of a message within each other."""
 _decode = msgspec.json.Decoder(strict=True).decode
 
 
@@ -81,6 +83,8 @@ def read(body: bytes | None, key: str, now_ms: int | None = None) -> tuple[dict[
         envelope = _decode(body or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessageError("not JSON", f"a message is no JSON: {error}") from error
+    if _is_deep(body or b"", envelope):
+        raise BadMessageError("nested too deeply", f"a message is nested more than {DEPTH} deep")
     if not isinstance(envelope, dict):
         raise BadMessageError("not an object", "a message is JSON, but no object")
     if envelope.get("v", 1) != 1:
@@ -94,6 +98,17 @@ def read(body: bytes | None, key: str, now_ms: int | None = None) -> tuple[dict[
     if now_ms is not None and moment > now_ms + AHEAD:
         raise BadMessageError("from the future", f"{envelope['timestamp']!r} is more than a day ahead of the clock")
     return _with_names(envelope, device), moment
+
+
+def _is_deep(body: bytes, envelope: Any) -> bool:
+    """Whether a message is nested more than DEPTH deep. Those with few brackets, nearly all, are not looked into."""
+    if body.count(b"{") + body.count(b"[") <= DEPTH:
+        return False
+    level: list[Any] = [[envelope]]
+    for _ in range(DEPTH + 1):
+        inside = [one for each in level for one in (each.values() if isinstance(each, dict) else each)]
+        level = [one for one in inside if isinstance(one, (dict, list))]
+    return bool(level)
 
 
 def _moment(envelope: Mapping[str, Any]) -> int:

@@ -140,6 +140,8 @@ class Expression:
             raise RuleError("division by zero") from None
         except RuleError:
             raise
+        except RecursionError:
+            raise RuleError("nested too deeply") from None
         except (ArithmeticError, TypeError, ValueError, KeyError, IndexError, simpleeval.InvalidExpression) as error:
             raise RuleError(str(error) or type(error).__name__) from error
 

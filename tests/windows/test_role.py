@@ -261,7 +261,8 @@ async def test_it_goes_on_when_the_broker_comes_back(bench: Bench) -> None:
         await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (1.0, 11.0, 25.0)])
         await bench.topics.expect([lasting.id], 2)
         await asyncio.to_thread(bench.kafka.kill)
-        await asyncio.to_thread(bench.kafka.recover)
+        bench.kafka.launch()  # in this thread, with which it ends
+        await asyncio.to_thread(bench.kafka.wait)
         await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (26.0, 45.0)])
         found = await bench.topics.expect([lasting.id], 3, timeout=90)
         assert [one["data"]["event_count"] for one in found] == [1, 1, 2]

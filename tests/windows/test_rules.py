@@ -229,7 +229,7 @@ def test_a_wrong_rule_is_told(change: dict[str, Any], message: str, hint: str) -
     ("body", "reason"),
     [
         (b"not json", "not JSON"), (b"\xff\xfe", "not JSON"), (None, "not JSON"), (b"[1]", "not an object"),
-        (b"[" * 50_000, "not JSON"), (envelope(1.0, v=2), "unknown version"), (envelope(1.0, data=[1]), "no data"),
+        (b"[" * 50_000, "nested too deeply"), (envelope(1.0, v=2), "unknown version"), (envelope(1.0, data=[1]), "no data"),
         (envelope(1.0, timestamp=None), "no timestamp"), (envelope(1.0, timestamp="yesterday"), "no timestamp"),
         (envelope(1.0, timestamp="2026-01-01T00:00:00"), "no timestamp"),
         (envelope(1.0, timestamp="0001-01-01T00:00:00Z"), "no timestamp"), (envelope(1.0, device_id=7), "no device"),

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Collection
 
 from appliance.core.events import Event
+from appliance.core.figures import counted
 from appliance.core.journal import Backlog
-from appliance.core.model import HealthReport
+from appliance.core.model import Health, HealthReport
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Clock
 from appliance.core.store import Store
@@ -196,8 +197,18 @@ class StreamOutbox:
         )  # fmt: skip
 
     async def health(self) -> HealthReport:
-        """Degraded while the disk does not take what waits, while bounds cost events, and after parts of the file were lost."""
-        return self._keeper.health(self._file.lost, self._file.lost_at)
+        """Degraded while nothing goes out, the disk fails, bounds cost events, and after parts of the file were lost."""
+        report = self._keeper.health(self._file.lost, self._file.lost_at)
+        if report.health is not Health.healthy:
+            return report
+        status = await self.status()
+        if status.paused:
+            reason = f"sending to Kafka is paused: {counted(status.waiting, 'event')} wait"
+            return HealthReport(Health.degraded, reason, "resume it: `prime-spark streams resume`.", report.details)
+        if status.error and (status.waiting or not self._sender.down):
+            reason = f"what waits for Kafka does not go out: {status.error} {counted(status.waiting, 'event')} wait"
+            return HealthReport(Health.degraded, reason, status.next_step, report.details)
+        return report
 
     def _appended(self) -> None:
         self._journal.join(KAFKA)  # the journal may be another one

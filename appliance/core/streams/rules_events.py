@@ -81,10 +81,12 @@ def read(body: bytes | None, key: str, now_ms: int | None = None) -> tuple[dict[
     """
     try:
         envelope = _decode(body or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadMessageError("not JSON", f"a message is no JSON: {error}") from error
+    except RecursionError:
+        raise _too_deep() from None
     if _is_deep(body or b"", envelope):
-        raise BadMessageError("nested too deeply", f"a message is nested more than {DEPTH} deep")
+        raise _too_deep()
     if not isinstance(envelope, dict):
         raise BadMessageError("not an object", "a message is JSON, but no object")
     if envelope.get("v", 1) != 1:
@@ -98,6 +100,10 @@ def read(body: bytes | None, key: str, now_ms: int | None = None) -> tuple[dict[
     if now_ms is not None and moment > now_ms + AHEAD:
         raise BadMessageError("from the future", f"{envelope['timestamp']!r} is more than a day ahead of the clock")
     return _with_names(envelope, device), moment
+
+
+def _too_deep() -> BadMessageError:
+    return BadMessageError("nested too deeply", f"a message is nested more than {DEPTH} deep")
 
 
 def _is_deep(body: bytes, envelope: Any) -> bool:

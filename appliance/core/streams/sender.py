@@ -29,9 +29,14 @@ UNREADABLE = 5.0
 """Seconds for which a source rests that the disk did not give."""
 
 
+Queue = tuple[int, Priority]
+"""The number of a source, and a class."""
+
+
 class Batch(NamedTuple):
     """What is sent at once: of one class and one source."""
 
+    number: int
     source: Source
     priority: Priority
     messages: list[Message]
@@ -71,7 +76,9 @@ class Sender:
         self._damaged = damaged
         self._wake = asyncio.Event()
         self._patience = {each: Patience() for each in Priority}
-        self._resting: dict[int, float] = {}
+        self._resting: dict[Queue, float] = {}
+        self._answered: dict[Queue, dict[str, str]] = {}
+        """Of a batch that could not be settled: why a message was refused, by id; empty where Kafka has it."""
         self.rate = Rate(clock)
         self.sent = dict.fromkeys(Priority, 0)
         """Messages that Kafka has, since the start."""
@@ -128,41 +135,56 @@ class Sender:
             if self._patience[priority].due > now:
                 continue
             for number, source in enumerate(self._sources):
-                if source.ready(priority) and self._resting.get(number, 0.0) <= now:
+                if source.ready(priority) and self._resting.get((number, priority), 0.0) <= now:
                     messages = await self._peek(number, priority)
                     if messages:
-                        return Batch(source, priority, messages)
+                        return Batch(number, source, priority, messages)
         return None
 
     async def _peek(self, number: int, priority: Priority) -> list[Message]:
         try:
             messages = await self._sources[number].peek(priority, BATCH, BATCH_BYTES)
         except StoreError as error:
-            await self._rested(number, error)
+            await self._rested((number, priority), error)
             return []
-        self._resting.pop(number, None)
+        self._resting.pop((number, priority), None)
+        if not messages:
+            self._answered.pop((number, priority), None)
         return messages
 
-    async def _rested(self, number: int, error: StoreError) -> None:
-        log.error("what waits for Kafka cannot be had: %s", error.message)
+    async def _rested(self, queue: Queue, error: StoreError) -> None:
+        log.error("what waits for Kafka cannot be had, or let go of: %s", error.message)
         self.error = error
-        self._resting[number] = self._clock.monotonic() + UNREADABLE
+        self._resting[queue] = self._clock.monotonic() + UNREADABLE
         await self._damaged(error)
 
     async def _send(self, producer: Producer, batch: Batch) -> bool:
-        patience = self._patience[batch.priority]
+        """Send what Kafka has not answered for yet; returns whether the batch is done with."""
+        known = self._answered.get((batch.number, batch.priority), {})
+        answers = {each.id: known[each.id] for each in batch.messages if each.id in known}
+        fresh = [each for each in batch.messages if each.id not in known]
         try:
-            async with asyncio.timeout(PATIENCE):
-                refused = await producer.send(batch.messages)
+            refused = await self._offer(producer, fresh) if fresh else []
         except (LinkDownError, TimeoutError) as error:
             batch.source.release(batch.priority)
             self._failed(batch.priority, error)
             return False
-        if patience.failures:  # the outage is over, for the others too
+        if fresh:
+            self._succeeded(batch.priority, len(fresh) - len(refused))
+        answers |= dict.fromkeys((each.id for each in fresh), "") | {message.id: reason for message, reason in refused}
+        return await self._settle(batch, answers)
+
+    async def _offer(self, producer: Producer, messages: Sequence[Message]) -> list[Refused]:
+        async with asyncio.timeout(PATIENCE):
+            return await producer.send(messages)
+
+    def _succeeded(self, priority: Priority, count: int) -> None:
+        if self._patience[priority].failures:  # the outage is over, for the others too
             self.link_up()
-            patience.failures = 0
+            self._patience[priority].failures = 0
         self.down = False
-        return await self._settle(batch, refused)
+        self.sent[priority] += count
+        self.rate.add(count)
 
     def _failed(self, priority: Priority, error: LinkDownError | TimeoutError) -> None:
         if isinstance(error, TimeoutError):
@@ -172,17 +194,31 @@ class Sender:
         self.error, self.down = error, True
         self._patience[priority].failed(self._clock.monotonic())
 
-    async def _settle(self, batch: Batch, refused: Sequence[Refused]) -> bool:
-        """Let go of what is sent; returns whether that could be written down."""
-        count = len(batch.messages) - len(refused)
-        self.sent[batch.priority] += count
-        self.rate.add(count)
+    async def _settle(self, batch: Batch, answers: dict[str, str]) -> bool:
+        """Let go of what is sent or a dead letter; returns whether that could be written down."""
+        queue, source = (batch.number, batch.priority), batch.source
+        refused = [Refused(each, answers[each.id]) for each in batch.messages if answers[each.id]]
         try:
-            if refused and not batch.source.takes_refused:
+            if refused and not source.takes_refused:
                 await self._letters.add_messages("outbox", refused, self._clock.wall())
-            await batch.source.settle(batch.messages, refused)
+                answers = dict.fromkeys(answers, "")
+            await source.settle(batch.messages, refused)
         except StoreError as error:
-            await self._rested(self._sources.index(batch.source), error)
+            await self._keep(batch, answers)
+            await self._rested(queue, error)
             return False
-        self.error = None
+        self._answered.pop(queue, None)
+        if not self._answered and not self._resting:
+            self.error = None
         return True
+
+    async def _keep(self, batch: Batch, answers: dict[str, str]) -> None:
+        """After a disk that failed: let go of what is before the first refused one, and remember what Kafka said."""
+        first = next((index for index, each in enumerate(batch.messages) if answers[each.id]), 0)
+        self._answered[batch.number, batch.priority] = answers
+        if first and not batch.source.takes_refused:
+            try:
+                await batch.source.settle(batch.messages[:first], ())
+            except StoreError as error:
+                log.warning("what is sent is still among what waits: %s", error.message)
+        batch.source.release(batch.priority)

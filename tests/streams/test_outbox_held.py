@@ -1,0 +1,44 @@
+"""The outbox when its own disk fails in the middle of a batch, and when parts of it are replaced under way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.core.model import Health
+from appliance.core.streams.sender import UNREADABLE
+from tests.streams.outbox_rig import Rig, running
+from tests.streams.test_outbox_faults import pages
+from tests.support import wait_for
+
+
+async def test_a_letter_that_cannot_be_stored_sends_nothing_twice(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path)) as rig:
+        rig.broker.refuse = lambda message: b'"n":7}' in message.value
+        rig.outbox._sender.paused = True
+        await rig.put("note", *range(7), *range(8, 100))
+        await rig.put("note", 7, size=60_000)
+        await rig.put("note", *range(100, 150))
+        await pages(rig, 0)
+        rig.outbox._sender.paused = False
+        rig.outbox._wake()
+        await wait_for(lambda: rig.outbox._sender.error)
+        for _ in range(5):
+            rig.outbox._sender._resting.update(dict.fromkeys(rig.outbox._sender._resting, 0.0))
+            seen = rig.outbox._sender._clock.monotonic()
+            rig.outbox._wake()
+            await wait_for(lambda seen=seen: all(due > seen for due in rig.outbox._sender._resting.values()))  # type: ignore[misc]
+        status, report = await rig.outbox.status(), await rig.outbox.health()
+        assert len(rig.broker.stored) == 149  # what was behind the refused one in its batch, too; each once
+        assert (status.sent, status.waiting) == (149, 51)
+        assert report.health is Health.degraded
+        assert "streams.sqlite" in report.reason
+        await rig.put("health", 1)  # another class goes on
+        await wait_for(lambda: rig.broker.numbers("system.health") == [1])
+        await pages(rig, None)
+        rig.clock.move(UNREADABLE + 1)
+        rig.outbox._wake()
+        status = await rig.drained()
+        assert (status.sent, status.dead, status.error) == (150, 1, "")
+        assert len({each.id for each in rig.broker.stored}) == len(rig.broker.stored) == 150
+        assert sorted(rig.broker.numbers("analytics.events")) == [*range(7), *range(8, 150)]
+        assert (await rig.outbox.health()).health is Health.healthy

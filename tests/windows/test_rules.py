@@ -209,6 +209,9 @@ def test_a_message_is_nested_64_deep_at_most(depth: int) -> None:
         ({"window": {"kind": "tumbling", "size": "8d"}}, "from 100ms to 7d", ""),
         ({"window": {"kind": "session", "size": "1m"}}, "takes gap", ""),
         ({"lateness": "soon"}, "no length of time", ""),
+        ({"lateness": "2d"}, "longer than 1d", ""),
+        ({"idle": "soon"}, "no length of time", ""),
+        ({"idle": "9d"}, "longer than 8d", ""),
         ({"field": ""}, "needs a field", ""),
         ({"field": "eval('1')"}, "only these can be called", ""),
         ({"topic": "cloud.aggregated"}, "topic: ", ""),
@@ -223,6 +226,22 @@ def test_a_wrong_rule_is_told(change: dict[str, Any], message: str, hint: str) -
         check(document)
     assert message in caught.value.message
     assert hint in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds"),
+    [
+        ({"window": {"kind": "tumbling", "size": "1d"}}, 86_410),
+        ({"window": {"kind": "hopping", "size": "7d", "step": "1d"}, "lateness": "1d"}, 8 * 86_400),
+        ({"window": {"kind": "session", "gap": "10m"}, "lateness": "30s"}, 630),
+        ({"window": {"kind": "sliding", "size": "5s"}}, 60),
+        ({"window": {"kind": "tumbling", "size": "1d"}, "idle": "1m"}, 60),
+        ({"window": {"kind": "tumbling", "size": "7d"}, "idle": "8d"}, 8 * 86_400),
+        ({"idle": ""}, None),
+    ],
+)
+def test_a_silent_group_is_not_closed_before_its_windows_are_over(changes: dict[str, Any], seconds: float | None) -> None:
+    assert rule("quiet", **changes).idle_s == seconds
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ def settings_of(dsn: str) -> AnalyticsSettings:
     )
 
 
+def lasting(store: DuckReader | PostgresReader) -> DuckReader | PostgresReader:
+    """The store as one that keeps everything for good: nothing is deleted in these tests, whatever the clock says."""
+    store.levels = tuple(level._replace(keep=1e5) for level in store.levels)
+    return store
+
+
 class Stores:
     """DuckDB and PostgreSQL, each behind the same questions.
 
@@ -73,8 +79,8 @@ class Stores:
         self.database = Database(settings_of(dsn), "", "test")
         state = LiveState(self.clock)
         self.both = [
-            Analytics(store, AnswerCache(None), self.clock, state)
-            for store in (DuckReader(self.duck, 1e5), PostgresReader(self.database))
+            Analytics(lasting(store), AnswerCache(None), self.clock, state)
+            for store in (DuckReader(self.duck, 30), PostgresReader(self.database))
         ]
         runner.run(self._prepare())
 

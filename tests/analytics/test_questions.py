@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from appliance.core.analytics.duck_query import DuckReader
 from appliance.core.analytics.model import Aggregation, Fill, Query
 from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.shape import Row
+from appliance.core.analytics.timescale_query import PostgresReader
 from appliance.core.state import LiveState
 from appliance.errors import QueryError, TierUnavailableError
 from tests.analytics.rig import Reading, Stores, stores
@@ -122,8 +124,8 @@ def test_beyond_what_readings_are_kept_for(both: Stores) -> None:
     both.duck.query("DELETE FROM device_metrics WHERE epoch(time) < ?", [new])
     both.duck.query("DELETE FROM device_metrics_minute WHERE epoch(bucket) < ?", [new])
     both.runner.run(both.execute(f"DELETE FROM device_metrics WHERE time < to_timestamp({new})"))
-    duck = Analytics(DuckReader(both.duck, 30), AnswerCache(None), both.clock, LiveState(both.clock))
-    for each in (duck, both.both[1]):
+    readers = (DuckReader(both.duck, 30), PostgresReader(both.database))
+    for each in (Analytics(reader, AnswerCache(None), both.clock, LiveState(both.clock)) for reader in readers):
         asked = query(since=float(old), until=NOW, bucket="1h", aggregation=Aggregation.avg)
         found = both.runner.run(each.ask(asked))
         assert [point for point in found.series[0].points if point[0] == old] == [(old, 4.5)]
@@ -134,6 +136,30 @@ def test_beyond_what_readings_are_kept_for(both: Stores) -> None:
         assert both.runner.run(each.ask(recent)).series[0].points[0][1] == pytest.approx(8.55)  # nothing was there before
         partly = both.runner.run(each.ask(msgspec.structs.replace(asked, until=old + 5.0)))
         assert (partly.query.until, partly.series[0].points) == (old + 3600, ((old, 4.5),))  # told: only the hour is known
+
+
+def test_readings_that_are_kept_longer_than_their_roll_ups(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    from appliance.core.events import new_id
+
+    duck, clock = DuckStore(tmp_path / "a.duckdb", "pc"), ManualClock(NOW)
+    duck.open()
+    moments = [datetime.fromtimestamp(NOW - days * DAY, UTC) for days in range(700)]
+    duck.add_readings([(at, "pc", "m", 1.0, "{}", new_id()) for at in moments])
+    duck.prune(3650, NOW)
+    analytics = Analytics(DuckReader(duck, 3650), AnswerCache(None), clock, LiveState(clock))
+
+    def counted(since: int, until: int, bucket: str) -> tuple[float, str]:
+        asked = query(since=NOW - since * DAY, until=NOW - until * DAY, bucket=bucket, aggregation=Aggregation.count)
+        found = asyncio.run(analytics.ask(asked))
+        return sum(value or 0.0 for _, value in found.series[0].points), found.source
+
+    assert counted(600, 500, "1h") == (100.0, "device_metrics")
+    assert counted(130, 100, "5m") == (30.0, "device_metrics")
+    assert counted(400, 300, "1h") == (100.0, "device_metrics + device_metrics_hourly")
+    assert counted(80, 70, "5m") == (10.0, "device_metrics_minute")
+    duck.close()
 
 
 def test_numbers_too_large_are_told_alike(both: Stores) -> None:

@@ -32,26 +32,34 @@ class Part(NamedTuple):
     until: int
 
 
-def parts(asked: Asked, levels: Sequence[Level], reach: Mapping[str, int]) -> list[Part]:
+def parts(asked: Asked, levels: Sequence[Level], reach: Mapping[str, int], now: float) -> list[Part]:
     """The range cut into pieces, oldest first.
 
     Args:
         asked: The query.
         levels: Tables, the readings first, then ever wider roll-ups.
         reach: Roll-up table → the moment (microseconds) up to which it has all readings; one that is not named has all.
+        now: Wall clock, seconds since the epoch.
     """
     fitting = [level for level in levels if not level.width or (asked.merges and asked.bucket.divides(level.width))]
-    found: list[Part] = []
-    begin = asked.since
-    for level in reversed(fitting):
-        end = asked.until
-        if level.width:
-            end = min(end, reach.get(level.table, end))
-            end -= end % (level.width * SECOND)
-        if end > begin:
-            found.append(Part(level, begin, end))
-            begin = end
-    return found
+    return _cover(fitting, asked.since, asked.until, reach, now)
+
+
+def _cover(fitting: Sequence[Level], since: int, until: int, reach: Mapping[str, int], now: float) -> list[Part]:
+    """From the widest table what that has whole; the ends from the finer ones."""
+    if since >= until:
+        return []
+    *finer, level = fitting
+    if not finer:
+        return [Part(level, since, until)]
+    step = level.width * SECOND
+    begin, end = since, min(until, reach.get(level.table, until)) // step * step
+    if any(each.keep > level.keep for each in finer):  # older rows are deleted here, and there are better ones
+        begin = max(begin, -(-round((now - level.keep * 86400) * SECOND) // step) * step)
+    if begin >= end:
+        return _cover(finer, since, until, reach, now)
+    older, newer = _cover(finer, since, begin, reach, now), _cover(finer, end, until, reach, now)
+    return [*older, Part(level, begin, end), *newer]
 
 
 def rounded(asked: Asked, levels: Sequence[Level], lacking: Level) -> list[Part]:

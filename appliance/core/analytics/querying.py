@@ -83,7 +83,7 @@ class Analytics:
 
     async def _read(self, asked: Asked, began: float) -> Answer:
         as_of = self._clock.wall()
-        found = plan.parts(asked, self.store.levels, await self.store.reach())
+        found = plan.parts(asked, self.store.levels, await self.store.reach(), as_of)
         for part, wider in plan.doubtful(found, self.store.levels, as_of):
             if await self._lacks(asked, part, wider):
                 found = plan.rounded(asked, self.store.levels, part.level)

@@ -16,6 +16,8 @@ READER = "reader "
 PLACE = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
 COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 DROPPED = "dropped"
+RESERVED = 2**62
+"""Among what is held: nothing of the class may go until its reader says what it took."""
 
 
 class Stored(NamedTuple):
@@ -47,7 +49,7 @@ class Bound(NamedTuple):
     read: Places
     """Every reader has these."""
     held: Places
-    """These are being sent."""
+    """These are being sent; RESERVED while the sender reads a class."""
 
 
 class Trimmed(NamedTuple):
@@ -81,12 +83,17 @@ def save_places(connection: sqlite3.Connection, readers: Mapping[str, Places]) -
 
 
 def trim(connection: sqlite3.Connection, bound: Bound) -> Trimmed:
-    """Delete what is too much: first what every reader has, then of the lowest class the oldest."""
+    """Delete what is too much: first what every reader has, then of the lowest class the oldest.
+
+    A class that is reserved ends it: the next trim goes on there, and no higher class pays for it.
+    """
     known = " OR ".join(f"(priority = {int(each)} AND seq <= {bound.read[each]})" for each in Priority)
     gone, count, size = [], bound.events, bound.bytes
     missed = dict.fromkeys(Priority, 0)
     queries: list[tuple[Priority | None, str]] = [(None, f"SELECT seq, size FROM outbox WHERE {known} ORDER BY seq")]  # noqa: S608 numbers only
     for each in reversed(Priority):
+        if bound.held[each] == RESERVED:
+            break
         first = max(bound.read[each], bound.held[each])
         queries.append((each, f"SELECT seq, size FROM outbox WHERE priority = {int(each)} AND seq > {first} ORDER BY seq"))  # noqa: S608
     for priority, query in queries:

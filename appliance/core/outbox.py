@@ -167,7 +167,7 @@ class Outbox:
 
     async def reserve(self, priority: Priority) -> None:
         """Before the sender reads a class: nothing of it is given up until `hold` says what is under way."""
-        self.hold(priority, 2**62)
+        self.hold(priority, journal.RESERVED)
         async with self._trimming:  # what began before that is over then
             pass
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from appliance.core.model import Health
+from appliance.core.streams.model import Priority
+from appliance.errors import StoreError
 from tests.streams.outbox_rig import Rig, running
 from tests.support import wait_for
 
@@ -37,3 +41,34 @@ async def test_health_is_degraded_while_paused(tmp_path: Path) -> None:
         await rig.outbox.resume()
         await rig.drained()
         assert (await rig.outbox.health()).health is Health.healthy
+
+
+async def test_no_class_pays_for_a_lower_one_that_is_being_read(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.capacity = 200
+    await rig.open()
+    await rig.put("health", *range(20))
+    await rig.put("note", *range(80))
+    await rig.put("result", *range(100))
+    await rig.journal.reserve(Priority.normal)
+    await rig.put("result", *range(100, 110))
+    assert rig.journal.dropped == 0  # it waits until the sender has said what it took
+    rig.journal.hold(Priority.normal, 0)
+    await rig.put("result", 110)
+    assert {each.name: count for each, count in rig.journal.dropped_by.items() if count} == {"normal": 11}
+    await rig.stop()
+
+
+async def test_a_class_that_could_not_be_read_is_not_reserved_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise StoreError("The disk does not answer.", "look at it.")
+
+    rig = Rig(tmp_path)
+    rig.capacity = 100
+    async with running(rig):
+        with monkeypatch.context() as patch:
+            patch.setattr(rig.journal, "stored", fail)
+            await rig.put("result", *range(100))
+            await wait_for(lambda: rig.outbox._sender.error)
+            await rig.put("result", *range(100, 110))
+            assert rig.journal.dropped == 10

@@ -60,10 +60,14 @@ class JournalSource:
         """The next events of a class; those that cannot be read are set aside. Raises StoreError."""
         epoch, newest = self._journal.epoch, self._journal.newest(priority)
         await self._journal.reserve(priority)
-        rows = await self._journal.stored(priority, self._journal.places(KAFKA)[priority], limit)
-        chosen, bad = _messages(rows, size)
-        if bad:
-            await self._journal.set_aside(bad)
+        try:
+            rows = await self._journal.stored(priority, self._journal.places(KAFKA)[priority], limit)
+            chosen, bad = _messages(rows, size)
+            if bad:
+                await self._journal.set_aside(bad)
+        except BaseException:
+            self._journal.hold(priority, 0)
+            raise
         if self._journal.epoch != epoch:
             return []
         self._journal.hold(priority, chosen[-1][0] if chosen else 0)

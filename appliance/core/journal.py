@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from appliance.core.streams.model import Priority
@@ -11,11 +12,14 @@ from appliance.core.streams.model import Priority
 Places = tuple[int, ...]
 """By class, the number up to which a reader has all events."""
 NOWHERE: Places = (0,) * len(Priority)
+Drops = dict[str, dict[Priority, int]]
+"""By reader and class, events that were given up before it had them."""
 READER = "reader "
 """Before a reader's name in the counts: where it stood. A reader by class has "/" and the class behind its name."""
 PLACE = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
 COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 DROPPED = "dropped"
+"""In the counts: of all readers together. With "/" and a class behind it, of a class; with the reader between them, of it."""
 RESERVED = 2**62
 """Among what is held: nothing of the class may go until its reader says what it took."""
 
@@ -50,6 +54,8 @@ class Bound(NamedTuple):
     """Every reader has these."""
     held: Places
     """These are being sent; RESERVED while the sender reads a class."""
+    readers: Mapping[str, Places] = {}
+    """Where each reader stands."""
 
 
 class Trimmed(NamedTuple):
@@ -59,6 +65,8 @@ class Trimmed(NamedTuple):
     bytes: int
     missed: Mapping[Priority, int]
     """By class, those that a reader had not."""
+    by_reader: Drops
+    """Those that each reader had not."""
 
 
 def load_places(counts: Mapping[str, int]) -> dict[str, Places]:
@@ -71,6 +79,16 @@ def load_places(counts: Mapping[str, int]) -> dict[str, Places]:
             for each in Priority if not number else (int(number),):
                 places[each] = seq
     return {reader: tuple(places) for reader, places in found.items()}
+
+
+def load_drops(counts: Mapping[str, int]) -> Drops:
+    """What each reader missed, as the counts have it."""
+    found: Drops = {}
+    for name, count in counts.items():
+        kind, *which = name.split("/")
+        if kind == DROPPED and len(which) == 2:
+            found.setdefault(which[0], dict.fromkeys(Priority, 0))[Priority(int(which[1]))] = count
+    return found
 
 
 def save_places(connection: sqlite3.Connection, readers: Mapping[str, Places]) -> None:
@@ -89,7 +107,7 @@ def trim(connection: sqlite3.Connection, bound: Bound) -> Trimmed:
     """
     known = " OR ".join(f"(priority = {int(each)} AND seq <= {bound.read[each]})" for each in Priority)
     gone, count, size = [], bound.events, bound.bytes
-    missed = dict.fromkeys(Priority, 0)
+    missed: list[tuple[Priority, int]] = []
     queries: list[tuple[Priority | None, str]] = [(None, f"SELECT seq, size FROM outbox WHERE {known} ORDER BY seq")]  # noqa: S608 numbers only
     for each in reversed(Priority):
         if bound.held[each] == RESERVED:
@@ -103,30 +121,43 @@ def trim(connection: sqlite3.Connection, bound: Bound) -> Trimmed:
             gone.append(seq)
             count, size = count - 1, size - length
             if priority is not None:
-                missed[priority] += 1
-    _delete(connection, gone, missed)
-    return Trimmed(len(gone), bound.bytes - size, missed)
+                missed.append((priority, seq))
+    return _delete(connection, gone, bound.bytes - size, missed, bound.readers)
 
 
 def expire(connection: sqlite3.Connection, before: float, bound: Bound) -> Trimmed:
     """Delete what a reader missed, and has waited since before that moment (wall clock)."""
-    gone, size = [], 0
-    missed = dict.fromkeys(Priority, 0)
+    size = 0
+    missed: list[tuple[Priority, int]] = []
     for each in Priority:
         first = max(bound.read[each], bound.held[each])
         query = "SELECT seq, size FROM outbox WHERE priority = ? AND seq > ? AND since < ?"
         for seq, length in connection.execute(query, (int(each), first, before)):
-            gone.append(seq)
             size += length
-            missed[each] += 1
-    _delete(connection, gone, missed)
-    return Trimmed(len(gone), size, missed)
+            missed.append((each, seq))
+    return _delete(connection, [seq for _, seq in missed], size, missed, bound.readers)
 
 
-def _delete(connection: sqlite3.Connection, gone: Iterable[int], missed: Mapping[Priority, int]) -> None:
+def _delete(
+    connection: sqlite3.Connection,
+    gone: Sequence[int],
+    size: int,
+    missed: Sequence[tuple[Priority, int]],
+    readers: Mapping[str, Places],
+) -> Trimmed:
+    """Delete rows, and count those that were missed: by any reader, and by each."""
+    total = _by_class(each for each, _ in missed)
+    drops = {reader: _by_class(each for each, seq in missed if seq > places[each]) for reader, places in readers.items()}
     connection.executemany("DELETE FROM outbox WHERE seq = ?", ((seq,) for seq in gone))
-    connection.execute(COUNT, (DROPPED, sum(missed.values())))
-    connection.executemany(COUNT, [(f"{DROPPED}/{int(each)}", count) for each, count in missed.items() if count])
+    connection.execute(COUNT, (DROPPED, len(missed)))
+    for prefix, counts in ((DROPPED, total), *((f"{DROPPED}/{reader}", counts) for reader, counts in drops.items())):
+        connection.executemany(COUNT, [(f"{prefix}/{int(each)}", count) for each, count in counts.items() if count])
+    return Trimmed(len(gone), size, total, drops)
+
+
+def _by_class(classes: Iterable[Priority]) -> dict[Priority, int]:
+    counts = Counter(classes)
+    return {each: counts[each] for each in Priority}
 
 
 def backlog(connection: sqlite3.Connection, places: Places) -> dict[Priority, Backlog]:

@@ -12,7 +12,7 @@ import msgspec
 
 from appliance.core import journal
 from appliance.core.events import Event, InferenceCompleted, envelope, from_envelope
-from appliance.core.journal import NOWHERE, Backlog, Bound, Places, Stored, Trimmed
+from appliance.core.journal import NOWHERE, Backlog, Bound, Drops, Places, Stored, Trimmed
 from appliance.core.model import QueueStatus
 from appliance.core.store import Store
 from appliance.core.streams.model import Priority
@@ -68,6 +68,7 @@ class Outbox:
         """Events that were trimmed before every reader had them."""
         self.dropped_by = dict.fromkeys(Priority, 0)
         """The same by class."""
+        self._drops: Drops = {}
         self.unreadable = 0
         """Events that were set aside because they could not be read or stored."""
         self.epoch = 0
@@ -89,6 +90,7 @@ class Outbox:
         self._count, self.bytes = sum(row[1] for row in rows), sum(row[2] for row in rows)
         self.dropped, self.unreadable = counts.get(journal.DROPPED, 0), counts.get("unreadable", 0)
         self.dropped_by = {each: counts.get(f"{journal.DROPPED}/{int(each)}", 0) for each in Priority}
+        self._drops = journal.load_drops(counts)
         self._readers = self._saved = journal.load_places(counts)
         self._held = NOWHERE
         self.epoch += 1
@@ -161,6 +163,10 @@ class Outbox:
         """By class, up to which number a reader has everything."""
         return self._readers.get(reader, NOWHERE)
 
+    def dropped_of(self, reader: str) -> dict[Priority, int]:
+        """By class, events that were given up before this reader had them, since it joined first."""
+        return self._drops.get(reader) or dict.fromkeys(Priority, 0)
+
     def hold(self, priority: Priority, seq: int) -> None:
         """What the sender is at: these are not given up while they are under way; 0 for none."""
         self._held = tuple(seq if each is priority else self._held[each] for each in Priority)
@@ -181,14 +187,17 @@ class Outbox:
     async def forget(self, reader: str) -> None:
         """A reader comes no more: nothing is kept or counted for it. Raises StoreError."""
         name = journal.READER + reader
-        query = "DELETE FROM outbox_counts WHERE name = ? OR name GLOB ?"
-        await self._store.write(lambda connection: connection.execute(query, (name, f"{name}/?")))
+        query = "DELETE FROM outbox_counts WHERE name = ? OR name GLOB ? OR name GLOB ?"
+        values = (name, f"{name}/?", f"{journal.DROPPED}/{reader}/?")
+        await self._store.write(lambda connection: connection.execute(query, values))
+        self._drops.pop(reader, None)
         self._readers = {each: places for each, places in self._readers.items() if each != reader}
         self._saved = {each: places for each, places in self._saved.items() if each != reader}
 
     def _bound(self, count: int = 0, size: int = 0) -> Bound:
         readers = list(self._readers.values()) or [NOWHERE]
-        return Bound(count, size, tuple(min(places[each] for places in readers) for each in Priority), self._held)
+        read = tuple(min(places[each] for places in readers) for each in Priority)
+        return Bound(count, size, read, self._held, self._readers)
 
     async def _trim(self) -> None:
         """Delete what is over a bound, in steps of a hundredth of it. The event that led here is stored whatever happens."""
@@ -221,6 +230,9 @@ class Outbox:
         self.bytes -= trimmed.bytes
         self.dropped += sum(trimmed.missed.values())
         self.dropped_by = {each: count + trimmed.missed[each] for each, count in self.dropped_by.items()}
+        for reader, counts in trimmed.by_reader.items():
+            before = self.dropped_of(reader)
+            self._drops[reader] = {each: before[each] + count for each, count in counts.items()}
 
     async def shift(self, after: int, seconds: float) -> None:
         """The wall clock was stepped: what was stored after number `after` waits since a moment with another name."""

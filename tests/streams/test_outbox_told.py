@@ -72,3 +72,28 @@ async def test_a_class_that_could_not_be_read_is_not_reserved_for_ever(tmp_path:
             await wait_for(lambda: rig.outbox._sender.error)
             await rig.put("result", *range(100, 110))
             assert rig.journal.dropped == 10
+
+
+async def test_what_another_reader_missed_is_not_dropped_by_kafka(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.capacity = 100
+    async with running(rig):
+        rig.journal.join("analytics")  # it lags
+        for number in range(150):
+            await rig.put("note", number)
+            await wait_for(lambda number=number: len(rig.broker.stored) > number)  # type: ignore[misc]
+        status = await rig.drained()
+        assert (status.sent, status.dropped, status.classes[1].dropped) == (150, 0, 0)
+        assert rig.journal.dropped == sum(rig.journal.dropped_of("analytics").values()) == 50
+        assert (await rig.outbox.health()).health is Health.healthy
+        rig.down()
+        await rig.put("note", *range(150, 290))
+        assert (await rig.outbox.status()).dropped == 40
+    async with running(rig):
+        assert (await rig.outbox.status()).dropped == 40
+        assert rig.journal.dropped_of("analytics")[Priority.high] == 190
+        await rig.journal.forget("analytics")
+        assert not any(rig.journal.dropped_of("analytics").values())
+    await rig.open()
+    assert not any(rig.journal.dropped_of("analytics").values())
+    await rig.stop()

@@ -179,7 +179,7 @@ class Keeper:
                 await self._spill.expire(before, held)
 
     def _all_dropped(self) -> int:
-        return self._journal.dropped + sum(self._spill.dropped.values())
+        return sum(self._journal.dropped_of(KAFKA).values()) + sum(self._spill.dropped.values())
 
     def health(self, lost: str, lost_at: float) -> HealthReport:
         """See StreamOutbox.health."""

@@ -193,7 +193,7 @@ class StreamOutbox:
             priority=priority.name, waiting=backlog.events + waiting + self._replays.waiting(priority), in_memory=in_memory,
             on_disk=backlog.events + waiting - in_memory, bytes=backlog.bytes + total.bytes + self._lanes.bytes_of(priority),
             oldest_s=max(ages, default=None), sent=self._sender.sent[priority],
-            dropped=self._journal.dropped_by[priority] + self._spill.dropped[priority],
+            dropped=self._journal.dropped_of(KAFKA)[priority] + self._spill.dropped[priority],
         )  # fmt: skip
 
     async def health(self) -> HealthReport:

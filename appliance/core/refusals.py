@@ -32,6 +32,11 @@ class _Window:
     seen: int = 0
 
 
+def printed(text: str) -> str:
+    """Text that has a form in UTF-8: halves of surrogate pairs, which JSON and names of files can bring, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Refusals:
     """Counts refusals and writes what the log can bear.
 

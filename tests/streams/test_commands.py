@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from appliance.core.actions import Action, ActionRegistry, Invocation, NoParams, Params
 from appliance.core.audit import AuditLog
@@ -108,9 +112,9 @@ async def make(path: Path, clock: ManualClock, key: Ed25519PrivateKey, max_age: 
         Action("test.run", "Run", run, params=Wanted), Action("test.danger", "Danger", run, params=Wanted, dangerous=True),
         Action("test.admin", "Admin", run, params=Wanted, role=Role.admin), Action("test.fail", "Fail", fail),
     )  # fmt: skip
-    settings = CommandSettings(max_age_seconds=max_age, issuers={"cloud": IssuerSettings(public_key=public(key))})
+    given_settings = CommandSettings(max_age_seconds=max_age, issuers={"cloud": IssuerSettings(public_key=public(key))})
     refusals = Refusals(refusal_writer(audit))
-    commander = Commander(settings, "pi", Dispatcher(registry, audit), Seen(store), bus, clock, refusals.note)
+    commander = Commander(given_settings, "pi", Dispatcher(registry, audit), Seen(store), bus, clock, refusals.note)
     return Rig(path, clock, key, store, audit, commander, refusals, done, replies)
 
 
@@ -151,7 +155,7 @@ def twice(rig: Rig) -> bytes:
     return rig.signed().replace(b'"number": 7', b'"number": 7, "number": 7')
 
 
-REFUSED = {
+REFUSED: dict[str, Callable[[Rig], bytes]] = {
     "unsigned": lambda rig: json.dumps(rig.envelope()).encode(),
     "bad signature": tampered,
     "bad signature, of a stranger": lambda rig: client_sign(rig.envelope(), STRANGER),
@@ -179,6 +183,8 @@ REFUSED = {
     "not JSON, deep": lambda _: b'{"a":' * 40 + b"1" + b"}" * 40,
     "not JSON, very deep": lambda _: b"[" * 100_000,
     "not JSON, a key twice": twice,
+    "not JSON, half a surrogate pair": lambda _: b'{"data": {"action": "\\ud800"}}',
+    "not JSON, half a pair in a name": lambda _: b'{"\\udfff": 1}',
     "too large": lambda _: b"x" * (LARGEST + 1),
 }
 
@@ -275,3 +281,40 @@ def test_signing_and_checking_fit_together() -> None:
     signing.verify(signed, signing.public_half(key))
     with pytest.raises(CommandRefusedError):
         signing.verify({**signed, "a": 2}, signing.public_half(key))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = (
+    "v", "id", "timestamp", "source", "device_id", "type", "data", "signature", "action", "args", "issued_by", "expires_at",
+    "reply_to", "confirm",
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1, max_size=2), signs=st.booleans())
+@example(changes={"device_id": []}, signs=False)
+@example(changes={"device_id": {}}, signs=False)
+@example(changes={"action": "\ud800"}, signs=False)
+@example(changes={"issued_by": "\udfff"}, signs=False)
+@example(changes={"args": {"number": float("inf")}}, signs=False)
+@example(changes={"expires_at": "0001-01-01T00:00:00+23:59"}, signs=True)
+def test_no_message_breaks_the_commander(changes: dict[str, Any], signs: bool) -> None:
+    async def run() -> None:
+        with tempfile.TemporaryDirectory() as home:
+            rig = await make(Path(home), ManualClock(), STRANGER)
+            document = rig.envelope()
+            for name, value in changes.items():
+                (document if name in document or not isinstance(document["data"], dict) else document["data"])[name] = value
+            body = json.dumps(document)
+            if signs:
+                with suppress(UnicodeError):
+                    body = client_sign(document, STRANGER).decode()
+            await rig.commander.take(body.encode())
+            await rig.refusals.close(1.0)
+            await asyncio.to_thread(rig.store.close)
+
+    asyncio.run(run())

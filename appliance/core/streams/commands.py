@@ -151,7 +151,8 @@ class Commander:
         """Raises CommandRefusedError."""
         if document.get("v") != 1 or document.get("type") != TYPE or isinstance(document.get("v"), bool):
             raise CommandRefusedError("wrong version", f"The message is no {TYPE} of version 1.")
-        if document.get("device_id") not in {self._device_id, EVERYBODY}:
+        device = document.get("device_id")
+        if not isinstance(device, str) or device not in {self._device_id, EVERYBODY}:
             raise CommandRefusedError("not for this device", "The command is for another device.")
         issuer = _data(document).get("issued_by")
         known = self._settings.issuers.get(issuer) if isinstance(issuer, str) else None

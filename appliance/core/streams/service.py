@@ -8,18 +8,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from appliance.core.bus import Bus, Subscription
-from appliance.core.events import HostMetrics
+from appliance.core.events import HostMetrics, new_id
 from appliance.core.model import Health, HealthReport
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Clock
-from appliance.core.refusals import Refusals
+from appliance.core.refusals import Refusals, printed
 from appliance.core.state import LiveState, Section
 from appliance.core.streams import topics
 from appliance.core.streams.commands import Commander
 from appliance.core.streams.kafka import Access
 from appliance.core.streams.kafka_link import KafkaLink, backoff
 from appliance.core.streams.kafka_reader import KafkaReader, Record
-from appliance.core.streams.model import LinkState, LinkStatus, OutboxStatus, StreamsStatus
+from appliance.core.streams.model import DeadLetter, LinkState, LinkStatus, OutboxStatus, StreamsStatus
 from appliance.core.streams.outbox import StreamOutbox
 from appliance.core.streams.tail import Tails
 from appliance.core.streams.traffic import Traffic
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 SHOW = 1.0
 """Seconds between two puts into the live state."""
 NOT_CONFIGURED = ("Kafka is not configured.", "set kafka.bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS) and restart.")
+LETTER = 64 * 1024
+"""Most bytes that are kept of a message that broke its handler."""
 READER = "kafka"
 """Name of Kafka's reader in the journal."""
 
@@ -184,7 +186,7 @@ class StreamService:
                 await reader.start([topic])
                 while True:
                     for record in await reader.take():
-                        await handler(record)
+                        await self._handle(handler, record, purpose)
                         self._error = None
                         await reader.commit(record)
                     self._deaf.pop(topic, None)
@@ -199,6 +201,22 @@ class StreamService:
                 await reader.stop()
             await asyncio.sleep(backoff(attempt))
             attempt += 1
+
+    async def _handle(self, handler: Callable[[Record], Awaitable[None]], record: Record, purpose: str) -> None:
+        """Have one record handled; one that the handler breaks on is set aside. Raises StoreError."""
+        try:
+            await handler(record)
+        except StoreError:
+            raise
+        except Exception as error:  # whoever may write to the topic must not stop this service with one message
+            where = f"{record.topic} [{record.partition}] at {record.offset}"
+            log.exception("%s cannot be handled; it becomes a dead letter", where)
+            letter = DeadLetter(
+                letter_id=new_id(), time=self.parts.clock.wall(), origin=purpose, topic=record.topic,
+                key=record.key[:256].decode(errors="backslashreplace"), size=len(record.value), partition=record.partition,
+                offset=record.offset, reason=printed(f"it broke the program: {type(error).__name__}: {error}")[:500],
+            )  # fmt: skip
+            await self.outbox.letters.add(letter, record.value[:LETTER])
 
     async def _command(self, record: Record) -> None:
         """Carry one out; a command that restarts this very service goes on while it does. Raises StoreError."""

@@ -197,7 +197,8 @@ def bounded(args: dict[str, Any]) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """The text, or its beginning and how long it was."""
+    """The text, or its beginning and how long it was; what has no form in UTF-8 is escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
 
 

@@ -248,3 +248,12 @@ async def test_rows_become_values_in_the_readers_thread(store: Store, monkeypatc
 
 def test_the_order_of_arguments_does_not_matter() -> None:
     assert canonical({"a": 1, "b": [1, {"y": 2, "x": 1}]}) == canonical({"b": [1, {"x": 1, "y": 2}], "a": 1})
+
+
+async def test_text_without_a_form_in_utf_8_is_written_escaped(store: Store) -> None:
+    audit = AuditLog(store, KEY, ManualClock())
+    odd = "\ud800x"
+    await audit.record(Actor(odd, Role.viewer, "kafka", odd), odd, {odd: odd}, "refused", odd)
+    found = (await audit.entries())[0]
+    assert (found.actor, found.origin, found.action, found.detail) == ("\\ud800x",) * 4
+    assert (await audit.verify()).intact

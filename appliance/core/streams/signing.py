@@ -23,7 +23,7 @@ def read(body: bytes) -> dict[str, Any]:
     """The JSON object that a message carries; nothing in it may be read in two ways.
 
     Raises:
-        CommandRefusedError: It is no such object: no UTF-8, no JSON, a key twice, NaN, too deep.
+        CommandRefusedError: It is no such object: no UTF-8, no JSON, a key twice, NaN, too deep, half a surrogate pair.
     """
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -33,6 +33,8 @@ def read(body: bytes) -> dict[str, Any]:
         raise CommandRefusedError("not JSON", "The message is no JSON object.")
     if not _shallow(document, DEPTH):
         raise CommandRefusedError("not JSON", f"The message is nested deeper than {DEPTH} levels.")
+    if not _encodable(document):
+        raise CommandRefusedError("not JSON", "The message has half of a surrogate pair, which is no text.")
     return document
 
 
@@ -114,3 +116,11 @@ def _shallow(value: Any, levels: int) -> bool:
     if isinstance(value, list):
         return levels > 0 and all(_shallow(each, levels - 1) for each in value)
     return True
+
+
+def _encodable(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value)
+    if isinstance(value, dict):
+        return all(_encodable(name) and _encodable(each) for name, each in value.items())
+    return all(_encodable(each) for each in value) if isinstance(value, list) else True

@@ -234,10 +234,10 @@ class Outbox:
             before = self.dropped_of(reader)
             self._drops[reader] = {each: before[each] + count for each, count in counts.items()}
 
-    async def shift(self, after: int, seconds: float) -> None:
-        """The wall clock was stepped: what was stored after number `after` waits since a moment with another name."""
-        query = "UPDATE outbox SET since = since + ? WHERE seq > ?"
-        await self._store.write(lambda connection: connection.execute(query, (seconds, after)))
+    async def shift(self, after: int, upto: int, seconds: float) -> None:
+        """The wall clock was stepped: numbers above `after`, up to `upto`, wait since a moment with another name."""
+        query = "UPDATE outbox SET since = since + ? WHERE seq > ? AND seq <= ?"
+        await self._store.write(lambda connection: connection.execute(query, (seconds, after, upto)))
 
     async def backlog(self, reader: str) -> dict[Priority, Backlog]:
         """What waits for a reader, by class. Raises StoreError."""

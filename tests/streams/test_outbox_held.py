@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from appliance.core.model import Health
+from appliance.core.streams.ages import HOLD
+from appliance.core.streams.keeper import CLEAN
 from appliance.core.streams.sender import UNREADABLE
+from appliance.errors import StoreError
 from tests.streams.outbox_rig import Rig, running
-from tests.streams.test_outbox_faults import pages
+from tests.streams.test_outbox_faults import cleaned, pages, spilled
 from tests.support import wait_for
 
 
@@ -42,3 +47,39 @@ async def test_a_letter_that_cannot_be_stored_sends_nothing_twice(tmp_path: Path
         assert len({each.id for each in rig.broker.stored}) == len(rig.broker.stored) == 150
         assert sorted(rig.broker.numbers("analytics.events")) == [*range(7), *range(8, 150)]
         assert (await rig.outbox.health()).health is Health.healthy
+
+
+@pytest.mark.parametrize("part", ["_journal", "_spill"])
+async def test_a_disk_that_fails_at_a_step_of_the_clock_ages_nothing(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, max_age_hours=10)
+    async with running(rig):
+        rig.down()
+        await rig.put("note", *range(10))
+        await rig.put("telemetry", *range(10))
+        await spilled(rig, 10)
+        await cleaned(rig)
+        rig.clock.wall_now += 400 * 86400
+        failures = []
+
+        async def fail(*_: object) -> None:
+            failures.append(1)
+            raise StoreError("No room.", "free some.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(getattr(rig.outbox._keeper, part), "shift", fail)
+            rig.clock.move(CLEAN + 1)
+            await wait_for(lambda: failures)
+        await rig.put("note", 10)  # dated by the new clock
+        for _ in range(3):
+            await cleaned(rig)
+        rig.clock.move(HOLD)
+        await cleaned(rig)
+        status = await rig.outbox.status()
+        assert (status.dropped, status.waiting) == (0, 21)
+        assert status.oldest_s is not None
+        assert HOLD < status.oldest_s < 2 * HOLD
+        rig.clock.move(11 * HOLD)
+        await cleaned(rig)
+        assert (await rig.outbox.status()).dropped == 21

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport
@@ -22,6 +23,8 @@ from appliance.settings import OutboxSettings
 
 log = logging.getLogger(__name__)
 
+Upto = TypeVar("Upto")
+
 TICK = 0.5
 """Seconds between looks."""
 HIGH, LOW = 0.75, 0.5
@@ -36,6 +39,18 @@ CLEAN = 60.0
 """Seconds between looks at ages and bounds."""
 RECENT = 600.0
 """Seconds for which a drop is told."""
+
+
+class Behind(NamedTuple, Generic[Upto]):
+    """Steps of the clock that are not written down in a file.
+
+    Attributes:
+        seconds: All of them together.
+        upto: What came up to this number carries the clock of before.
+    """
+
+    seconds: float
+    upto: Upto
 
 
 class Keeper:
@@ -68,6 +83,8 @@ class Keeper:
         self._lock = asyncio.Lock()
         self._ages = AgeClock(clock, None)
         self._first = (0, dict.fromkeys(Priority, 0))
+        self._journal_behind: Behind[int] = Behind(0.0, 0)
+        self._spill_behind: Behind[Mapping[Priority, int]] = Behind(0.0, {})
         self._running = False
         self._saved_at = self._cleaned_at = self._retry_at = 0.0
         self.tick = TICK
@@ -165,10 +182,7 @@ class Keeper:
                 await self._spill.trim(excess, held)
 
     async def _by_age(self) -> None:
-        if step := self._ages.look():
-            log.warning("the clock was stepped by %.0f s: what waits is dated anew", step)
-            await self._journal.shift(self._first[0], step)
-            await self._spill.shift(self._first[1], step)
+        await self._date_anew()
         await self._lanes.expire(self._age_limit)
         if self._ages.trusted:
             before = self._clock.wall() - self._age_limit
@@ -177,6 +191,20 @@ class Keeper:
                 await self._journal.expire(before)
             async with self._lanes.steady() as held:
                 await self._spill.expire(before, held)
+
+    async def _date_anew(self) -> None:
+        """Where the clock was stepped; what a failing disk does not take is done later, and nothing expires before."""
+        if step := self._ages.look():
+            log.warning("the clock was stepped by %.0f s: what waits is dated anew", step)
+            self._journal_behind = Behind(self._journal_behind.seconds + step, self._journal.head)
+            lasts = {each: total.last for each, total in self._spill.totals.items()}
+            self._spill_behind = Behind(self._spill_behind.seconds + step, lasts)
+        if self._journal_behind.seconds:
+            await self._journal.shift(self._first[0], self._journal_behind.upto, self._journal_behind.seconds)
+            self._journal_behind = Behind(0.0, 0)
+        if self._spill_behind.seconds:
+            await self._spill.shift(self._first[1], self._spill_behind.upto, self._spill_behind.seconds)
+            self._spill_behind = Behind(0.0, {})
 
     def _all_dropped(self) -> int:
         return sum(self._journal.dropped_of(KAFKA).values()) + sum(self._spill.dropped.values())

@@ -194,10 +194,10 @@ class Spill:
             self.dropped[each] += count
         await self._reload([each for each, count in lost.items() if count])
 
-    async def shift(self, after: Mapping[Priority, int], seconds: float) -> None:
-        """The wall clock was stepped: blocks with numbers above these wait since a moment with another name."""
-        rows = [(seconds, seconds, int(each), first) for each, first in after.items()]
-        query = "UPDATE blocks SET since = since + ?, until = until + ? WHERE priority = ? AND first > ?"
+    async def shift(self, after: Mapping[Priority, int], upto: Mapping[Priority, int], seconds: float) -> None:
+        """The wall clock was stepped: blocks with numbers above `after`, up to `upto`, wait since another moment."""
+        rows = [(seconds, seconds, int(each), first, upto[each]) for each, first in after.items()]
+        query = "UPDATE blocks SET since = since + ?, until = until + ? WHERE priority = ? AND first > ? AND first <= ?"
         await self._store.write(lambda connection: connection.executemany(query, rows))
         await self._reload(Priority)
 

@@ -69,6 +69,17 @@ class Trimmed(NamedTuple):
     """Those that each reader had not."""
 
 
+def first_bytes(rows: Iterable[Stored], size: int) -> list[Stored]:
+    """The first rows, up to so many bytes of envelopes, but at least one; no more are taken than the one that is too much."""
+    found: list[Stored] = []
+    for row in rows:
+        size -= len(row.envelope)
+        if size < 0 and found:
+            break
+        found.append(row)
+    return found
+
+
 def load_places(counts: Mapping[str, int]) -> dict[str, Places]:
     """Where the readers stood, as the counts have it."""
     found: dict[str, list[int]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -250,16 +251,18 @@ class Outbox:
         after: int,
         limit: int,
         *,
+        size: int = 2**62,
         between: tuple[float, float] | None = None,
         upto: int | None = None,
         types: Collection[str] = (),
     ) -> list[Stored]:
-        """Up to `limit` rows of one class, by number.
+        """Up to `limit` rows of one class, and up to `size` bytes of envelopes, but at least one; by number.
 
         Args:
             priority: The class.
             after: Only numbers above it.
             limit: Most rows.
+            size: Most bytes; rows behind them are not read.
             between: Only events of these times, the second one excluded.
             upto: Only numbers up to it.
             types: Only these types of events; all where none is named.
@@ -270,9 +273,12 @@ class Outbox:
         since, until = between or (float("-inf"), float("inf"))
         marks = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
         values = (int(priority), after, 2**62 if upto is None else upto, since, until, *types, limit)
-        return await self._store.read(
-            lambda connection: list(map(Stored._make, connection.execute(STORED.format(marks), values)))
-        )
+
+        def read(connection: sqlite3.Connection) -> list[Stored]:
+            with contextlib.closing(connection.execute(STORED.format(marks), values)) as rows:
+                return journal.first_bytes(map(Stored._make, rows), size)
+
+        return await self._store.read(read)
 
     async def count(self, priority: Priority, between: tuple[float, float], upto: int, types: Collection[str]) -> int:
         """How many rows of one class `stored` would find. Raises StoreError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from appliance.core.model import Health
 from appliance.core.streams.ages import HOLD
 from appliance.core.streams.keeper import CLEAN
-from appliance.core.streams.sender import UNREADABLE
+from appliance.core.streams.model import Message, Priority, Refused
+from appliance.core.streams.sender import BATCH, BATCH_BYTES, UNREADABLE
 from appliance.errors import StoreError
 from tests.streams.outbox_rig import Rig, running
 from tests.streams.test_outbox_faults import cleaned, pages, spilled
@@ -83,3 +85,21 @@ async def test_a_disk_that_fails_at_a_step_of_the_clock_ages_nothing(
         rig.clock.move(11 * HOLD)
         await cleaned(rig)
         assert (await rig.outbox.status()).dropped == 21
+
+
+async def test_a_batch_reads_no_more_than_it_sends(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    await rig.open()
+    await rig.put("note", *range(40), size=500_000)
+    letters = [Refused(Message(f"{n}", "analytics.events", b"k", b"x" * 500_000, Priority.high, 1.0), "") for n in range(40)]
+    await rig.outbox.letters.add_messages("outbox", letters, 1.0)
+    for letter in await rig.outbox.letters.list():
+        await rig.outbox.letters.retry(letter.letter_id)
+    for source in (rig.outbox._sender._sources[0], rig.outbox.letters):
+        tracemalloc.start()
+        messages = await source.peek(Priority.high, BATCH, BATCH_BYTES)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(messages) == 4
+        assert peak < 3 * BATCH_BYTES
+    await rig.stop()

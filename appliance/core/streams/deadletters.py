@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -119,16 +120,21 @@ class DeadLetters:
 
     async def peek(self, priority: Priority, limit: int, size: int) -> list[Message]:
         """The next letters of a class that are to be sent again. Raises StoreError."""
-        rows = await self._store.read(lambda connection: connection.execute(NEXT, (int(priority), limit)).fetchall())
-        chosen: list[Message] = []
-        self._sending = []
-        for number, message_id, topic, key, value, time in rows:
-            size -= len(value)
-            if size < 0 and chosen:
-                break
-            self._sending.append(number)
-            chosen.append(Message(message_id, topic, key, value, priority, time))
-        return chosen
+
+        def read(connection: sqlite3.Connection) -> list[tuple[int, Message]]:
+            left = size
+            chosen: list[tuple[int, Message]] = []
+            with contextlib.closing(connection.execute(NEXT, (int(priority), limit))) as rows:
+                for number, message_id, topic, key, value, time in rows:
+                    left -= len(value)
+                    if left < 0 and chosen:
+                        break
+                    chosen.append((number, Message(message_id, topic, key, value, priority, time)))
+            return chosen
+
+        chosen = await self._store.read(read)
+        self._sending = [number for number, _ in chosen]
+        return [message for _, message in chosen]
 
     def release(self, priority: Priority) -> None:
         """Nothing is held."""

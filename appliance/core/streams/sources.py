@@ -61,7 +61,7 @@ class JournalSource:
         epoch, newest = self._journal.epoch, self._journal.newest(priority)
         await self._journal.reserve(priority)
         try:
-            rows = await self._journal.stored(priority, self._journal.places(KAFKA)[priority], limit)
+            rows = await self._journal.stored(priority, self._journal.places(KAFKA)[priority], limit, size=size)
             chosen, bad = _messages(rows, size)
             if bad:
                 await self._journal.set_aside(bad)
@@ -159,8 +159,9 @@ class Replays:
         """The next events of the first replay of a class. Raises StoreError."""
         for replay in [each for each in self._replays if each.priority is priority]:
             rows = await self._journal.stored(
-                priority, replay.place, limit, between=(replay.since, replay.until), upto=replay.upto, types=replay.types
-            )
+                priority, replay.place, limit, size=size,
+                between=(replay.since, replay.until), upto=replay.upto, types=replay.types,
+            )  # fmt: skip
             chosen, _ = _messages(rows, size)
             if chosen:
                 self._numbers = [seq for seq, _ in chosen]

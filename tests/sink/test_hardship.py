@@ -12,22 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from appliance.core.analytics.rows import METRICS
+from appliance.core.analytics.rows import DAY, METRICS
 from appliance.core.analytics.timescale import Database
 from appliance.core.model import HealthReport
 from appliance.core.streams import sink_sql
 from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink import Sink
+from appliance.core.streams.sink_decode import Now
+from appliance.core.streams.sink_upkeep import Upkeep, name_of
 from appliance.errors import DatabaseError
 from tests.servers.child import Child
 from tests.servers.fixtures import Topics
 from tests.servers.nas import detach
 from tests.servers.postgres import PostgresServer, private_directory
 from tests.servers.proxy import FaultyProxy
-from tests.sink.rig import Rig, assert_rollups, place_of, running, telemetry
+from tests.sink.rig import Rig, assert_rollups, envelope, place_of, running, telemetry
 from tests.support import capability, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -249,3 +252,79 @@ async def test_a_full_disk_of_the_database_is_waited_for(rig: Rig, postgres_temp
             server.recover()  # where no room was left for its log it ended itself
             await rig.wait_count(20_100, timeout=60.0)
         await assert_rollups(rig)
+
+
+async def test_a_partition_that_somebody_detached_is_attached_again(rig: Rig) -> None:
+    async with running(rig.sink()):
+        await rig.send("edge.telemetry", some(0, 10))
+        await rig.wait_count(10)
+        (name,) = (await rig.rows("SELECT tableoid::regclass::text FROM device_metrics LIMIT 1"))[0]
+        await rig.rows(f"ALTER TABLE device_metrics DETACH PARTITION {name}")
+        await rig.send("edge.telemetry", some(10, 10))
+        await rig.wait_count(20)
+    await assert_rollups(rig)
+
+
+async def test_an_old_partition_that_is_read_is_dropped_later_and_fails_nothing(rig: Rig) -> None:
+    database = Database(place_of(rig.dsn), "", "upkeep test")
+    await database.open()
+    upkeep, now = Upkeep(database), time.time()
+    old = int(now - 40 * DAY) // DAY * DAY
+    reader = await asyncpg.connect(rig.dsn, timeout=10)
+    there = "SELECT to_regclass($1) IS NOT NULL"
+    try:
+        await upkeep.ensure({METRICS: {old}})
+        async with reader.transaction():
+            await reader.fetch("SELECT count(*) FROM device_metrics")
+            assert await upkeep.round(Now(now, now)) == ""
+            assert await rig.value(there, name_of(METRICS, old))
+        await upkeep.round(Now(now, now))
+        assert not await rig.value(there, name_of(METRICS, old))
+    finally:
+        await reader.close()
+        await database.close()
+
+
+async def test_clocks_that_are_both_years_ahead_drop_nothing_and_refuse_nothing(rig: Rig) -> None:
+    ahead = time.time() + 730 * DAY
+    async with running(rig.sink()) as sink:
+        await rig.send("edge.telemetry", some(0, 10))
+        await rig.wait_count(10)
+        await sink._upkeep.round(Now(ahead, ahead))
+        assert await rig.count() == 10
+        sink._now = lambda: Now(ahead, ahead)  # type: ignore[method-assign]
+        await rig.send("edge.telemetry", some(10, 10))
+        await rig.wait_count(20)
+        assert await rig.count("device_metrics_hourly") > 0
+    await assert_rollups(rig)
+
+
+async def test_the_marks_of_transactions_are_no_lag(rig: Rig) -> None:
+    topic = f"{rig.kafka.prefix}cloud.aggregated"
+    producer = AIOKafkaProducer(bootstrap_servers=rig.kafka.bootstrap, transactional_id=f"{rig.kafka.prefix}windows")
+    await producer.start()
+    try:
+        for number in range(3):
+            async with producer.transaction():
+                event = envelope({"window": number}, moment=time.time() + 7200)  # the end of its window
+                await producer.send_and_wait(topic, msgspec.json.encode(event), key=b"pi-1")
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"never given", key=b"pi-1")
+        await producer.abort_transaction()
+    finally:
+        await producer.stop()
+    async with running(rig.sink()) as sink:
+        await rig.wait_count(3, "analytics_events")
+
+        async def passed() -> bool:
+            mine = [place for place in sink._positions if place.topic == topic]
+            ends = {place: last for place, (_, last) in (await sink._consumer.bounds(mine)).items()} if mine else {}
+            stored = await sink._writer.offsets()
+            return (
+                bool(ends)
+                and all(stored.get(place) == last for place, last in ends.items())
+                and not any(sink._lag(ends).values())
+            )
+
+        await wait_for(passed, 20.0)
+        assert await rig.count("dead_letters") == 0

@@ -91,6 +91,11 @@ POISON: dict[str, tuple[Any, str]] = {
     "metric too long": (envelope({"metrics": {"m" * 300: 1}}), "longer than 255"),
     "NUL": (envelope({"metrics": {"a\0b": 1}}), "NUL"),
     "NUL in tags": (envelope({"metrics": {"a": 1}, "tags": {"x": "\0"}}), "NUL"),
+    "many tags": (envelope({"metrics": {"a": 1}, "tags": {"x": "y" * 9000}}), "tags of 9008 bytes"),
+    "many metrics with tags": (
+        envelope({"metrics": {f"m{each}": 1 for each in range(3000)}, "tags": {"x": "y" * 5000}}),
+        "are too much",
+    ),
     "lone surrogate": (msgspec.json.encode(telemetry(1)).replace(b"lab", b"\\ud800"), "not JSON"),
     "not UTF-8": (msgspec.json.encode(telemetry(1)).replace(b"lab", b"\xff\xfe"), "not JSON"),
     "id": (telemetry(1, id="17"), "Invalid UUID"),

@@ -54,6 +54,10 @@ class GroupConsumer:
         self._client: AIOKafkaConsumer | None = None
         self.changes = 0
         """Grows whenever partitions are given or taken away; all positions have to be set again then."""
+        self.passed: dict[Place, int] = {}
+        """Up to where the last `poll` has come, also past what Kafka never gives: marks of transactions, what was aborted."""
+        self.passed_changes = -1
+        """`changes` at that moment: after another one it says nothing."""
 
     async def start(self) -> None:
         """Join the group. Raises LinkDownError, ConfigError."""
@@ -121,12 +125,23 @@ class GroupConsumer:
             raise LinkDownError(
                 f"Kafka refuses to be read: {error}.", "check the rights of this user on the topics."
             ) from error
+        self._note_passed(ready)
         return {Place(each.topic, each.partition): records for each, records in found.items()}
+
+    def _note_passed(self, ready: Collection[Place]) -> None:
+        subscription = self._live._subscription.subscription  # position() would wait for those that have none
+        assignment = None if subscription is None else subscription.assignment
+        states = {place: None if assignment is None else assignment.state_value(self._of(place)) for place in ready}
+        self.passed = {
+            place: state.position for place, state in states.items() if state is not None and state.has_valid_position
+        }
+        self.passed_changes = self.changes
 
     def seek(self, positions: Mapping[Place, int]) -> None:
         """Read on from there. Raises Lost for partitions that are not ours any more."""
         from aiokafka.errors import IllegalStateError
 
+        self.passed = {}
         for place, offset in positions.items():
             try:
                 self._live.seek(self._of(place), offset)
@@ -162,11 +177,6 @@ class GroupConsumer:
                 await self._live.commit(told)
         except (KafkaError, TimeoutError, OSError) as error:
             log.info("Kafka was not told how far the group %s is (%s)", self._group, type(error).__name__)
-
-    def highwater(self, place: Place) -> int | None:
-        """The offset after the newest message, as far as it is known."""
-        found: int | None = self._live.highwater(self._of(place)) if place in self.assigned() else None
-        return found
 
     @property
     def _live(self) -> AIOKafkaConsumer:

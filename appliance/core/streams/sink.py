@@ -35,6 +35,8 @@ BACKOFF = (0.2, 15.0)
 """Seconds before the second try, and most."""
 UPKEEP = 3600.0
 """Seconds between two rounds of upkeep."""
+UPKEEP_AGAIN = 60.0
+"""Seconds until the next one where it failed."""
 COMMIT = 1.0
 """Seconds between two messages to Kafka about how far the group is."""
 WATCH = 5.0
@@ -86,6 +88,8 @@ class Sink:
         self._short: dict[Place, float] = {}
         self._written: dict[Place, int] = {}
         """What Kafka has to be told."""
+        self._stored: dict[Place, int] = {}
+        """Up to where the database has it."""
         self._rows = settings.batch_rows
         """In one batch now: fewer while the database is too slow for more."""
         self._life = 0
@@ -169,6 +173,8 @@ class Sink:
                 continue
             began = bool(batch)
             await asyncio.to_thread(batch.take, waiting, self._positions, self._decoder, self._now())
+            if not waiting and self._consumer.passed_changes == self._consumer.changes == self._changes:
+                batch.pass_over(self._consumer.passed, self._positions)
             if batch and not began:
                 ends = loop.time() + self._settings.wait_ms / 1000
             if batch and (batch.full or loop.time() >= ends):
@@ -205,7 +211,7 @@ class Sink:
                 self._consumer.seek({place: at})
             except Lost:
                 continue
-            self._positions[place] = at
+            self._positions[place] = self._stored[place] = at
 
     async def _position(self, place: Place, stored: int | None, first: int, last: int) -> int | None:
         """Where to read on; None where that cannot be said yet."""
@@ -224,7 +230,7 @@ class Sink:
                 "%s/%d ends at %d, and %d was read: the topic was made anew, it is read from its begin", *place, last, stored
             )
         else:
-            self.figures.lost += first - stored
+            self.figures.missed(first - stored, self._clock.monotonic())
             log.error("%s/%d: Kafka dropped %d messages before they were read", *place, first - stored)
         await self._writer.move(place, stored, first)
         return first
@@ -246,9 +252,11 @@ class Sink:
                     self._upkeep.forget()
                     if error.sqlstate == TIMED_OUT and batch.rows > LEAST:
                         self._shrink(batch)
-                except NoPartitionError:
+                except NoPartitionError as error:
                     self._upkeep.forget()
                     failures += 1
+                    if failures > 1:
+                        self._tell("database", DatabaseError(f"{error}.", "attach that partition again, or drop it."))
                 except FencedError as error:
                     log.info("others have written meanwhile, or an answer was lost: reading anew (%s)", error)
                     self.figures.fenced += 1
@@ -272,6 +280,7 @@ class Sink:
                 "%d messages cannot be used: %s", done.letters, "; ".join(sorted({each.reason for each in batch.letters})[:3])
             )
         self._written |= batch.ends
+        self._stored |= batch.ends
 
     async def _commit(self) -> None:
         """Tell Kafka once a second how far the database is: for those who look at the group's lag there."""
@@ -299,12 +308,13 @@ class Sink:
                     await self._look_after()
                     due = self._clock.monotonic() + UPKEEP
                 except DatabaseError as error:
+                    due = self._clock.monotonic() + UPKEEP_AGAIN
                     self._tell("database", error)
 
     def _lag(self, ends: dict[Place, int]) -> dict[str, int]:
         found: dict[str, int] = {}
         for place, last in ends.items():
-            behind = max(0, last - self._positions.get(place, last))
+            behind = max(0, last - self._stored.get(place, last))
             found[place.topic] = found.get(place.topic, 0) + behind
         return found
 

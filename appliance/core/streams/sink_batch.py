@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from appliance.core.analytics.rows import HOUR, METRICS, Table
 from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink_decode import Decoder, Now, Record, Stored, Unusable
 
+LARGEST = 32 * 1024 * 1024
+"""Bytes of rows from which on a batch is full, however few they are."""
 KEPT_BODY = 64 * 1024
 """Bytes of a dead letter's body that are kept."""
 
@@ -45,6 +48,7 @@ class Batch:
         self.life = life
         self._limit = limit
         self.rows = 0
+        self._bytes = 0
         self.events: dict[Table, list[Entry]] = {}
         self.letters: list[Letter] = []
         self.starts: dict[Place, int] = {}
@@ -58,7 +62,7 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether to write it now."""
-        return self.rows + len(self.letters) >= self._limit
+        return self.rows + len(self.letters) >= self._limit or self._bytes >= LARGEST
 
     def take(self, waiting: deque[Record], positions: dict[Place, int], decoder: Decoder, now: Now) -> None:
         """Decode messages until there are no more or the batch is full; positions move along."""
@@ -74,9 +78,20 @@ class Batch:
                 event = decoder.event(record, now)
             except Unusable as refused:
                 self.letters.append(Letter(record, str(refused)))
+                self._bytes += len(record.value or b"")
                 continue
             self.events.setdefault(event.table, []).append(Entry(record, event))
             self.rows += len(event.rows)
+            if event.rows:  # those of one event are of much the same length
+                self._bytes += len(event.rows) * len(event.rows[0])
+
+    def pass_over(self, passed: Mapping[Place, int], positions: dict[Place, int]) -> None:
+        """Go on behind what Kafka has and never gives: marks of transactions, and what was aborted."""
+        for place, offset in passed.items():
+            at = positions.get(place)
+            if at is not None and at < offset:
+                self.starts.setdefault(place, at)
+                positions[place] = self.ends[place] = offset
 
     def chunks(self) -> dict[Table, set[int]]:
         """Starts of the chunks that the rows lie in, seconds since the epoch."""

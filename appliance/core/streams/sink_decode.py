@@ -27,6 +27,12 @@ AHEAD = 3600.0
 """Seconds that an event may lie in the future."""
 FIRST_GENERATION = uuid.UUID("5f0c1d6e-2d3b-5c57-9a7e-0d6a3f6f7b10")
 """Namespace of ids that are made here."""
+TAGS_MOST = 8192
+"""Bytes of an event's tags: each of its rows repeats them."""
+SPREAD = 8 * 1024 * 1024
+"""Bytes that one event may become in rows."""
+WINDOW = 86_400.0
+"""Seconds by which cloud.aggregated may lie further ahead: its events have the ends of their windows."""
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 _TAGS = 1000
@@ -39,6 +45,8 @@ class Record(Protocol):
     topic: str
     partition: int
     offset: int
+    timestamp: int
+    """When it came into Kafka, by the producer's or the broker's clock; milliseconds, below 1 where that is not known."""
     key: bytes | None
     value: bytes | None
 
@@ -153,7 +161,7 @@ class Decoder:
             raise Unusable(f"version {envelope.v} of the envelope is not known")
         if envelope.v == 1 and envelope.id is None:
             raise Unusable("id is missing")
-        micros = _micros(envelope, now, table)
+        micros = _micros(envelope, now, record.timestamp / 1000, topic)
         event_id = envelope.id or uuid.uuid5(FIRST_GENERATION, f"{topic}\n{body.hex()}")
         device = self._device(envelope, record, table)
         head = copying.begin(len(table.columns)) + copying.timestamp(micros)
@@ -182,6 +190,8 @@ class Decoder:
             del values[old]
         head += copying.text(device)
         tail = self._of_tags(data.tags) + last
+        if len(tail) * len(values) > SPREAD:
+            raise Unusable(f"{len(values)} metrics with {len(tail)} bytes of tags each are too much")
         rows, names = [], self._names
         for name, value in values.items():
             if not -GREATEST < value < GREATEST:
@@ -201,6 +211,8 @@ class Decoder:
         raw = bytes(tags)
         if raw in {b"", b"null"}:
             return copying.NULL
+        if len(raw) > TAGS_MOST:
+            raise Unusable(f"tags of {len(raw)} bytes, at most {TAGS_MOST}")
         field = self._tags.get(raw)
         if field is None:
             field = copying.jsonb(self._encoder.encode(self._object.decode(raw)))
@@ -231,17 +243,21 @@ class Decoder:
         return kind + (copying.text(device) if device else copying.NULL) + self._whole(envelope)
 
 
-def _micros(envelope: Envelope, now: Now, table: Table) -> int:
-    """Microseconds since 2000; a time without a zone is UTC in the first generation, and wrong since."""
+def _micros(envelope: Envelope, now: Now, came: float, topic: str) -> int:
+    """Microseconds since 2000; a time without a zone is UTC in the first generation, and wrong since.
+
+    Too old is only what was so when it came into Kafka (seconds since the epoch): that is a third clock to agree.
+    """
+    table = TOPICS[topic]
     moment = envelope.timestamp
     if moment.tzinfo is None:
         if envelope.v is not None:
             raise Unusable("timestamp has no time zone")
         moment = moment.replace(tzinfo=UTC)
     seconds = (moment - _BEGINNING).total_seconds() + copying.EPOCH
-    if seconds > max(now) + AHEAD:
+    if seconds > max(now) + AHEAD + (WINDOW if topic == "cloud.aggregated" else 0.0):
         raise Unusable(f"from the future: {envelope.timestamp.isoformat()}")
-    if seconds < min(now) - table.keep:
+    if seconds < min(*now, came if came > 0 else now.ours) - table.keep:
         raise Unusable(f"older than {table.name} keeps ({table.keep // 86400} days): {envelope.timestamp.isoformat()}")
     return (moment - _BEGINNING) // _MICRO
 

@@ -9,6 +9,8 @@ from appliance.core.model import Health, HealthReport
 from appliance.core.streams.sink_writer import Written
 from appliance.errors import ApplianceError
 
+TOLD = 86_400.0
+"""Seconds for which health tells of lost messages; the count stays."""
 WINDOW = 10.0
 """Seconds over which the rate is taken."""
 
@@ -24,6 +26,7 @@ class Figures:
         self.fenced = 0
         self.lost = 0
         """Messages that Kafka had dropped before they were read."""
+        self._lost_at = 0.0
         self.lag: dict[str, int] = {}
         """Messages by topic."""
         self.note = ""
@@ -37,6 +40,11 @@ class Figures:
         self.letters += done.letters
         self.batches += 1
         self._recent.append((now, sum(done.rows.values())))
+
+    def missed(self, messages: int, now: float) -> None:
+        """So many messages were dropped by Kafka before they were read."""
+        self.lost += messages
+        self._lost_at = now
 
     def trouble(self, where: str, error: ApplianceError | None) -> bool:
         """Something ("kafka", "database") fails, or works again (None); whether that is news."""
@@ -64,7 +72,7 @@ class Figures:
         details = self.details(now)
         for where, error in self._trouble.items():
             return HealthReport(Health.unhealthy, f"{where}: {error.message}", error.next_step, details)
-        if self.lost:
+        if self.lost and now - self._lost_at < TOLD:
             return HealthReport(
                 Health.degraded, f"{self.lost} messages were dropped by Kafka before they were read",
                 "let the sink run all the time, or have Kafka keep them longer.", details,

@@ -42,6 +42,7 @@ class Kept(msgspec.Struct):
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp: int = -1
 
 
 class SinkLetters:

@@ -21,8 +21,11 @@ INSERT INTO dead_letters (letter_id, consumer_group, topic, partition, record_of
 SELECT l.id, $1, l.topic, l.partition, l.at, l.key, l.reason, l.size, l.body
 FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::text[], $8::integer[], $9::bytea[])
      AS l (id, topic, partition, at, key, reason, size, body)
-ON CONFLICT DO NOTHING
+ON CONFLICT (consumer_group, topic, partition, record_offset) DO UPDATE SET
+    letter_id = excluded.letter_id, time = excluded.time, key = excluded.key, reason = excluded.reason,
+    size = excluded.size, body = excluded.body
 """
+"""The place may be taken by a letter of a topic that was removed and made anew."""
 _GROWS = """
 ON CONFLICT (bucket, device_id, metric_name) DO UPDATE SET
     avg_value = t.avg_value + (excluded.avg_value - t.avg_value) * excluded.count / (t.count + excluded.count),
@@ -36,16 +39,17 @@ ROLLUP = f"""
 WITH n AS (
     SELECT * FROM unnest($1::float8[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::float8[], $7::float8[])
     AS x (b, d, m, s, low, high, c)
-), hourly AS (
-    INSERT INTO device_metrics_hourly AS t
-    SELECT to_timestamp(b), d, m, s / c, low, high, c::bigint FROM n ORDER BY b, d, m
+), daily AS (
+    INSERT INTO device_metrics_daily AS t
+    SELECT date_trunc('day', to_timestamp(b), 'UTC') AS day, d, m, sum(s) / sum(c), min(low), max(high), sum(c)::bigint
+    FROM n GROUP BY day, d, m ORDER BY day, d, m
     {_GROWS}
 )
-INSERT INTO device_metrics_daily AS t
-SELECT date_trunc('day', to_timestamp(b), 'UTC') AS day, d, m, sum(s) / sum(c), min(low), max(high), sum(c)::bigint
-FROM n GROUP BY day, d, m ORDER BY day, d, m
+INSERT INTO device_metrics_hourly AS t
+SELECT to_timestamp(b), d, m, s / c, low, high, c::bigint FROM n ORDER BY b, d, m
 {_GROWS}"""  # noqa: S608
-"""Adds sums by hour to both roll-ups; always in the order of their keys, so that two writers do not block each other."""
+"""Adds sums by hour to both roll-ups; hours first, as `unstage` does (PostgreSQL carries out the main statement before a WITH
+that it does not read), and in the order of their keys, so that two writers do not block each other."""
 
 
 def staging(table: Table) -> str:

@@ -29,6 +29,7 @@ LETTERS_KEPT = 30 * DAY
 """Seconds that dead letters are kept."""
 LETTERS_MOST = 100_000
 """Most of them."""
+ATTACHED = "SELECT count(*) > 0 FROM pg_inherits WHERE inhrelid = to_regclass($1)::oid AND inhparent = to_regclass($2)::oid"
 LOCK = 0x5053_5041
 """Advisory lock of whoever makes or drops partitions."""
 
@@ -83,18 +84,18 @@ class Upkeep:
             await self._database.run(lambda connection: self._drop(connection, min(now)))
         return ""
 
-    async def _drop(self, connection: Connection, now: float) -> None:
-        """Partitions and roll-ups that are older than they are kept; each in a transaction of its own."""
+    async def _drop(self, connection: Connection, moment: float) -> None:
+        """Partitions and roll-ups that are older than they are kept; each in a transaction of its own.
+
+        "Now" is at most a day after the newest row: where both clocks are years ahead, nothing goes that is not replaced.
+        """
         for table in TABLES:
+            now = await _reached(connection, table.name, "time", moment)
             for name, start in await _partitions(connection, table):
-                if start + table.chunk <= now - table.keep - table.chunk:
-                    async with connection.transaction():
-                        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-                        await connection.execute("SET LOCAL lock_timeout = '5s'")
-                        await connection.execute(f"DROP TABLE IF EXISTS {name}")
+                if start + table.chunk <= now - table.keep - table.chunk and await _dropped(connection, name):
                     self._known.discard((table.name, start))
-                    log.info("dropped %s: its rows are older than they are kept", name)
         for period in ("hourly", "daily"):
+            now = await _reached(connection, f"device_metrics_{period}", "bucket", moment)
             limit = datetime.fromtimestamp(now - ROLLUP_KEEP, UTC)
             await connection.execute(f"DELETE FROM device_metrics_{period} WHERE bucket < $1", limit)  # noqa: S608
 
@@ -120,16 +121,41 @@ def name_of(table: Table, start: int) -> str:
     return f"{table.name}_{moment:%Y%m%d}" if table.chunk % DAY == 0 else f"{table.name}_{moment:%Y%m%d_%H}"
 
 
+async def _reached(connection: Connection, table: str, column: str, moment: float) -> float:
+    """A moment, or a day after the newest row where that is earlier; seconds since the epoch."""
+    newest = await connection.fetchval(f"SELECT extract(epoch FROM max({column}))::float8 FROM {table}")  # noqa: S608
+    return moment if newest is None else min(moment, newest + DAY)
+
+
+async def _dropped(connection: Connection, name: str) -> bool:
+    """Drop one partition; False where somebody reads it: to wait for the lock would hold up all others, so it is for later."""
+    import asyncpg
+
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute("SET LOCAL lock_timeout = '500ms'")
+            await connection.execute(f"DROP TABLE IF EXISTS {name}")
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+        log.warning("%s is old, but in use; it is dropped in a later round (%s)", name, error)
+        return False
+    log.info("dropped %s: its rows are older than they are kept", name)
+    return True
+
+
 async def _make(connection: Connection, missing: list[tuple[Table, int]]) -> None:
     """Made alone and then attached: that takes weaker locks than to make them as parts."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         for table, start in missing:
             name = name_of(table, start)
-            if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
+            if await connection.fetchval(ATTACHED, name, table.name):
                 continue
             since, until = (datetime.fromtimestamp(at, UTC).isoformat() for at in (start, start + table.chunk))
-            await connection.execute(f"CREATE TABLE {name} (LIKE {table.name} INCLUDING ALL)")
+            if await connection.fetchval("SELECT to_regclass($1) IS NULL", name):
+                await connection.execute(f"CREATE TABLE {name} (LIKE {table.name} INCLUDING ALL)")
+            else:
+                log.warning("%s stands beside its table: it is attached again", name)
             await connection.execute(
                 f"ALTER TABLE {table.name} ATTACH PARTITION {name} FOR VALUES FROM ('{since}') TO ('{until}')"
             )

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from appliance.core.analytics.timescale import Connection
 
-UNIQUE = "23505"
 NO_PARTITION = "23514"
 ROWS = ("22", "23", "54")
 """Classes of SQLSTATE that blame the rows: data exceptions, broken constraints, limits of the program."""

@@ -72,7 +72,7 @@ def form(rule: Mapping[str, Any] | None, topics: Sequence[str]) -> dict[str, Any
         "filter": text("filter", "must be true, such as metrics.cpu_usage > 80; empty for all"),
         "percentile": {"type": "number", "description": "0 to 100, for that function", "default": its.get("percentile", 95.0)},
         "lateness": text("lateness", "how much later an event may come", "10s"),
-        "idle": text("idle", "closes a quiet group's windows after", "1m"),
+        "idle": text("idle", "closes a quiet group's windows after", "auto"),
         "description": text("description", "what it is for"),
     }  # fmt: skip
 

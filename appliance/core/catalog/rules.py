@@ -57,7 +57,7 @@ class RuleForm(Params):
     filter: str | None = Field(None, max_length=1000, description="Must be true, such as 'metrics.cpu_usage > 80'")
     percentile: float | None = Field(None, ge=0, le=100, description="0 to 100, for the function percentile")
     lateness: str | None = Field(None, max_length=16, description="How much later an event may come; 10s")
-    idle: str | None = Field(None, max_length=16, description="Closes a quiet group's windows after so long; 1m")
+    idle: str | None = Field(None, max_length=16, description="Closes a quiet group's windows after so long; auto: its length")
     description: str | None = Field(None, max_length=500, description="What it is for")
     enabled: bool | None = Field(None, description="Off: kept, not carried out")
     file: str | None = Field(

@@ -20,6 +20,7 @@ UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 SPAN = re.compile(r"^(\d{1,9})(ms|s|m|h|d)$")
 LONGEST = 7 * UNITS["d"]
 """Milliseconds; what Kafka keeps bounds what a window can hold."""
+AUTO = "auto"
 OVERLAPS = 100
 """Most hopping windows that one event may lie in."""
 PATH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*){0,7}$")
@@ -118,8 +119,12 @@ class Rule(BaseModel):
     window: Window
     lateness: str = "10s"
     """How much later than the newest event of its group an event may come, beyond its window's end."""
-    idle: str = "1m"
-    """Open windows of a group are closed when none of its events has come for so long; "" only by later events."""
+    idle: str = AUTO
+    """Open windows of a group are closed when none of its events has come for so long; "" only by later events.
+
+    "auto" is the window's size and the lateness, at least 1m: a shorter time closes windows that are not over, and what comes
+    for them afterwards is late.
+    """
     description: Annotated[str, Field(max_length=500)] = ""
 
     @field_validator("filter", "field")
@@ -139,11 +144,18 @@ class Rule(BaseModel):
             raise ValueError("a name is there twice")
         return names
 
-    @field_validator("lateness", "idle")
+    @field_validator("lateness")
     @classmethod
-    def _span(cls, text: str) -> str:
+    def _late(cls, text: str) -> str:
         if text and milliseconds(text) > UNITS["d"]:
             raise ValueError(f"{text!r} is longer than 1d")
+        return text
+
+    @field_validator("idle")
+    @classmethod
+    def _quiet(cls, text: str) -> str:
+        if text and text != AUTO and milliseconds(text) > LONGEST + UNITS["d"]:
+            raise ValueError(f"{text!r} is longer than 8d")
         return text
 
     @model_validator(mode="after")
@@ -160,6 +172,8 @@ class Rule(BaseModel):
     @property
     def idle_s(self) -> float | None:
         """Seconds, or None."""
+        if self.idle == AUTO:
+            return max(UNITS["m"], self.window.size_ms + self.lateness_ms) / 1000
         return milliseconds(self.idle) / 1000 if self.idle else None
 
     @property

@@ -5,14 +5,16 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.core.model import Health
 from appliance.core.streams.ages import HOLD
 from appliance.core.streams.keeper import CLEAN
-from appliance.core.streams.model import Message, Priority, Refused
+from appliance.core.streams.letterbox import Letterbox
+from appliance.core.streams.model import DeadLetter, Message, Priority, Refused
 from appliance.core.streams.sender import BATCH, BATCH_BYTES, UNREADABLE
-from appliance.errors import StoreError
+from appliance.errors import InvalidArgumentsError, NotFoundError, StoreError
 from tests.streams.outbox_rig import Rig, running
 from tests.streams.test_outbox_faults import cleaned, pages, spilled
 from tests.support import wait_for
@@ -102,4 +104,53 @@ async def test_a_batch_reads_no_more_than_it_sends(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert len(messages) == 4
         assert peak < 3 * BATCH_BYTES
+    await rig.stop()
+
+
+def letters_of(count: int, topic: str = "analytics.events") -> list[Refused]:
+    return [Refused(Message(f"m{n}", topic, b"k", b"%d" % n, Priority.high, 1.0), "too large") for n in range(count)]
+
+
+async def test_all_letters_are_sent_again_by_one_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Rig(tmp_path, dead_letters=30_000)) as rig:
+        letters, writes = rig.outbox.letters, 0
+        await letters.add_messages("outbox", letters_of(12_000), 1.0)
+        await letters.add(DeadLetter(letter_id="abcd", time=1.0, origin="commands", topic="t", key="", reason="", size=1), b"x")
+        await rig.outbox.pause()
+        real = rig.store.write
+
+        async def counted(work: object) -> object:
+            nonlocal writes
+            writes += 1
+            return await real(work)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rig.store, "write", counted)
+            assert await Letterbox(lambda: letters, None).retry("all") == (12_000, 1)
+            assert writes == 1
+        await rig.outbox.resume()
+        await wait_for(lambda: len(rig.broker.stored) == 12_000)
+        assert [each.value for each in rig.broker.stored] == [b"%d" % n for n in range(12_000)]
+        await wait_for(lambda: letters.count == 1)
+
+
+async def test_one_letter_is_found_by_the_end_of_its_id_among_any_number(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, dead_letters=30_000)
+    await rig.open()
+    letters = rig.outbox.letters
+    box = Letterbox(lambda: letters, None)
+    for name in ("old-1", "old-2"):
+        letter = DeadLetter(letter_id=name, time=1.0, origin="outbox", topic="analytics.events", key="", reason="", size=1)
+        await letters.add(letter, b"x")
+    await letters.add_messages("outbox", letters_of(10_100), 1.0)
+    assert (await box.find("ld-1")).letter_id == "old-1"
+    await letters.add(msgspec.structs.replace(letter, letter_id="new-2"), b"x")
+    with pytest.raises(InvalidArgumentsError, match="2 letters"):
+        await box.find("-2")
+    with pytest.raises(NotFoundError):
+        await box.retry("%")
+    assert await box.retry("w-2") == (1, 0)
+    assert await box.discard("ld-1") == 1
+    assert await box.discard("all") == 10_102
+    assert letters.count == 0
     await rig.stop()

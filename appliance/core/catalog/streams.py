@@ -16,7 +16,7 @@ from appliance.core.model import Role
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.issuing import Issuer
-from appliance.core.streams.letterbox import ALL, Letterbox
+from appliance.core.streams.letterbox import Letterbox
 from appliance.core.streams.model import DeadLetter, StreamsStatus, Tailed, TopicStatus
 from appliance.core.streams.service import StreamService
 from appliance.core.streams.topics import may_reply_on
@@ -136,29 +136,18 @@ def letter_actions(service: StreamService, sink: SinkLetters | None = None) -> l
         return await box.list(params.limit, params.origin)
 
     async def one(_: Invocation, params: LetterId) -> DeadLetter:
-        place = (await box.find(params.letter_id))[0]
+        place = await box.find(params.letter_id)
         return await place.shelf.get(place.letter_id)
 
     async def retry(_: Invocation, params: LetterOrAll) -> dict[str, Any]:
-        kept = 0
-        places = await box.find(params.letter_id)
-        for place in places:
-            try:
-                await place.shelf.retry(place.letter_id)
-            except StreamError:
-                if params.letter_id != ALL:
-                    raise
-                kept += 1
-        return {"retried": len(places) - kept, "kept": kept}
+        retried, kept = await box.retry(params.letter_id)
+        return {"retried": retried, "kept": kept}
 
     async def discard(_: Invocation, params: LetterOrAll) -> dict[str, Any]:
-        places = await box.find(params.letter_id)
-        for place in places:
-            await place.shelf.discard(place.letter_id)
-        return {"discarded": len(places)}
+        return {"discarded": await box.discard(params.letter_id)}
 
-    async def look_up(params: LetterOrAll) -> object:
-        return [place.letter_id for place in await box.find(params.letter_id)]
+    async def look_up(params: LetterOrAll) -> None:
+        await box.look_up(params.letter_id)
 
     query = functools.partial(Action, query=True, role=Role.operator)
     return [

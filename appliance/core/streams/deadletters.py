@@ -99,13 +99,34 @@ class DeadLetters:
             StreamError: It came from the cloud (origin "commands" or "updates"): sending it again would be a replay.
             StoreError: It is as before.
         """
-        letter = await self.get(letter_id)
-        if letter.origin not in AGAIN:
-            reason = f"The letter {letter_id} came from the cloud ({letter.origin}); sending it again would be a replay."
+        query = "SELECT origin FROM letters WHERE letter_id = ?"
+        row = await self._store.read(lambda connection: connection.execute(query, (letter_id,)).fetchone())
+        if row is None:
+            raise _unknown(letter_id)
+        if row[0] not in AGAIN:
+            reason = f"The letter {letter_id} came from the cloud ({row[0]}); sending it again would be a replay."
             raise StreamError(reason, "have its issuer send a new one, and discard this one.")
         await self._store.write(lambda connection: connection.execute(AGAIN_LAST, (letter_id,)))
         await self.load()
         self._wake()
+
+    async def retry_all(self) -> tuple[int, int]:
+        """Send all again that may be, in their order; returns how many, and how many may not be. Raises StoreError."""
+
+        def write(connection: sqlite3.Connection) -> tuple[int, int]:
+            origins = tuple(AGAIN)
+            marks = ", ".join("?" * len(origins))
+            count = connection.execute(f"SELECT count(*) FROM letters WHERE origin IN ({marks})", origins).fetchone()[0]  # noqa: S608
+            total = connection.execute("SELECT count(*) FROM letters").fetchone()[0]
+            last = connection.execute("SELECT coalesce(max(retry), 0) FROM letters").fetchone()[0]
+            query = f"UPDATE letters SET retry = ? + number WHERE retry = 0 AND origin IN ({marks})"  # noqa: S608 ours
+            connection.execute(query, (last, *origins))
+            return count, total - count
+
+        outcome = await self._store.write(write)
+        await self.load()
+        self._wake()
+        return outcome
 
     async def discard(self, letter_id: str) -> None:
         """Throw it away. Raises NotFoundError, StoreError."""
@@ -113,6 +134,18 @@ class DeadLetters:
         if not await self._store.write(lambda connection: connection.execute(query, (letter_id,)).rowcount):
             raise _unknown(letter_id)
         await self.load()
+
+    async def discard_all(self) -> int:
+        """Throw all away; returns how many. Raises StoreError."""
+        count = await self._store.write(lambda connection: connection.execute("DELETE FROM letters").rowcount)
+        await self.load()
+        return count
+
+    async def ending(self, text: str, limit: int = 100) -> list[str]:
+        """The ids that end with this text. Raises StoreError."""
+        query = "SELECT letter_id FROM letters WHERE substr(letter_id, -length(?1)) = ?1 ORDER BY number DESC LIMIT ?2"
+        rows = await self._store.read(lambda connection: connection.execute(query, (text, limit)).fetchall())
+        return [letter_id for (letter_id,) in rows]
 
     def ready(self, priority: Priority) -> bool:
         """Whether letters of a class are to be sent again."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from appliance.core.streams.model import DeadLetter
-from appliance.errors import AbsentError, DatabaseError, InvalidArgumentsError, NotFoundError
+from appliance.errors import AbsentError, DatabaseError, InvalidArgumentsError, StreamError
 
 if TYPE_CHECKING:
     from appliance.core.streams.deadletters import DeadLetters
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 ALL = "all"
 AT_ONCE = 10_000
-"""Most dead letters that one call works on."""
+"""Most of the sink's dead letters that one call works on."""
 SINK = "sink"
 
 
@@ -53,37 +53,76 @@ class Letterbox:
         self._own = own
         self._sink = sink
 
-    async def find(self, wanted: str) -> list[Place]:
-        """The letters that are meant: by id, by the last characters of one, or all.
+    async def find(self, wanted: str) -> Place:
+        """The letter that is meant, by its id or the last characters of it.
 
         Raises:
             NotFoundError: There is none.
             InvalidArgumentsError: Several end so.
             DatabaseError: It may be one of the sink's, and the database does not answer.
         """
-        listed = await self.list(AT_ONCE)
-        if wanted == ALL:
-            return [self._place(each) for each in listed]
-        ends = [self._place(each) for each in listed if each.letter_id.endswith(wanted)]
+        ends = [Place(self._own(), each) for each in await self._own().ending(wanted)] if not self._without_own() else []
+        ends += [Place(each.shelf, each.letter_id) for each in await self._sinks() if each.letter_id.endswith(wanted)]
         if len(ends) > 1:
             raise InvalidArgumentsError(f"{len(ends)} letters end with {wanted}.", "give more of the id.")
-        return ends or [await self._exact(wanted)]
+        if ends:
+            return ends[0]
+        shelf: Shelf = self._own() if self._sink is None else self._sink
+        return Place(shelf, (await shelf.get(wanted)).letter_id)
 
-    async def _exact(self, wanted: str) -> Place:
-        """One that is older than those that are listed."""
-        if self._sink is None:
-            return Place(self._own(), (await self._own().get(wanted)).letter_id)
-        if not self._absent():
+    async def look_up(self, wanted: str) -> None:
+        """Before a confirmation is asked for. Raises as `find`."""
+        if wanted != ALL:
+            await self.find(wanted)
+
+    async def retry(self, wanted: str) -> tuple[int, int]:
+        """Try one again, or all that may be; returns how many, and how many are kept as they are.
+
+        Raises:
+            StreamError: It is one, and to try it again is of no use.
+            NotFoundError: There is none.
+        """
+        if wanted != ALL:
+            place = await self.find(wanted)
+            await place.shelf.retry(place.letter_id)
+            return 1, 0
+        retried, kept = (0, 0) if self._without_own() else await self._own().retry_all()
+        for place in await self._sinks():
             try:
-                return Place(self._own(), (await self._own().get(wanted)).letter_id)
-            except NotFoundError as error:
-                log.debug("not one of the outbox's: %s", error)
-        return Place(self._sink, (await self._sink.get(wanted)).letter_id)
+                await place.shelf.retry(place.letter_id)
+                retried += 1
+            except StreamError as error:
+                log.debug("letter %s is kept: %s", place.letter_id, error)
+                kept += 1
+        return retried, kept
 
-    def _place(self, letter: DeadLetter) -> Place:
-        if letter.origin == SINK and self._sink is not None:
-            return Place(self._sink, letter.letter_id)
-        return Place(self._own(), letter.letter_id)
+    async def discard(self, wanted: str) -> int:
+        """Throw one away, or all; returns how many. Raises NotFoundError."""
+        if wanted != ALL:
+            place = await self.find(wanted)
+            await place.shelf.discard(place.letter_id)
+            return 1
+        count = 0 if self._without_own() else await self._own().discard_all()
+        places = await self._sinks()
+        for place in places:
+            await place.shelf.discard(place.letter_id)
+        return count + len(places)
+
+    async def _sinks(self) -> list[Place]:
+        """The sink's letters; where its database does not answer none, and the log says why."""
+        if self._sink is None:
+            return []
+        try:
+            return [Place(self._sink, each.letter_id) for each in await self._sink.list(AT_ONCE)]
+        except DatabaseError as error:
+            log.warning("the sink's dead letters are not listed: %s", error)
+            return []
+
+    def _without_own(self) -> bool:
+        """There are only the sink's. Raises AbsentError where there are none of either kind."""
+        if self._sink is None:
+            self._own()
+        return self._absent()
 
     def _absent(self) -> bool:
         try:
@@ -102,7 +141,7 @@ class Letterbox:
             DatabaseError: Only the sink's were asked for, and the database does not answer.
             StoreError: The outbox's cannot be read.
         """
-        found = [] if self._sink is not None and self._absent() else await self._own().list(limit, origin)
+        found = [] if self._without_own() else await self._own().list(limit, origin)
         if self._sink is not None and origin in {"", SINK}:
             try:
                 found += await self._sink.list(limit)

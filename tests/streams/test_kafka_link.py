@@ -7,6 +7,7 @@ import secrets
 from dataclasses import replace
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from appliance.core.doctor.checks import kafka as doctor
 from appliance.core.streams import kafka_admin, topics
@@ -298,3 +299,23 @@ async def test_the_doctor_says_whether_kafka_answers(kafka_server: KafkaServer, 
     assert (good.status, kafka_server.bootstrap() in good.reason) == ("ok", True)
     dead = await doctor.CHECK.run(replace(machine.context(), kafka=access(f"127.0.0.1:{free_port()}")))
     assert (dead.status, "refuses connections" in dead.reason) == ("failed", True)
+
+
+async def test_many_refused_messages_do_not_each_cost_a_producer(kafka: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = f"{kafka.prefix}many"
+    await kafka.server.create_topic(topic, 1, max_message_bytes=2000)
+    sent = [message(topic, number)._replace(value=secrets.token_hex(4000).encode()) for number in range(40)]
+    good = message(topic, 41)
+    async with running_link(access(kafka.bootstrap)) as (link, _):
+        await link.up.wait()
+        made, make = [0], link._make
+
+        async def counted(server: str) -> AIOKafkaProducer:
+            made[0] += 1
+            return await make(server)
+
+        monkeypatch.setattr(link, "_make", counted)
+        refused = await link.send([*sent, good])
+        assert [each.message.id for each in refused] == [each.id for each in sent]
+        assert made[0] < 20
+    assert numbers(await stored(kafka.bootstrap, topic), "device-1") == [41]

@@ -7,6 +7,7 @@ answer did not come in time stays with the producer, which knows how to repeat i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from appliance.errors import LinkDownError, StreamError
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
+    from aiokafka.producer.message_accumulator import BatchBuilder
 
 PATIENCE = 12.0
 """Seconds without an answer to a batch after which the link counts as down."""
@@ -27,6 +29,9 @@ UNSENDABLE = frozenset({
     "UnsupportedForMessageFormatError", "InvalidRecordError",
 })  # fmt: skip
 """Errors of the library that speak of the message."""
+TOO_LARGE = frozenset({"MessageSizeTooLargeError", "RecordListTooLargeError", "RecordTooLargeError"})
+LEARNED = 60.0
+"""Seconds for which a size that a broker refused for a topic is not tried again: each refusal costs a producer."""
 REMEMBERED = 200_000
 """Most messages of a failed call whose fate is remembered."""
 
@@ -67,6 +72,8 @@ class Lanes:
         self._why_not = why_not
         self._flights: dict[Lane, Flight] = {}
         self._settled: dict[str, Refused | None] = {}
+        self._limits: dict[str, tuple[int, float]] = {}
+        """By topic: bytes of a batch that were refused, and until when (monotonic) that is believed."""
         self._alone: set[str] = set()
         """Ids of messages that go out one by one: their batch was refused as a whole."""
 
@@ -142,27 +149,30 @@ class Lanes:
         rest = waiting
         while rest:
             flight = self._flights.get(lane) or await self._depart(producer, lane, rest)
+            if flight is None:
+                rest = [each for each in rest if each.id not in self._settled]
+                continue
             done, _ = await asyncio.wait([flight.future], timeout=PATIENCE)
             if not done:
                 raise await self._why_not(*lane)
             self._flights.pop(lane, None)
-            self._land(flight, lane)
+            self._land(producer, flight, lane)
             mine = {each.id for each in flight.messages}
             rest = [each for each in rest if each.id not in mine]
 
-    async def _depart(self, producer: AIOKafkaProducer, lane: Lane, waiting: list[Message]) -> Flight:
+    async def _depart(self, producer: AIOKafkaProducer, lane: Lane, waiting: list[Message]) -> Flight | None:
+        """Hand a batch over; None where the first message is as large as what was refused already. Raises RenewalError."""
         from aiokafka.errors import KafkaError
 
-        batch = producer.create_batch()
-        taken: list[Message] = []
-        for message in waiting:
-            alone = message.id in self._alone
-            if (alone and taken) or batch.append(timestamp=None, key=message.key, value=message.value) is None:
-                break
-            taken.append(message)
-            if alone:
-                break
+        batch, taken = self._fill(producer, waiting)
         batch.close()
+        limit, until = self._limits.get(lane[0], (0, 0.0))
+        if time.monotonic() < until and (size := _size(self._fill(producer, waiting)[0])) >= limit:
+            if len(taken) == 1:
+                told = f"MessageSizeTooLarge: it makes {size} bytes, and the broker refused {limit} in this topic just now"
+                self._settle(taken, told)
+            self._alone.update(each.id for each in taken)
+            return None
         try:
             future = await producer.send_batch(batch, lane[0], partition=lane[1])
         except KafkaError as error:
@@ -170,7 +180,19 @@ class Lanes:
         flight = self._flights[lane] = Flight(future, taken)
         return flight
 
-    def _land(self, flight: Flight, lane: Lane) -> None:
+    def _fill(self, producer: AIOKafkaProducer, waiting: list[Message]) -> tuple[BatchBuilder, list[Message]]:
+        """A batch of the first messages, and which they are."""
+        batch, taken = producer.create_batch(), list[Message]()
+        for message in waiting:
+            alone = message.id in self._alone
+            if (alone and taken) or batch.append(timestamp=None, key=message.key, value=message.value) is None:
+                break
+            taken.append(message)
+            if alone:
+                break
+        return batch, taken
+
+    def _land(self, producer: AIOKafkaProducer, flight: Flight, lane: Lane) -> None:
         """Take note of a batch's end. Raises RenewalError, LinkDownError."""
         if flight.future.cancelled():
             raise RenewalError("a batch was given up", progress=False)
@@ -181,6 +203,8 @@ class Lanes:
             return
         told = f"{type(error).__name__}: {error}"
         if type(error).__name__ in UNSENDABLE:
+            if type(error).__name__ in TOO_LARGE:
+                self._learn(producer, flight, lane[0])
             if len(flight.messages) == 1:
                 self._settle(flight.messages, f"the broker refuses it: {told}")
             else:
@@ -190,6 +214,15 @@ class Lanes:
             raise LinkDownError(f"This user may not write to {lane[0]}.", "give the user the right on the broker.") from error
         raise RenewalError(told, progress=False) from error
 
+    def _learn(self, producer: AIOKafkaProducer, flight: Flight, topic: str) -> None:
+        """Remember how large a refused batch was."""
+        batch = producer.create_batch()
+        for each in flight.messages:
+            batch.append(timestamp=None, key=each.key, value=each.value)
+        known, until = self._limits.get(topic, (0, 0.0))
+        size, now = _size(batch), time.monotonic()
+        self._limits[topic] = (min(size, known) if now < until else size, now + LEARNED)
+
     def _settle(self, messages: list[Message], reason: str | None) -> None:
         if len(self._settled) > REMEMBERED:  # of calls that nobody repeats: sending again does no harm
             self._settled.clear()
@@ -197,3 +230,8 @@ class Lanes:
             self._settled[each.id] = None if reason is None else Refused(each, reason)
             if reason is not None:
                 self._traffic.of(each.topic).refused += 1
+
+
+def _size(batch: BatchBuilder) -> int:
+    """Bytes of a batch, compressed: those that brokers measure. It cannot be sent any more then."""
+    return len(batch._build())  # no public way: size() tells how large it was before

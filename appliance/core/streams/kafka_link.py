@@ -69,6 +69,7 @@ class KafkaLink:
         self._departed = 0.0
         """When the newest messages went out, on the monotonic clock."""
         self._worn = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
         self.up = asyncio.Event()
         """Set while messages are taken."""
         self.status = LinkStatus(
@@ -86,12 +87,12 @@ class KafkaLink:
                     await self._watch()
                 except ApplianceError as error:
                     self._fall(error)
-                await self._discard()
+                await self._let_go()
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
         finally:
             self.up.clear()
-            await self._discard()
+            await self._let_go()
 
     async def send(self, messages: Sequence[Message]) -> list[Refused]:
         """See streams.model.Producer. One call at a time: others wait."""
@@ -102,6 +103,8 @@ class KafkaLink:
     async def _send(self, messages: Sequence[Message]) -> list[Refused]:
         failed = 0
         while failed < RENEWALS:
+            if self._renewing is not None:  # for a call that was cancelled meanwhile
+                await self._renew()
             producer = self._ready()
             try:
                 return await self._lanes.carry(producer, messages, self._missing)
@@ -125,8 +128,10 @@ class KafkaLink:
         return LinkDownError(f"The topic {topic} is not on the broker.", "create it there, or set kafka.create_topics.")
 
     def _ready(self) -> AIOKafkaProducer:
-        if self._producer is None or not self.up.is_set():
+        if not self.up.is_set():
             raise LinkDownError(self.status.reason, self.status.next_step)
+        if self._producer is None:
+            raise LinkDownError("Kafka's producer is being replaced.", "wait a moment.")
         return self._producer
 
     async def _connect(self) -> None:
@@ -161,11 +166,25 @@ class KafkaLink:
         return producer
 
     async def _renew(self) -> None:
-        """A new producer in place of one whose numbers of sequence are spent. Raises LinkDownError."""
-        await self._discard()
+        """A new producer in place of one whose numbers of sequence are spent. Raises LinkDownError.
+
+        It goes on where the caller is cancelled: without a producer nothing could be sent any more.
+        """
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._replace(), name="kafka producer")
+        await asyncio.wait({self._renewing})
+        if self._renewing is not None and self._renewing.done():
+            done, self._renewing = self._renewing, None
+            if done.cancelled():
+                raise LinkDownError(self.status.reason, self.status.next_step)
+            done.result()
+
+    async def _replace(self) -> None:
+        """Raises LinkDownError."""
         try:
+            await self._discard()
             self._producer = await self._make(self._access.settings.bootstrap_servers)
-        except ApplianceError:
+        except BaseException:
             self._worn.set()
             raise
 
@@ -192,7 +211,9 @@ class KafkaLink:
         from aiokafka.errors import KafkaError
 
         producer = self._producer
-        if producer is None:  # it is just being replaced
+        if producer is None:
+            if self._renewing is None:  # nobody is replacing it
+                self._worn.set()
             return None
         try:
             async with asyncio.timeout(ANSWER_MS / 1000 + 1):
@@ -245,6 +266,16 @@ class KafkaLink:
             brokers=self.status.brokers if brokers is None else brokers, since=since,
         )  # fmt: skip
         self._changed(self.status)
+
+    async def _let_go(self) -> None:
+        """End the producer, and the making of another."""
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
+            ended = (await asyncio.gather(renewing, return_exceptions=True))[0]
+            if isinstance(ended, Exception):
+                log.warning("no producer could be made: %s: %s", type(ended).__name__, ended)
+        await self._discard()
 
     async def _discard(self) -> None:
         producer, self._producer = self._producer, None

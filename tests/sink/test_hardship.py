@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink import Sink
 from appliance.core.streams.sink_decode import Now
 from appliance.core.streams.sink_upkeep import Upkeep, name_of
-from appliance.errors import DatabaseError
+from appliance.errors import DatabaseError, LinkDownError
 from tests.servers.child import Child
 from tests.servers.fixtures import Topics
 from tests.servers.nas import detach
@@ -328,3 +328,23 @@ async def test_the_marks_of_transactions_are_no_lag(rig: Rig) -> None:
 
         await wait_for(passed, 20.0)
         assert await rig.count("dead_letters") == 0
+
+
+async def test_a_partition_that_cannot_be_read_stops_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.core.streams.sink.PLACE_AGAIN", 0.5)
+    for device in range(9):  # on all partitions
+        await rig.send("edge.telemetry", [telemetry(1.0, f"pi-{device}")], f"pi-{device}".encode())
+    sink = rig.sink()
+    asked, leaderless = sink._consumer.bounds, {Place(f"{rig.kafka.prefix}edge.telemetry", 0)}
+
+    async def bounds(places: Collection[Place]) -> dict[Place, tuple[int, int]]:
+        if leaderless & set(places):
+            raise LinkDownError("It has no leader.")  # as a cluster that lost brokers has them for minutes
+        return await asked(places)
+
+    sink._consumer.bounds = bounds  # type: ignore[method-assign]
+    async with running(sink):
+        await wait_for(rig.count, 30.0, "the rows of the others")
+        assert await rig.count() < 9
+        leaderless.clear()
+        await rig.wait_count(9)

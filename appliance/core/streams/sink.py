@@ -37,6 +37,8 @@ UPKEEP = 3600.0
 """Seconds between two rounds of upkeep."""
 UPKEEP_AGAIN = 60.0
 """Seconds until the next one where it failed."""
+PLACE_AGAIN = 15.0
+"""Seconds until partitions that have no leader are looked for again."""
 COMMIT = 1.0
 """Seconds between two messages to Kafka about how far the group is."""
 WATCH = 5.0
@@ -85,6 +87,8 @@ class Sink:
         self._upkeep = Upkeep(database)
         self.figures = Figures()
         self._positions: dict[Place, int] = {}
+        self._place_due = 0.0
+        """When to look again for partitions that could not be read."""
         self._short: dict[Place, float] = {}
         self._written: dict[Place, int] = {}
         """What Kafka has to be told."""
@@ -161,7 +165,7 @@ class Sink:
                 waiting.clear()
                 await self._place_all()
                 batch = Batch(self._life, self._rows)
-            if self._positions.keys() != self._consumer.assigned():
+            if self._positions.keys() != self._consumer.assigned() and self._clock.monotonic() >= self._place_due:
                 await self._place_rest()
             try:
                 if not waiting:
@@ -190,6 +194,7 @@ class Sink:
         """After a rebalance or a fence: everything is placed anew, once nothing is being written."""
         async with self._writing:
             self._changes = self._consumer.changes
+            self._place_due = 0.0
             self._reset()
 
     async def _place_rest(self) -> None:
@@ -202,8 +207,10 @@ class Sink:
             return
         async with self._writing:
             stored = await self._writer.offsets()
-        bounds = await self._consumer.bounds(missing)
+        bounds = await self._bounds(missing)
         for place in missing:
+            if place not in bounds:
+                continue
             if (at := await self._position(place, stored.get(place), *bounds[place])) is None:
                 await asyncio.sleep(0.5)
                 continue
@@ -212,6 +219,19 @@ class Sink:
             except Lost:
                 continue
             self._positions[place] = self._stored[place] = at
+
+    async def _bounds(self, missing: list[Place]) -> dict[Place, tuple[int, int]]:
+        """First and last offsets; without those of partitions that have no leader now, while others can be read."""
+        try:
+            return await self._consumer.bounds(missing)
+        except LinkDownError as error:
+            each = await asyncio.gather(*(self._consumer.bounds([place]) for place in missing), return_exceptions=True)
+            found = {place: ends for one in each if isinstance(one, dict) for place, ends in one.items()}
+            if not found and not self._positions:
+                raise
+            log.warning("%d partitions cannot be read now: %s", len(missing) - len(found), error)
+            self._place_due = self._clock.monotonic() + PLACE_AGAIN
+            return found
 
     async def _position(self, place: Place, stored: int | None, first: int, last: int) -> int | None:
         """Where to read on; None where that cannot be said yet."""

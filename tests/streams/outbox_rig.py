@@ -33,6 +33,8 @@ class Broker:
         """The next failure stores the first half all the same."""
         self.refuse: Callable[[Message], bool] = lambda _: False
         self.hang = False
+        self.gate: asyncio.Event | None = None
+        """An answer waits for it."""
         self.calls = 0
 
     async def send(self, messages: Sequence[Message]) -> list[Refused]:
@@ -40,6 +42,8 @@ class Broker:
         await asyncio.sleep(0)
         if self.hang:
             await asyncio.Event().wait()
+        if self.gate is not None:
+            await self.gate.wait()
         good = [each for each in messages if not self.refuse(each)]
         if not self.up:
             if self.half:
@@ -142,7 +146,8 @@ class Rig:
             return None if status.waiting else status
 
         with contextlib.suppress(AssertionError):
-            return await wait_for(empty, 20)
+            status: OutboxStatus = await wait_for(empty, 20)
+            return status
         raise AssertionError(f"still waiting: {await self.outbox.status()}")
 
     def down(self) -> None:

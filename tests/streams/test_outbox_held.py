@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from appliance.core.streams.keeper import CLEAN
 from appliance.core.streams.letterbox import Letterbox
 from appliance.core.streams.model import DeadLetter, Message, Priority, Refused
 from appliance.core.streams.sender import BATCH, BATCH_BYTES, UNREADABLE
-from appliance.errors import InvalidArgumentsError, NotFoundError, StoreError
+from appliance.core.streams.sources import MOST_REPLAYS
+from appliance.errors import InvalidArgumentsError, NotFoundError, StoreError, StreamError
 from tests.streams.outbox_rig import Rig, running
 from tests.streams.test_outbox_faults import cleaned, pages, spilled
 from tests.support import wait_for
@@ -154,3 +156,33 @@ async def test_one_letter_is_found_by_the_end_of_its_id_among_any_number(tmp_pat
     assert await box.discard("all") == 10_102
     assert letters.count == 0
     await rig.stop()
+
+
+async def test_a_replay_that_goes_with_its_file_under_way_stops_nothing(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path)) as rig:
+        await rig.put("note", *range(10))
+        await rig.drained()
+        await rig.outbox.pause()
+        await rig.outbox.replay(0, rig.clock.wall() + 1, ())
+        rig.broker.gate = asyncio.Event()
+        calls = rig.broker.calls
+        await rig.outbox.resume()
+        await wait_for(lambda: rig.broker.calls > calls)
+        await rig.store.write(lambda connection: connection.execute("DELETE FROM replays"))
+        await rig.outbox._load()  # as after a rescue that could not save the replay
+        rig.broker.gate.set()
+        await wait_for(lambda: len(rig.broker.stored) == 20)
+        await rig.put("note", 10)
+        await wait_for(lambda: rig.broker.numbers("analytics.events")[-1] == 10)
+        assert (await rig.outbox.status()).error == ""
+
+
+async def test_replays_are_bounded(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path)) as rig:
+        await rig.put("note", *range(10))
+        await rig.drained()
+        rig.down()
+        for _ in range(MOST_REPLAYS - len(Priority) + 1):
+            await rig.outbox.replay(0, rig.clock.wall() + 1, ())
+        with pytest.raises(StreamError, match="97 replays wait"):
+            await rig.outbox.replay(0, rig.clock.wall() + 1, ())

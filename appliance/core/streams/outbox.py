@@ -157,7 +157,7 @@ class StreamOutbox:
             How many events that are; those that were not sent yet are not among them, they go out anyway.
 
         Raises:
-            StreamError: A topic has no durable events.
+            StreamError: A topic has no durable events, or too many replays wait.
             StoreError: It is not begun.
         """
         count = await self._replays.begin(since, until, topics)

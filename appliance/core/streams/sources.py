@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
@@ -18,6 +17,8 @@ from appliance.errors import StreamError
 
 KAFKA = "kafka"
 """The sender's name among the journal's readers."""
+MOST_REPLAYS = 100
+"""Most that wait, each for its class."""
 
 
 class Source(Protocol):
@@ -116,7 +117,8 @@ class Replays:
         self._store = store
         self._journal = journal
         self._replays: list[Replay] = []
-        self._numbers: list[int] = []
+        self._under_way: tuple[int, list[int]] = (0, [])
+        """Number of the replay, and of its events."""
 
     async def load(self) -> None:
         """Learn what is to be done; whenever the store was opened. Raises StoreError."""
@@ -140,6 +142,8 @@ class Replays:
         if unknown := set(topics) - known:
             reason = f"{', '.join(sorted(unknown))} has no durable events: nothing of it can be sent again."
             raise StreamError(reason, f"choose of {', '.join(sorted(known))}.")
+        if len(self._replays) + len(Priority) > MOST_REPLAYS:
+            raise StreamError(f"{len(self._replays)} replays wait for Kafka already.", "wait until they are sent.")
         rows = []
         for priority in Priority:
             chosen = topics or known
@@ -164,7 +168,7 @@ class Replays:
             )  # fmt: skip
             chosen, _ = _messages(rows, size)
             if chosen:
-                self._numbers = [seq for seq, _ in chosen]
+                self._under_way = (replay.number, [seq for seq, _ in chosen])
                 return [message for _, message in chosen]
             await self._end(replay)
         return []
@@ -173,14 +177,11 @@ class Replays:
         """Nothing is held."""
 
     async def settle(self, messages: Sequence[Message], refused: Sequence[Refused]) -> None:
-        """Go on behind them. Raises StoreError: they come again."""
-        replay = next(each for each in self._replays if each.priority is messages[0].priority)
-        row = (self._numbers[len(messages) - 1], max(0, replay.waiting - len(messages)), replay.number)
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE replays SET place = ?, waiting = ? WHERE number = ?", row)
-
-        await self._store.write(write)
+        """Go on behind them, unless the file that had the replay is another one now. Raises StoreError: they come again."""
+        number, events = self._under_way
+        row = (events[len(messages) - 1], len(messages), number)
+        query = "UPDATE replays SET place = ?, waiting = max(0, waiting - ?) WHERE number = ?"
+        await self._store.write(lambda connection: connection.execute(query, row))
         await self.load()
 
     async def _end(self, replay: Replay) -> None:

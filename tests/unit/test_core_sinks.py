@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.core.analytics.duck import DuckStore
+from appliance.core.analytics.duck import DuckStore, RejectedError
 from appliance.core.analytics.pruning import EVERY, GAP, HOLD, PruneClock
 from appliance.core.analytics.service import POINTS, AnalyticsService
 from appliance.core.bus import Bus
@@ -353,6 +353,7 @@ def test_a_doubtful_clock_has_to_go_on_evenly_first() -> None:
 
 async def test_a_sink_that_cannot_write_is_unhealthy_and_catches_up(bench: Bench) -> None:
     await bench.start()
+    await wait_for(bench.duck.pruned.is_set)  # that would fail, too
     await asyncio.to_thread(bench.duck.close)
     await bench.bus.publish(reading(bench.clock, 42))
 
@@ -369,6 +370,44 @@ async def test_a_sink_that_cannot_write_is_unhealthy_and_catches_up(bench: Bench
     await asyncio.to_thread(bench.duck.open)
     await wait_for(well)
     assert bench.count("device_metrics") == 1
+    await bench.stop()
+
+
+async def test_a_reading_that_cannot_be_stored_holds_up_no_other(bench: Bench) -> None:
+    await bench.start()
+    bench.duck.go_on.clear()
+    now = bench.clock.wall()
+    bad = [
+        HostMetrics(time=now, metrics={"a": 1.0}, tags={"x": "\ud800"}),
+        HostMetrics(time=now, metrics={"\ud800": 1.0}),
+        HostMetrics(time=now, metrics={"a": 1.0}, id="no uuid"),
+        HostMetrics(time=1e18, metrics={"a": 1.0}),
+    ]
+    for index in range(20):
+        await bench.bus.publish(reading(bench.clock, float(index)))
+        if index % 5 == 2:
+            await bench.bus.publish(bad[index // 5])
+    bench.duck.go_on.set()
+    await wait_for(lambda: bench.count("device_metrics") == 20)
+    health = await bench.analytics.health()
+    await wait_for(lambda: bench.analytics.status()[1].depth == 0)
+    health = await bench.analytics.health()
+    assert (health.health, health.details["refused"]) == (Health.healthy, 4)
+    assert bench.duck.query("SELECT sum_value, count FROM device_metrics_minute", []) == [(190.0, 20)]
+    await bench.stop()
+
+
+async def test_an_event_that_is_no_text_is_set_aside(bench: Bench) -> None:
+    await bench.start()
+    good = [Noted(time=bench.clock.wall(), event=name, severity="info") for name in "ab"]
+    bad = Noted(time=bench.clock.wall(), event="\ud800", severity="info")
+    for seq, event in enumerate((good[0], bad, good[1]), 1):
+        if event is bad:
+            with pytest.raises(RejectedError):
+                bench.duck.add_events("other", [(seq, event)])
+        else:
+            bench.duck.add_events("other", [(seq, event)])
+    assert sorted(names(bench)) == ["a", "b"]
     await bench.stop()
 
 
@@ -397,6 +436,7 @@ async def test_what_cannot_be_deleted_degrades(bench: Bench, monkeypatch: pytest
 
 async def test_a_stuck_journal_is_unhealthy_although_telemetry_is_written(bench: Bench) -> None:
     await bench.start()
+    await wait_for(bench.duck.pruned.is_set)  # that would fail, too
     bench.duck.query("ALTER TABLE analytics_events RENAME TO elsewhere", [])
     await note(bench, "a")
 

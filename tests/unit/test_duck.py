@@ -119,3 +119,14 @@ def test_what_a_long_pause_left_is_pruned_with_little_memory(tmp_path: Path) -> 
     store.prune(30, now)
     assert store.query("SELECT count(*), epoch(min(bucket)) FROM device_metrics_minute", []) == [(20 * 1440, now - 90 * 86400)]
     store.close()
+
+
+def test_numbers_too_large_to_be_added_up_are_left_out(tmp_path: Path) -> None:
+    store = DuckStore(tmp_path / "a.duckdb", "pc")
+    store.open()
+    for value in (1.7e308, 1.7e308, 9e149, 9e149, -1e150, 1.0):
+        store.add_metrics([HostMetrics(time=float(BASE), metrics={"m": value, "n": 1.0})])
+    ((_, mean),) = store.trend("m", BASE - 60, BASE)
+    assert mean == pytest.approx(6e149)
+    assert store.query("SELECT sum(count) FROM device_metrics_minute WHERE metric_name = 'n'", []) == [(6,)]
+    store.close()

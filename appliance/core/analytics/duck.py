@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,6 +23,10 @@ log = logging.getLogger(__name__)
 
 MEMORY = "96MB"
 """That DuckDB may have for its pages and questions."""
+GREATEST = 1e150
+"""Values from here on, either way, are not kept: no sum or square of those below leaves a float. The sink does the same."""
+UNFIT = (ValueError, OverflowError, OSError, TypeError)
+"""Of a time that no calendar has, or a text that is none (a lone surrogate)."""
 FREED = "512KB"
 """How much its threads may free before it goes back to the system."""
 ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("hour", 365)}
@@ -99,11 +102,18 @@ class DuckStore:
                 self._connection = None
 
     def add_metrics(self, events: Sequence[HostMetrics]) -> int:
-        """Add readings and their share of the roll-ups, in one transaction; returns the number of samples."""
+        """Add readings and their share of the roll-ups, in one transaction; returns the number of samples.
+
+        Raises:
+            RejectedError: One of them cannot be stored: none is.
+            StoreError: The store fails, or is not open.
+        """
         rows: list[tuple[Any, ...]] = []
         for event in events:
-            moment = datetime.fromtimestamp(event.time, UTC)
-            tags = msgspec.json.encode(event.tags).decode()
+            try:
+                moment, tags = datetime.fromtimestamp(event.time, UTC), msgspec.json.encode(event.tags).decode()
+            except UNFIT as error:
+                raise _unfit(event, error) from error
             for name, value in event.metrics.items():
                 rows.append((moment, self._device_id, name, value, tags, event.id))
         return self.add_readings(rows)
@@ -112,22 +122,21 @@ class DuckStore:
         """Add readings of any device, and their share of the roll-ups, in one transaction.
 
         Args:
-            rows: (time with zone, device, metric, value, tags as JSON, event id). What is no finite number is left out: one
-                such value would make every sum that it is part of unusable.
+            rows: (time with zone, device, metric, value, tags as JSON, event id). What is no number, or from GREATEST on, is
+                left out: one such value would make every sum that it is part of unusable.
 
         Returns:
             How many were added.
         """
-        finite = [row for row in rows if math.isfinite(row[3])]
-        if len(finite) < len(rows):
-            odd = next(row for row in rows if not math.isfinite(row[3]))
-            log.warning(
-                "%d readings are no finite numbers and not kept, such as %s of %s", len(rows) - len(finite), odd[2], odd[1]
-            )
-        if finite:
-            columns = [list(column) for column in zip(*finite, strict=True)]
+        usable = [row for row in rows if abs(row[3]) < GREATEST]  # NaN is not
+        if len(usable) < len(rows):
+            odd = next(row for row in rows if not abs(row[3]) < GREATEST)
+            left_out = len(rows) - len(usable)
+            log.warning("%d readings are no numbers to reckon with and not kept, such as %r of %s", left_out, odd[2], odd[1])
+        if usable:
+            columns = [list(column) for column in zip(*usable, strict=True)]
             self._transact([(INSERT_METRICS, columns), *self._rollup_work(columns)])
-        return len(finite)
+        return len(usable)
 
     def _rollup_work(self, columns: list[list[Any]]) -> list[tuple[str, list[Any]]]:
         work = []
@@ -144,17 +153,14 @@ class DuckStore:
         self._transact(work)
 
     def _event_row(self, event: Event) -> tuple[str, list[Any]]:
-        body = msgspec.json.encode(event.data()).decode()
+        try:
+            body, at = msgspec.json.encode(event.data()).decode(), rfc3339(event.time)
+        except UNFIT as error:
+            raise _unfit(event, error) from error
         if isinstance(event, InferenceCompleted):
-            row = [rfc3339(event.time), self._device_id, event.model, event.inference_time_ms, body, None, event.id]
+            row = [at, self._device_id, event.model, event.inference_time_ms, body, None, event.id]
             return "INSERT INTO ai_inference_results VALUES (?, ?, ?, ?, ?, ?, ?)", row
-        return "INSERT INTO analytics_events VALUES (?, ?, ?, ?, ?)", [
-            rfc3339(event.time),
-            event.type,
-            self._device_id,
-            body,
-            event.id,
-        ]
+        return "INSERT INTO analytics_events VALUES (?, ?, ?, ?, ?)", [at, event.type, self._device_id, body, event.id]
 
     def cursor(self, journal: str) -> tuple[int, str]:
         """Number and id of the last event taken over from a journal; 0 and nothing before the first."""
@@ -310,6 +316,10 @@ class DuckStore:
                 f"{self.path.name} is open in another process.", "stop the other appliance that uses this directory."
             )
         return StoreError(f"The analytics store failed: {text}", f"if it stays, move {self.path} away; a new one is made.")
+
+
+def _unfit(event: Event, error: Exception) -> RejectedError:
+    return RejectedError(f"The event {event.id} cannot be stored: {type(error).__name__}: {error}", "see the log.")
 
 
 def _result(time: float, id_: str, body: str) -> InferenceResult | None:

@@ -55,7 +55,7 @@ class AnalyticsService:
         self._prune_clock = PruneClock(clock, None, None)
         self._trends: dict[str, deque[tuple[float, float]]] = {}
         self._results: deque[object] = deque(maxlen=RESULTS)
-        self._lost = 0
+        self._lost = self._refused = 0
         self._flushing = asyncio.Lock()
         self._flush_error: StoreError | None = None
         self._journal_error: StoreError | None = None
@@ -107,7 +107,9 @@ class AnalyticsService:
         reason = f"written every {self._flush_interval:g} s"
         if self._outbox.unreadable:
             reason += f"; {counted(self._outbox.unreadable, 'event')} that could not be read or stored set aside"
-        details = {"waiting": len(self._pending), "set_aside": self._outbox.unreadable}
+        if self._refused:
+            reason += f"; {counted(self._refused, 'reading')} that cannot be stored left out"
+        details = {"waiting": len(self._pending), "set_aside": self._outbox.unreadable, "refused": self._refused}
         return HealthReport(Health.healthy, reason, details=details)
 
     def status(self) -> tuple[QueueStatus, ...]:
@@ -127,11 +129,28 @@ class AnalyticsService:
             events = list(self._pending)
             if not events:
                 return
+            await self._write(events)
+            for event in events:  # but for those that a full ring let go of meanwhile
+                self._done_with(event)
+
+    async def _write(self, events: list[HostMetrics]) -> None:
+        """Store readings; one that cannot be stored is left out, and holds up no other. Raises StoreError."""
+        try:
             await asyncio.to_thread(self._duck.add_metrics, events)
-            while events and self._pending and self._pending[0] is not events[0]:  # a full ring let go of these meanwhile
-                del events[0]
-            for _ in events:
-                self._pending.popleft()
+        except RejectedError as error:
+            if len(events) == 1:
+                self._refused += 1
+                log.warning("a reading is left out: %s", error.message)
+                return
+            await self._write(events[: len(events) // 2])
+            for event in events[: len(events) // 2]:
+                self._done_with(event)
+            await self._write(events[len(events) // 2 :])
+
+    def _done_with(self, event: HostMetrics) -> None:
+        """It waits no more: what is written must not be written again where a later one fails."""
+        if self._pending and self._pending[0] is event:
+            self._pending.popleft()
 
     async def _collect(self) -> None:
         while True:

@@ -304,3 +304,49 @@ def test_groups_are_kept_apart(kind: Kind) -> None:
         ("device_id=edge-0,tag:room=a%2Cb", 0.0),
         ("device_id=edge-1,tag:room=a%2Cb", 1.0),
     }
+
+
+MOMENTS = st.lists(st.tuples(st.integers(0, 40_000), st.floats(-1e6, 1e6)), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize("function", Aggregation)
+@settings(deadline=None, max_examples=40)
+@given(events=MOMENTS, lateness=st.integers(0, 8000))
+def test_sliding_windows_hold_what_their_definition_says(
+    function: Aggregation, events: list[tuple[int, float]], lateness: int
+) -> None:
+    """Against a count of each window on its own."""
+    slid = rule("slid", function=function, window={"kind": "sliding", "size": "6s"}, lateness=f"{lateness}ms")
+    bodies = [envelope(at / 1000, metrics={"cpu_usage": value}) for at, value in events]
+    newest = [max(at for at, _ in events[: number + 1]) for number in range(len(events))]
+    arrived = [(at, value, late - lateness) for (at, value), late in zip(events, newest, strict=True)]
+    expected = {}
+    for end in {at for at, _, closed in arrived if at >= closed}:
+        values = [value for at, value, closed in arrived if end - 6000 <= at <= end and end >= closed]
+        percentile = float(np.percentile(values, 95)) if function is Aggregation.percentile else None
+        value = percentile if percentile is not None else outcome(function, values)
+        expected[end] = (max(0, end - 6000), value if value is None else pytest.approx(value, rel=1e-6, abs=1e-3), len(values))
+    found = attempt(slid, bodies).windows
+    assert {one.end_ms: (one.start_ms, one.value, one.events) for one in found} == expected
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("function", REFERENCE)
+def test_sliding_windows_work_out_what_changes_alone(function: Aggregation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By steps, not by time: all events lie in one window, and each window anew would be half a million of them."""
+    steps: list[str] = []
+
+    def counted(name: str, work: Any) -> Any:
+        def call(*args: Any) -> Any:
+            steps.append(name)
+            return work(*args)
+
+        return call
+
+    for name in ("add", "join"):
+        monkeypatch.setattr(functions, name, counted(name, getattr(functions, name)))
+    slid = rule("slid", function=function, window={"kind": "sliding", "size": "1d"})
+    bodies = [envelope(1.79e9 + number, metrics={"cpu_usage": 1.0}) for number in range(1000)]
+    found = attempt(slid, bodies).windows
+    assert [one.events for one in found] == list(range(1, 1001))
+    assert len(steps) <= 20_000

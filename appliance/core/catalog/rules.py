@@ -185,9 +185,9 @@ def _checked(document: dict[str, Any]) -> Rule:
 
 def _tried(rule: Rule, bodies: list[bytes], *, own: bool) -> dict[str, Any]:
     trial = attempt(rule, bodies)
-    windows = [envelope_of(closed)["data"] for closed in trial.windows]
+    windows = [envelope_of(closed)["data"] for closed in trial.windows[-SHOWN:]]
     return {
         "rule_id": rule.id, "source": "this appliance" if own else "file", "messages": len(bodies), "events": trial.events,
-        "late": trial.late, "errors": dict(Counter(trial.errors).most_common(20)), "windows": windows[-SHOWN:],
-        "cut": max(0, len(windows) - SHOWN),
+        "late": trial.late, "errors": dict(Counter(trial.errors).most_common(20)), "windows": windows,
+        "cut": max(0, len(trial.windows) - SHOWN),
     }  # fmt: skip

@@ -86,7 +86,11 @@ def result(function: Aggregation, state: State) -> float | int | None:
 
 def percentile(values: Iterable[float], percent: float) -> float | None:
     """Continuous percentile, as PostgreSQL's percentile_cont; None of nothing."""
-    ordered: Sequence[float] = sorted(values)
+    return percentile_of(sorted(values), percent)
+
+
+def percentile_of(ordered: Sequence[float], percent: float) -> float | None:
+    """The same of values that are in order."""
     if not ordered:
         return None
     place = (len(ordered) - 1) * percent / 100

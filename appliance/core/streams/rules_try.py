@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from appliance.core.analytics.model import Aggregation
 from appliance.core.streams import rules_functions as functions
 from appliance.core.streams.rules import Kind, Rule
 from appliance.core.streams.rules_events import BadMessageError, Closed, Reader, Sample, read
+from appliance.core.streams.rules_sliding import Span, slide
 from appliance.errors import RuleError
 
 
@@ -76,13 +77,10 @@ def is_late(rule: Rule, moment: int, newest: int) -> bool:
 
 
 def _windows(rule: Rule, arrivals: Sequence[_Arrival]) -> Iterable[Closed]:
-    kind = rule.window.kind
-    if kind is Kind.session:
-        ranges = _sessions(arrivals, rule.window.size_ms)
-    elif kind is Kind.sliding:
-        ranges = _sliding(rule, arrivals)
-    else:
-        ranges = _fixed(rule, arrivals)
+    if rule.window.kind is Kind.sliding:
+        yield from _sliding(rule, arrivals)
+        return
+    ranges = _sessions(arrivals, rule.window.size_ms) if rule.window.kind is Kind.session else _fixed(rule, arrivals)
     for (start, end), samples in ranges.items():
         yield Closed(rule, samples[0].group, samples[0].device, start, end, _value(rule, samples), len(samples))
 
@@ -99,15 +97,16 @@ def _fixed(rule: Rule, arrivals: Sequence[_Arrival]) -> dict[tuple[int, int], li
     return found
 
 
-def _sliding(rule: Rule, arrivals: Sequence[_Arrival]) -> dict[tuple[int, int], list[Sample]]:
+def _sliding(rule: Rule, arrivals: Sequence[_Arrival]) -> Iterator[Closed]:
+    """One window ends at each event that is not late for it, and takes what comes until it is closed."""
     size, lateness = rule.window.size_ms, rule.lateness_ms
-    ends = {one.sample.time_ms for one in arrivals if one.sample.time_ms >= one.newest - lateness}
-    return {
-        (max(0, end - size), end): [
-            one.sample for one in arrivals if end - size <= one.sample.time_ms <= end and end >= one.newest - lateness
-        ]
-        for end in ends
-    }
+    ends = sorted({one.sample.time_ms for one in arrivals if one.sample.time_ms >= one.newest - lateness})
+    spans = [
+        Span(max(one.sample.time_ms, one.newest - lateness), one.sample.time_ms + size, one.sample.value) for one in arrivals
+    ]
+    for end, value, events in slide(rule, spans, ends):
+        first = arrivals[0].sample
+        yield Closed(rule, first.group, first.device, max(0, end - size), end, value, events)
 
 
 def _sessions(arrivals: Sequence[_Arrival], gap: int) -> dict[tuple[int, int], list[Sample]]:

@@ -260,7 +260,7 @@ class OutboxSettings(Group):
     max_age_hours: Annotated[float, Field(gt=0, le=8760)] = 168.0
     """What has waited longer is given up; 7 days, as Kafka keeps it."""
     dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Most dead letters that are kept."""
+    """Most dead letters that are kept of each origin (outbox, commands, updates)."""
 
 
 class AnalyticsSettings(Group):

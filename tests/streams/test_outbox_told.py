@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.core.model import Health
-from appliance.core.streams.model import Priority
+from appliance.core.streams.keeper import RECENT
+from appliance.core.streams.model import DeadLetter, Message, Priority, Refused
 from appliance.errors import StoreError
 from tests.streams.outbox_rig import Rig, running
 from tests.support import wait_for
@@ -97,3 +98,26 @@ async def test_what_another_reader_missed_is_not_dropped_by_kafka(tmp_path: Path
     await rig.open()
     assert not any(rig.journal.dropped_of("analytics").values())
     await rig.stop()
+
+
+async def test_letters_of_one_origin_take_no_room_of_anothers(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path, dead_letters=20)) as rig:
+        letters = rig.outbox.letters
+        message = Message("m", "analytics.events", b"k", b"x", Priority.high, 1.0)
+        await letters.add_messages("outbox", [Refused(message, "too large")] * 15, 1.0)
+        assert (await rig.outbox.health()).health is Health.healthy
+        for number in range(50):
+            letter = DeadLetter(letter_id=f"j{number}", time=1.0, origin="updates", topic="t", key="", reason="junk", size=1)
+            await letters.add(letter, b"x")
+        assert len(await letters.list(100, "outbox")) == 15
+        assert len(await letters.list(100, "updates")) == 20
+        status, report = await rig.outbox.status(), await rig.outbox.health()
+        assert (status.dead, status.dead_dropped, status.dropped) == (35, 30, 0)
+        assert report.health is Health.degraded
+        assert "30 letters given up" in report.reason
+        assert report.details["letters_dropped"] == 30
+        rig.clock.move(RECENT + 1)
+        assert (await rig.outbox.health()).health is Health.healthy
+    async with running(rig):
+        assert (await rig.outbox.status()).dead_dropped == 30
+        assert (await rig.outbox.health()).health is Health.healthy

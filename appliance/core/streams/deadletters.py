@@ -19,11 +19,11 @@ DROPPED = "letters dropped"
 
 
 class DeadLetters:
-    """The letters in streams.sqlite; bounded, the oldest go first.
+    """The letters in streams.sqlite; those of each origin are bounded, so that none takes another's room; the oldest go first.
 
     Args:
         store: Opened by the outbox.
-        limit: Most letters kept.
+        limit: Most letters kept of one origin.
         wake: Called when one is to be sent again.
     """
 
@@ -39,7 +39,7 @@ class DeadLetters:
         self.count = 0
         """Letters that are kept."""
         self.dropped = 0
-        """Letters given up because there were too many, since ever."""
+        """Letters given up because there were too many of their origin, since ever."""
 
     async def load(self) -> None:
         """Learn what is there; whenever the store was opened. Raises StoreError."""
@@ -72,9 +72,11 @@ class DeadLetters:
         await self._insert(rows)
 
     async def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        origins = {row[ORIGIN] for row in rows}
+
         def write(connection: sqlite3.Connection) -> tuple[int, int]:
             connection.executemany(INSERT, rows)
-            lost = connection.execute(PRUNE, (self._limit,)).rowcount
+            lost = sum(connection.execute(PRUNE, (origin, self._limit)).rowcount for origin in origins)
             connection.execute(COUNT, (DROPPED, lost))
             return lost, int(connection.execute("SELECT count(*) FROM letters").fetchone()[0])
 
@@ -212,7 +214,12 @@ INSERT = (
     "priority, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (letter_id) DO NOTHING"
 )
 COUNT = "INSERT INTO counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
-PRUNE = "DELETE FROM letters WHERE number <= (SELECT number FROM letters ORDER BY number DESC LIMIT 1 OFFSET ?)"
+ORIGIN = 2
+"""Its place in a row of INSERT."""
+PRUNE = (
+    "DELETE FROM letters WHERE origin = ?1 AND number <= "
+    "(SELECT number FROM letters WHERE origin = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)"
+)
 AGAIN_LAST = "UPDATE letters SET retry = (SELECT coalesce(max(retry), 0) + 1 FROM letters) WHERE letter_id = ? AND retry = 0"
 NEXT = (
     "SELECT number, message_id, topic, key, value, event_time FROM letters "

@@ -53,6 +53,28 @@ class Behind(NamedTuple, Generic[Upto]):
     upto: Upto
 
 
+class Recent:
+    """Whether a count grew a short time ago.
+
+    Args:
+        clock: For the monotonic clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.begin(0)
+
+    def begin(self, count: int) -> None:
+        """This much is nothing new."""
+        self._count, self._grew = count, float("-inf")
+
+    def look(self, count: int) -> bool:
+        """Whether it grew within the last RECENT seconds, as far as it was looked at."""
+        if count > self._count:
+            self._count, self._grew = count, self._clock.monotonic()
+        return self._clock.monotonic() - self._grew < RECENT
+
+
 class Keeper:
     """The housekeeping.
 
@@ -88,7 +110,7 @@ class Keeper:
         self._running = False
         self._saved_at = self._cleaned_at = self._retry_at = 0.0
         self.tick = TICK
-        self._dropped, self._dropped_at = 0, float("-inf")
+        self._losing = Recent(clock)
         self.link_down = False
         """As the link says; the sender knows for itself after its next try."""
         self.error: StoreError | None = None
@@ -101,7 +123,7 @@ class Keeper:
         self._ages = AgeClock(self._clock, max((since for since in known if since is not None), default=None))
         self._first = (self._journal.head, {each: total.last for each, total in self._spill.totals.items()})
         self._cleaned_at = self._clock.monotonic()
-        self._dropped = self._all_dropped()
+        self._losing.begin(self._all_dropped())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -211,17 +233,16 @@ class Keeper:
 
     def health(self, lost: str, lost_at: float) -> HealthReport:
         """See StreamOutbox.health."""
-        now = self._clock.monotonic()
-        if self._all_dropped() > self._dropped:
-            self._dropped, self._dropped_at = self._all_dropped(), now
-        details = {"dropped": self._dropped, "quarantined": self._spill.quarantined}
+        dropped = self._all_dropped()
+        losing = self._losing.look(dropped)
+        details = {"dropped": dropped, "quarantined": self._spill.quarantined}
         if self.error is not None:
-            reason = f"what waits for Kafka stays in memory: {self.error.message} {counted(self._dropped, 'event')} given up"
+            reason = f"what waits for Kafka stays in memory: {self.error.message} {counted(dropped, 'event')} given up"
             return HealthReport(Health.degraded, reason, self.error.next_step, details)
-        if lost and now - lost_at < RECENT:
+        if lost and self._clock.monotonic() - lost_at < RECENT:
             return HealthReport(Health.degraded, lost, "check the disk; nothing has to be done for the outbox.", details)
-        if now - self._dropped_at < RECENT:
-            reason = f"a bound of the outbox is reached: {counted(self._dropped, 'event')} given up, the lowest class first"
+        if losing:
+            reason = f"a bound of the outbox is reached: {counted(dropped, 'event')} given up, the lowest class first"
             return HealthReport(Health.degraded, reason, "bring Kafka back, or raise outbox.disk_mib.", details)
         where = "on disk" if self._spill.bytes else "in memory"
         return HealthReport(Health.healthy, f"what is not durable waits {where}", details=details)

@@ -152,6 +152,8 @@ class OutboxStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     next_step: str = ""
     classes: tuple[ClassStatus, ...] = ()
+    dead_dropped: int = 0
+    """Dead letters given up because there were too many of their origin, since ever."""
 
 
 class CommandStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from appliance.core.store import Store
 from appliance.core.streams.deadletters import DeadLetters
 from appliance.core.streams.encode import Encoder
 from appliance.core.streams.file import StreamFile
-from appliance.core.streams.keeper import Keeper
+from appliance.core.streams.keeper import Keeper, Recent
 from appliance.core.streams.lanes import Lanes
 from appliance.core.streams.model import ClassStatus, OutboxStatus, Priority, Producer
 from appliance.core.streams.rates import Rate
@@ -66,6 +66,7 @@ class StreamOutbox:
         sources = (JournalSource(journal), self._lanes, self.letters, self._replays)
         self._sender = Sender(sources, self.letters, clock, self._heal)
         self._keeper = Keeper(journal, self._spill, self._lanes, self._sender, clock, settings, self._heal)
+        self._letters_lost = Recent(clock)
         self._coming = Rate(clock)
         self._healing = asyncio.Lock()
         self._backlog: dict[Priority, Backlog] = dict.fromkeys(Priority, Backlog(0, 0, None))
@@ -82,6 +83,7 @@ class StreamOutbox:
             await self._load()
         self._journal.join(KAFKA)
         await self._keeper.begin()
+        self._letters_lost.begin(self.letters.dropped)
 
     async def _load(self) -> None:
         await self._spill.load()
@@ -180,7 +182,8 @@ class StreamOutbox:
             age_limit_s=self._settings.max_age_hours * 3600, oldest_s=max(ages, default=None), drain_rate=rate,
             eta_s=0.0 if not waiting else waiting / emptier if emptier > 0 else None, paused=self._sender.paused,
             sent=sum(each.sent for each in classes), dropped=sum(each.dropped for each in classes), dead=self.letters.count,
-            quarantined=self._spill.quarantined, retry_s=self._sender.retry_s, error="" if problem is None else problem.message,
+            dead_dropped=self.letters.dropped, quarantined=self._spill.quarantined, retry_s=self._sender.retry_s,
+            error="" if problem is None else problem.message,
             next_step="" if problem is None else problem.next_step, classes=classes,
         )  # fmt: skip
 
@@ -199,16 +202,21 @@ class StreamOutbox:
     async def health(self) -> HealthReport:
         """Degraded while nothing goes out, the disk fails, bounds cost events, and after parts of the file were lost."""
         report = self._keeper.health(self._file.lost, self._file.lost_at)
+        details = {**report.details, "letters_dropped": self.letters.dropped}
         if report.health is not Health.healthy:
             return report
         status = await self.status()
+        if self._letters_lost.look(self.letters.dropped):
+            reason = f"there are too many dead letters of one origin: {counted(self.letters.dropped, 'letter')} given up"
+            step = "look at `prime-spark streams dead-letters`, and retry or discard them."
+            return HealthReport(Health.degraded, reason, step, details)
         if status.paused:
             reason = f"sending to Kafka is paused: {counted(status.waiting, 'event')} wait"
-            return HealthReport(Health.degraded, reason, "resume it: `prime-spark streams resume`.", report.details)
+            return HealthReport(Health.degraded, reason, "resume it: `prime-spark streams resume`.", details)
         if status.error and (status.waiting or not self._sender.down):
             reason = f"what waits for Kafka does not go out: {status.error} {counted(status.waiting, 'event')} wait"
-            return HealthReport(Health.degraded, reason, status.next_step, report.details)
-        return report
+            return HealthReport(Health.degraded, reason, status.next_step, details)
+        return HealthReport(report.health, report.reason, report.next_step, details)
 
     def _appended(self) -> None:
         self._journal.join(KAFKA)  # the journal may be another one

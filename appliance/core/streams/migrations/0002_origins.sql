@@ -1,0 +1,2 @@
+-- Dead letters are bounded by origin.
+CREATE INDEX letters_by_origin ON letters (origin, number);

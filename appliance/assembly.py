@@ -91,7 +91,8 @@ class Domains:
         settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state
         cache = AnswerCache(self.memory.memory)
         self._sink_letters: SinkLetters | None = None
-        self.local_answers = self.answers = Analytics(DuckReader(self.duck, keep_days), cache, clock, state)
+        self._readings = DuckReader(self.duck, keep_days)
+        self.local_answers = self.answers = Analytics(self._readings, cache, clock, state)
         if settings.host:
             from appliance.core.analytics.timescale import make_database
             from appliance.core.analytics.timescale_query import PostgresReader
@@ -184,7 +185,7 @@ class Domains:
         add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
         add(*stream_actions.letter_actions(self.streams, self._sink_letters))
-        samples = Samples(spine.outbox, self.duck.query, spine.settings.node.device_id)
+        samples = Samples(spine.outbox, self._readings, spine.settings.node.device_id)
         add(*rule_actions.rule_actions(self.rules, samples.newest))
         device = spine.settings.node.device_id
         add(*stream_actions.command_actions(self.streams, Issuer(device, spine.secrets, spine.clock), device))

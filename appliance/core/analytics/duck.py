@@ -249,10 +249,10 @@ class DuckStore:
         import duckdb
 
         with self._reading:
-            if self._reader is None or stop.is_set():
-                raise StoreError("The analytics store is not open.", "see Services for why.")
             self._read_for = stop
             try:
+                if self._reader is None or stop.is_set():
+                    raise StoreError("The analytics store is not open.", "see Services for why.")
                 return self._reader.execute(sql, parameters).fetchall()
             except duckdb.OutOfMemoryException as error:
                 raise QueryError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from appliance.core.analytics.asking import Asked
 from appliance.core.analytics.buckets import Bucket
@@ -13,8 +14,21 @@ from appliance.core.analytics.plan import Level, Part
 from appliance.core.analytics.reading import TAG_ROWS, Span, gathered, row_of
 from appliance.core.analytics.shape import Row
 from appliance.core.analytics.sql import Statement, counting
+from appliance.errors import QueryError
 
 SECOND = 1_000_000
+LIMIT = 25.0
+"""Seconds for one question, with the wait for those before it; as for PostgreSQL."""
+
+
+class Recorded(NamedTuple):
+    """One event of readings, as it is kept: seconds since the epoch, device, id, metrics with values, tags as JSON."""
+
+    time: float
+    device: str
+    event_id: str
+    metrics: dict[str, float]
+    tags: str | None
 
 
 class DuckDialect:
@@ -67,7 +81,7 @@ class DuckDialect:
 
 
 class DuckReader:
-    """Reads on a connection of its own, in a thread: writes do not wait for it.
+    """Reads on a connection of its own, in a thread of its own: neither writes nor anybody else's threads wait for it.
 
     Args:
         duck: The store.
@@ -79,6 +93,7 @@ class DuckReader:
     def __init__(self, duck: DuckStore, keep_days: float) -> None:
         self._duck = duck
         self._dialect = DuckDialect()
+        self._thread = ThreadPoolExecutor(1, "duck-read")
         rolled = (Level(table, {"minute": 60, "hour": 3600}[unit], days) for table, (unit, days) in ROLLUPS.items())
         self.levels = (Level("device_metrics", 0, keep_days), *rolled)
 
@@ -123,16 +138,34 @@ class DuckReader:
         ((since, until, count),) = await self._read(sql, [metric])
         return None if since is None else Span(float(since), float(until), int(count))
 
+    async def newest(self, limit: int) -> list[Recorded]:
+        """The newest events with their readings, newest first. Raises QueryError, StoreError."""
+        rows = await self._read(NEWEST, [limit])
+        return [Recorded(row[0], row[1], row[2], dict(zip(row[3], row[4], strict=True)), row[5]) for row in rows]
+
     async def _read(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-        """Rows; a reader that goes away ends the work."""
+        """Rows; a reader that goes away, or waits too long, ends the work."""
         stop = threading.Event()
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.to_thread(self._duck.read, sql, parameters, stop)
+            async with asyncio.timeout(LIMIT):
+                return await loop.run_in_executor(self._thread, self._duck.read, sql, parameters, stop)
+        except TimeoutError:
+            self._duck.interrupt(stop)
+            raise QueryError(
+                f"The embedded store has no answer within {LIMIT:g} s.", "ask for a shorter range, or again when less is asked."
+            ) from None
         except asyncio.CancelledError:
             self._duck.interrupt(stop)
             raise
 
 
+NEWEST = (
+    "SELECT epoch(time), device_id, event_id::VARCHAR, list(metric_name), list(value), any_value(tags)::VARCHAR "
+    "FROM device_metrics WHERE time >= (SELECT min(moment) FROM (SELECT DISTINCT time AS moment FROM device_metrics "
+    "ORDER BY moment DESC LIMIT $1)) GROUP BY time, device_id, event_id ORDER BY time DESC, event_id LIMIT $1"
+)
+"""Events of the newest moments: these first, so that no more readings are gathered than are handed over."""
 TAGS = (
     "SELECT DISTINCT tags::VARCHAR FROM (SELECT tags FROM device_metrics WHERE metric_name = $1 ORDER BY time DESC "  # noqa: S608
     f"LIMIT {TAG_ROWS}) AS newest WHERE tags IS NOT NULL"

@@ -1,0 +1,68 @@
+"""Questions to the embedded store beside everything else that the appliance does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from appliance.core.analytics import duck_query
+from appliance.core.analytics.duck import DuckStore
+from appliance.core.analytics.duck_query import DuckReader
+from appliance.core.events import HostMetrics
+from appliance.core.outbox import Outbox
+from appliance.core.store import Store
+from appliance.core.streams.rules_samples import Samples
+from appliance.errors import QueryError
+
+BASE = 1_790_000_000
+ENDLESS = "SELECT count(*) FROM range(100000) a(i), range(100000) b(j) WHERE (i * j) % 7 = $1"
+
+
+@pytest.fixture
+def duck(tmp_path: Path) -> Iterator[DuckStore]:
+    found = DuckStore(tmp_path / "a.duckdb", "pc")
+    found.open()
+    yield found
+    found.close()
+
+
+async def test_slow_questions_take_no_thread_of_others(duck: DuckStore) -> None:
+    reader = DuckReader(duck, 30)
+    asking = [asyncio.create_task(reader._read(ENDLESS, [index])) for index in range(50)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.to_thread(duck.add_metrics, [HostMetrics(time=float(BASE), metrics={"m": 1.0})]), 10)
+    assert not any(each.done() for each in asking)
+    for each in asking:
+        each.cancel()
+    await asyncio.wait(asking)
+    assert await asyncio.wait_for(reader.metrics(), 10) == ["m"]  # the one that had begun was ended
+
+
+async def test_a_question_has_a_limit(duck: DuckStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duck_query, "LIMIT", 0.05)
+    reader = DuckReader(duck, 30)
+    with pytest.raises(QueryError, match=r"within 0\.05 s"):
+        await asyncio.wait_for(reader._read(ENDLESS, [1]), 10)
+    monkeypatch.setattr(duck_query, "LIMIT", 10.0)
+    assert await reader.metrics() == []
+
+
+async def test_the_newest_telemetry_to_try_a_rule_on(duck: DuckStore, tmp_path: Path) -> None:
+    events = [
+        HostMetrics(time=BASE + index / 8, metrics={"m": float(index), "n": -1.0}, tags={"room": "a"} if index % 2 else {})
+        for index in range(40)
+    ]
+    duck.add_metrics(events)
+    store = Store(tmp_path / "state.sqlite")
+    store.open()
+    samples = Samples(Outbox(store, "pc"), DuckReader(duck, 30), "pc")
+    with duck._lock:  # somebody is writing
+        found = [msgspec.json.decode(each) for each in await asyncio.wait_for(samples.newest("edge.telemetry", 5), 10)]
+    await asyncio.to_thread(store.close)
+    assert [each["id"] for each in found] == [each.id for each in events[-5:]]
+    assert [each["data"] for each in found] == [{"metrics": each.metrics, "tags": each.tags} for each in events[-5:]]
+    assert (found[0]["type"], found[0]["device_id"]) == ("host.metrics", "pc")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from appliance.core.analytics.rows import DAY, ROLLUP_KEEP, TABLES, Table
-from appliance.core.analytics.timescale import Database
+from appliance.core.analytics.timescale import Database, failures
 from appliance.core.streams.sink_decode import Now
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ LETTERS_KEPT = 30 * DAY
 LETTERS_MOST = 100_000
 """Most of them."""
 ATTACHED = "SELECT count(*) > 0 FROM pg_inherits WHERE inhrelid = to_regclass($1)::oid AND inhparent = to_regclass($2)::oid"
+IN_USE = ("55P03", "40P01")
+"""SQLSTATE of a lock that was not to be had in time, and of a deadlock."""
 LOCK = 0x5053_5041
 """Advisory lock of whoever makes or drops partitions."""
 
@@ -129,14 +131,14 @@ async def _reached(connection: Connection, table: str, column: str, moment: floa
 
 async def _dropped(connection: Connection, name: str) -> bool:
     """Drop one partition; False where somebody reads it: to wait for the lock would hold up all others, so it is for later."""
-    import asyncpg
-
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
             await connection.execute("SET LOCAL lock_timeout = '500ms'")
             await connection.execute(f"DROP TABLE IF EXISTS {name}")
-    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+    except failures() as error:
+        if getattr(error, "sqlstate", None) not in IN_USE:
+            raise
         log.warning("%s is old, but in use; it is dropped in a later round (%s)", name, error)
         return False
     log.info("dropped %s: its rows are older than they are kept", name)

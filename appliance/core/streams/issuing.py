@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,7 +12,8 @@ from appliance.core.ports import Clock
 from appliance.core.secrets import Secrets
 from appliance.core.streams import signing
 from appliance.core.streams.commands import LARGEST, TYPE
-from appliance.core.streams.model import Message, Priority, Producer
+from appliance.core.streams.kafka_once import OnceProducer, UnansweredError
+from appliance.core.streams.model import Message, Priority
 from appliance.core.streams.topics import COMMANDS
 from appliance.errors import InvalidArgumentsError, StoreError, StreamError
 
@@ -46,7 +48,7 @@ class Issuer:
 
     async def send(
         self,
-        producer: Producer,
+        producer: OnceProducer,
         device: str,
         action: str,
         args: dict[str, Any],
@@ -58,7 +60,9 @@ class Issuer:
         """Sign a command and bring it to Kafka; returns its id.
 
         Raises:
-            LinkDownError: Kafka does not answer: a command does not wait, it would come when nobody expects it any more.
+            LinkDownError: It was not sent: a command does not wait, it would come when nobody expects it any more. Or no
+                answer came: then the message says until when it may still arrive.
+            StreamError: The broker refuses it.
             InvalidArgumentsError: It cannot be signed, or is too large.
         """
         now = self._clock.wall()
@@ -82,6 +86,11 @@ class Issuer:
                 f"The command has {len(body)} bytes; {LARGEST} are the most.", "give smaller arguments."
             )
         message = Message(command_id, COMMANDS, device.encode(), body, Priority.critical, now)
-        if refused := await producer.send([message]):
-            raise StreamError(f"Kafka does not take the command: {refused[0].reason}.", "see the broker's log.")
+        try:
+            await producer.send_once(message)
+        except UnansweredError as error:
+            until = datetime.fromtimestamp(now + seconds, UTC).strftime("%H:%M:%S")
+            told = f"It is not known whether the command went out: {error.message}"
+            told = f"{told} It may have arrived, and be obeyed until {until} UTC."
+            raise UnansweredError(told, f"look for {command_id} in cloud.commands before sending it again.") from error
         return command_id

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.ports import Clock
+from appliance.core.streams import kafka_once
 from appliance.core.streams.kafka import ANSWER_MS, Access, describe, probe
 from appliance.core.streams.kafka_lanes import Lanes, RenewalError
 from appliance.core.streams.model import LinkState, LinkStatus, Message, Refused
@@ -33,12 +34,14 @@ BATCH = 256 * 1024
 """Most bytes in one batch, before compression."""
 FULL = 500
 """Messages that wait for no others."""
+ONCE = 8.0
+"""Seconds for making a producer for a single message, and again for its answer."""
 RENEWALS = 5
 """Producers in a row that may fail in one call without anything having been settled."""
 
 
 class KafkaLink:
-    """Keeps one idempotent producer (implements streams.model.Producer).
+    """Keeps one idempotent producer (implements streams.model.Producer and kafka_once.OnceProducer).
 
     Args:
         access: To the cluster.
@@ -64,6 +67,7 @@ class KafkaLink:
         self._producer: AIOKafkaProducer | None = None
         self._batch_bytes = BATCH
         self._needed: dict[str, int] = {}
+        self._traffic = traffic
         self._lanes = Lanes(traffic, self._why_not)
         self._sending = asyncio.Lock()
         self._departed = 0.0
@@ -99,6 +103,24 @@ class KafkaLink:
         async with self._sending:
             await self._linger(len(messages))
             return await self._send(messages)
+
+    async def send_once(self, message: Message) -> None:
+        """See kafka_once.OnceProducer."""
+        if not self.up.is_set():
+            raise LinkDownError(self.status.reason, self.status.next_step)
+        try:
+            async with asyncio.timeout(ONCE):
+                producer = await self._make(self._access.settings.bootstrap_servers)
+        except TimeoutError as error:
+            raise LinkDownError(f"No producer was ready within {ONCE:g} s.", "look at streams status.") from error
+        try:
+            async with asyncio.timeout(ONCE):
+                await kafka_once.send(producer, message)
+        except TimeoutError as error:
+            raise kafka_once.UnansweredError(f"No answer came within {ONCE:g} s.", "look at streams status.") from error
+        finally:
+            await end(producer)
+        self._traffic.sent(message.topic, 1, len(message.value))
 
     async def _send(self, messages: Sequence[Message]) -> list[Refused]:
         failed = 0

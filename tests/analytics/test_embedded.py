@@ -10,13 +10,20 @@ import msgspec
 import pytest
 
 from appliance.core.analytics import duck_query
+from appliance.core.analytics.cache import AnswerCache
 from appliance.core.analytics.duck import DuckStore
 from appliance.core.analytics.duck_query import DuckReader
+from appliance.core.analytics.model import Query
+from appliance.core.analytics.query_service import QueryService
+from appliance.core.analytics.querying import Analytics
 from appliance.core.events import HostMetrics
+from appliance.core.model import Health
 from appliance.core.outbox import Outbox
+from appliance.core.state import LiveState
 from appliance.core.store import Store
 from appliance.core.streams.rules_samples import Samples
-from appliance.errors import QueryError
+from appliance.errors import QueryError, StoreError
+from tests.support import ManualClock
 
 BASE = 1_790_000_000
 ENDLESS = "SELECT count(*) FROM range(100000) a(i), range(100000) b(j) WHERE (i * j) % 7 = $1"
@@ -66,3 +73,24 @@ async def test_the_newest_telemetry_to_try_a_rule_on(duck: DuckStore, tmp_path: 
     assert [each["id"] for each in found] == [each.id for each in events[-5:]]
     assert [each["data"] for each in found] == [{"metrics": each.metrics, "tags": each.tags} for each in events[-5:]]
     assert (found[0]["type"], found[0]["device_id"]) == ("host.metrics", "pc")
+
+
+async def test_a_store_that_fails_shows_in_the_health(duck: DuckStore) -> None:
+    clock = ManualClock(BASE + 60.0)
+    state = LiveState(clock)
+    analytics = Analytics(DuckReader(duck, 30), AnswerCache(None), clock, state)
+    service = QueryService(analytics, state, looks=False)
+    duck.add_metrics([HostMetrics(time=float(BASE), metrics={"m": 1.0})])
+    asked = Query(metric="m", since=BASE - 60.0, until=BASE + 60.0)
+    await analytics.ask(asked)
+    with pytest.raises(QueryError):
+        await analytics.ask(msgspec.structs.replace(asked, metric="n"))
+    assert (await service.health()).health is Health.healthy  # the asker's fault
+    duck.query("ALTER TABLE device_metrics_minute RENAME TO elsewhere", [])
+    with pytest.raises(StoreError):
+        await analytics.ask(asked)
+    told = await service.health()
+    assert (told.health, "device_metrics_minute" in told.reason) == (Health.degraded, True)
+    duck.query("ALTER TABLE elsewhere RENAME TO device_metrics_minute", [])
+    await analytics.ask(asked)
+    assert (await service.health()).health is Health.healthy

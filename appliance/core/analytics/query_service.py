@@ -69,6 +69,9 @@ class QueryService:
         if self._error is not None:
             step = f"{self._error.next_step} Meanwhile `analytics query METRIC --local true` asks this device's own readings."
             return HealthReport(Health.degraded, self._error.message, step)
+        failure = self._analytics.failure
+        if failure is not None and not self._looks:
+            return HealthReport(Health.degraded, f"The last question failed: {failure.message}", failure.next_step)
         stats = self._state.get(Section.analytics).value
         asked = "no question yet" if stats is None else f"{counted(stats.total, 'question')}, {stats.cached} from the cache"
         return HealthReport(Health.healthy, f"{self._analytics.store.name}: {asked}")

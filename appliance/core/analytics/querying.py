@@ -17,7 +17,7 @@ from appliance.core.analytics.plan import Level, Part
 from appliance.core.analytics.reading import AnalyticsStore, Span
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState, Section
-from appliance.errors import ApplianceError, QueryError
+from appliance.errors import AbsentError, ApplianceError, QueryError
 
 TIMES = 500
 """Latest queries whose times are told."""
@@ -44,6 +44,8 @@ class Analytics:
         self._devices = Names("device", lambda: store.devices(None), clock, "list them with `prime-spark analytics devices`.")
         self._times: deque[float] = deque(maxlen=TIMES)
         self._stats = QueryStats()
+        self.failure: ApplianceError | None = None
+        """Why the store gave the last question that reached it no answer; None where it did."""
 
     async def ask(self, query: Query, *, fresh: bool = False) -> Answer:
         """The answer to a query.
@@ -59,7 +61,9 @@ class Analytics:
         began = self._clock.monotonic()
         try:
             answer = await self._ask(query, began, fresh)
-        except ApplianceError:
+        except ApplianceError as error:
+            if not isinstance(error, QueryError | AbsentError):
+                self.failure = error
             self._count(None, errors=1)
             raise
         self._count(answer.elapsed_ms, cached=int(answer.cached))
@@ -92,6 +96,7 @@ class Analytics:
                 asked = _until(asked, found[0].until)
                 break
         rows = await self.store.rows(asked, found)
+        self.failure = None
         span = (asked.until - asked.since) / plan.SECOND / asked.bucket.least  # buckets, which a fill makes points of
         few = max(span, 1.0) * max(1, len(rows)) <= AT_ONCE
         series, cut = shape.shape(asked, rows) if few else await asyncio.to_thread(shape.shape, asked, rows)

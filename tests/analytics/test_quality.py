@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance.core.analytics import checks
-from appliance.core.analytics.quality import SERIES, Judge
+from appliance.core.analytics.quality import FORGET, SERIES, Judge
 from appliance.core.analytics.quality_service import EVENTS, QualityService
 from appliance.core.bus import Bus
 from appliance.core.events import Event, HostMetrics, Noted
@@ -76,6 +76,51 @@ async def test_a_gap_begins_once_and_ends(rig: Rig) -> None:
     await rig.readings(1)
     assert (rig.kept.names(), rig.open()) == (["quality.gap began", "quality.gap ended"], [])
     assert rig.kept.events[1].attributes["until"] == rig.clock.wall()
+
+
+async def test_a_metric_that_is_gone_leaves_nothing_open(rig: Rig) -> None:
+    def bad() -> HostMetrics:
+        return HostMetrics(time=rig.clock.wall() - 600, metrics={"x_usage": 200.0})
+
+    await rig.readings(10, bad)
+    event = bad()
+    await rig.service.take([event, event])
+    await rig.readings(3, lambda: HostMetrics(time=rig.clock.wall(), metrics={"other": 1.0}))
+    assert sorted(rig.open()) == ["duplicate", "late", "out_of_range"]
+    rig.clock.move(100)
+    await rig.service.look()
+    rig.clock.move(FORGET)
+    await rig.service.look()
+    assert rig.open() == []
+    told = sorted(each for each in rig.kept.names() if "gone" in each)
+    assert told == [f"quality.{check} gone" for check in ("duplicate", "gap", "late", "out_of_range")]
+    assert not any("ended" in each for each in rig.kept.names())  # nothing came back
+
+
+async def test_a_machine_that_stands_still_is_one_gap_with_one_end(rig: Rig) -> None:
+    def many() -> HostMetrics:
+        return HostMetrics(time=rig.clock.wall(), metrics={f"m{index}": 1.0 for index in range(25)})
+
+    await rig.readings(10, many)
+    rig.clock.move(60)
+    await rig.service.look()
+    assert len(rig.open()) == 25
+    await rig.readings(1, many)
+    assert (rig.kept.names(), rig.open()) == (["quality.gap began", "quality.gap ended"], [])
+    assert rig.kept.events[0].attributes["metric"] == "25 metrics"
+    assert rig.kept.events[1].attributes["metrics"] == sorted(f"m{index}" for index in range(25))
+
+
+async def test_what_is_told_to_begin_is_told_to_end(rig: Rig) -> None:
+    names = [f"m{index}_usage" for index in range(EVENTS + 10)]
+    await rig.service.take([HostMetrics(time=rig.clock.wall(), metrics=dict.fromkeys(names, 200.0))])
+    for _ in range(3):
+        rig.clock.move(1)
+        await rig.service.take([HostMetrics(time=rig.clock.wall(), metrics=dict.fromkeys(names, 2.0))])
+    assert rig.open() == []
+    began = {each.attributes["metric"] for each in rig.kept.events if each.attributes["state"] == "began"}
+    ended = {each.attributes["metric"] for each in rig.kept.events if each.attributes["state"] == "ended"}
+    assert (len(began), ended) == (EVENTS, began)
 
 
 @pytest.mark.parametrize("seconds", [7200.0, -7200.0, 3.0])

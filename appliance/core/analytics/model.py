@@ -103,6 +103,8 @@ class QualityFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last one; None while it goes on."""
     count: int
     detail: str
+    gone: bool = False
+    """It did not end by good readings: the metric stayed away for a day, or had to make room."""
 
 
 class QueryStats(msgspec.Struct, frozen=True, kw_only=True):

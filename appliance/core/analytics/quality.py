@@ -89,7 +89,8 @@ class Judge:
         return told
 
     def _take(self, key: Key, time: float, value: float, wall: float, monotonic: float, again: bool) -> list[QualityFinding]:
-        line = self._line(key)
+        line = self._lines.setdefault(key, Line())
+        self._lines.move_to_end(key)
         repeated = "the same event came again" if again else "two values for one moment" if time in line.times else ""
         settling = monotonic - self._stepped_at <= checks.LATE  # what was on its way while the clock was set is not late
         reasons = {
@@ -97,7 +98,8 @@ class Judge:
             "out_of_range": checks.out_of_range(key[0], value),
             "late": "" if settling else checks.late(time, wall),
         }
-        told = [each for check, reason in reasons.items() for each in self._note(key, check, reason, wall)]
+        told = self._make_room(wall)
+        told += [each for check, reason in reasons.items() for each in self._note(key, check, reason, wall)]
         if not repeated:
             told += self._end(key, "gap", wall)
             line.arrivals.append(monotonic)
@@ -105,23 +107,24 @@ class Judge:
         line.last = wall
         return told
 
-    def _line(self, key: Key) -> Line:
-        line = self._lines.setdefault(key, Line())
-        self._lines.move_to_end(key)
-        if len(self._lines) > SERIES:
-            gone, _ = self._lines.popitem(last=False)
-            self.forgotten += 1
-            for check in ("gap", *CLEAN):
-                self._open.pop((gone, check), None)
-        return line
+    def _make_room(self, wall: float) -> list[QualityFinding]:
+        """Let go of the metric longest silent where there are too many; its incidents end."""
+        if len(self._lines) <= SERIES:
+            return []
+        self.forgotten += 1
+        return self._let_go(next(iter(self._lines)), wall)
+
+    def _let_go(self, key: Key, wall: float) -> list[QualityFinding]:
+        del self._lines[key]
+        ended = [each for check in ("gap", *CLEAN) for each in self._end(key, check, wall)]
+        return [msgspec.structs.replace(each, gone=True) for each in ended]
 
     def silence(self, wall: float, monotonic: float) -> list[QualityFinding]:
         """Look for metrics that stay away; incidents that begin or end."""
         told: list[QualityFinding] = []
         for key, line in list(self._lines.items()):
             if line.arrivals and monotonic - line.arrivals[-1] > FORGET:
-                told += self._end(key, "gap", wall)
-                del self._lines[key]
+                told += self._let_go(key, wall)
             elif reason := checks.gap(line.arrivals, monotonic):
                 silent = monotonic - line.arrivals[-1]
                 told += self._note(key, "gap", reason, wall - silent)

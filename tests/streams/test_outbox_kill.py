@@ -50,13 +50,21 @@ async def test_what_the_journal_acknowledged_survives_kill_9(tmp_path: Path) -> 
     stored += [msgspec.json.decode(each.value) for each in rig.broker.stored]
     assert len(acknowledged["note"]) > 5 * ROUNDS
     for kind, name in (("note", "event.noted"), ("result", "inference.completed"), ("telemetry", "host.metrics")):
-        first_seen = {each["id"]: number_of(each) for each in reversed(stored) if each["type"] == name}
         numbers = [number_of(each) for each in first_time(stored, name)]
-        assert len(numbers) == len(first_seen)
         assert numbers == sorted(numbers), kind
+        assert len(numbers) == len(set(numbers)), f"{kind}: one number under several ids"
         assert set(acknowledged.get(kind, ())) <= set(numbers), kind
 
 
 def first_time(stored: list[dict[str, object]], name: str) -> list[dict[str, object]]:
     """Envelopes of one type, each at its first coming."""
-    return list({each["id"]: each for each in reversed(stored) if each["type"] == name}.values())[::-1]
+    found: dict[object, dict[str, object]] = {}
+    for each in stored:
+        if each["type"] == name:
+            found.setdefault(each["id"], each)
+    return list(found.values())
+
+
+def test_the_first_coming_counts() -> None:
+    came = [{"id": each, "type": "t", "place": place} for place, each in enumerate("baab")]
+    assert [each["place"] for each in first_time([*came, {"id": "c", "type": "u"}], "t")] == [0, 1]

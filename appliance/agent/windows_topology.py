@@ -246,7 +246,7 @@ class Stream:
         closed = Closed(rule, group, device, value["start"], value["end"], value["value"], count)
         self._counts.add("windows", rule.id)
         self._counts.add("events", rule.id, number=count)
-        return [envelope_of(closed)]
+        return [envelope_of(closed, int(time.time() * 1000))]
 
     def _on_error(self, error: Exception, row: Any, _: logging.Logger) -> bool:
         where = f"{row.topic}[{row.partition}] at {row.offset}" if row is not None else "?"

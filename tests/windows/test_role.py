@@ -90,7 +90,7 @@ def shape(envelopes: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
 
 def wanted(rules: Sequence[Rule], bodies: Sequence[bytes]) -> dict[str, tuple[Any, ...]]:
     """What the rules give by the reference of rules.try."""
-    return shape([envelope_of(closed) for one in rules for closed in attempt(one, bodies).windows])
+    return shape([envelope_of(closed, closed.end_ms) for one in rules for closed in attempt(one, bodies).windows])
 
 
 def readings(bench: Bench, count: int, devices: int = 3) -> list[bytes]:
@@ -140,6 +140,7 @@ async def test_late_wrong_and_failing_events_are_counted_and_stop_nothing(bench:
     failing = bench.rule("failing", field="metrics.cpu_usage / metrics.zero")
     bodies = [bench.event(at, metrics={"cpu_usage": 1.0 + at, "zero": 0}) for at in (1.0, 2.0, 25.0)]
     bad = [b"{", b"[]", bench.event(3.0, v=9), bench.event(3.0, timestamp=None), bench.event(3.0, metrics={"cpu_usage": "hot"})]
+    bad += [bench.event(3.0, metrics={"cpu_usage": 1.7e308})] * 3
     await bench.topics.put(good, failing)
     await bench.topics.send(
         [*bodies, *bad, bench.event(3.0, metrics={"cpu_usage": 99}), bench.event(26.0, metrics={"cpu_usage": 4})]
@@ -265,8 +266,7 @@ async def test_two_instances_share_the_work(bench: Bench) -> None:
     expected = wanted([shared], bodies)
     await bench.topics.put(shared)
     with bench.role("one") as one, bench.role("two") as two:
-        for home in (one, two):
-            await wait_for(lambda home=home: "is now processing" in home.said(), 60, "both work")
+        await wait_for(lambda: all("is now processing" in each.said() for each in (one, two)), 60, "both work")
         await bench.topics.send(bodies[:120])
         await bench.topics.expect([shared.id], 5)
         one.end(signal.SIGKILL)

@@ -287,9 +287,22 @@ def test_a_windows_id_is_the_same_each_time_and_another_for_another_window() -> 
     first, again = (attempt(rule("same"), bodies).windows for _ in range(2))
     assert [window_id(one) for one in first] == [window_id(one) for one in again]
     assert len({window_id(one) for one in first}) == len(first) > 1
-    data = envelope_of(first[0])["data"]
+    data = envelope_of(first[0], first[0].end_ms)["data"]
     wanted = {"rule_id", "window_start", "window_end", "group_key", "aggregation", "value", "event_count"}
     assert set(data) == wanted
+
+
+@pytest.mark.parametrize(
+    ("early_ms", "moment"), [(0, "1970-01-01T00:02:00"), (-5000, "1970-01-01T00:02:00"), (7000, "1970-01-01T00:01:53")]
+)
+def test_no_window_is_stamped_with_a_time_to_come(early_ms: int, moment: str) -> None:
+    (closed,) = attempt(
+        rule("early", window={"kind": "tumbling", "size": "1m"}), [envelope(61.0, metrics={"cpu_usage": 1})]
+    ).windows
+    made = envelope_of(closed, closed.end_ms - early_ms)
+    assert made["timestamp"] == f"{moment}.000000Z"
+    assert made["data"]["window_end"] == "1970-01-01T00:02:00.000000Z"
+    assert made["id"] == envelope_of(closed, 0)["id"]
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -18,7 +18,7 @@ from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.analytics.model import Aggregation
 from appliance.core.model import Role
 from appliance.core.streams.rules import SOURCES, Rule, check
-from appliance.core.streams.rules_events import envelope_of
+from appliance.core.streams.rules_events import data_of
 from appliance.core.streams.rules_service import RulesService
 from appliance.core.streams.rules_store import Kept
 from appliance.core.streams.rules_try import attempt
@@ -185,7 +185,7 @@ def _checked(document: dict[str, Any]) -> Rule:
 
 def _tried(rule: Rule, bodies: list[bytes], *, own: bool) -> dict[str, Any]:
     trial = attempt(rule, bodies)
-    windows = [envelope_of(closed)["data"] for closed in trial.windows[-SHOWN:]]
+    windows = [data_of(closed) for closed in trial.windows[-SHOWN:]]
     return {
         "rule_id": rule.id, "source": "this appliance" if own else "file", "messages": len(bodies), "events": trial.events,
         "late": trial.late, "errors": dict(Counter(trial.errors).most_common(20)), "windows": windows,

@@ -207,17 +207,26 @@ def window_id(closed: Closed) -> str:
     return str(uuid.uuid5(NAMESPACE, "\n".join(parts)))
 
 
-def envelope_of(closed: Closed) -> dict[str, Any]:
-    """The event of cloud.aggregated; its timestamp is the window's end, so that it is the same each time."""
-    end = rfc3339(closed.end_ms / 1000)
+def envelope_of(closed: Closed, now_ms: int) -> dict[str, Any]:
+    """The event of cloud.aggregated; its timestamp is the window's end, so that it is the same each time.
+
+    Args:
+        closed: The window.
+        now_ms: Of the clock. A window that is closed before it is over has this moment as its timestamp: readers refuse events
+            from the future.
+    """
+    stamp = rfc3339(min(closed.end_ms, now_ms) / 1000)
     return {
-        "v": 1, "id": window_id(closed), "timestamp": end, "source": "cloud", "device_id": closed.device or CLOUD,
-        "type": "window.closed",
-        "data": {
-            "rule_id": closed.rule.id, "window_start": rfc3339(closed.start_ms / 1000), "window_end": end,
-            "group_key": closed.group, "aggregation": closed.rule.aggregation, "value": closed.value,
-            "event_count": closed.events,
-        },
+        "v": 1, "id": window_id(closed), "timestamp": stamp, "source": "cloud", "device_id": closed.device or CLOUD,
+        "type": "window.closed", "data": data_of(closed),
+    }  # fmt: skip
+
+
+def data_of(closed: Closed) -> dict[str, Any]:
+    """What the event says of its window."""
+    return {
+        "rule_id": closed.rule.id, "window_start": rfc3339(closed.start_ms / 1000), "window_end": rfc3339(closed.end_ms / 1000),
+        "group_key": closed.group, "aggregation": closed.rule.aggregation, "value": closed.value, "event_count": closed.events,
     }  # fmt: skip
 
 

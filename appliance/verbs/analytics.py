@@ -157,7 +157,9 @@ def _foot(answer: Answer) -> str:
     asked = f"{printable(query.metric)}: {query.aggregation.value} in buckets of {query.bucket}"
     cut = "\nthere is more than an answer may have: ask for a shorter range or wider buckets" if answer.cut else ""
     kept = f"kept answer, read {moment(answer.as_of)}" if answer.cached else f"{answer.elapsed_ms:.1f} ms"
-    return f"{asked}, from {answer.source} in {answer.store}; {kept}{cut}"
+    old = answer.kept_since
+    gone = "" if old is None else f"\nwhat is before {moment(old)} is not kept whole any more, and left out"
+    return f"{asked}, from {answer.source} in {answer.store}; {kept}{cut}{gone}"
 
 
 def extended(found: click.Command, *, local: bool) -> click.Command:

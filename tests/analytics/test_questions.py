@@ -162,6 +162,25 @@ def test_readings_that_are_kept_longer_than_their_roll_ups(tmp_path: Path) -> No
     duck.close()
 
 
+def test_a_bucket_that_is_half_deleted_is_left_out_and_told(both: Stores) -> None:
+    from datetime import UTC, datetime
+
+    both.add([Reading((int(NOW) - days * DAY) * 1_000_000, "pc", "m", 1.0, {}) for days in range(400)])
+    both.duck.prune(30, NOW)
+    both.runner.run(both.execute(f"DELETE FROM device_metrics_daily WHERE bucket < to_timestamp({NOW - 365 * DAY})"))
+    edge = datetime.fromtimestamp(NOW - 365 * DAY, UTC)
+    whole = datetime(edge.year + edge.month // 12, edge.month % 12 + 1, 1, tzinfo=UTC).timestamp()
+    for reader in (DuckReader(both.duck, 30), PostgresReader(both.database)):
+        analytics = Analytics(reader, AnswerCache(None), both.clock, LiveState(both.clock))
+        asked = query(since=NOW - 390 * DAY, until=NOW - 200 * DAY, bucket="1mo")
+        found = both.runner.run(analytics.ask(asked))
+        assert (found.kept_since, found.query.since, found.series[0].points[0][0]) == (whole, whole, whole)
+        assert found.series[0].points[0][1] in (28.0, 29.0, 30.0, 31.0)
+        older = both.runner.run(analytics.ask(msgspec.structs.replace(asked, until=NOW - 380 * DAY)))
+        assert (older.kept_since, older.series) == (whole, ())
+        assert both.runner.run(analytics.ask(msgspec.structs.replace(asked, since=whole))).kept_since is None
+
+
 def test_numbers_too_large_are_told_alike(both: Stores) -> None:
     at = int(NOW) * 1_000_000
     both.add([Reading(at - index, "pc", "m", 1.0, {}) for index in range(4)])

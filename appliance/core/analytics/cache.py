@@ -29,7 +29,7 @@ LONG, MIDDLE, SHORT = 600.0, 60.0, 5.0
 A reading that arrives late, whenever that is, therefore shows after ten minutes at most: no write has to know which
 answers it changes.
 """
-VERSION = 1
+VERSION = 2
 """Changes when the same query is to be answered in another way."""
 
 

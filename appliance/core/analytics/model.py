@@ -88,6 +88,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock of the reading from the store; older than now where the answer was cached."""
     cut: bool = False
     """There was more than may be returned."""
+    kept_since: float | None = None
+    """Buckets before this (seconds since the epoch) were asked for and are left out: not all of them is kept any more."""
 
 
 class QualityFinding(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,6 +73,12 @@ def rounded(asked: Asked, levels: Sequence[Level], lacking: Level) -> list[Part]
     return [Part(level, asked.since, -(-asked.until // step) * step)]
 
 
+def first_whole(asked: Asked, levels: Sequence[Level], now: float) -> int:
+    """Start (microseconds) of the first bucket that no table has lost a part of, as far as times to keep tell."""
+    longest = max(level.keep for level in levels)
+    return asked.bucket.ceil(max(0.0, now - longest * 86400)) * SECOND
+
+
 def source(found: Sequence[Part]) -> str:
     """The tables, as an answer names them."""
     return " + ".join(dict.fromkeys(part.level.table for part in found))

@@ -87,6 +87,19 @@ class Analytics:
 
     async def _read(self, asked: Asked, began: float) -> Answer:
         as_of = self._clock.wall()
+        whole = plan.first_whole(asked, self.store.levels, as_of)
+        if whole <= asked.since:
+            return await self._read_whole(asked, began, as_of)
+        if whole >= asked.until:
+            answer = Answer(
+                query=asked.query, series=(), store=self.store.name, source=self.store.levels[-1].table, cached=False,
+                elapsed_ms=self._since(began), as_of=as_of,
+            )  # fmt: skip
+        else:
+            answer = await self._read_whole(_since(asked, whole), began, as_of)
+        return msgspec.structs.replace(answer, kept_since=whole / plan.SECOND)
+
+    async def _read_whole(self, asked: Asked, began: float, as_of: float) -> Answer:
         found = plan.parts(asked, self.store.levels, await self.store.reach(), as_of)
         for part, wider in plan.doubtful(found, self.store.levels, as_of):
             if await self._lacks(asked, part, wider):
@@ -185,6 +198,12 @@ class Analytics:
             cache_failures=self._cache.failures,
         )
         self._state.put(Section.analytics, self._stats)
+
+
+def _since(asked: Asked, since: int) -> Asked:
+    """The query from another moment, in microseconds."""
+    query = msgspec.structs.replace(asked.query, since=since / plan.SECOND)
+    return asked._replace(query=query, since=since)
 
 
 def _until(asked: Asked, until: int) -> Asked:

@@ -363,3 +363,24 @@ def test_sliding_windows_work_out_what_changes_alone(function: Aggregation, monk
     found = attempt(slid, bodies).windows
     assert [one.events for one in found] == list(range(1, 1001))
     assert len(steps) <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("a" * 200 + "1", "a" * 200 + "2"), (["b" * 200, 1], ["b" * 200, 2]), (None, ""), ("", '""'), (None, '""'),
+        (None, "null"), ('"a"', "a"), ("ä" * 201, "ä" * 202),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("group_by", [["sensor_id"], ["sensor_id", "device_id"]])
+def test_different_labels_are_different_groups(one: object, two: object, group_by: list[str]) -> None:
+    grouped = rule("grouped", function="count", field="", group_by=group_by)
+    found = attempt(grouped, [envelope(100.0, sensor_id=label) for label in (one, two, one)]).windows
+    assert sorted(each.events for each in found) == [1, 2]
+    assert all(len(each.group) <= 1500 for each in found)
+
+
+def test_usual_labels_are_as_they_came() -> None:
+    grouped = rule("grouped", function="count", field="", group_by=["sensor_id"])
+    found = attempt(grouped, [envelope(100.0, sensor_id=label) for label in ("a" * 200, "lab 1", 7, None, True)]).windows
+    assert {each.group for each in found} == {"a" * 200, "lab 1", "7", "", "true"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ CLOUD = "cloud"
 AHEAD = 86_400_000
 """Milliseconds that an event may be ahead of this machine's clock; its group would hear nothing else for as long."""
 LABEL = 200
-"""Most characters of one label."""
+"""Most characters of one label; longer ones end in ~ and a checksum."""
 DEPTH = 64
 """Most lists and objects of a message within each other."""
 _decode = msgspec.json.Decoder(strict=True).decode
@@ -196,9 +197,16 @@ def _label(envelope: Mapping[str, Any], name: str, path: tuple[str, ...]) -> str
             value = value.get(part) if isinstance(value, dict) else None
     if value is None:
         return ""
-    if isinstance(value, str):
-        return value[:LABEL]
-    return msgspec.json.encode(value).decode()[:LABEL]
+    if isinstance(value, str) and value and not value.startswith('"'):
+        return _cut(value)
+    return _cut(msgspec.json.encode(value).decode())  # an empty text is "" in quotes: it is not the same as none
+
+
+def _cut(label: str) -> str:
+    """A label of LABEL characters at most; those that begin alike stay apart."""
+    if len(label) <= LABEL:
+        return label
+    return f"{label[: LABEL - 17]}~{hashlib.sha256(label.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def window_id(closed: Closed) -> str:

@@ -70,6 +70,8 @@ class StoreError(ApplianceError):
     """The store on disk could not be read or written."""
 
     code = "store"
+    begun = True
+    """False on an action's error: nothing of it was begun, because it could not be audited."""
 
 
 class DiskFullError(StoreError):

@@ -133,7 +133,11 @@ class Dispatcher:
 
     async def _audited(self, action: Action, params: Params, actor: Actor) -> Any:
         row = functools.partial(self._record, actor, action.name, params.model_dump(mode="json"))
-        await row("started", "")
+        try:
+            await row("started", "")
+        except StoreError as error:
+            error.begun = False
+            raise
         try:
             result = await self._handle(action, params, actor)
         except asyncio.CancelledError:

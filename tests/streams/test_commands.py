@@ -31,7 +31,7 @@ from appliance.core.streams import signing
 from appliance.core.streams.build import refusal_writer
 from appliance.core.streams.commands import LARGEST, Commander
 from appliance.core.streams.seen import Seen
-from appliance.errors import CommandRefusedError, ConflictError
+from appliance.errors import CommandRefusedError, ConflictError, DiskFullError
 from appliance.settings import CommandSettings, IssuerSettings
 from tests.support import ManualClock
 
@@ -114,7 +114,7 @@ async def make(path: Path, clock: ManualClock, key: Ed25519PrivateKey, max_age: 
     )  # fmt: skip
     given_settings = CommandSettings(max_age_seconds=max_age, issuers={"cloud": IssuerSettings(public_key=public(key))})
     refusals = Refusals(refusal_writer(audit))
-    commander = Commander(given_settings, "pi", Dispatcher(registry, audit), Seen(store), bus, clock, refusals.note)
+    commander = Commander(given_settings, "pi", Dispatcher(registry, audit), Seen(store), bus, clock, refusals.note, audit)
     return Rig(path, clock, key, store, audit, commander, refusals, done, replies)
 
 
@@ -281,6 +281,67 @@ def test_signing_and_checking_fit_together() -> None:
     signing.verify(signed, signing.public_half(key))
     with pytest.raises(CommandRefusedError):
         signing.verify({**signed, "a": 2}, signing.public_half(key))
+
+
+async def test_what_ended_before_something_forgotten_is_refused_whatever_the_clock_says(rig: Rig) -> None:
+    body = rig.signed()
+    await rig.commander.take(body)
+    rig.clock.move(2 * 86_400)
+    await rig.commander.take(rig.signed())
+    rig.clock.move(-2 * 86_400)
+    await rig.commander.take(body)
+    assert len(rig.done) == 2
+    assert rig.commander.stats().refused == {"expired": 1}
+
+
+async def test_a_command_from_its_own_place_is_no_replay_and_one_from_another_is(rig: Rig) -> None:
+    body = rig.signed()
+    await rig.commander.take(body, "0:7")
+    await rig.commander.take(body, "0:7")
+    assert (len(rig.done), len(rig.replies), rig.commander.stats().refused) == (1, 1, {})
+    await rig.commander.take(body, "0:8")
+    assert (len(rig.done), rig.commander.stats().refused) == (1, {"replayed": 1})
+
+
+async def test_a_command_that_the_appliance_did_not_end_is_told_as_not_known(rig: Rig) -> None:
+    body = rig.signed()
+    document = json.loads(body)
+    now = rig.clock.wall()
+    await Seen(rig.store).take(document["id"], now + 60, now, "0:7")  # and then it was killed
+    rig.clock.move(3600)
+    await rig.commander.take(body, "0:7")
+    assert rig.done == []
+    assert [(each.status, "not known" in each.error) for each in rig.replies] == [("failed", True)]
+    assert [(row[0], row[2], "not known" in row[3]) for row in await rig.rows()] == [("cloud", "failed", True)]
+    await rig.commander.take(body, "0:7")
+    assert len(rig.replies) == 1
+
+
+async def test_what_cannot_be_audited_is_refused_and_told_when_there_is_room(rig: Rig) -> None:
+    record, publish = rig.audit.record, rig.commander._bus.publish
+
+    async def full(*_: object) -> None:
+        raise DiskFullError("No room.", "make some.")
+
+    rig.audit.record, rig.commander._bus.publish = full, full  # type: ignore[method-assign, assignment]
+    body = rig.signed()
+    with pytest.raises(DiskFullError):
+        await rig.commander.take(body, "0:7")
+    rig.audit.record, rig.commander._bus.publish = record, publish  # type: ignore[method-assign]
+    await rig.commander.take(body, "0:7")
+    assert rig.done == []
+    assert [(each.status, each.error) for each in rig.replies] == [("refused", "No room.")]
+
+
+@pytest.mark.parametrize("result", [object(), {"name": "\udcff.txt"}, {"n": 2**70}, {1: {2, 3}}, "x" * 300_000])
+async def test_a_result_without_a_form_in_json_is_told_as_completed(rig: Rig, result: object) -> None:
+    async def run(_: Invocation, __: NoParams) -> object:
+        return result
+
+    rig.commander._dispatcher.registry.add(Action("test.odd", "Odd", run))
+    await rig.commander.take(rig.signed(action="test.odd", args={}))
+    assert [each.status for each in rig.replies] == ["completed"]
+    assert rig.replies[0].result != result or not isinstance(result, str)
 
 
 JSON = st.recursive(

@@ -80,7 +80,14 @@ def build(spine: Spine, path: Path) -> StreamService:
 def _commander(spine: Spine, refusals: Refusals) -> Commander:
     settings = spine.settings
     return Commander(
-        settings.commands, settings.node.device_id, spine.dispatcher, Seen(spine.store), spine.bus, spine.clock, refusals.note
+        settings.commands,
+        settings.node.device_id,
+        spine.dispatcher,
+        Seen(spine.store),
+        spine.bus,
+        spine.clock,
+        refusals.note,
+        spine.audit,
     )
 
 

@@ -11,13 +11,14 @@ from uuid import UUID
 import msgspec
 
 from appliance.core.bus import Bus
-from appliance.core.dispatch import Dispatcher
+from appliance.core.dispatch import AuditSink, Dispatcher
 from appliance.core.events import CommandReplied
 from appliance.core.model import Actor, Role
 from appliance.core.ports import Clock
+from appliance.core.refusals import printed
 from appliance.core.streams import signing
 from appliance.core.streams.model import CommandStats
-from appliance.core.streams.seen import Seen
+from appliance.core.streams.seen import ANSWERED, NEW, TAKEN, Seen
 from appliance.core.streams.topics import may_reply_on
 from appliance.errors import (
     ApplianceError,
@@ -26,6 +27,8 @@ from appliance.errors import (
     InvalidArgumentsError,
     NotAuthorizedError,
     PreconditionError,
+    StoreError,
+    StreamError,
     UnknownActionError,
 )
 from appliance.settings import CommandSettings
@@ -36,6 +39,8 @@ AHEAD = 60.0
 """Seconds that an issuer's clock may be ahead of ours."""
 RESULT = 256 * 1024
 """Most bytes of a result in a reply."""
+UNANSWERED = 100
+"""Most replies that are kept until they are on disk."""
 EVERYBODY = "*"
 TYPE = "command"
 NOT_DONE = (
@@ -46,13 +51,14 @@ NOT_DONE = (
 
 
 class Command(NamedTuple):
-    """One that is signed, in time and for this device."""
+    """One that is signed and for this device."""
 
     command_id: str
     issuer: str
     role: Role
     action: str
     args: dict[str, Any]
+    issued: float
     expires: float
     reply_to: str
     confirm: bool
@@ -69,6 +75,7 @@ class Commander:
         bus: Takes the replies.
         clock: For times.
         refused: Writes a refusal into the audit, limited in rate.
+        audit: Told of commands that were lost with an earlier run of the appliance.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Commander:
         bus: Bus,
         clock: Clock,
         refused: Callable[[Actor, str, str], Awaitable[None]],
+        audit: AuditSink,
     ) -> None:
         self._settings = settings
         self._device_id = device_id
@@ -88,6 +96,9 @@ class Commander:
         self._bus = bus
         self._clock = clock
         self._refused = refused
+        self._audit = audit
+        self._ended: dict[str, CommandReplied] = {}
+        """Replies that are not on disk yet."""
         self._accepted = 0
         self._counts: dict[str, int] = {}
         self._last = ("", 0.0)
@@ -96,8 +107,13 @@ class Commander:
         """For the Streams screen."""
         return CommandStats(accepted=self._accepted, refused=dict(self._counts), last=self._last[0], last_time=self._last[1])
 
-    async def take(self, body: bytes) -> None:
+    async def take(self, body: bytes, place: str = "") -> None:
         """Check, carry out and answer one message.
+
+        Args:
+            body: The message.
+            place: Where it stands in its topic. A command that comes again from its own place is no replay: it was not
+                committed, and only its answer is given again where it is missing.
 
         Raises:
             StoreError: It was not taken, because that could not be written down; the same message must come again.
@@ -107,39 +123,60 @@ class Commander:
             document = self._read(body)
             command = self._check(document)
             actor = Actor(command.issuer, command.role, "kafka", f"command {command.command_id}")
-            await self._seen.take(command.command_id, command.expires, self._clock.wall())
+            before = await self._seen.known(command.command_id, place)
+            if before == NEW:
+                self._in_time(command)
+                await self._seen.take(command.command_id, command.expires, self._clock.wall(), place)
         except CommandRefusedError as error:
             self._count(error.reason, f"refused: {error.message}")
             told = f"{error.message} {_claimed(document)}".strip()
             await self._refused(actor, str(_data(document).get("action", "commands"))[:64], told)
             return
-        await self._carry_out(command, actor)
+        if before == NEW:
+            await self._close(await self._carry_out(command, actor))
+        elif before != ANSWERED:
+            await self._close(self._ended.get(command.command_id) or await self._lost(command, actor, before))
 
-    async def _carry_out(self, command: Command, actor: Actor) -> None:
+    async def _carry_out(self, command: Command, actor: Actor) -> CommandReplied:
         self._accepted += 1
         self._note(f"{command.action} by {command.issuer}")
         try:
             result = await self._dispatcher.invoke(command.action, command.args, actor, confirm=command.confirm)
         except ApplianceError as error:
-            refused = isinstance(error, NOT_DONE)
+            refused = isinstance(error, NOT_DONE) or (isinstance(error, StoreError) and not error.begun)
             self._note(f"{command.action} by {command.issuer}: {error.message}")
             if isinstance(error, ConfirmationRequiredError | UnknownActionError):  # the dispatcher audits the others
                 await self._refused(actor, command.action, error.message)
-            await self._reply(command, "refused" if refused else "failed", None, error)
-        else:
-            await self._reply(command, "completed", result, None)
+            return self._reply(command, "refused" if refused else "failed", None, error)
+        return self._reply(command, "completed", presentable(result), None)
 
-    async def _reply(self, command: Command, status: str, result: Any, error: ApplianceError | None) -> None:
-        if not command.reply_to:
-            return
-        plain = msgspec.to_builtins(result)
-        if len(msgspec.json.encode(plain)) > RESULT:
-            plain = {"cut": f"the result has more than {RESULT} bytes; ask the appliance itself"}
+    async def _lost(self, command: Command, actor: Actor, before: str) -> CommandReplied:
+        """The answer to a command that an earlier run of the appliance took and did not answer. Raises StoreError."""
+        told = "The appliance stopped meanwhile, and its result is lost."
+        if before == TAKEN:
+            told = "It is not known whether the command was carried out: the appliance stopped meanwhile."
+            await self._audit.record(actor, command.action, {}, "failed", told)
+        self._note(f"{command.action} by {command.issuer}: {told}")
+        lost = StreamError(told, "look at what it should have done, and at the audit.")
+        return self._reply(command, "failed" if before == TAKEN else before, None, lost)
+
+    def _reply(self, command: Command, status: str, result: Any, error: ApplianceError | None) -> CommandReplied:
         reply = CommandReplied(
-            time=self._clock.wall(), command_id=command.command_id, reply_to=command.reply_to, status=status, result=plain,
-            error=error.message if error else "", next_step=error.next_step if error else "",
+            time=self._clock.wall(), command_id=command.command_id, reply_to=command.reply_to, status=status, result=result,
+            error=printed(error.message) if error else "", next_step=printed(error.next_step) if error else "",
         )  # fmt: skip
-        await self._bus.publish(reply)
+        self._ended[command.command_id] = reply
+        while len(self._ended) > UNANSWERED:
+            self._ended.pop(next(iter(self._ended)))
+        return reply
+
+    async def _close(self, reply: CommandReplied) -> None:
+        """Write how a command ended, and answer. Raises StoreError."""
+        await self._seen.note(reply.command_id, reply.status)
+        if reply.reply_to:
+            await self._bus.publish(reply)
+        await self._seen.note(reply.command_id, ANSWERED)
+        self._ended.pop(reply.command_id, None)
 
     def _read(self, body: bytes) -> dict[str, Any]:
         """Raises CommandRefusedError."""
@@ -159,13 +196,12 @@ class Commander:
         if known is None or not isinstance(issuer, str):
             raise CommandRefusedError("unknown issuer", f"No issuer {str(issuer)[:64]!r} is in commands.issuers.")
         signing.verify(document, known.public_key)
-        expires = self._times(document)
-        return _command(document, issuer, Role[known.role], expires)
-
-    def _times(self, document: dict[str, Any]) -> float:
-        """When the command ends. Raises CommandRefusedError."""
-        now = self._clock.wall()
         issued, expires = moment(document.get("timestamp")), moment(_data(document).get("expires_at"))
+        return _command(document, issuer, Role[known.role], issued, expires)
+
+    def _in_time(self, command: Command) -> None:
+        """Raises CommandRefusedError."""
+        now, issued, expires = self._clock.wall(), command.issued, command.expires
         if issued > now + AHEAD:
             raise CommandRefusedError("from the future", f"The command is dated {issued - now:.0f} s from now.")
         if expires <= now:
@@ -173,7 +209,6 @@ class Commander:
         if expires - issued > self._settings.max_age_seconds:
             most = self._settings.max_age_seconds
             raise CommandRefusedError("lives too long", f"The command lives {expires - issued:.0f} s; {most:g} s are the most.")
-        return expires
 
     def _count(self, reason: str, line: str) -> None:
         self._counts[reason] = self._counts.get(reason, 0) + 1
@@ -181,6 +216,18 @@ class Commander:
 
     def _note(self, line: str) -> None:
         self._last = (line[:200], self._clock.wall())
+
+
+def presentable(result: Any) -> Any:
+    """A result as plain JSON; what it is instead where it is too large, or has no form in JSON."""
+    try:
+        body = msgspec.json.encode(result)
+        plain = msgspec.json.decode(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return {"unreadable": f"the result cannot be told in JSON ({type(error).__name__}); ask the appliance itself"}
+    if len(body) > RESULT:
+        return {"cut": f"the result has more than {RESULT} bytes; ask the appliance itself"}
+    return plain
 
 
 def moment(text: object) -> float:
@@ -195,7 +242,7 @@ def moment(text: object) -> float:
     raise CommandRefusedError("malformed", "timestamp and expires_at must be times of RFC 3339 with their zone.")
 
 
-def _command(document: Mapping[str, Any], issuer: str, role: Role, expires: float) -> Command:
+def _command(document: Mapping[str, Any], issuer: str, role: Role, issued: float, expires: float) -> Command:
     """Raises CommandRefusedError."""
     data, command_id = _data(document), document.get("id")
     action, args = data.get("action"), data.get("args", {})
@@ -206,7 +253,7 @@ def _command(document: Mapping[str, Any], issuer: str, role: Role, expires: floa
         raise CommandRefusedError("malformed", "action must be text, args an object, confirm true or false.")
     if not isinstance(reply_to, str) or (reply_to and not may_reply_on(reply_to)):
         raise CommandRefusedError("bad reply topic", f"No command is answered on {str(reply_to)[:64]!r}.")
-    return Command(command_id.lower(), issuer, role, action, args, expires, reply_to, confirm)
+    return Command(command_id.lower(), issuer, role, action, args, issued, expires, reply_to, confirm)
 
 
 def _is_uuid(text: str) -> bool:

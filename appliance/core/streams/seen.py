@@ -1,4 +1,4 @@
-"""Which commands were taken already: on disk before one is carried out, so that none is carried out twice."""
+"""Which commands were taken already, and how far each came: on disk before one is carried out, so that none is twice."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from appliance.core.store import Store
 from appliance.errors import CommandRefusedError
 
 KEEP = 86_400.0
-"""Seconds beyond its end for which an id is kept: a clock that is set back makes no old command new."""
+"""Seconds beyond its end for which an id is kept; what ended before the latest forgotten one is refused for ever."""
 LIMIT = 100_000
 """Most ids kept. Only commands that an issuer signed are among them; beyond it new ones are refused."""
+NEW, TAKEN, ANSWERED = "", "taken", "answered"
+"""How far a command came; between the last two stands how it ended."""
 
 
 class Seen:
@@ -25,30 +27,63 @@ class Seen:
         self._store = store
         self._limit = limit
 
-    async def take(self, command_id: str, expires: float, now: float) -> None:
+    async def take(self, command_id: str, expires: float, now: float, place: str = "") -> None:
         """Take a command for carried out; on disk when this returns.
 
         Args:
             command_id: Its id.
             expires: When it ends, seconds since the epoch.
             now: Wall clock.
+            place: Where it stands in its topic; empty where that is not known.
 
         Raises:
-            CommandRefusedError: It was taken before, or too many are known.
+            CommandRefusedError: It was taken before, or too many are known, or it ended so long ago that nobody knows.
             StoreError: It is not on disk; the command must not be carried out.
         """
 
         def insert(connection: sqlite3.Connection) -> str:
-            connection.execute("DELETE FROM commands_seen WHERE expires < ?", (now - KEEP,))
+            _forget(connection, now - KEEP)
+            if connection.execute("SELECT 1 FROM commands_seen WHERE id = ?", (command_id,)).fetchone() is not None:
+                return "replayed"
+            if expires <= _forgotten(connection):
+                return "forgotten"
             if connection.execute("SELECT count(*) FROM commands_seen").fetchone()[0] >= self._limit:
-                known = connection.execute("SELECT 1 FROM commands_seen WHERE id = ?", (command_id,)).fetchone()
-                return "replayed" if known else "too many"
-            row = (command_id, expires)
-            fresh = connection.execute("INSERT INTO commands_seen VALUES (?, ?) ON CONFLICT (id) DO NOTHING", row).rowcount
-            return "" if fresh else "replayed"
+                return "too many"
+            connection.execute("INSERT INTO commands_seen VALUES (?, ?, ?, ?)", (command_id, expires, place, TAKEN))
+            return ""
 
         found = await self._store.write(insert)
         if found == "replayed":
             raise CommandRefusedError("replayed", f"The command {command_id} was taken before.")
-        if found:
+        if found == "forgotten":
+            told = "It ends no later than commands that are forgotten already; the clock was set back."
+            raise CommandRefusedError("expired", told)
+        if found == "too many":
             raise CommandRefusedError("too many", f"{self._limit} commands were taken within a day; no more are.")
+
+    async def known(self, command_id: str, place: str) -> str:
+        """How far a command came that comes again from its own place; NEW where it is none of those. Raises StoreError."""
+        query = "SELECT state FROM commands_seen WHERE id = ? AND place = ? AND place != ''"
+        row = await self._store.read(lambda connection: connection.execute(query, (command_id, place)).fetchone())
+        return str(row[0]) if row is not None else NEW
+
+    async def note(self, command_id: str, state: str) -> None:
+        """Write how far a command came. Raises StoreError."""
+        query = "UPDATE commands_seen SET state = ? WHERE id = ?"
+        await self._store.write(lambda connection: connection.execute(query, (state, command_id)).rowcount)
+
+
+def _forget(connection: sqlite3.Connection, before: float) -> None:
+    latest = connection.execute("SELECT max(expires) FROM commands_seen WHERE expires < ?", (before,)).fetchone()[0]
+    if latest is None:
+        return
+    connection.execute("DELETE FROM commands_seen WHERE expires < ?", (before,))
+    connection.execute(
+        "INSERT INTO commands_forgotten VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET expires = max(expires, excluded.expires)",
+        (latest,),
+    )
+
+
+def _forgotten(connection: sqlite3.Connection) -> float:
+    row = connection.execute("SELECT expires FROM commands_forgotten").fetchone()
+    return float(row[0]) if row is not None else float("-inf")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from appliance.core.actions import Action, Invocation, NoParams
 from appliance.core.bus import Bus
 from appliance.core.refusals import Refusals
 from appliance.core.state import LiveState
@@ -86,8 +87,9 @@ async def following(tmp_path: Path) -> AsyncIterator[Following]:
     await box.open()
     rig = await commands.make(tmp_path / "commands", box.clock, commands.STRANGER)
     parts: Any = SimpleNamespace(
-        access=object(), outbox=box.outbox, journal=box.journal, bus=Bus(box.journal), state=LiveState(box.clock),
-        clock=box.clock, traffic=Traffic(box.clock.monotonic), commander=rig.commander, updates=None, watch=None, device_id="pi",
+        device_id="pi", access=object(), outbox=box.outbox, journal=box.journal, bus=Bus(box.journal),
+        state=LiveState(box.clock),
+        clock=box.clock, traffic=Traffic(box.clock.monotonic), commander=rig.commander, updates=None, watch=None,
         refusals=Refusals(refusal_writer(rig.audit)), bounds=box.settings,
     )  # fmt: skip
     service = StreamService(Parts(**vars(parts)))
@@ -129,3 +131,25 @@ async def test_hostile_bytes_stop_no_reading(following: Following) -> None:
     assert not task.done()
     assert len(following.rig.done) == 1
     assert await following.box.outbox.letters.list(10, "commands") == []
+
+
+async def test_a_command_that_restarts_the_service_is_carried_out_once_and_is_no_replay(following: Following) -> None:
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def restart(_: Invocation, __: NoParams) -> None:
+        begun.set()
+        await go.wait()
+
+    following.rig.commander._dispatcher.registry.add(Action("test.restart", "Restart", restart))
+    following.log.records = [record(0, following.rig.signed(action="test.restart", args={}))]
+    first = following.follow()
+    await begun.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    following.follow()
+    await asyncio.sleep(0)
+    assert following.log.readers == 1
+    go.set()
+    await wait_for(lambda: following.log.committed == 1)
+    assert following.rig.commander.stats().refused == {}
+    assert [each.status for each in following.rig.replies] == ["completed"]

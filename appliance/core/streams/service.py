@@ -181,6 +181,8 @@ class StreamService:
         attempt = 0
         while True:
             await self.connected.up.wait()
+            if self._carrying:  # by an earlier run of this service, which one of them restarts; they are not committed
+                await asyncio.wait(set(self._carrying))
             reader = self._reader(f"prime-spark-{purpose}-{self.parts.device_id}")
             try:
                 await reader.start([topic])
@@ -223,7 +225,7 @@ class StreamService:
         commander = self.parts.commander
         if commander is None:
             return
-        task = asyncio.create_task(commander.take(record.value), name="kafka command")
+        task = asyncio.create_task(commander.take(record.value, f"{record.partition}:{record.offset}"), name="kafka command")
         self._carrying.add(task)
         task.add_done_callback(self._carried)
         await asyncio.shield(task)

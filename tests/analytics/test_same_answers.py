@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -97,12 +98,54 @@ def agree(readings: Sequence[Reading], query: Query, answer: Answer) -> None:
             assert value is None or right is None or abs(value - right) <= slack, (query, answer, right)
 
 
-def same(one: Answer, other: Answer) -> None:
-    """Both say the same, but for the last digits of what was added up."""
-    assert [line.labels for line in one.series] == [line.labels for line in other.series]
-    for left, right in zip(one.series, other.series, strict=True):
-        assert [at for at, _ in left.points] == [at for at, _ in right.points]
-        assert [value is None for _, value in left.points] == [value is None for _, value in right.points]
+def filled(
+    known: dict[int, tuple[float | None, float]], starts: Sequence[int], fill: Fill
+) -> dict[int, tuple[float | None, float]]:
+    """What stands in each bucket, and how much of it rounding may take: bucket by bucket, by looking both ways."""
+    if fill is Fill.none:
+        return known
+    found = {}
+    for start in starts:
+        before = [at for at in known if at < start and known[at][0] is not None]
+        after = [at for at in known if at > start and known[at][0] is not None]
+        if start in known:
+            found[start] = known[start]
+        elif fill is Fill.previous and before:
+            found[start] = known[max(before)]
+        elif fill is Fill.linear and before and after:
+            (low, slack), (high, more) = known[max(before)], known[min(after)]
+            assert low is not None
+            assert high is not None
+            share = (start - max(before)) / (min(after) - max(before))
+            found[start] = low + (high - low) * share, slack + more + 1e-12 * (abs(low) + abs(high))
+        else:
+            found[start] = None, 0.0
+    return found
+
+
+def agree_filled(readings: Sequence[Reading], query: Query, answer: Answer) -> None:
+    """An answer with fill and rank is what the plain calculation says."""
+    lines = {
+        labels: {start: number(values, query) for start, values in found.items()}
+        for labels, found in plain(readings, query).items()
+    }
+    means = {labels: mean([value for value, _ in found.values() if value is not None]) for labels, found in lines.items()}
+    ranked = sorted(lines, key=lambda labels: (-means[labels], [each.encode() for each in labels]))
+    plainly = sorted(lines, key=lambda labels: [each.encode() for each in labels])
+    assert [tuple(line.labels.values()) for line in answer.series] == (ranked[: query.top] if query.top else plainly)
+    starts = list(parse(query.bucket).starts(query.since, query.until))
+    for line in answer.series:
+        wanted = filled(lines[tuple(line.labels.values())], starts, query.fill)
+        assert [at for at, _ in line.points] == sorted(wanted)
+        for at, value in line.points:
+            right, slack = wanted[int(at)]
+            assert (value is None) == (right is None), (query, at)
+            assert value is None or right is None or abs(value - right) <= slack, (query, at, value, right)
+
+
+def mean(values: Sequence[float]) -> float:
+    """To twelve digits, as series are ranked."""
+    return float(f"{math.fsum(value / len(values) for value in values):.12g}") if values else -math.inf
 
 
 @settings(
@@ -128,6 +171,7 @@ def test_random_readings_and_questions(both: Stores, program: st.DataObject) -> 
         agree(readings, query, duck)
         agree(readings, query, postgres)
         fill, top = program.draw(st.sampled_from(list(Fill))), program.draw(st.integers(0, 3))
-        filled = msgspec.structs.replace(query, fill=fill, top=top)
+        more = msgspec.structs.replace(query, fill=fill, top=top)
         if top == 0 or query.aggregation in (Aggregation.min, Aggregation.max, Aggregation.count):
-            same(*both.ask(filled))
+            for answer in both.ask(more):
+                agree_filled(readings, more, answer)

@@ -89,6 +89,8 @@ POISON: dict[str, tuple[Any, str]] = {
     "device missing": (telemetry(1, device_id=""), "device_id is missing"),
     "device too long": (telemetry(1, device="d" * 300), "longer than 255"),
     "metric too long": (envelope({"metrics": {"m" * 300: 1}}), "longer than 255"),
+    "metric not printable": (envelope({"metrics": {"a\tb": 1}}), "nobody could ask for"),
+    "device not printable": (telemetry(1, device="a\u2028b"), "nobody could ask for"),
     "NUL": (envelope({"metrics": {"a\0b": 1}}), "NUL"),
     "NUL in tags": (envelope({"metrics": {"a": 1}, "tags": {"x": "\0"}}), "NUL"),
     "many tags": (envelope({"metrics": {"a": 1}, "tags": {"x": "y" * 9000}}), "tags of 9008 bytes"),

@@ -267,6 +267,8 @@ def _name(what: str, value: str) -> str:
         raise Unusable(f"{what} is empty")
     if len(value) > LONGEST:
         raise Unusable(f"{what} is longer than {LONGEST} characters")
+    if not value.isprintable():
+        raise Unusable(f"{what} has characters that nobody could ask for: {ascii(value[:60])}")
     return value
 
 

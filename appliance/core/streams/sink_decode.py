@@ -268,7 +268,7 @@ def _name(what: str, value: str) -> str:
     if len(value) > LONGEST:
         raise Unusable(f"{what} is longer than {LONGEST} characters")
     if not value.isprintable():
-        raise Unusable(f"{what} has characters that nobody could ask for: {ascii(value[:60])}")
+        raise Unusable(f"{what} has characters that nobody could ask for: {value[:60]!a}")
     return value
 
 

@@ -84,7 +84,7 @@ def _check_range(query: Query, bucket: Bucket) -> None:
         raise QueryError("The range has no beginning or no end.", "give since and until, or a range such as 1h.")
     if query.since >= query.until:
         raise QueryError("The range ends before it begins.", "give a since that is before until.")
-    if query.since < 0 or query.until > LATEST:
+    if query.since < 0 or query.until >= LATEST:
         raise QueryError("The range leaves the years 1970 to 9999.", "give since and until within them.")
     if (query.until - bucket.floor(query.since)) / bucket.least > POINTS:
         better = buckets.wider(query.since, query.until, POINTS)

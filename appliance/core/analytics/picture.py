@@ -41,7 +41,8 @@ def png_of(answer: Answer) -> bytes:
 def _scale(answer: Answer) -> tuple[float, float]:
     values = [value for line in answer.series for _, value in line.points if value is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if high > low else (low - 1.0, high + 1.0)
+    least = max(1.0, abs(low) * 1e-6)  # of a height: of a flat line, and where no halves would differ
+    return (low, high) if high / 2 - low / 2 > abs(low) * 1e-12 else (low - least, high + least)
 
 
 def _place(answer: Answer, at: float, value: float, low: float, high: float) -> tuple[float, float]:

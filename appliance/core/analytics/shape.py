@@ -66,8 +66,8 @@ def shape(asked: Asked, rows: Sequence[Row]) -> tuple[tuple[Series, ...], bool]:
 
 
 def named(asked: Asked, labels: Sequence[str]) -> dict[str, str]:
-    """Labels by what was grouped: device_id, and tags by their own names."""
-    names = (by if by == DEVICE else by.removeprefix(TAG) for by in asked.query.group_by)
+    """Labels by what was grouped: device_id, and tags by their own names, but for a tag that is called device_id."""
+    names = (by if by in (DEVICE, TAG + DEVICE) else by.removeprefix(TAG) for by in asked.query.group_by)
     return dict(zip(names, labels, strict=True))
 
 

@@ -164,10 +164,9 @@ def csv_text(answer: Answer) -> str:
     rows = rows_of(answer)
     out = io.StringIO()
     names = list(rows[0]) if rows else ["time", "value"]
-    writer = csv.DictWriter(out, names)
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _safe(cell) for name, cell in row.items()})
+    writer = csv.writer(out)
+    writer.writerow([_safe(name) for name in names])
+    writer.writerows([_safe(row[name]) for name in names] for row in rows)
     return out.getvalue()
 
 

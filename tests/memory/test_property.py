@@ -55,7 +55,7 @@ def carry_out(world: World, steps: list[Step], monkeypatch: pytest.MonkeyPatch) 
 @given(steps=programs(1, (*ALWAYS, *CLOCKS), ("bytes", "json")))
 @rules
 def test_one_appliance_with_a_nas(steps: list[Step], monkeypatch: pytest.MonkeyPatch) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         carry_out(World(Path(directory)), steps, monkeypatch)
 
 
@@ -90,7 +90,7 @@ def in_the_cloud(far: tuple[str, FaultyProxy], names: tuple[str, ...], directory
 def test_one_appliance_with_nas_and_cloud(
     steps: list[Step], far: tuple[str, FaultyProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         carry_out(in_the_cloud(far, ("pc",), directory), steps, monkeypatch)
 
 
@@ -99,7 +99,7 @@ def test_one_appliance_with_nas_and_cloud(
 def test_two_appliances_that_share_a_cloud(
     steps: list[Step], far: tuple[str, FaultyProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         world = in_the_cloud(far, ("pc", "agent"), directory)
         ending = [Step("cloud_back"), Step("nas_back"), Step("nas_back", 1), *(Step("sync", device) for device in (0, 1, 0))]
         carry_out(world, [*steps, *ending], monkeypatch)

@@ -20,7 +20,7 @@ from appliance.core.model import Role
 from appliance.core.streams.rules import SOURCES, Rule, check
 from appliance.core.streams.rules_events import data_of
 from appliance.core.streams.rules_service import RulesService
-from appliance.core.streams.rules_store import Kept
+from appliance.core.streams.rules_store import Kept, RuleBook
 from appliance.core.streams.rules_try import attempt
 from appliance.errors import InvalidArgumentsError, RuleError
 
@@ -83,13 +83,24 @@ class Trying(Params):
 
 def rule_actions(service: RulesService, sample: Sampler) -> list[Action]:
     """Rules: list, show, set, remove, switch, try."""
-    book = service.book
+    return [*_showing(service.book), *_setting(service), *_switching(service), _trying(service.book, sample)]
 
+
+def _showing(book: RuleBook) -> list[Action]:
     async def listed(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
         return [row(kept) for kept in await book.all()]
 
     async def show(_: Invocation, params: RuleId) -> dict[str, Any]:
         return row(await book.one(params.rule_id))
+
+    return [
+        Action("rules.list", "List the rules of the windows", listed, role=Role.viewer, query=True),
+        Action("rules.show", "Show a rule", show, RuleId, role=Role.viewer, query=True, positional=("rule_id",)),
+    ]
+
+
+def _setting(service: RulesService) -> list[Action]:
+    book = service.book
 
     async def put(_: Invocation, params: RuleForm) -> dict[str, Any]:
         rule = _checked(document_of(params))
@@ -100,6 +111,19 @@ def rule_actions(service: RulesService, sample: Sampler) -> list[Action]:
     async def remove(_: Invocation, params: RuleId) -> None:
         await book.remove(params.rule_id)
         service.wake()
+
+    return [
+        Action("rules.set", "Create or replace a rule", put, RuleForm, role=Role.operator, positional=("id",)),
+        Action(
+            "rules.remove", "Remove a rule", remove, RuleId, role=Role.operator, dangerous=True, positional=("rule_id",),
+            confirm_text="Remove the rule {rule_id}? Its open windows are not written.",
+            look_up=lambda params: book.one(params.rule_id),
+        ),
+    ]  # fmt: skip
+
+
+def _switching(service: RulesService) -> list[Action]:
+    book = service.book
 
     async def switch(rule_id: str, *, enabled: bool) -> dict[str, Any]:
         kept = await book.one(rule_id)
@@ -114,24 +138,21 @@ def rule_actions(service: RulesService, sample: Sampler) -> list[Action]:
     async def disable(_: Invocation, params: RuleId) -> dict[str, Any]:
         return await switch(params.rule_id, enabled=False)
 
+    return [
+        Action("rules.enable", "Switch a rule on", enable, RuleId, role=Role.operator, positional=("rule_id",)),
+        Action("rules.disable", "Switch a rule off", disable, RuleId, role=Role.operator, positional=("rule_id",)),
+    ]
+
+
+def _trying(book: RuleBook, sample: Sampler) -> Action:
     async def trial(_: Invocation, params: Trying) -> dict[str, Any]:
         rule = (await book.one(params.rule_id)).rule
         bodies = _decoded(params.file).splitlines() if params.file else await sample(rule.topic, params.limit)
         return await asyncio.to_thread(_tried, rule, [body for body in bodies if body.strip()][-EVENTS:], own=not params.file)
 
-    return [
-        Action("rules.list", "List the rules of the windows", listed, role=Role.viewer, query=True),
-        Action("rules.show", "Show a rule", show, RuleId, role=Role.viewer, query=True, positional=("rule_id",)),
-        Action("rules.set", "Create or replace a rule", put, RuleForm, role=Role.operator, positional=("id",)),
-        Action(
-            "rules.remove", "Remove a rule", remove, RuleId, role=Role.operator, dangerous=True, positional=("rule_id",),
-            confirm_text="Remove the rule {rule_id}? Its open windows are not written.",
-            look_up=lambda params: book.one(params.rule_id),
-        ),
-        Action("rules.enable", "Switch a rule on", enable, RuleId, role=Role.operator, positional=("rule_id",)),
-        Action("rules.disable", "Switch a rule off", disable, RuleId, role=Role.operator, positional=("rule_id",)),
-        Action("rules.try", "Try a rule on past events", trial, Trying, role=Role.viewer, query=True, positional=("rule_id",)),
-    ]  # fmt: skip
+    return Action(
+        "rules.try", "Try a rule on past events", trial, Trying, role=Role.viewer, query=True, positional=("rule_id",)
+    )
 
 
 def row(kept: Kept) -> dict[str, Any]:

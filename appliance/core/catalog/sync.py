@@ -47,10 +47,15 @@ class Resolution(Params):
     )
 
 
+query = functools.partial(Action, query=True, role=Role.viewer)
+
+
 def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
     """Edge and cloud: synchronise, and settle conflicts."""
-    settler = service.settler
+    return [*_running(service, jobs), *_settling(service)]
 
+
+def _running(service: MemoryService, jobs: Jobs) -> list[Action]:
     async def run(call: Invocation, _: NoParams) -> JobStatus:
         if not shared(service):
             raise AbsentError(
@@ -74,9 +79,18 @@ def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
             "runs": list(service.synchroniser.runs.values()),
             "interval_s": service.synchroniser.interval,
             "owed": {tier: debts.waiting for tier, debts in owed.items()},
-            "conflicts_detected": settler.detected,
-            "conflicts_resolved": settler.resolved,
+            "conflicts_detected": service.settler.detected,
+            "conflicts_resolved": service.settler.resolved,
         }
+
+    return [
+        Action("sync.run", "Synchronise with the cloud now", run, brief=lambda job: f"job {job.job_id[-6:]} {job.state.value}"),
+        query("sync.status", "Show the newest synchronisation of each cloud tier", status),
+    ]
+
+
+def _settling(service: MemoryService) -> list[Action]:
+    settler = service.settler
 
     async def find(conflict_id: str) -> OpenConflict:
         check_id(conflict_id)
@@ -96,10 +110,7 @@ def sync_actions(service: MemoryService, jobs: Jobs) -> list[Action]:
         kept = await settler.resolve(params.conflict_id, params.keep, value, params.seen)
         return {"conflict_id": params.conflict_id, "kept": kept}
 
-    query = functools.partial(Action, query=True, role=Role.viewer)
     return [
-        Action("sync.run", "Synchronise with the cloud now", run, brief=lambda job: f"job {job.job_id[-6:]} {job.state.value}"),
-        query("sync.status", "Show the newest synchronisation of each cloud tier", status),
         query("sync.conflicts", "List conflicts that wait for a decision", conflicts),
         query("sync.conflict", "Compare both sides of a conflict", conflict, params=ConflictId, positional=("conflict_id",)),
         Action("sync.resolve", "Decide a conflict", resolve, params=Resolution, positional=("conflict_id", "keep")),

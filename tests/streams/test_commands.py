@@ -177,6 +177,8 @@ REFUSED: dict[str, Callable[[Rig], bytes]] = {
     "malformed, confirm": lambda rig: rig.signed(confirm="yes"),
     "bad reply topic": lambda rig: rig.signed(reply_to="cloud.commands"),
     "bad reply topic, another": lambda rig: rig.signed(reply_to="edge.telemetry"),
+    "bad reply topic, of a contract": lambda rig: rig.signed(reply_to="cloud.aggregated"),
+    "bad reply topic, of results": lambda rig: rig.signed(reply_to="agents.results"),
     "not JSON": lambda _: b"\xff{",
     "not JSON, a list": lambda _: b"[1]",
     "not JSON, NaN": lambda _: b'{"v": NaN}',

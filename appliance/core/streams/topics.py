@@ -81,8 +81,9 @@ def problem(facts: TopicFacts | None, brokers: int) -> str:
 
 
 def may_reply_on(topic: str) -> bool:
-    """Whether a command may be answered on this topic: analytics.events, or agents.* and cloud.* without those of orders."""
+    """Whether a command may be answered on this topic: analytics.events, or agents.* and cloud.* that are no contract's.
+
+    On the others stand orders and results of their own kinds: who may only ask must not have answers put among them.
+    """
     plain = all(each.isalnum() or each in "._-" for each in topic) and topic.isascii() and len(topic) <= 249
-    return (
-        plain and topic not in {COMMANDS, "agents.tasks"} and (topic == "analytics.events" or topic.startswith(REPLY_PREFIXES))
-    )
+    return plain and (topic == "analytics.events" or (topic not in NAMES and topic.startswith(REPLY_PREFIXES)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ def access(servers: str, password: str = "", **settings: Any) -> Access:
 def message(topic: str, number: int, key: str = "device-1", size: int = 0) -> Message:
     """A numbered one."""
     clock = SystemClock().wall()
-    body = {
+    body: dict[str, Any] = {
         "v": 1, "id": new_id(), "timestamp": rfc3339(clock), "source": "edge", "device_id": key, "type": "test",
         "data": {"number": number, "filling": "x" * size},
     }  # fmt: skip
@@ -36,7 +36,11 @@ def message(topic: str, number: int, key: str = "device-1", size: int = 0) -> Me
 
 @asynccontextmanager
 async def running_link(
-    reached: Access, brokers: tuple[str, ...] = (), batch: int = 1 << 20, needed: dict[str, int] | None = None
+    reached: Access,
+    brokers: tuple[str, ...] = (),
+    batch: int = 1 << 20,
+    needed: dict[str, int] | None = None,
+    make: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[tuple[KafkaLink, list[LinkStatus]]]:
     """A link that runs, and the list of what it tells."""
     told: list[LinkStatus] = []
@@ -45,7 +49,7 @@ async def running_link(
         return brokers, batch, needed or {}
 
     clock = SystemClock()
-    link = KafkaLink(reached, Traffic(clock.monotonic), clock, prepare, told.append)
+    link = KafkaLink(reached, Traffic(clock.monotonic), clock, prepare, told.append, make)
     task = asyncio.create_task(link.run())
     try:
         yield link, told

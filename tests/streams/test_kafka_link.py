@@ -319,3 +319,37 @@ async def test_many_refused_messages_do_not_each_cost_a_producer(kafka: Topics, 
         assert [each.message.id for each in refused] == [each.id for each in sent]
         assert made[0] < 20
     assert numbers(await stored(kafka.bootstrap, topic), "device-1") == [41]
+
+
+async def test_a_topic_of_the_contract_that_was_removed_is_made_again(kafka: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.core.streams.kafka_lanes.PATIENCE", 1.0)
+    reached, other = access(kafka.bootstrap), f"{kafka.prefix}other"
+    await kafka.server.create_topic(other, 1)
+
+    async def make(topic: str) -> None:
+        await kafka_admin.prepare(reached, [topics.TopicSpec(topic, "both")], create=True)
+
+    await make("edge.sensors")
+    async with running_link(reached, make=make) as (link, _):
+        await link.up.wait()
+        await link.send([message("edge.sensors", 1)])
+        async with kafka.server.admin() as admin:
+            await admin.delete_topics(["edge.sensors"])
+        sent = [message("edge.sensors", 2, kafka.prefix), message(other, 3)]
+        await send_all(link, sent, 40)
+    assert numbers(await stored(kafka.bootstrap, "edge.sensors"), kafka.prefix) == [2]
+    assert numbers(await stored(kafka.bootstrap, other), "device-1") == [3]
+
+
+async def test_a_topic_for_replies_is_made_with_the_first(kafka: Topics) -> None:
+    reached, topic = access(kafka.bootstrap), f"cloud.{kafka.prefix}replies"
+
+    async def make(name: str) -> None:
+        await kafka_admin.prepare(reached, [topics.TopicSpec(name, "both")], create=True)
+
+    async with running_link(reached, make=make) as (link, _):
+        await link.up.wait()
+        assert await link.send([message(topic, 1)]) == []
+    assert numbers(await stored(kafka.bootstrap, topic), "device-1") == [1]
+    async with kafka.server.admin() as admin:
+        await admin.delete_topics([topic])

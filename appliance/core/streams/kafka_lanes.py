@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
     from aiokafka.producer.message_accumulator import BatchBuilder
 
-PATIENCE = 12.0
-"""Seconds without an answer to a batch after which the link counts as down."""
+PATIENCE = 8.0
+"""Seconds without an answer to a batch after which the reason is looked for; less than the library's own, ANSWER_MS, after
+which it gives up batches of partitions without a leader."""
 LARGEST = 16 * 1024 * 1024
 """Bytes of a message that is not even tried: brokers close the connection on far larger ones instead of refusing them."""
 UNSENDABLE = frozenset({
@@ -32,6 +33,8 @@ UNSENDABLE = frozenset({
 TOO_LARGE = frozenset({"MessageSizeTooLargeError", "RecordListTooLargeError", "RecordTooLargeError"})
 LEARNED = 60.0
 """Seconds for which a size that a broker refused for a topic is not tried again: each refusal costs a producer."""
+LEADERLESS = frozenset({"LeaderNotAvailableError", "NotLeaderForPartitionError"})
+"""Errors of batches that were given up because nobody leads their partition."""
 REMEMBERED = 200_000
 """Most messages of a failed call whose fate is remembered."""
 
@@ -59,6 +62,10 @@ class Flight(NamedTuple):
     messages: list[Message]
 
 
+Missing = Callable[[str], Awaitable[LinkDownError | None]]
+"""Told of a topic that is not there; may make it. Returns why its messages wait; None where they go out or are refused."""
+
+
 class Lanes:
     """Sends through a producer that its owner gives.
 
@@ -74,25 +81,33 @@ class Lanes:
         self._settled: dict[str, Refused | None] = {}
         self._limits: dict[str, tuple[int, float]] = {}
         """By topic: bytes of a batch that were refused, and until when (monotonic) that is believed."""
+        self._mine: frozenset[str] = frozenset()
+        """Ids of the present call."""
         self._alone: set[str] = set()
         """Ids of messages that go out one by one: their batch was refused as a whole."""
 
-    async def carry(
-        self, producer: AIOKafkaProducer, messages: Sequence[Message], missing: Callable[[str], LinkDownError | None]
-    ) -> list[Refused]:
+    async def carry(self, producer: AIOKafkaProducer, messages: Sequence[Message], missing: Missing) -> list[Refused]:
         """Send messages; returns those that can never be sent, the others are stored.
+
+        Args:
+            producer: Sends.
+            messages: In their order.
+            missing: Asked about a topic that is not there; see Missing.
 
         Raises:
             LinkDownError: Some wait.
             RenewalError: Some wait, for another producer.
         """
-        lanes = await self._sorted(producer, messages, missing)
+        self._mine = frozenset(each.id for each in messages)
+        lanes, absent = await self._sorted(producer, messages, missing)
         ends = await asyncio.gather(*(self._run(producer, lane, each) for lane, each in lanes.items()), return_exceptions=True)
         errors = [each for each in ends if isinstance(each, BaseException)]
         for kind in (LinkDownError, BaseException):  # a batch that is still on its way keeps the producer
             for error in errors:
                 if isinstance(error, kind):
                     raise error
+        if absent is not None:
+            raise absent
         refused = [found for each in messages if (found := self._settled.pop(each.id, None)) is not None]
         self._alone.difference_update(each.id for each in messages)
         return refused
@@ -104,28 +119,31 @@ class Lanes:
         self._flights.clear()
 
     async def _sorted(
-        self, producer: AIOKafkaProducer, messages: Sequence[Message], missing: Callable[[str], LinkDownError | None]
-    ) -> dict[Lane, list[Message]]:
+        self, producer: AIOKafkaProducer, messages: Sequence[Message], missing: Missing
+    ) -> tuple[dict[Lane, list[Message]], LinkDownError | None]:
+        """Messages by partition, and why some wait for their topic."""
         from aiokafka.partitioner import DefaultPartitioner
 
-        place, parts = (
-            DefaultPartitioner(),
-            {each: await self._partitions(producer, each) for each in {m.topic for m in messages}},
-        )
+        place, parts = DefaultPartitioner(), dict[str, list[int] | LinkDownError | str]()
+        for topic in {m.topic for m in messages}:
+            parts[topic] = await self._partitions(producer, topic)
+            if isinstance(parts[topic], str):
+                error = await missing(topic)
+                parts[topic] = error or (await self._partitions(producer, topic))
         lanes: dict[Lane, list[Message]] = {}
         for message in messages:
             if message.id in self._settled:
                 continue
             known = parts[message.topic]
+            if isinstance(known, LinkDownError):
+                continue
             if isinstance(known, str):
-                if (error := missing(message.topic)) is not None:
-                    raise error
                 self._settle([message], known)
             elif len(message.value) > LARGEST:
                 self._settle([message], f"it has {len(message.value)} bytes, more than the {LARGEST} that are tried at all")
             else:
                 lanes.setdefault((message.topic, place(message.key, known, known)), []).append(message)
-        return lanes
+        return lanes, next((each for each in parts.values() if isinstance(each, LinkDownError)), None)
 
     async def _partitions(self, producer: AIOKafkaProducer, topic: str) -> list[int] | str:
         """The numbers of a topic's partitions, or why there are none."""
@@ -156,6 +174,8 @@ class Lanes:
             if not done:
                 raise await self._why_not(*lane)
             self._flights.pop(lane, None)
+            if not flight.future.cancelled() and type(flight.future.exception()).__name__ in LEADERLESS:
+                raise await self._why_not(*lane)
             self._land(producer, flight, lane)
             mine = {each.id for each in flight.messages}
             rest = [each for each in rest if each.id not in mine]
@@ -225,7 +245,7 @@ class Lanes:
 
     def _settle(self, messages: list[Message], reason: str | None) -> None:
         if len(self._settled) > REMEMBERED:  # of calls that nobody repeats: sending again does no harm
-            self._settled.clear()
+            self._settled = {name: fate for name, fate in self._settled.items() if name in self._mine}
         for each in messages:
             self._settled[each.id] = None if reason is None else Refused(each, reason)
             if reason is not None:

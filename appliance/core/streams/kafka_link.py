@@ -13,7 +13,7 @@ from appliance.core.streams import kafka_once
 from appliance.core.streams.kafka import ANSWER_MS, Access, describe, probe
 from appliance.core.streams.kafka_lanes import Lanes, RenewalError
 from appliance.core.streams.model import LinkState, LinkStatus, Message, Refused
-from appliance.core.streams.topics import NAMES
+from appliance.core.streams.topics import NAMES, may_reply_on
 from appliance.core.streams.traffic import Traffic
 from appliance.errors import ApplianceError, LinkDownError
 
@@ -36,6 +36,10 @@ FULL = 500
 """Messages that wait for no others."""
 ONCE = 8.0
 """Seconds for making a producer for a single message, and again for its answer."""
+AGAIN = 10.0
+"""Seconds between two tries to make a missing topic."""
+REPLY_TOPICS = 20
+"""Most topics beyond the contract's that are made, for replies to commands."""
 RENEWALS = 5
 """Producers in a row that may fail in one call without anything having been settled."""
 
@@ -50,6 +54,7 @@ class KafkaLink:
         prepare: Awaited after each connection, before anything is sent: returns (HOST:PORT of the brokers, most bytes of a
             batch, fewest in-sync replicas by topic); raises LinkDownError.
         changed: Called after each change of the status.
+        make_topic: Makes a topic that is missing; raises LinkDownError. None where nobody can.
     """
 
     def __init__(
@@ -59,11 +64,15 @@ class KafkaLink:
         clock: Clock,
         prepare: Callable[[], Awaitable[tuple[tuple[str, ...], int, dict[str, int]]]],
         changed: Callable[[LinkStatus], None],
+        make_topic: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._access = access
         self._clock = clock
         self._prepare = prepare
         self._changed = changed
+        self._make_topic = make_topic
+        self._tried: dict[str, float] = {}
+        """When a missing topic was last tried to be made."""
         self._producer: AIOKafkaProducer | None = None
         self._batch_bytes = BATCH
         self._needed: dict[str, int] = {}
@@ -143,11 +152,32 @@ class KafkaLink:
             await asyncio.sleep(early)
         self._departed = self._clock.monotonic()
 
-    def _missing(self, topic: str) -> LinkDownError | None:
-        """What a missing topic means: those of the contract are waited for, others are not."""
-        if topic not in NAMES:
-            return None
-        return LinkDownError(f"The topic {topic} is not on the broker.", "create it there, or set kafka.create_topics.")
+    async def _missing(self, topic: str) -> LinkDownError | None:
+        """Make a topic that is not there, where that is wanted; returns why its messages wait, None where they do not.
+
+        Messages of the contract's topics wait for them. Those of other topics do not: they hold up nothing.
+        """
+        wanted = topic in NAMES or may_reply_on(topic)
+        told = f"The topic {topic} is not on the broker."
+        error = LinkDownError(told, "create it there, or set kafka.create_topics.")
+        if wanted and self._access.settings.create_topics and self._make_topic is not None and self._may_make(topic):
+            try:
+                await self._make_topic(topic)
+                return None
+            except LinkDownError as found:
+                log.warning("%s", found)
+                error = LinkDownError(f"{told} {found.message}", found.next_step)
+        return error if topic in NAMES else None
+
+    def _may_make(self, topic: str) -> bool:
+        """Whether a missing topic is made now: not at each batch anew, and not so many as a program can name."""
+        now, tried = self._clock.monotonic(), self._tried.get(topic)
+        if tried is not None and now - tried < AGAIN:
+            return False
+        if topic not in NAMES and tried is None and len(set(self._tried) - NAMES) >= REPLY_TOPICS:
+            return False
+        self._tried[topic] = now
+        return True
 
     def _ready(self) -> AIOKafkaProducer:
         if not self.up.is_set():
@@ -265,6 +295,8 @@ class KafkaLink:
             return error
         cluster: Any = self._producer.client.cluster if self._producer is not None else None
         known = cluster._partitions.get(topic, {}).get(partition) if cluster is not None else None  # no public way to isr
+        if cluster is not None and topic not in cluster.topics():
+            return LinkDownError(f"The topic {topic} is not on the broker any more.", "it is made again if that is wanted.")
         needed = self._needed.get(topic, 1)
         if known is not None and known.leader < 0:
             return LinkDownError(f"{topic} [{partition}] has no leader.", "start the brokers that have it.")

@@ -116,7 +116,7 @@ class StreamService:
         await self.outbox.start()
         self._queue = self.parts.bus.subscribe("kafka", (HostMetrics,))
         watch = self.parts.watch
-        self.link = KafkaLink(self.parts.access, self.parts.traffic, self.parts.clock, watch.prepare, self._changed)
+        self.link = KafkaLink(self.parts.access, self.parts.traffic, self.parts.clock, watch.prepare, self._changed, watch.make)
         await self.show()
 
     async def run(self) -> None:

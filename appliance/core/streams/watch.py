@@ -55,6 +55,13 @@ class ClusterWatch:
         needed = {name: facts.number("min.insync.replicas") or 1 for name, facts in found.topics.items()}
         return found.brokers, min([BATCH, *(limit for limit in limits if limit)]), needed
 
+    async def make(self, topic: str) -> None:
+        """Make one topic, as those of the contract are. Raises LinkDownError."""
+        found = await kafka_admin.prepare(self._access, [topics.TopicSpec(topic, "both")], create=True)
+        for name in found.created:
+            log.info("the topic %s was made", name)
+        self._facts = {**(self._facts or {}), **found.topics}
+
     def topics(self) -> tuple[TopicStatus, ...]:
         """The contract's topics first, then others that had messages."""
         directions = {each.name: each.direction for each in topics.CONTRACT}

@@ -18,9 +18,11 @@ from appliance.core.analytics.cache import AnswerCache, key_of, lifetime
 from appliance.core.analytics.duck import DuckStore
 from appliance.core.analytics.duck_query import DuckReader
 from appliance.core.analytics.model import Aggregation, Fill, Query
+from appliance.core.analytics.query_service import QueryService
 from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.shape import Row
 from appliance.core.analytics.timescale_query import PostgresReader
+from appliance.core.model import Health
 from appliance.core.state import LiveState
 from appliance.errors import QueryError, TierUnavailableError
 from tests.analytics.rig import Reading, Stores, stores
@@ -200,3 +202,22 @@ def test_nothing_asked_becomes_part_of_a_statement(both: Stores) -> None:
     tags = {"a'\"]": "'; DROP TABLE device_metrics; --"}
     for answer in both.ask(query(since=NOW - 60, until=NOW + 60, tags=tags, group_by=("tag:a'\"]",))):
         assert [list(line.labels.values()) for line in answer.series] == [list(tags.values())]
+
+
+def test_a_look_at_the_store_reads_no_table(both: Stores) -> None:
+    readers = [each.store for each in both.both]
+    for reader in readers:
+        both.runner.run(reader.look())  # nothing is there yet
+
+    async def health() -> tuple[Health, str]:
+        analytics = Analytics(PostgresReader(both.database), AnswerCache(None), both.clock, LiveState(both.clock))
+        service = QueryService(analytics, LiveState(both.clock), looks=True)
+        await service._look()
+        report = await service.health()
+        return report.health, report.reason
+
+    both.runner.run(both.execute("ALTER TABLE device_metrics_daily RENAME TO elsewhere"))
+    assert both.runner.run(health())[0] is Health.healthy  # the names, which are asked of all days, are not looked at
+    both.runner.run(both.execute("ALTER TABLE device_metrics RENAME TO moved"))
+    found = both.runner.run(health())
+    assert (found[0], "device_metrics" in found[1]) == (Health.degraded, True)

@@ -103,6 +103,10 @@ class DuckReader:
     async def close(self) -> None:
         """It is closed by who writes there."""
 
+    async def look(self) -> None:
+        """One row at most."""
+        await self._read("SELECT 1 FROM device_metrics LIMIT 1", [])
+
     async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
         """The series. Raises QueryError, StoreError."""
         statement = Statement(asked, self._dialect)

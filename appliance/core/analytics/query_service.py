@@ -49,8 +49,7 @@ class QueryService:
     async def _look(self) -> None:
         try:
             await self._analytics.store.open()
-            await self._analytics.store.reach()
-            await self._analytics.metrics()
+            await self._analytics.store.look()
         except AbsentError:
             raise
         except ApplianceError as error:

@@ -45,6 +45,9 @@ class AnalyticsStore(Protocol):
     async def close(self) -> None:
         """Let go of what `open` took."""
 
+    async def look(self) -> None:
+        """See whether its readings can be asked, at little cost. Raises ApplianceError."""
+
     async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
         """The series of a query, from these pieces. Raises QueryError, and where the store fails."""
 

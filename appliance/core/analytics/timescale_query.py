@@ -103,6 +103,10 @@ class PostgresReader:
         """Give the connections back."""
         await self._database.close()
 
+    async def look(self) -> None:
+        """One row at most."""
+        await self._read("SELECT 1 FROM device_metrics LIMIT 1", [])
+
     async def rows(self, asked: Asked, parts: list[Part]) -> list[Row]:
         """The series. Raises QueryError, DatabaseError."""
         statement = Statement(asked, self._dialect)
@@ -120,19 +124,20 @@ class PostgresReader:
         return int((await self._read(counting(level, self._dialect), [metric, *moments]))[0][0])
 
     async def reach(self) -> dict[str, int]:
-        """Plain roll-ups are written with the readings, and TimescaleDB's add the newest readings themselves: each has all."""
+        """Plain roll-ups are written with the readings, and TimescaleDB's add the newest readings themselves: each has all.
+
+        But for readings that arrive late in a TimescaleDB: these are in its roll-ups from the next refresh on.
+        """
         return {}
 
     async def metrics(self) -> list[str]:
         """Names of all metrics."""
-        return [row[0] for row in await self._read(SKIPPING.format(column="metric_name", where="true"), [])]
+        return [row[0] for row in await self._read(NAMES.format(column="metric_name", where="true"), [])]
 
     async def devices(self, metric: str | None) -> list[str]:
         """All devices, or those that have a metric."""
         where = "true" if metric is None else "metric_name = $1"
-        return [
-            row[0] for row in await self._read(SKIPPING.format(column="device_id", where=where), [metric] if metric else [])
-        ]
+        return [row[0] for row in await self._read(NAMES.format(column="device_id", where=where), [metric] if metric else [])]
 
     async def tags(self, metric: str) -> dict[str, list[str]]:
         """Values by the name of their tag, from the newest readings of a metric."""
@@ -152,8 +157,8 @@ class PostgresReader:
         return await self._database.run(work, LIMIT)
 
 
-SKIPPING = 'SELECT DISTINCT {column} COLLATE "C" FROM device_metrics_daily WHERE {where} ORDER BY 1'
-"""The days are the smallest table that has all names."""
+NAMES = 'SELECT DISTINCT {column} COLLATE "C" FROM device_metrics_daily WHERE {where} ORDER BY 1'
+"""The days are the smallest table that has all names; all of it is read."""
 TAGS = (
     "SELECT DISTINCT tags::text FROM (SELECT tags FROM device_metrics WHERE metric_name = $1 ORDER BY time DESC "  # noqa: S608
     f"LIMIT {TAG_ROWS}) AS newest WHERE tags IS NOT NULL"

@@ -6,6 +6,8 @@ idempotency key from the bus to the last table.
 
 from __future__ import annotations
 
+import functools
+import math
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -23,7 +25,15 @@ def new_id() -> str:
 
 def rfc3339(timestamp: float) -> str:
     """Format seconds since the epoch as RFC 3339 in UTC with a Z."""
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    fraction, whole = math.modf(timestamp)
+    micros = round(fraction * 1e6)  # half to even, as datetime does
+    return f"{_second(int(whole) + micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _second(whole: int) -> str:
+    """A whole second; most events share theirs with others."""
+    return datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +57,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     def data(self) -> dict[str, Any]:
         """The payload as the topic's contract has it."""
         fields = msgspec.structs.asdict(self)
-        return {name: value for name, value in fields.items() if name not in {"time", "id"}}
+        del fields["time"], fields["id"]
+        return fields
 
 
 class HostMetrics(Event, frozen=True, kw_only=True):

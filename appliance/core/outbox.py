@@ -7,11 +7,12 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from appliance.core import journal
+from appliance.core.appends import Append, Appends, Outcome
 from appliance.core.events import Event, InferenceCompleted, envelope, from_envelope
 from appliance.core.journal import NOWHERE, Backlog, Bound, Drops, Places, Stored, Trimmed
 from appliance.core.model import QueueStatus
@@ -53,8 +54,9 @@ class Outbox:
         self._capacity = capacity
         self.byte_limit = byte_limit
         self._wall = wall
+        self._appends = Appends(store, self._took)
         self._appended = asyncio.Event()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[int], None]] = []
         self._head = 0
         self._heads = list(NOWHERE)
         self._count = 0
@@ -95,16 +97,16 @@ class Outbox:
         self._readers = self._saved = journal.load_places(counts)
         self._held = NOWHERE
         self.epoch += 1
-        self._tell()
+        self._tell(0)
 
-    def watch(self, callback: Callable[[], None]) -> None:
-        """Have something called on this loop whenever an event was stored, or the journal was opened."""
+    def watch(self, callback: Callable[[int], None]) -> None:
+        """Have something called on this loop with the number of events that were stored; 0 where the journal was opened."""
         self._watchers.append(callback)
 
-    def _tell(self) -> None:
+    def _tell(self, count: int) -> None:
         self._appended.set()
         for callback in self._watchers:
-            callback()
+            callback(count)
 
     async def resume(self, seq: int, event_id: str) -> int:
         """Where a reader goes on that had come to event `event_id` at number `seq`.
@@ -130,24 +132,25 @@ class Outbox:
             StoreError: It is not stored.
         """
         body = self._encoder.encode(envelope(event, self._device_id))
-        priority = event.priority
-        row = (event.id, event.type, body, int(priority), event.time, self._wall(), len(body))
+        return await self._appends.add(
+            (event.id, event.type, body, int(event.priority), event.time, self._wall(), len(body)),
+        )
 
-        def insert(connection: sqlite3.Connection) -> tuple[int, bool]:
-            cursor = connection.execute(APPEND, row)
-            if cursor.rowcount:
-                return int(cursor.lastrowid or 0), True
-            return int(connection.execute("SELECT seq FROM outbox WHERE id = ?", (event.id,)).fetchone()[0]), False
-
-        seq, fresh = await self._store.write(insert)
-        self._head = max(self._head, seq)
-        if fresh:
-            self._heads[priority] = max(self._heads[priority], seq)
-            self._count += 1
-            self.bytes += len(body)
-            await self._trim()
-        self._tell()
-        return seq
+    async def _took(self, part: Sequence[Append], outcomes: Sequence[Outcome]) -> None:
+        """After a write: keep the books, and tell of it."""
+        stored = 0
+        for (row, _), outcome in zip(part, outcomes, strict=True):
+            if not isinstance(outcome, tuple):
+                continue
+            seq, fresh = outcome
+            stored += 1
+            if fresh:
+                self._heads[row[3]] = max(self._heads[row[3]], seq)
+                self._count += 1
+                self.bytes += row[6]
+        self._head = max(self._head, *self._heads)
+        await self._trim()
+        self._tell(stored)
 
     def seen(self, reader: str, seq: int, priority: Priority | None = None) -> None:
         """A reader has everything up to number `seq` (of one class, or of all): what is trimmed of that is not lost."""
@@ -370,10 +373,6 @@ def _decoded(rows: list[tuple[int, bytes]]) -> tuple[list[tuple[int, Event]], di
     return events, bad
 
 
-APPEND = (
-    "INSERT INTO outbox (id, type, envelope, priority, time, since, size) VALUES (?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (id) DO NOTHING"
-)
 STORED = (
     "SELECT seq, id, type, time, envelope FROM outbox INDEXED BY outbox_by_class "
     "WHERE priority = ? AND seq > ? AND seq <= ? AND time >= ? AND time < ?{} ORDER BY seq LIMIT ?"

@@ -218,9 +218,9 @@ class StreamOutbox:
             return HealthReport(Health.degraded, reason, status.next_step, details)
         return HealthReport(report.health, report.reason, report.next_step, details)
 
-    def _appended(self) -> None:
+    def _appended(self, count: int) -> None:
         self._journal.join(KAFKA)  # the journal may be another one
-        self._coming.add(1)
+        self._coming.add(count)
         self._sender.wake()
 
     def _wake(self) -> None:

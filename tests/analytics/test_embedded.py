@@ -94,3 +94,9 @@ async def test_a_store_that_fails_shows_in_the_health(duck: DuckStore) -> None:
     duck.query("ALTER TABLE elsewhere RENAME TO device_metrics_minute", [])
     await analytics.ask(asked)
     assert (await service.health()).health is Health.healthy
+
+
+async def test_the_store_holds_itself_to_its_bounds(duck: DuckStore) -> None:
+    names = ("memory_limit", "max_temp_directory_size", "threads")
+    found = await DuckReader(duck, 30)._read(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}", [])
+    assert found == [("91.5 MiB", "244.1 MiB", 1)]  # 96 and 256 million bytes

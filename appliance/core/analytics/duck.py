@@ -27,6 +27,8 @@ GREATEST = 1e150
 """Values from here on, either way, are not kept: no sum or square of those below leaves a float. The sink does the same."""
 UNFIT = (ValueError, OverflowError, OSError, TypeError)
 """Of a time that no calendar has, or a text that is none (a lone surrogate)."""
+SPILL = "256MB"
+"""That its questions may put on the disk beside it, where the memory does not do."""
 FREED = "512KB"
 """How much its threads may free before it goes back to the system."""
 ROLLUPS = {"device_metrics_minute": ("minute", 90), "device_metrics_hourly": ("hour", 365)}
@@ -77,6 +79,7 @@ class DuckStore:
             "threads": "1",
             "TimeZone": "UTC",
             "preserve_insertion_order": "false",
+            "max_temp_directory_size": SPILL,
             "allocator_flush_threshold": FREED,
             "allocator_bulk_deallocation_flush_threshold": FREED,
         }
@@ -256,7 +259,8 @@ class DuckStore:
                 return self._reader.execute(sql, parameters).fetchall()
             except duckdb.OutOfMemoryException as error:
                 raise QueryError(
-                    f"That takes more than the {MEMORY} that the embedded store may have.", "ask for a shorter range."
+                    f"That takes more than the {MEMORY}, and {SPILL} of the disk, that the embedded store may have.",
+                    "ask for a shorter range.",
                 ) from error
             except duckdb.OutOfRangeException as error:
                 raise QueryError(

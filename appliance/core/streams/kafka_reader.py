@@ -38,12 +38,12 @@ class KafkaReader:
 
     Args:
         access: To the cluster.
-        traffic: Counts.
+        traffic: Counts; None where nothing is to be counted.
         group: Its consumer group; empty for none.
         largest: Most bytes that one fetch brings of a partition; a larger single message comes all the same.
     """
 
-    def __init__(self, access: Access, traffic: Traffic, group: str = "", largest: int = 1 << 20) -> None:
+    def __init__(self, access: Access, traffic: Traffic | None, group: str = "", largest: int = 1 << 20) -> None:
         self._access = access
         self._traffic = traffic
         self._group = group or None
@@ -108,9 +108,14 @@ class KafkaReader:
             for part, listed in found.items()
             for each in listed
         ]
-        for each in records:
-            self._traffic.received(each.topic, 1, len(each.value))
+        if self._traffic is not None:
+            for each in records:
+                self._traffic.received(each.topic, 1, len(each.value))
         return records
+
+    def has(self, topic: str) -> bool:
+        """Whether the cluster has this topic, as far as the consumer knows by now."""
+        return bool(self.consumer.partitions_for_topic(topic))
 
     async def commit(self, record: Record) -> None:
         """The group has this record, and all before it in its partition. Raises LinkDownError."""

@@ -111,7 +111,6 @@ class Tails:
         except TimeoutError:
             raise LinkDownError(f"Kafka does not give {topic} within {FIRST:g} s.", "look at streams status.") from None
         if tail.error is not None:
-            self._tails.pop(topic, None)
             raise tail.error
         found = tail.after(after)
         if text:
@@ -119,7 +118,7 @@ class Tails:
         return found[-limit:]
 
     def _find(self, topic: str, before: int) -> Tail:
-        self._tails = {name: each for name, each in self._tails.items() if not each[1].done() or each[0].error is not None}
+        self._tails = {name: each for name, each in self._tails.items() if not each[1].done()}
         if topic not in self._tails:
             if len(self._tails) >= TAILS:
                 raise ConflictError(

@@ -13,11 +13,13 @@ import pytest
 
 from appliance.core.actions import Action, Invocation, NoParams
 from appliance.core.bus import Bus
+from appliance.core.model import Health
 from appliance.core.refusals import Refusals
 from appliance.core.state import LiveState
 from appliance.core.streams import topics
 from appliance.core.streams.build import refusal_writer
 from appliance.core.streams.kafka_reader import Record
+from appliance.core.streams.model import LinkState, LinkStatus
 from appliance.core.streams.service import Parts, StreamService
 from appliance.core.streams.traffic import Traffic
 from tests.streams import test_commands as commands
@@ -153,3 +155,40 @@ async def test_a_command_that_restarts_the_service_is_carried_out_once_and_is_no
     await wait_for(lambda: following.log.committed == 1)
     assert following.rig.commander.stats().refused == {}
     assert [each.status for each in following.rig.replies] == ["completed"]
+
+
+async def test_a_topic_of_orders_that_is_not_there_degrades_the_service(following: Following) -> None:
+    following.log.there = False
+    status = LinkStatus(state=LinkState.up, reason="connected")
+    following.service.link = SimpleNamespace(up=following.service.connected.up, status=status)  # type: ignore[assignment]
+    following.box.outbox.link(True)
+    following.follow()
+
+    async def degraded() -> bool:
+        report = await following.service.health()
+        return report.health is Health.degraded and "cloud.commands is not read: it is not on the broker" in report.reason
+
+    await wait_for(degraded)
+    following.log.there = True
+
+    async def healthy() -> bool:
+        return (await following.service.health()).health is Health.healthy
+
+    await wait_for(healthy)
+
+
+async def test_stopping_brings_what_waits_to_disk_before_it_waits_for_tails(following: Following) -> None:
+    order: list[str] = []
+    outbox, box_stop = following.box.outbox, following.box.outbox.stop
+
+    async def stop() -> None:
+        order.append("outbox")
+        await box_stop()
+
+    async def tails() -> None:
+        order.append("tails")
+
+    outbox.stop, following.service.tails.stop = stop, tails  # type: ignore[method-assign]
+    await following.service.stop()
+    assert order == ["outbox", "tails"]
+    outbox.stop = box_stop  # type: ignore[method-assign]

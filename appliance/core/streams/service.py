@@ -25,7 +25,7 @@ from appliance.core.streams.tail import Tails
 from appliance.core.streams.traffic import Traffic
 from appliance.core.streams.updates import Updates
 from appliance.core.streams.watch import ClusterWatch
-from appliance.errors import AbsentError, ApplianceError, StoreError
+from appliance.errors import AbsentError, ApplianceError, LinkDownError, StoreError
 from appliance.settings import OutboxSettings
 
 log = logging.getLogger(__name__)
@@ -84,11 +84,11 @@ class StreamService:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.link: KafkaLink | None = None
-        self.tails = Tails(self._reader, parts.clock.monotonic)
+        self.tails = Tails(self._watcher, parts.clock.monotonic)
         self._queue: Subscription | None = None
         self._carrying: set[asyncio.Task[None]] = set()
         self._error: StoreError | None = None
-        self._deaf: dict[str, str] = {}
+        self._deaf: dict[str, ApplianceError] = {}
         """Why a topic of orders is not read now."""
 
     @property
@@ -128,7 +128,7 @@ class StreamService:
             group.create_task(self._collect(), name="kafka telemetry")
             group.create_task(self._show_regularly(), name="kafka show")
             if parts.watch is not None:
-                group.create_task(parts.watch.run(link.up, self._reader), name="kafka watch")
+                group.create_task(parts.watch.run(link.up, self._watcher), name="kafka watch")
             if parts.commander is not None:
                 group.create_task(self._follow(topics.COMMANDS, "commands", self._command), name="kafka commands")
             if parts.updates is not None:
@@ -136,14 +136,13 @@ class StreamService:
 
     async def stop(self) -> None:
         """Keep what waits, and close."""
-        await self.tails.stop()
         self.link = None
         if self._queue is not None:
             self._queue.close()
             self._queue = None
-        await self.parts.refusals.close(1.0)
-        if self.parts.outbox is not None:
+        if self.parts.outbox is not None:  # before anything that waits for a broker: what is in memory must reach the disk
             await self.parts.outbox.stop()
+        await asyncio.gather(self.tails.stop(), self.parts.refusals.close(1.0))
 
     async def health(self) -> HealthReport:
         """Degraded while Kafka does not answer, or orders are not read; as the outbox says otherwise."""
@@ -154,8 +153,8 @@ class StreamService:
             waiting = (await self.outbox.status()).waiting
             return HealthReport(Health.degraded, f"{status.reason} {waiting} events wait", status.next_step)
         if self._deaf:
-            topic, reason = next(iter(self._deaf.items()))
-            return HealthReport(Health.degraded, f"{topic} is not read: {reason}", "look at the rights on the broker.")
+            topic, error = next(iter(self._deaf.items()))
+            return HealthReport(Health.degraded, f"{topic} is not read: {error.message}", error.next_step)
         report = await self.outbox.health()
         return report if report.health is not Health.healthy else HealthReport(Health.healthy, status.reason)
 
@@ -176,6 +175,12 @@ class StreamService:
             raise AbsentError(*NOT_CONFIGURED)
         return KafkaReader(self.parts.access, self.parts.traffic, group)
 
+    def _watcher(self) -> KafkaReader:
+        """One whose messages do not count: the appliance only looks at them."""
+        if self.parts.access is None:
+            raise AbsentError(*NOT_CONFIGURED)
+        return KafkaReader(self.parts.access, None)
+
     async def _follow(self, topic: str, purpose: str, handler: Callable[[Record], Awaitable[None]]) -> None:
         """Read a topic in this device's own group; offsets are committed behind each record."""
         attempt = 0
@@ -187,6 +192,8 @@ class StreamService:
             try:
                 await reader.start([topic])
                 while True:
+                    if not reader.has(topic):
+                        raise LinkDownError("it is not on the broker.", "create it there, or set kafka.create_topics.")
                     for record in await reader.take():
                         await self._handle(handler, record, purpose)
                         self._error = None
@@ -197,7 +204,7 @@ class StreamService:
                 self._error = error
                 log.error("%s waits: %s", topic, error.message)
             except ApplianceError as error:
-                self._deaf[topic] = error.message
+                self._deaf[topic] = error
                 log.warning("%s is not read: %s", topic, error.message)
             finally:
                 await reader.stop()

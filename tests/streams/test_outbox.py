@@ -72,6 +72,21 @@ async def test_an_outage_brings_the_ring_to_disk_and_costs_nothing(tmp_path: Pat
         assert blocks(rig) == 0
 
 
+async def test_what_is_in_memory_goes_to_disk_when_asked_for(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    async with running(rig):
+        rig.down()
+        await rig.put("telemetry", *range(500))
+        await rig.outbox.to_disk()
+        assert (blocks(rig), (await rig.outbox.status()).classes[3].in_memory) == (500, 0)
+        await rig.crash()
+        await rig.open()
+        rig.run()
+        rig.up()
+        await rig.drained()
+        assert rig.broker.numbers("edge.telemetry") == list(range(500))
+
+
 async def test_a_stop_in_order_keeps_what_is_in_memory(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.broker.up = False

@@ -130,6 +130,12 @@ class StreamOutbox:
         """Do at once what `run` does twice a second: bring to disk what has to go there, save cursors, look at the bounds."""
         await self._keeper.round()
 
+    async def to_disk(self) -> None:
+        """Bring all to disk that is only in memory. Raises StoreError: what it does not take stays in memory."""
+        for priority in Priority:
+            while self._lanes.in_memory(priority):
+                await self._lanes.spill(priority)
+
     def link(self, up: bool) -> None:
         """The link to Kafka is up (send at once, whatever the backoff), or is down (bring the ring to disk)."""
         self._keeper.link_down = not up

@@ -192,6 +192,8 @@ class StreamsStatus(msgspec.Struct, frozen=True, kw_only=True):
     commands: CommandStats = CommandStats()
     offers: tuple[ModelOffer, ...] = ()
     """Newest first."""
+    offers_passed: int = 0
+    """Messages of models.updates, since the start, of which nothing was written down because there were too many."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,7 +219,7 @@ class Tailed(msgspec.Struct, frozen=True, kw_only=True):
     """One message that was seen while a topic was watched."""
 
     number: int
-    """Grows by one with each message of this tail."""
+    """Grows by one with each message of a tail; a later tail of the same topic begins with a higher one."""
     time: float
     """Of the broker, seconds since the epoch."""
     partition: int

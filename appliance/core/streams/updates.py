@@ -20,6 +20,9 @@ from appliance.errors import CommandRefusedError
 LARGEST = 64 * 1024
 KEPT = 20
 """Newest offers that are shown."""
+OFTEN, PERIOD = 20, 600.0
+"""Most events of offers, and most dead letters of what is none, within so many seconds: the topic is not signed, and whoever
+may write to it must not fill the journal, nor push other dead letters out. What is beyond is counted."""
 NOT_INSTALLED = "offered, not installed: this version does not install models by itself"
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
@@ -78,6 +81,9 @@ class Updates:
         self.offers: deque[ModelOffer] = deque(maxlen=KEPT)
         """Newest first."""
         self.unusable = 0
+        self.passed = 0
+        """Offers without an event, and other messages without a dead letter: there were too many."""
+        self._recent: dict[str, deque[float]] = {"offers": deque(), "letters": deque()}
 
     async def take(self, record: Record) -> None:
         """Tell of one message's offer, if it is for this device. Raises StoreError."""
@@ -85,6 +91,8 @@ class Updates:
             envelope = parse(record.value)
         except CommandRefusedError as error:
             self.unusable += 1
+            if not self._room("letters"):
+                return
             await self._letters.add(self._letter(record, error.message), record.value[:LARGEST])
             return
         offer = envelope.data
@@ -96,11 +104,24 @@ class Updates:
             offer_id=envelope.id, time=record.time, model=offer.model, version=offer.version, stage=offer.stage,
             artifact=offer.artifact, sha256=offer.sha256, note=NOT_INSTALLED,
         )  # fmt: skip
-        attributes: dict[str, Any] = {**offer.model_dump(mode="json"), "offer_id": envelope.id, "message": NOT_INSTALLED}
-        await self._bus.publish(
-            Noted(time=self._clock.wall(), event="model.update-offered", severity="info", attributes=attributes)
-        )
+        if self._room("offers"):
+            told = offer.model_dump(mode="json", exclude={"device_ids"})
+            attributes: dict[str, Any] = {**told, "offer_id": envelope.id, "message": NOT_INSTALLED}
+            await self._bus.publish(
+                Noted(time=self._clock.wall(), event="model.update-offered", severity="info", attributes=attributes)
+            )
         self.offers.appendleft(shown)
+
+    def _room(self, kind: str) -> bool:
+        """Whether one more is written down now; counts it if not."""
+        recent, now = self._recent[kind], self._clock.monotonic()
+        while recent and recent[0] <= now - PERIOD:
+            recent.popleft()
+        if len(recent) < OFTEN:
+            recent.append(now)
+            return True
+        self.passed += 1
+        return False
 
     def _letter(self, record: Record, reason: str) -> DeadLetter:
         key = record.key.decode(errors="backslashreplace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,8 @@ TOPIC = ("topic", "way", "parts", "copies", "sent", "received", "refused", "rate
 CLASS = ("class", "waiting", "memory", "disk", "size", "oldest", "sent", "dropped")
 LETTER = ("id", "time", "origin", "topic", "size", "reason")
 OFFER = ("model", "version", "stage", "note")
+SHOWN = 5000
+"""Messages that are remembered as shown while a topic is followed."""
 EVERY = 0.5
 """Seconds between two looks while a topic is followed."""
 
@@ -52,6 +55,8 @@ def _status(value: Mapping[str, Any]) -> list[Block]:
     blocks.append(Text(_commands(value["commands"])))
     if value.get("offers"):
         blocks.append(render.table(value["offers"], OFFER))
+    if value.get("offers_passed"):
+        blocks.append(Text(f"{value['offers_passed']} messages of models.updates were passed over: too many came at a time"))
     return blocks
 
 
@@ -125,6 +130,14 @@ FORMS: Mapping[str, Callable[[Any], list[Block]]] = MappingProxyType({
 })  # fmt: skip
 
 
+def fresh(found: list[dict[str, Any]], shown: deque[tuple[int, int, float]]) -> list[dict[str, Any]]:
+    """Messages that were not shown yet: a tail that begins anew, after a restart, begins before the end."""
+    known = set(shown)
+    new = [each for each in found if (each["partition"], each["offset"], each["time"]) not in known]
+    shown.extend((each["partition"], each["offset"], each["time"]) for each in new)
+    return new
+
+
 @click.command("tail", cls=Command)
 @click.argument("topic")
 @click.option("--filter", "text", default="", help="Only messages that contain this text, in key or value.")
@@ -136,9 +149,12 @@ FORMS: Mapping[str, Callable[[Any], list[Block]]] = MappingProxyType({
 def tail(context: Context, topic: str, text: str, regex: bool, limit: int, once: bool, as_json: bool) -> None:
     """Follow a topic until Ctrl-C."""
     after, wanted = 0, {"topic": topic, "filter": text, "regex": regex}
+    shown: deque[tuple[int, int, float]] = deque(maxlen=SHOWN)
     while True:
         count = 1000 if after else limit
         found: list[dict[str, Any]] = context.client.invoke("streams.tail", {**wanted, "after": after, "limit": count})
+        after = max([after, *(each["number"] for each in found)])
+        found = fresh(found, shown)
         if once and as_json:
             context.json(found)
         elif as_json:
@@ -148,5 +164,4 @@ def tail(context: Context, topic: str, text: str, regex: bool, limit: int, once:
             context.say("\n".join(line(each) for each in found))
         if once or context.client.local:
             return
-        after = max([after, *(each["number"] for each in found)])
         time.sleep(EVERY)

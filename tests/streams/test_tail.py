@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 
@@ -14,6 +16,7 @@ from appliance.core.streams.kafka_reader import KafkaReader, Record
 from appliance.core.streams.tail import TAILS, Tails
 from appliance.core.streams.traffic import Traffic
 from appliance.errors import LinkDownError
+from appliance.verbs.streams import fresh
 from tests.streams.kafka_rig import access
 from tests.support import ManualClock, wait_for
 
@@ -41,8 +44,8 @@ class Reader:
 
 @pytest.fixture
 async def tails() -> AsyncIterator[tuple[Tails, list[Record], list[bool]]]:
-    records, fails = list[Record](), list[bool]()
-    found = Tails(lambda: Reader(list(records), fails), ManualClock().monotonic)  # type: ignore[return-value]
+    records, fails, clock = list[Record](), list[bool](), ManualClock()
+    found = Tails(lambda: cast("KafkaReader", Reader(list(records), fails)), clock.monotonic, clock.wall)
     yield found, records, fails
     await found.stop()
 
@@ -60,6 +63,27 @@ async def test_tails_that_failed_when_their_callers_were_gone_make_room(
     fails.clear()
     monkeypatch.setattr("appliance.core.streams.tail.FIRST", 10.0)
     assert await found.read("another", 0, 10, "", is_regex=False) == []
+
+
+async def test_a_tail_that_begins_anew_gives_all_to_who_saw_the_one_before(
+    tails: tuple[Tails, list[Record], list[bool]],
+) -> None:
+    found, records, _ = tails
+    records += [Record("t", 0, offset, float(offset), b"k", b"{}") for offset in range(5)]
+    seen = await wait_for(lambda: found.read("t", 0, 10, "", is_regex=False))
+    await found.stop()
+    records.append(Record("t", 0, 5, 5.0, b"k", b"{}"))
+    again = await wait_for(lambda: found.read("t", seen[-1].number, 10, "", is_regex=False))
+    assert [each.offset for each in again] == [0, 1, 2, 3, 4, 5]
+    later = Tails(found._reader, ManualClock(start := ManualClock().wall() + 60).monotonic, lambda: start)
+    try:
+        anew = await wait_for(lambda: later.read("t", seen[-1].number, 10, "", is_regex=False))
+        assert [each.offset for each in anew] == [0, 1, 2, 3, 4, 5]
+    finally:
+        await later.stop()
+    shown: deque[tuple[int, int, float]] = deque(maxlen=100)
+    assert [each["offset"] for each in fresh(msgspec.to_builtins(seen), shown)] == [0, 1, 2, 3, 4]
+    assert [each["offset"] for each in fresh(msgspec.to_builtins(again), shown)] == [5]
 
 
 async def test_messages_that_are_only_looked_at_do_not_count() -> None:

@@ -84,7 +84,7 @@ class StreamService:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.link: KafkaLink | None = None
-        self.tails = Tails(self._watcher, parts.clock.monotonic)
+        self.tails = Tails(self._watcher, parts.clock.monotonic, parts.clock.wall)
         self._queue: Subscription | None = None
         self._carrying: set[asyncio.Task[None]] = set()
         self._error: StoreError | None = None
@@ -260,6 +260,7 @@ class StreamService:
             groups=parts.watch.groups if link.up.is_set() else (),
             **({"commands": parts.commander.stats()} if parts.commander else {}),
             offers=tuple(parts.updates.offers) if parts.updates else (),
+            offers_passed=parts.updates.passed if parts.updates else 0,
         ))  # fmt: skip
 
 

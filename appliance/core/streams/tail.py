@@ -33,14 +33,15 @@ SEARCH = 0.2
 class Tail:
     """One topic that is watched."""
 
-    def __init__(self, topic: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, topic: str, monotonic: Callable[[], float], number: int) -> None:
         self.topic = topic
         self._monotonic = monotonic
         self.asked = monotonic()
         self.ready = asyncio.Event()
         self.error: ApplianceError | None = None
         self._messages: deque[Tailed] = deque(maxlen=KEPT)
-        self._number = 0
+        self.number = number
+        """Of the newest message."""
 
     async def run(self, reader: KafkaReader, before: int) -> None:
         """Read until nobody asks any more."""
@@ -58,14 +59,14 @@ class Tail:
             await reader.stop()
 
     def _add(self, record: Record) -> None:
-        self._number += 1
+        self.number += 1
         text = record.value[: 4 * TEXT].decode(errors="backslashreplace")
         try:
             document = msgspec.json.decode(record.value) if len(record.value) <= 4 * TEXT else None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             document = None
         self._messages.append(Tailed(
-            number=self._number, time=record.time, partition=record.partition, offset=record.offset,
+            number=self.number, time=record.time, partition=record.partition, offset=record.offset,
             key=record.key[:256].decode(errors="backslashreplace"), size=len(record.value),
             text=text if len(text) <= TEXT else f"{text[:TEXT]}…", document=document if isinstance(document, dict) else None,
         ))  # fmt: skip
@@ -81,11 +82,15 @@ class Tails:
     Args:
         reader: Makes a consumer without a group.
         monotonic: A clock that only goes forward.
+        wall: The other one: numbers go on from it, so that who asks for what came after a number misses nothing where the
+            tail began anew, even with another run of the appliance.
     """
 
-    def __init__(self, reader: Callable[[], KafkaReader], monotonic: Callable[[], float]) -> None:
+    def __init__(self, reader: Callable[[], KafkaReader], monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
         self._reader = reader
         self._monotonic = monotonic
+        self._wall = wall
+        self._highest = 0
         self._tails: dict[str, tuple[Tail, asyncio.Task[None]]] = {}
 
     async def read(self, topic: str, after: int, limit: int, text: str, *, is_regex: bool) -> list[Tailed]:
@@ -118,18 +123,20 @@ class Tails:
         return found[-limit:]
 
     def _find(self, topic: str, before: int) -> Tail:
+        self._highest = max([self._highest, *(tail.number for tail, _ in self._tails.values())])
         self._tails = {name: each for name, each in self._tails.items() if not each[1].done()}
         if topic not in self._tails:
             if len(self._tails) >= TAILS:
                 raise ConflictError(
                     f"{TAILS} topics are watched already.", f"wait {IDLE:g} s after the last look at one of them."
                 )
-            tail = Tail(topic, self._monotonic)
+            tail = Tail(topic, self._monotonic, max(self._highest, int(self._wall() * 1000) * 1000))
             self._tails[topic] = (tail, asyncio.create_task(tail.run(self._reader(), before), name=f"tail {topic}"))
         return self._tails[topic][0]
 
     async def stop(self) -> None:
         """End all."""
+        self._highest = max([self._highest, *(tail.number for tail, _ in self._tails.values())])
         tasks = [task for _, task in self._tails.values()]
         self._tails.clear()
         for task in tasks:

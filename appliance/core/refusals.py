@@ -48,14 +48,21 @@ class Refusals:
     def __init__(self, write: Write, window: float = WINDOW) -> None:
         self._write = write
         self._window = window
-        self._open: dict[tuple[str, str], _Window] = {}
+        self._open: dict[tuple[str, str, str], _Window] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
-    async def note(self, actor: Actor, action: str, detail: str) -> None:
-        """Take note of one refusal; where it has a row of its own, that is written when this returns."""
-        key = (actor.name, actor.via)
+    async def note(self, actor: Actor, action: str, detail: str, kind: str = "") -> None:
+        """Take note of one refusal; where it has a row of its own, that is written when this returns.
+
+        Args:
+            actor: Who is refused.
+            action: What they wanted.
+            detail: Why, for the audit.
+            kind: Refusals of one actor and another kind are counted apart; there are only a few kinds.
+        """
+        key = (actor.name, actor.via, kind)
         if key not in self._open and len(self._open) >= ACTORS:
-            key = ("", "")
+            key = ("", "", "")
         window = self._open.get(key)
         if window is None:
             timer = asyncio.get_running_loop().call_later(self._window, self._end, key)
@@ -73,7 +80,7 @@ class Refusals:
         if self._writing:
             await asyncio.wait(self._writing, timeout=deadline)
 
-    def _end(self, key: tuple[str, str]) -> None:
+    def _end(self, key: tuple[str, str, str]) -> None:
         window = self._open.pop(key)
         if window.seen <= OWN:
             return

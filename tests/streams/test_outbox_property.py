@@ -75,7 +75,7 @@ class Program:
     async def crash(self) -> None:
         await self.rig.halt()
         spilled = await self.rig.store.read(lambda c: c.execute("SELECT coalesce(sum(messages), 0) FROM blocks").fetchone()[0])
-        in_memory = sum(self.rig.outbox._lanes.in_memory(each) for each in self.rig.outbox._spill.totals)
+        in_memory = sum(self.rig.outbox._ring.in_memory(each) for each in self.rig.outbox._spill.totals)
         sent = set(self.rig.broker.numbers(TOPICS["telemetry"]))
         missing = [number for number in range(self.put["telemetry"]) if number not in sent and number not in self.lost]
         assert len(missing) <= spilled + in_memory

@@ -11,6 +11,7 @@ from appliance.core.events import new_id
 from appliance.core.store import Store
 from appliance.core.streams.encode import PRIORITIES
 from appliance.core.streams.model import DeadLetter, Message, Priority, Refused
+from appliance.core.streams.spill import COUNT
 from appliance.errors import NotFoundError, StreamError
 
 AGAIN = frozenset({"outbox", "sink"})
@@ -213,7 +214,6 @@ INSERT = (
     "INSERT INTO letters (letter_id, time, origin, topic, key, reason, size, part, place, message_id, event_time, "
     "priority, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (letter_id) DO NOTHING"
 )
-COUNT = "INSERT INTO counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 ORIGIN = 2
 """Its place in a row of INSERT."""
 PRUNE = (

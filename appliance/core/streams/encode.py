@@ -16,7 +16,7 @@ from appliance.errors import CorruptRecordError
 
 PRIORITIES: dict[str, Priority] = {cls.topic: cls.priority for cls in EVENT_TYPES.values()}
 """The class of each topic that has events of ours."""
-LARGEST = 64 * 1024 * 1024
+LARGEST_BLOCK = 64 * 1024 * 1024
 """Bytes that a block may claim to hold."""
 OVERHEAD = 200
 """Bytes that a message costs in memory beside its value, about."""
@@ -89,6 +89,6 @@ def unpack(priority: int, first: int, proof: bytes, body: bytes) -> list[Message
     if digest(priority, first, body) != proof:
         raise CorruptRecordError("Its checksum is wrong.", step)
     try:
-        return _unpack.decode(zstandard.ZstdDecompressor().decompress(body, max_output_size=LARGEST))
+        return _unpack.decode(zstandard.ZstdDecompressor().decompress(body, max_output_size=LARGEST_BLOCK))
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise CorruptRecordError(f"It cannot be read: {error}.", step) from error

@@ -13,8 +13,8 @@ from appliance.core.model import Health, HealthReport
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Clock
 from appliance.core.streams.ages import AgeClock
-from appliance.core.streams.lanes import BLOCK, Lanes
 from appliance.core.streams.model import Priority
+from appliance.core.streams.ring import BLOCK, Ring
 from appliance.core.streams.sender import Sender
 from appliance.core.streams.sources import KAFKA
 from appliance.core.streams.spill import Spill
@@ -81,7 +81,7 @@ class Keeper:
     Args:
         journal: The durable part.
         spill: The part on disk.
-        lanes: The part that is not durable.
+        ring: The part that is not durable.
         sender: Says whether Kafka takes messages.
         clock: Both clocks.
         settings: Bounds.
@@ -89,12 +89,12 @@ class Keeper:
     """
 
     def __init__(
-        self, journal: Outbox, spill: Spill, lanes: Lanes, sender: Sender, clock: Clock, settings: OutboxSettings,
+        self, journal: Outbox, spill: Spill, ring: Ring, sender: Sender, clock: Clock, settings: OutboxSettings,
         damaged: Callable[[StoreError], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._journal = journal
         self._spill = spill
-        self._lanes = lanes
+        self._ring = ring
         self._sender = sender
         self._clock = clock
         self._byte_limit = settings.disk_mib * 1024 * 1024
@@ -141,7 +141,7 @@ class Keeper:
 
     async def room(self) -> None:
         """See StreamOutbox.room."""
-        while self._running and self._lanes.bytes > HIGH * self._lanes.limit and self.error is None:
+        while self._running and self._ring.bytes > HIGH * self._ring.limit and self.error is None:
             self._kick.set()
             async with self._rounds:
                 await self._rounds.wait()
@@ -169,16 +169,16 @@ class Keeper:
         await self._told()
 
     async def _to_disk(self) -> None:
-        if self._lanes.bytes > HIGH * self._lanes.limit:
+        if self._ring.bytes > HIGH * self._ring.limit:
             for priority in reversed(Priority):
-                while self._lanes.bytes > LOW * self._lanes.limit and self._lanes.in_memory(priority):
-                    await self._lanes.spill(priority)
+                while self._ring.bytes > LOW * self._ring.limit and self._ring.in_memory(priority):
+                    await self._ring.spill(priority)
         if self.error is None and not (self.link_down or self._sender.down or self._sender.paused):
             return
         for priority in Priority:
-            age = self._lanes.oldest(priority)
-            if age is not None and (age >= LINGER or self._lanes.bytes_of(priority) >= BLOCK):
-                await self._lanes.spill(priority)
+            age = self._ring.oldest(priority)
+            if age is not None and (age >= LINGER or self._ring.bytes_of(priority) >= BLOCK):
+                await self._ring.spill(priority)
 
     async def _clean(self) -> None:
         now = self._clock.monotonic()
@@ -190,7 +190,7 @@ class Keeper:
         if now - self._cleaned_at >= CLEAN:
             self._cleaned_at = now
             await self._by_age()
-            await self._lanes.tidy()
+            await self._ring.tidy()
             await self._spill.save_counts()
 
     async def _bound(self) -> None:
@@ -200,18 +200,18 @@ class Keeper:
         waiting = sum(each.bytes for each in (await self._journal.backlog(KAFKA)).values())
         excess = self._spill.bytes + waiting - self._byte_limit
         if excess > 0:
-            async with self._lanes.steady() as held:
+            async with self._ring.steady() as held:
                 await self._spill.trim(excess, held)
 
     async def _by_age(self) -> None:
         await self._date_anew()
-        await self._lanes.expire(self._age_limit)
+        await self._ring.expire(self._age_limit)
         if self._ages.trusted:
             before = self._clock.wall() - self._age_limit
             backlog = await self._journal.backlog(KAFKA)
             if any(each.since is not None and each.since < before for each in backlog.values()):
                 await self._journal.expire(before)
-            async with self._lanes.steady() as held:
+            async with self._ring.steady() as held:
                 await self._spill.expire(before, held)
 
     async def _date_anew(self) -> None:

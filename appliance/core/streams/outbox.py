@@ -17,9 +17,9 @@ from appliance.core.streams.deadletters import DeadLetters
 from appliance.core.streams.encode import Encoder
 from appliance.core.streams.file import StreamFile
 from appliance.core.streams.keeper import Keeper, Recent
-from appliance.core.streams.lanes import Lanes
 from appliance.core.streams.model import ClassStatus, OutboxStatus, Priority, Producer
 from appliance.core.streams.rates import Rate
+from appliance.core.streams.ring import Ring
 from appliance.core.streams.sender import Sender
 from appliance.core.streams.sources import KAFKA, JournalSource, Replays
 from appliance.core.streams.spill import Spill
@@ -59,13 +59,13 @@ class StreamOutbox:
         self._encoder = Encoder(device_id)
         self._file = StreamFile(store, clock)
         self._spill = Spill(store)
-        self._lanes = Lanes(self._spill, clock, settings.memory_mib * MIB)
+        self._ring = Ring(self._spill, clock, settings.memory_mib * MIB)
         self.letters = DeadLetters(store, settings.dead_letters, self._wake)
         """Dead letters: list, get, add, retry, discard."""
         self._replays = Replays(store, journal)
-        sources = (JournalSource(journal), self._lanes, self.letters, self._replays)
+        sources = (JournalSource(journal), self._ring, self.letters, self._replays)
         self._sender = Sender(sources, self.letters, clock, self._heal)
-        self._keeper = Keeper(journal, self._spill, self._lanes, self._sender, clock, settings, self._heal)
+        self._keeper = Keeper(journal, self._spill, self._ring, self._sender, clock, settings, self._heal)
         self._letters_lost = Recent(clock)
         self._coming = Rate(clock)
         self._healing = asyncio.Lock()
@@ -89,7 +89,7 @@ class StreamOutbox:
         await self._spill.load()
         await self.letters.load()
         await self._replays.load()
-        self._lanes.reload()
+        self._ring.reload()
         query = "SELECT value FROM counts WHERE name = 'paused'"
         row = await self._store.read(lambda connection: connection.execute(query).fetchone())
         self._sender.paused = row is not None and bool(row[0])
@@ -103,11 +103,11 @@ class StreamOutbox:
     async def stop(self) -> None:
         """After `run` was cancelled: bring to disk what is in RAM, and close."""
         try:
-            await self._lanes.spill_all()
+            await self._ring.spill_all()
             await self._spill.save_counts()
             await self._journal.save_places()
         except StoreError as error:
-            left = sum(self._lanes.in_memory(each) for each in Priority)
+            left = sum(self._ring.in_memory(each) for each in Priority)
             log.error("%d messages in memory are lost with this stop: %s", left, error.message)
         await asyncio.to_thread(self._store.close)
 
@@ -115,7 +115,7 @@ class StreamOutbox:
         """Take an event that is not durable (a durable one is passed over: the journal has it); never blocks, never fails."""
         if event.durable:
             return
-        self._lanes.push(self._encoder.message(event))
+        self._ring.push(self._encoder.message(event))
         self._coming.add(1)
         self._sender.wake()
 
@@ -133,8 +133,8 @@ class StreamOutbox:
     async def to_disk(self) -> None:
         """Bring all to disk that is only in memory. Raises StoreError: what it does not take stays in memory."""
         for priority in Priority:
-            while self._lanes.in_memory(priority):
-                await self._lanes.spill(priority)
+            while self._ring.in_memory(priority):
+                await self._ring.spill(priority)
 
     def link(self, up: bool) -> None:
         """The link to Kafka is up (send at once, whatever the backoff), or is down (bring the ring to disk)."""
@@ -196,11 +196,11 @@ class StreamOutbox:
     def _class(self, priority: Priority) -> ClassStatus:
         backlog, total, now = self._backlog[priority], self._spill.totals[priority], self._clock.wall()
         ages = [max(0.0, now - since) for since in (backlog.since, total.since) if since is not None]
-        ages += [age for age in (self._lanes.oldest(priority),) if age is not None]
-        in_memory, waiting = self._lanes.in_memory(priority), self._lanes.waiting(priority)
+        ages += [age for age in (self._ring.oldest(priority),) if age is not None]
+        in_memory, waiting = self._ring.in_memory(priority), self._ring.waiting(priority)
         return ClassStatus(
             priority=priority.name, waiting=backlog.events + waiting + self._replays.waiting(priority), in_memory=in_memory,
-            on_disk=backlog.events + waiting - in_memory, bytes=backlog.bytes + total.bytes + self._lanes.bytes_of(priority),
+            on_disk=backlog.events + waiting - in_memory, bytes=backlog.bytes + total.bytes + self._ring.bytes_of(priority),
             oldest_s=max(ages, default=None), sent=self._sender.sent[priority],
             dropped=self._journal.dropped_of(KAFKA)[priority] + self._spill.dropped[priority],
         )  # fmt: skip
@@ -247,12 +247,12 @@ class StreamOutbox:
                 log.error("%s could not be mended: %s", self._store.path, again.message)
 
     async def _rescue(self, error: StoreError) -> None:
-        before = {each: self._lanes.on_disk(each) for each in Priority}
+        before = {each: self._ring.on_disk(each) for each in Priority}
         if isinstance(error, DamagedError):
             await self._file.rescue(error)
         else:
             await self._file.open()
         await self._load()
-        gone = sum(max(0, count - self._lanes.on_disk(each)) for each, count in before.items())
+        gone = sum(max(0, count - self._ring.on_disk(each)) for each, count in before.items())
         await self._spill.count_lost(gone)
         self._sender.mended()

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 BATCH = 1000
 """Most messages in one batch; a critical event waits for one batch at most."""
 BATCH_BYTES = 2 * 1024 * 1024
-FIRST, LONGEST = 0.5, 60.0
+SHORTEST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds: the bounds between which the patience doubles."""
 PATIENCE = 120.0
 """Seconds within which a producer must answer; it has limits of its own that are shorter."""
@@ -52,7 +52,7 @@ class Patience:
 
     def failed(self, now: float) -> None:
         """Wait longer."""
-        longest = min(LONGEST, FIRST * 2.0 ** min(self.failures, 20))
+        longest = min(LONGEST_WAIT, SHORTEST_WAIT * 2.0 ** min(self.failures, 20))
         self.failures += 1
         self.due = now + random.uniform(0, longest)  # noqa: S311 nothing secret
 

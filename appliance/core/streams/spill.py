@@ -1,4 +1,4 @@
-"""The part of the lanes that is on disk: blocks of many messages, in order, each with a checksum."""
+"""The part of the ring that is on disk: blocks of many messages, in order, each with a checksum."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Head:
         return len(self.entries) - self.sent
 
 
-class Lane:
+class RingLane:
     """One class.
 
     Args:
@@ -113,7 +113,7 @@ class Lane:
             self.cut, self.done = head.sent, head.first + head.sent - 1
 
 
-class Lanes:
+class Ring:
     """All classes.
 
     Args:
@@ -128,7 +128,7 @@ class Lanes:
         self._spill = spill
         self._clock = clock
         self.limit = limit
-        self._lanes = {each: Lane(each, spill.totals[each].last) for each in Priority}
+        self._lanes = {each: RingLane(each, spill.totals[each].last) for each in Priority}
 
     @property
     def bytes(self) -> int:
@@ -196,7 +196,7 @@ class Lanes:
                 chosen.append(message)
             return chosen
 
-    async def _load(self, lane: Lane, limit: int, size: int) -> None:
+    async def _load(self, lane: RingLane, limit: int, size: int) -> None:
         if self._spill.totals[lane.priority].messages:
             found = await self._spill.front(lane.priority, lane.done)
             if found is not None:
@@ -307,7 +307,7 @@ class Lanes:
                     await self._spill.add([part], instead_of=[(priority, head.first)])
                 lane.head = None
 
-    def _part(self, lane: Lane, first: int, entries: Sequence[tuple[Message, float]]) -> Part:
+    def _part(self, lane: RingLane, first: int, entries: Sequence[tuple[Message, float]]) -> Part:
         offset = self._clock.wall() - self._clock.monotonic()
         messages = [message for message, _ in entries]
         return Part(lane.priority, first, messages, entries[0][1] + offset, entries[-1][1] + offset)

@@ -56,6 +56,7 @@ class Keeper:
         return {key: document for _, key, document in await stored(self.server.bootstrap(), self.topic)}
 
     def health(self) -> tuple[Health, str]:
+        assert self.appliance.supervisor is not None
         (found,) = [each for each in self.appliance.supervisor.statuses() if each.name == "rules"]
         return found.health, found.reason
 

@@ -141,7 +141,8 @@ async def test_a_signed_command_restarts_a_service_and_is_answered(running: Runn
     assert {row.outcome for row in rows} == {"started", "ok"}
     await running.publish("cloud.commands", client_sign(command, KEY))
     await running.publish("cloud.commands", json.dumps(running.command("service.restart")).encode())
-    await wait_for(lambda: running.status().commands.refused == {"replayed": 1, "unsigned": 1}, 20)  # type: ignore[union-attr]
+    wanted = {"replayed": 1, "unsigned": 1}  # beside what other tests left for other devices
+    await wait_for(lambda: wanted.items() <= running.status().commands.refused.items(), 20)  # type: ignore[union-attr]
     assert running.status().commands.accepted == 1  # type: ignore[union-attr]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,10 @@ from appliance.core.analytics import duck_query
 from appliance.core.analytics.cache import AnswerCache
 from appliance.core.analytics.duck import DuckStore
 from appliance.core.analytics.duck_query import DuckReader
-from appliance.core.analytics.model import Query
+from appliance.core.analytics.model import Aggregation, Query
 from appliance.core.analytics.query_service import QueryService
 from appliance.core.analytics.querying import Analytics
-from appliance.core.events import HostMetrics
+from appliance.core.events import HostMetrics, new_id
 from appliance.core.model import Health
 from appliance.core.outbox import Outbox
 from appliance.core.state import LiveState
@@ -100,3 +101,26 @@ async def test_the_store_holds_itself_to_its_bounds(duck: DuckStore) -> None:
     names = ("memory_limit", "max_temp_directory_size", "threads")
     found = await DuckReader(duck, 30)._read(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}", [])
     assert found == [("91.5 MiB", "244.1 MiB", 1)]  # 96 and 256 million bytes
+
+
+@pytest.mark.parametrize("group_by", [(), ("device_id",)])
+async def test_few_buckets_and_many_are_answered_alike(
+    duck: DuckStore, monkeypatch: pytest.MonkeyPatch, group_by: tuple[str, ...]
+) -> None:
+    rows = [
+        (datetime.fromtimestamp(BASE + index * 600, UTC), f"pi-{index % 3}", "m", float(index), "{}", new_id())
+        for index in range(100)
+    ]
+    duck.add_readings(rows)
+    clock = ManualClock(BASE + 86400.0)
+    analytics = Analytics(DuckReader(duck, 30), AnswerCache(None), clock, LiveState(clock))
+    for kind in (Aggregation.sum, Aggregation.avg, Aggregation.min, Aggregation.max, Aggregation.count):
+        until = float(BASE // 3600 * 3600 + 86400)
+        asked = Query(metric="m", since=BASE - 3600.0, until=until, bucket="1h", aggregation=kind, group_by=group_by)
+        monkeypatch.setattr(duck_query, "FEW", 5000)
+        few = await analytics.ask(asked)
+        monkeypatch.setattr(duck_query, "FEW", 3)
+        many = await analytics.ask(asked)
+        assert (few.series, few.source) == (many.series, "device_metrics_hourly")
+        assert len(few.series) == (3 if group_by else 1)
+    assert (await analytics.ask(msgspec.structs.replace(asked, since=0.0, until=3600.0))).series == ()

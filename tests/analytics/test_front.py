@@ -105,7 +105,7 @@ FAULTS = [
     (("query", "load_m", "--bucket", "1s", "--range", "30d"), "buckets of 30s or more"),
     (("query", "load_m", "--since", "2026-01-02T00:00:00Z", "--until", "2026-01-01"), "before until"),
     (("query", "load_m", "--agg", "percentile", "--percentile", "101"), "from 0 to 100"),
-    (("query", "load_m", "--agg", "percentile", "--percentile", "nan"), "0 to 100"),
+    (("query", "load_m", "--agg", "percentile", "--percentile", "nan"), "finite"),
     (("query", "load_m", "--device", "pii"), "did you mean pi?"),
     (("query", "load_m", "--by", "tag:rom"), "did you mean room?"),
     (("query", "load_m", "--tag", "rom=a"), "did you mean room?"),

@@ -92,6 +92,16 @@ class Statement:
             f"GROUP BY {keys}{bound}) AS lines{end}"
         )
 
+    def as_they_are(self, part: Part, most: int) -> str:
+        """The rows of one table, of which each is in one bucket, not put together: one row of lists, of `most` rows at most.
+
+        Label by label, then starts, values and counts.
+        """
+        say = self._dialect
+        heads = "".join(f"{say.listed}(l{index}), " for index in range(len(self._asked.query.group_by)))
+        lists = f"{say.listed}({say.seconds('b')}), {say.listed}(CAST(x AS double precision)), {say.listed}(n)"
+        return f"SELECT {heads}{lists} FROM ({self._piece(part)} LIMIT {most}) AS pieces"  # noqa: S608
+
     def _piece(self, part: Part) -> str:
         """One SELECT over one table: labels, start of the bucket, x (the value, or a sum, least or greatest) and n."""
         say, level = self._dialect, part.level

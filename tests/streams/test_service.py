@@ -330,3 +330,20 @@ async def test_without_kafka_it_is_absent_and_nothing_is_loaded(home: Path) -> N
     assert "set kafka.bootstrap_servers" in done.stdout
     assert "| absent" in done.stdout
     assert "aiokafka" not in done.stdout.split()
+
+
+async def test_a_topic_of_orders_that_nobody_made_degrades_the_service(home: Path, kafka: Topics) -> None:
+    if "cloud.commands" in await topics_of(kafka):
+        async with kafka.server.admin() as admin:
+            await admin.delete_topics(["cloud.commands"])
+    appliance = await started(home, configured(kafka).replace("[kafka]", "[kafka]\ncreate_topics = false"))
+    try:
+
+        async def told() -> bool:
+            report = await appliance.domains.streams.health()  # type: ignore[union-attr]
+            return report.health is Health.degraded and "is not read: The topic is not on the broker" in report.reason
+
+        await wait_for(lambda: Running(appliance, kafka.bootstrap).is_up(), 30)
+        await wait_for(told, 20)
+    finally:
+        await appliance.stop()

@@ -166,7 +166,7 @@ async def test_a_topic_of_orders_that_is_not_there_degrades_the_service(followin
 
     async def degraded() -> bool:
         report = await following.service.health()
-        return report.health is Health.degraded and "cloud.commands is not read: it is not on the broker" in report.reason
+        return report.health is Health.degraded and "commands is not read: The topic is not on the broker" in report.reason
 
     await wait_for(degraded)
     following.log.there = True

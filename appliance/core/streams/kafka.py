@@ -24,6 +24,7 @@ ANSWER_MS = 10_000
 RETRY_MS = 300
 """Milliseconds between two tries of a request."""
 PORT = 9092
+NO_TOPIC = "create it there, or set kafka.create_topics."
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def _depth(error: LinkDownError) -> int:
 
 def explain(server: str, error: BaseException, security: dict[str, Any]) -> LinkDownError:
     """What an error of one server means, with the next step."""
+    if type(error).__name__ == "UnknownTopicOrPartitionError":
+        return LinkDownError("The topic is not on the broker.", NO_TOPIC)
     for step in (_login, _encryption, _network):
         if (found := step(server, error, security)) is not None:
             return found

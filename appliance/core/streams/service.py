@@ -16,7 +16,7 @@ from appliance.core.refusals import Refusals, printed
 from appliance.core.state import LiveState, Section
 from appliance.core.streams import topics
 from appliance.core.streams.commands import Commander
-from appliance.core.streams.kafka import Access
+from appliance.core.streams.kafka import NO_TOPIC, Access
 from appliance.core.streams.kafka_link import KafkaLink, backoff
 from appliance.core.streams.kafka_reader import KafkaReader, Record
 from appliance.core.streams.model import DeadLetter, LinkState, LinkStatus, OutboxStatus, StreamsStatus
@@ -193,7 +193,7 @@ class StreamService:
                 await reader.start([topic])
                 while True:
                     if not reader.has(topic):
-                        raise LinkDownError("it is not on the broker.", "create it there, or set kafka.create_topics.")
+                        raise LinkDownError("The topic is not on the broker.", NO_TOPIC)
                     for record in await reader.take():
                         await self._handle(handler, record, purpose)
                         self._error = None

@@ -271,12 +271,18 @@ class DuckStore:
             finally:
                 self._read_for = None
 
-    def interrupt(self, stop: threading.Event) -> None:
-        """End the question that was begun with this event; from any thread."""
+    def interrupt(self, stop: threading.Event) -> bool:
+        """End the question that was begun with this event; from any thread.
+
+        Returns:
+            Whether it may still go on, as DuckDB forgets an interrupt that comes just before it begins: call it again then.
+        """
         stop.set()
         reader = self._reader
-        if self._read_for is stop and reader is not None:
-            reader.interrupt()
+        if self._read_for is not stop or reader is None:
+            return False
+        reader.interrupt()
+        return True
 
     def _transact(self, work: Sequence[tuple[str, list[Any]]]) -> None:
         import duckdb

@@ -25,6 +25,9 @@ FEW = 5000
 LIMIT = 25.0
 """Seconds for one question, with the wait for those before it; as for PostgreSQL."""
 
+AGAIN = 0.05
+"""Seconds between interrupts of a question that is to end."""
+
 
 class Recorded(NamedTuple):
     """One event of readings, as it is kept: seconds since the epoch, device, id, metrics with values, tags as JSON."""
@@ -174,13 +177,18 @@ class DuckReader:
             async with asyncio.timeout(LIMIT):
                 return await loop.run_in_executor(self._thread, self._duck.read, sql, parameters, stop)
         except TimeoutError:
-            self._duck.interrupt(stop)
+            self._end(stop)
             raise QueryError(
                 f"The embedded store has no answer within {LIMIT:g} s.", "ask for a shorter range, or again when less is asked."
             ) from None
         except asyncio.CancelledError:
-            self._duck.interrupt(stop)
+            self._end(stop)
             raise
+
+    def _end(self, stop: threading.Event) -> None:
+        """Interrupt a question until it has ended."""
+        if self._duck.interrupt(stop):
+            asyncio.get_running_loop().call_later(AGAIN, self._end, stop)
 
 
 def joined(asked: Asked, labels: list[str] | None, starts: list[int], values: list[float], counts: list[int]) -> list[Row]:

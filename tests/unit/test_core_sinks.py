@@ -277,7 +277,8 @@ async def test_results_and_trends_come_back_after_a_restart(bench: Bench) -> Non
 
 
 def trend(bench: Bench) -> tuple[tuple[float, float], ...]:
-    return (bench.state.get(Section.trends).value or {}).get("cpu_usage", ())
+    found: tuple[tuple[float, float], ...] = (bench.state.get(Section.trends).value or {}).get("cpu_usage", ())
+    return found
 
 
 async def test_trends_stay_bounded_when_the_clock_is_set_back(bench: Bench) -> None:

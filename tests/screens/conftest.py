@@ -52,9 +52,10 @@ class Seen:
     async def fill(self, field: str, text: str) -> None:
         """Type into a field of a form, once it has the focus, in place of what stands there; and go on."""
         await wait_for(lambda: self.app.focused is not None and self.app.focused.id == f"field-{field}", 20)
-        if text:
+        if text and getattr(self.app.focused, "value", ""):  # keys of bindings come by way of the app, later than letters
             self.session.feed(b"\x05\x15")
             await wait_for(lambda: getattr(self.app.focused, "value", None) == "", 20)
+        if text:
             self.session.feed(text.encode())
             await wait_for(lambda: getattr(self.app.focused, "value", None) == text, 20)
         self.session.feed(b"\r")

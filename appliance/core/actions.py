@@ -126,10 +126,10 @@ def permitted(schema: Mapping[str, Any]) -> str:
         return ", ".join(text for text in (most, f"each {inner}" if inner else "") if text)
     if kind.get("type") in {"integer", "number"}:
         return _range(kind)
-    least, most = kind.get("minLength"), kind.get("maxLength")
-    if least and most:
-        return f"{least} to {most} characters"
-    return f"{most} characters at most" if most else f"{least} characters at least" if least else ""
+    least, longest = kind.get("minLength"), kind.get("maxLength")
+    if least and longest:
+        return f"{least} to {longest} characters"
+    return f"{longest} characters at most" if longest else f"{least} characters at least" if least else ""
 
 
 def _range(kind: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ from appliance.screens.widgets.plot import draw, frame_of
 
 GUTTER = 14
 """Cells beside the values, about."""
+AGAIN = 3.0
+"""Seconds after which is asked again what was not answered."""
 FIRST = ("cpu_usage", "temperature_c", "memory_usage")
 """Metrics to begin with, where they are there."""
 
@@ -104,7 +106,8 @@ class Analytics(Page):
         self._show_source()
         note = "range ends now" if self.ask.until is None else "held; n: up to now"
         self.query_one("#plot", LineView).set_note(f"{note}, {f.age(self._stamp.age)}")
-        if self.ask.until is None and time.monotonic() - self._tried >= self.ask.pause(self.columns):
+        pause = self.ask.pause(self.columns) if self.answer is not None else AGAIN
+        if self.ask.until is None and time.monotonic() - self._tried >= pause:
             self.read()
 
     def on_resize(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pyte
 import pytest
 
 from appliance import config, paths
@@ -17,7 +18,7 @@ from appliance.runtime import Appliance
 from appliance.screens.app import SparkApp
 from appliance.screens.glyphs import Caps
 from appliance.session.manager import Session, Sessions
-from tests.session.rig import Memory, screen_of
+from tests.session.rig import Memory
 from tests.support import wait_for
 
 
@@ -27,6 +28,7 @@ class Seen:
     def __init__(self, session: Session, channel: Memory, size: tuple[int, int]) -> None:
         self.session, self.channel, self.size = session, channel, size
         self.run: asyncio.Future[str | None] = asyncio.Future()
+        self._begin()
 
     @property
     def app(self) -> SparkApp:
@@ -35,7 +37,19 @@ class Seen:
 
     @property
     def display(self) -> str:
-        return "\n".join(screen_of(bytes(self.channel.written), *self.size))
+        """What stands on the terminal; only what came since the last look is read."""
+        written = self.channel.written
+        if self.size != (self._screen.columns, self._screen.lines) or len(written) < self._read:
+            self._begin()
+        self._stream.feed(bytes(written[self._read :]))
+        self._read = len(written)
+        return "\n".join(self._screen.display)
+
+    def _begin(self) -> None:
+        """A terminal with nothing on it."""
+        self._screen = pyte.Screen(*self.size)
+        self._stream = pyte.ByteStream(self._screen)
+        self._read = 0
 
     async def shows(self, text: str) -> None:
         try:
@@ -89,7 +103,7 @@ class Bench:
 @asynccontextmanager
 async def running(home: Path) -> AsyncIterator[Bench]:
     """A running appliance that was set up."""
-    (home / "config.toml").write_text("[telemetry]\ninterval_seconds = 0.5\n")
+    (home / "config.toml").write_text("[telemetry]\ninterval_seconds = 0.5\nflush_seconds = 1\n")
     where = paths.find()
     where.make()
     appliance = Appliance(config.load(where, os.environ), where, LogRing(), dict(os.environ))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from appliance.agent.windows_counts import Counts, Exporter
+from appliance.core.backoff import backoff
 from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport
 from appliance.errors import AbsentError
@@ -90,17 +90,16 @@ class WindowsService:
 
     async def run(self) -> None:
         """Run the stream; build it again when rules change, and after failures."""
-        wait = FIRST
         while True:
             await self._changed.wait()
             await asyncio.sleep(SETTLE)
             self._changed.clear()
             began = time.monotonic()
-            wait = FIRST
+            failures = 0
             while not await self._serve():
-                wait = FIRST if time.monotonic() - began > CALM else min(LONGEST, wait * 2)
+                failures = 1 if time.monotonic() - began > CALM else failures + 1
                 self.counts.add("restarts")
-                await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads instances, guards nothing
+                await asyncio.sleep(backoff(failures, FIRST, LONGEST))
                 began = time.monotonic()
 
     async def _serve(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from appliance.core.backoff import backoff
 from appliance.core.doctor.binding import refusal
 from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport, Phase, ServiceStatus
@@ -51,9 +51,8 @@ class Policy:
         return 2 * self.stop_deadline + 0.5
 
     def delay(self, failures: int) -> float:
-        """Seconds to wait after the nth failure in a row: exponential, with jitter so that many do not retry at once."""
-        ceiling = min(self.backoff_cap, self.backoff_base * 2.0 ** (failures - 1))
-        return ceiling * (0.5 + random.random() / 2)  # noqa: S311
+        """Seconds to wait after the nth failure in a row."""
+        return backoff(failures, self.backoff_base, self.backoff_cap)
 
 
 Publish = Callable[[ServiceStatus, ServiceStatus], None]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from appliance.core.backoff import backoff
 from appliance.core.memory.conflicts import Settler
 from appliance.core.memory.expiry import expire
 from appliance.core.memory.keys import key_id
@@ -89,7 +89,7 @@ class Deliverer:
                 await self._wake.wait()
             except ApplianceError as error:
                 self.failures += 1
-                rest = min(LONGEST_REST, FIRST_REST * 2.0 ** (self.failures - 1)) * (0.5 + random.random() / 2)  # noqa: S311
+                rest = backoff(self.failures, FIRST_REST, LONGEST_REST)
                 log.log(
                     logging.WARNING if self.failures == 1 else logging.DEBUG, "%s waits: %s", self.replica.name, error.message
                 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from appliance.core.backoff import backoff
 from appliance.core.ports import Clock
 from appliance.core.streams import kafka_once
 from appliance.core.streams.kafka import ANSWER_MS, Access, describe, probe
@@ -91,18 +91,18 @@ class KafkaLink:
 
     async def run(self) -> None:
         """Connect, watch, connect again, until cancelled."""
-        attempt = 0
+        failures = 0
         try:
             while True:
                 try:
                     await self._connect()
-                    attempt = 0
+                    failures = 0
                     await self._watch()
                 except ApplianceError as error:
                     self._fall(error)
                 await self._let_go()
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
+                failures += 1
+                await asyncio.sleep(backoff(failures, FIRST, LONGEST))
         finally:
             self.up.clear()
             await self._let_go()
@@ -353,8 +353,3 @@ async def end(producer: AIOKafkaProducer) -> None:
             await producer.stop()
     except TimeoutError:
         log.warning("a producer of Kafka did not close in time; its connections are closed")
-
-
-def backoff(attempt: int) -> float:
-    """Seconds until the next try: doubling, with jitter."""
-    return min(LONGEST, FIRST * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311

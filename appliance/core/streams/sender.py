@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from appliance.core.backoff import backoff
 from appliance.core.ports import Clock
 from appliance.core.streams.deadletters import DeadLetters
 from appliance.core.streams.model import Message, Priority, Producer, Refused
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 class Patience:
-    """When a class is tried again: exponential backoff with full jitter."""
+    """When a class is tried again: exponential backoff with jitter."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -52,9 +52,8 @@ class Patience:
 
     def failed(self, now: float) -> None:
         """Wait longer."""
-        longest = min(LONGEST_WAIT, SHORTEST_WAIT * 2.0 ** min(self.failures, 20))
         self.failures += 1
-        self.due = now + random.uniform(0, longest)  # noqa: S311 nothing secret
+        self.due = now + backoff(self.failures, SHORTEST_WAIT, LONGEST_WAIT)
 
 
 class Sender:

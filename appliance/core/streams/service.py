@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from appliance.core.backoff import backoff
 from appliance.core.bus import Bus, Subscription
 from appliance.core.events import HostMetrics, new_id
 from appliance.core.model import Health, HealthReport
@@ -17,7 +18,7 @@ from appliance.core.state import LiveState, Section
 from appliance.core.streams import topics
 from appliance.core.streams.commands import Commander
 from appliance.core.streams.kafka import NO_TOPIC, Access
-from appliance.core.streams.kafka_link import KafkaLink, backoff
+from appliance.core.streams.kafka_link import FIRST, LONGEST, KafkaLink
 from appliance.core.streams.kafka_reader import KafkaReader, Record
 from appliance.core.streams.model import DeadLetter, LinkState, LinkStatus, OutboxStatus, StreamsStatus
 from appliance.core.streams.outbox import StreamOutbox
@@ -183,7 +184,7 @@ class StreamService:
 
     async def _follow(self, topic: str, purpose: str, handler: Callable[[Record], Awaitable[None]]) -> None:
         """Read a topic in this device's own group; offsets are committed behind each record."""
-        attempt = 0
+        failures = 0
         while True:
             await self.connected.up.wait()
             if self._carrying:  # by an earlier run of this service, which one of them restarts; they are not committed
@@ -199,7 +200,7 @@ class StreamService:
                         self._error = None
                         await reader.commit(record)
                     self._deaf.pop(topic, None)
-                    attempt = 0
+                    failures = 0
             except StoreError as error:
                 self._error = error
                 log.error("%s waits: %s", topic, error.message)
@@ -208,8 +209,8 @@ class StreamService:
                 log.warning("%s is not read: %s", topic, error.message)
             finally:
                 await reader.stop()
-            await asyncio.sleep(backoff(attempt))
-            attempt += 1
+            failures += 1
+            await asyncio.sleep(backoff(failures, FIRST, LONGEST))
 
     async def _handle(self, handler: Callable[[Record], Awaitable[None]], record: Record, purpose: str) -> None:
         """Have one record handled; one that the handler breaks on is set aside. Raises StoreError."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from typing import TYPE_CHECKING
 
 from appliance.core.analytics.rows import TOPICS
 from appliance.core.analytics.timescale import TIMED_OUT, Database, make_database
+from appliance.core.backoff import backoff
 from appliance.core.model import HealthReport
 from appliance.core.ports import Clock
 from appliance.core.streams.kafka import Access
@@ -122,7 +122,7 @@ class Sink:
                 self._tell("database" if isinstance(error, DatabaseError) else "kafka", error)
                 failures += 1
             await self._consumer.stop()
-            await asyncio.sleep(pause(failures))
+            await asyncio.sleep(backoff(failures, *BACKOFF))
 
     async def stop(self) -> None:
         """Leave the group, close the connections. What is being written is rolled back."""
@@ -282,7 +282,7 @@ class Sink:
                     self.figures.fenced += 1
                     self._life += 1
                     break
-                await asyncio.sleep(pause(failures))
+                await asyncio.sleep(backoff(failures, *BACKOFF))
 
     def _shrink(self, batch: Batch) -> None:
         """A batch that the database does not store in time would never be stored: read it anew, in smaller ones."""
@@ -357,12 +357,6 @@ class Sink:
                 log.info("%s: works again", where)
             else:
                 log.warning("%s: %s", where, error)
-
-
-def pause(failures: int) -> float:
-    """Seconds to wait after the nth failure in a row: exponential, with jitter so that many do not come back at once."""
-    ceiling = min(BACKOFF[1], BACKOFF[0] * 2.0 ** min(failures, 20))
-    return ceiling * (0.5 + random.random() / 2)  # noqa: S311
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> ApplianceError:

@@ -177,9 +177,15 @@ async def test_waiting_for_jobs_and_going_away_locks_nobody_out(post: Post) -> N
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [("--help", "Exit codes"), ("--version", __version__), ("status --help", "Show everything"), ("job --help", "runs in the background"),
-     ("job wait --help", "Needs the role viewer"), ("config --help", "Settings")],
-)  # fmt: skip
+    [
+        ("--help", "Exit codes"),
+        ("--version", __version__),
+        ("status --help", "Show everything"),
+        ("job --help", "runs in the background"),
+        ("job wait --help", "Needs the role viewer"),
+        ("config --help", "Settings"),
+    ],
+)
 async def test_help_goes_to_whoever_asked(post: Post, command: str, told: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = await post.run("vic", command)
     assert (code, told in said) == (0, True), said

@@ -71,7 +71,7 @@ async def test_a_name_that_is_not_kept_is_told(bench: Bench) -> None:
 
 async def test_a_setting_that_is_refused_can_be_mended(bench: Bench) -> None:
     seen = bench.open()
-    await seen.press("8", "Meaning")
+    await seen.press("8", "node.device_id")
     await seen.press("e", "Enter")
     await wait_for(lambda: isinstance(seen.app.screen, Fields))
     before = typed(seen, "value")

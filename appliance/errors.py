@@ -20,7 +20,13 @@ ApplianceError
 ├── AbsentError                 hardware or configuration that is not there
 ├── InferenceError
 │   ├── ImageError              not an image, truncated, too large
+│   ├── SoundError              not a recording, damaged, too long
+│   ├── SourceError             a camera or stream that gives no frames
+│   ├── QueueFullError          too much waits; or dropped for what is more urgent
+│   ├── DeadlineError           the answer would have come too late
 │   └── ModelError              missing, wrong hash, wrong shape
+│       └── DeviceError         the accelerator failed, not the model
+│           └── DeviceStalledError   it does not answer
 ├── StreamError                 a message was not sent, or cannot be used
 │   ├── LinkDownError           the broker does not take messages now
 │   ├── CommandRefusedError     a command that is not obeyed: unsigned, expired, replayed, …
@@ -192,6 +198,42 @@ class ModelError(InferenceError):
     """The model is missing, altered, or does not fit its manifest."""
 
     code = "model"
+
+
+class DeviceError(ModelError):
+    """The accelerator failed, not the model: it is gone, refuses, or another program has it."""
+
+    code = "device"
+
+
+class DeviceStalledError(DeviceError):
+    """The accelerator did not answer in time; it is reset."""
+
+    code = "device-stalled"
+
+
+class SoundError(InferenceError):
+    """A recording that cannot be taken."""
+
+    code = "sound"
+
+
+class SourceError(InferenceError):
+    """A camera, stream, folder or file gives no frames."""
+
+    code = "source"
+
+
+class QueueFullError(InferenceError):
+    """Too many requests wait, or this one was dropped for a more urgent one."""
+
+    code = "queue-full"
+
+
+class DeadlineError(InferenceError):
+    """The time until which an answer was wanted has passed."""
+
+    code = "deadline"
 
 
 class StreamError(ApplianceError):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from appliance.core.inference.model import DeviceReading, TensorSpec
     from appliance.core.model import Device, HealthReport, HostSample
 
 
@@ -50,18 +51,23 @@ class HostProbe(Protocol):
 
 
 class AcceleratorModel(Protocol):
-    """A model loaded into one accelerator."""
+    """A model loaded into one accelerator. Methods block."""
 
-    input_shape: tuple[int, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
-    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Sequence[npt.NDArray[Any]]:
-        """Run one batch; blocks.
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Sequence[Any]:
+        """Run one batch.
 
         Args:
-            inputs: Arrays by input name, in the model's layout.
+            inputs: Arrays by input name, in the model's layout; the first axis is the batch.
 
         Returns:
-            The model's outputs in its own order.
+            The model's outputs in its own order; Hailo's NMS by class comes as the device's library gives it.
+
+        Raises:
+            ModelError: The inputs do not fit, or the model fails on them.
+            DeviceError: The device failed; DeviceStalledError where it does not answer.
         """
 
     def close(self) -> None:
@@ -69,16 +75,28 @@ class AcceleratorModel(Protocol):
 
 
 class Accelerator(Protocol):
-    """Runs models."""
+    """Runs models. Methods block, but for `detect`, which is cheap."""
 
     name: str
     backend: str
+    """"cpu" or "hailo", as results have it."""
+    kind: str
+    """Of the files that it runs: "onnx" or "hef"."""
 
     def detect(self) -> Device:
         """Say cheaply whether the device is there, and why not."""
 
     def load(self, path: str) -> AcceleratorModel:
-        """Load a model file; blocks. Raises ModelError."""
+        """Load a model file. Raises ModelError, DeviceError."""
+
+    def reading(self) -> DeviceReading:
+        """Temperature, power and the rest, as far as the device says. Raises DeviceError."""
+
+    def reset(self) -> None:
+        """Bring a stalled device back; models must be loaded again. Raises DeviceError."""
+
+    def close(self) -> None:
+        """Let go of the device."""
 
 
 class Keyboard(Protocol):

@@ -13,42 +13,158 @@ from appliance.errors import ModelError
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file, beside the manifest."""
+    """A file beside the manifest."""
 
-    onnx: str
+    path: str
     sha256: str
+    kind: Literal["onnx", "hef", "data", "self-test"]
+    """onnx: for the CPU; hef: for a Hailo; data: goes with the ONNX file (external weights); self-test: an input."""
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model takes: float32, RGB, value / scale."""
+    """What a model of pictures takes: (value / scale - mean) / std by channel."""
 
     name: str
     width: int
     height: int
-    layout: Literal["NCHW"] = "NCHW"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    colours: Literal["RGB", "BGR"] = "RGB"
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
     scale: float = 255.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
+    """crop: the shorter side is scaled to side / crop_share, and the middle is taken."""
+    crop_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.875
+    grey: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
+    """Of a letterbox's margins."""
 
 
-class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How its outputs become boxes: anchors in pixels of the input, per output."""
+class SoundInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model of sound takes: windows of samples, or of log-mel features of them."""
 
-    head: Literal["yolov3"]
+    name: str
+    rate: int
+    window: int
+    """Samples of one run; shorter recordings are filled with silence."""
+    hop: int
+    """Samples from one window to the next."""
+    features: Literal["samples", "log-mel"] = "samples"
+    mels: int = 64
+    fft: int = 512
+    fft_hop: int = 160
+    low: float = 125.0
+    high: float = 7500.0
+    shape: tuple[int, ...] = ()
+    """Of the tensor; empty: (1, window), or (1, frames, mels)."""
+
+
+class Yolov3(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="yolov3"):
+    """Anchors in pixels of the input, per output."""
+
     layers: list[list[tuple[float, float]]]
     overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.45
     """Of two boxes of a class whose intersection over union is larger, the one with the lower score goes; 0.45 is Darknet's."""
 
 
+class Yolov8(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="yolov8"):
+    """Anchor-free: one output of (4 + classes + extra) × places, or the raw maps before the distribution focal loss (DFL)."""
+
+    overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
+    raw: bool = False
+    """The outputs are maps of 4 · bins and of classes, per stride."""
+    bins: int = 16
+    strides: tuple[int, ...] = (8, 16, 32)
+    keypoints: tuple[str, ...] = ()
+    """Names; each has x, y and a score behind the classes."""
+    masks: int = 0
+    """Coefficients behind the classes; a second output holds the prototypes."""
+
+
+class HailoNms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="hailo-nms"):
+    """Boxes by class, already suppressed, as Hailo's library gives them: y_min, x_min, y_max, x_max (0…1), score."""
+
+
+class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="classes"):
+    """One value for each label."""
+
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    top: int = 5
+
+
+class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="segments"):
+    """A value for each label and pixel of the input; one label alone: how sure it is that the pixel belongs to it."""
+
+    activation: Literal["softmax", "sigmoid", "none"] = "none"
+
+
+class Heatmaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="heatmaps"):
+    """CenterNet's way: centres, sizes, offsets and landmarks as maps, by output name."""
+
+    overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
+    stride: int = 4
+    keypoints: tuple[str, ...] = ()
+
+
+class Points(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="points"):
+    """One body: x, y, z, visibility, presence for each keypoint, in pixels of the input."""
+
+    keypoints: tuple[str, ...]
+
+
+class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="vector"):
+    """An embedding; brought to length 1."""
+
+
+class Stateful(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="activity"):
+    """Probability of a label for each window, with a state that goes from one window to the next (Silero's voice activity)."""
+
+    state_in: tuple[str, ...] = ()
+    state_out: tuple[str, ...] = ()
+    context: int = 0
+    """Samples of the window before that stand in front of each window."""
+
+
+Decode = Yolov3 | Yolov8 | HailoNms | Softmax | Semantic | Heatmaps | Points | Vector | Stateful
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+"""Of models and versions: they become names of directories."""
+
+
+class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One finding of the self-test."""
+
+    label: str
+    score: float
+    """At least so sure."""
+    box: tuple[float, float, float, float] | None = None
+    """x_min, y_min, x_max, y_max in pixels of the picture; the found one must overlap it by a half (intersection over union)."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
-    name: str
-    version: str
-    task: Literal["detection"]
+    name: Name
+    version: Name
+    task: Literal["detection", "classification", "pose", "segmentation", "audio", "embedding"]
     licence: str
     labels: list[str]
-    file: ModelFile
-    input: Input
-    decode: Decode
+    files: list[ModelFile]
+    input: Input | None = None
+    sound: SoundInput | None = None
+    decode: Decode = msgspec.field(default_factory=Vector)
+    hef_decode: Decode | None = None
+    """How the HEF's outputs are read; None: as the ONNX file's."""
+    metrics: dict[str, float] = {}
+    """Measured by whoever made it: "map50", "top1", …"""
+    source: str = ""
+    """Where it comes from."""
+    expects: list[Expected] = []
+    """What the self-test must find in the file of kind self-test."""
+
+    def file(self, kind: str) -> ModelFile | None:
+        """The file of a kind; None where there is none."""
+        return next((each for each in self.files if each.kind == kind), None)
 
 
 def load(directory: Path) -> Manifest:

@@ -17,7 +17,7 @@ HOMES = {
     "duckdb": "core/analytics/duck.py",
     "evdev": "hw/keyboard.py",
     "gpiozero": "hw/led.py",
-    "hailo_platform": "hw/hailo.py",
+    "hailo_platform": "hw/hailo_worker.py",
     "minio": "core/memory/objects.py",
     "onnxruntime": "hw/onnx.py",
     "psutil": "hw/host.py",
@@ -39,7 +39,13 @@ FOLDERS = {
 }
 """Libraries with a folder or two to themselves."""
 MAY_KNOW = {
-    "hw": ("appliance.core.ports", "appliance.core.model", "appliance.errors", "appliance.hw"),
+    "hw": (
+        "appliance.core.ports",
+        "appliance.core.model",
+        "appliance.core.inference.model",
+        "appliance.errors",
+        "appliance.hw",
+    ),
     "api": ("appliance.core", "appliance.errors", "appliance.api"),
 }
 """What a layer may import of ours; nothing else."""

@@ -238,7 +238,7 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path) -
     (copy / "yolov3-tiny-coco.onnx").write_bytes(data[:1_000_000])
     with pytest.raises(ModelError, match="SHA-256"):
         detector.load(copy, accelerator)
-    with pytest.raises(ModelError, match="not a usable ONNX model"):
+    with pytest.raises(ModelError, match=r"not a usable ONNX model|cannot be loaded"):
         accelerator.load(str(copy / "yolov3-tiny-coco.onnx"))
     (copy / "yolov3-tiny-coco.onnx").write_bytes(data)
     (copy / "manifest.toml").write_text(text.replace('"person", ', ""))

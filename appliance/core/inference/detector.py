@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.image import DecodedPicture
 from appliance.core.inference.letterbox import Fit, letterbox
-from appliance.core.inference.manifest import Manifest
+from appliance.core.inference.manifest import Manifest, Yolov3
 from appliance.core.inference.yolo import decode, suppress
 from appliance.core.model import Box
 from appliance.core.ports import Accelerator, AcceleratorModel
@@ -44,23 +44,26 @@ class Detector:
         self.manifest = manifest
         self.backend = backend
         self._model = model
+        if manifest.input is None or not isinstance(manifest.decode, Yolov3):
+            raise ModelError(f"{manifest.name} is not a YOLOv3 detector of pictures.", "choose another model.")
+        self._wanted, self._head = manifest.input, manifest.decode
 
     def detect(self, picture: DecodedPicture, threshold: float) -> Detection:
         """Find objects. Raises ModelError where the model's outputs do not fit its manifest."""
-        wanted = self.manifest.input
-        tensor, fit = letterbox(picture.rgb, wanted.width, wanted.height, wanted.scale)
+        wanted, head = self._wanted, self._head
+        tensor, fit = letterbox(picture.rgb, wanted.width, wanted.height, wanted.scale, wanted.grey)
         began = time.perf_counter()
         maps = self._model.infer({wanted.name: tensor})
         elapsed = (time.perf_counter() - began) * 1000
         self._check(maps)
-        boxes, scores, classes = decode(maps, self.manifest.decode.layers, (wanted.width, wanted.height), threshold)
-        kept = suppress(boxes, scores, classes, self.manifest.decode.overlap)[:MOST]
+        boxes, scores, classes = decode(maps, head.layers, (wanted.width, wanted.height), threshold)
+        kept = suppress(boxes, scores, classes, head.overlap)[:MOST]
         tall, wide = picture.rgb.shape[:2]
         found = (self._box(boxes[index], scores[index], classes[index], fit, wide, tall) for index in kept)
         return Detection(tuple(box for box in found if box.x_max > box.x_min and box.y_max > box.y_min), elapsed)
 
     def _check(self, maps: Any) -> None:
-        layers, classes = self.manifest.decode.layers, len(self.manifest.labels)
+        layers, classes = self._head.layers, len(self.manifest.labels)
         shapes = [tuple(head.shape) for head in maps]
         expected = [len(anchors) * (5 + classes) for anchors in layers]
         if [shape[1] for shape in shapes if len(shape) == 4] != expected:

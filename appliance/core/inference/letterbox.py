@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 GREY = 127
-"""Of the margins, as the YOLO family was trained with."""
+"""Of the margins where nothing else is said: Darknet's."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class Fit:
     top: float
 
 
-def letterbox(rgb: npt.NDArray[np.uint8], width: int, height: int, divisor: float) -> tuple[npt.NDArray[np.float32], Fit]:
+def letterbox(
+    rgb: npt.NDArray[np.uint8], width: int, height: int, divisor: float, grey: int = GREY
+) -> tuple[npt.NDArray[np.float32], Fit]:
     """Scale, centre on grey, normalise.
 
     Args:
@@ -30,6 +32,7 @@ def letterbox(rgb: npt.NDArray[np.uint8], width: int, height: int, divisor: floa
         width: Of the input, pixels.
         height: Of the input, pixels.
         divisor: Values are divided by it.
+        grey: Value (0…255) of the margins.
 
     Returns:
         1 × 3 × height × width, float32, C-contiguous; and how the picture lies in it.
@@ -42,7 +45,7 @@ def letterbox(rgb: npt.NDArray[np.uint8], width: int, height: int, divisor: floa
     inner = (max(1, round(wide * scale)), max(1, round(tall * scale)))
     resized = Image.fromarray(rgb).resize(inner, Image.Resampling.BILINEAR, reducing_gap=2.0)
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas = np.full((height, width, 3), GREY, np.uint8)
+    canvas = np.full((height, width, 3), grey, np.uint8)
     canvas[top : top + inner[1], left : left + inner[0]] = np.asarray(resized)
     tensor = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
     tensor /= np.float32(divisor)

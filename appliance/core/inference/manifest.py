@@ -138,7 +138,7 @@ class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score: float
     """At least so sure."""
     box: tuple[float, float, float, float] | None = None
-    """x_min, y_min, x_max, y_max in pixels of the picture; the found one must overlap it by a half (intersection over union)."""
+    """x_min, y_min, x_max, y_max in pixels of the picture; the found one must overlap it by half (intersection over union)."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,21 +180,35 @@ def load(directory: Path) -> Manifest:
         ) from error
 
 
-def verify(manifest: Manifest, directory: Path) -> Path:
-    """The model's file, if it is the one that the manifest names. Raises ModelError."""
-    path = directory / manifest.file.onnx
-    if path.parent != directory:
+def verify(manifest: Manifest, directory: Path, kind: str = "onnx") -> Path:
+    """The model's file of a kind, after every file was found to be the one that the manifest names. Raises ModelError."""
+    verify_all(manifest, directory)
+    wanted = manifest.file(kind)
+    if wanted is None:
+        raise ModelError(f"{manifest.name} has no file of kind {kind}.", "choose a model that has one, or another accelerator.")
+    return directory / wanted.path
+
+
+def verify_all(manifest: Manifest, directory: Path) -> None:
+    """Hash every file that the manifest names. Raises ModelError."""
+    if not manifest.files:
+        raise ModelError(f"The manifest in {directory} names no file.", "mend the manifest.")
+    for file in manifest.files:
+        _verify_one(directory / file.path, directory, file.sha256)
+
+
+def _verify_one(path: Path, directory: Path, sha256: str) -> None:
+    if path.parent != directory or path.name in {"", ".", ".."}:
         raise ModelError(f"The manifest in {directory} names a file outside of it.", "mend the manifest.")
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"The model {path} cannot be read: {error.strerror}.", "fetch it again: make setup") from error
-    if digest != manifest.file.sha256:
+    if digest != sha256:
         raise ModelError(
             f"{path.name} is not the file that its manifest names (SHA-256 differs).", "fetch it again: make setup"
         )
-    return path
 
 
 def places(own: Path | None, added: Path) -> list[Path]:

@@ -20,7 +20,7 @@ def look(context: DoctorContext) -> CheckResult:
     for directory in found:
         try:
             told = manifest.load(directory)
-            manifest.verify(told, directory)
+            manifest.verify_all(told, directory)
         except ModelError as error:
             problems.append(error)
         else:

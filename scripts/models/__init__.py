@@ -1,0 +1,1 @@
+"""What each model of the set-up is made of: one recipe a file."""

@@ -44,6 +44,8 @@ class Section(StrEnum):
     """InferenceStats"""
     results = "results"
     """tuple[InferenceResult, …], newest first"""
+    sources = "sources"
+    """tuple[inference.sources.model.SourceStatus, …], by name"""
     memory = "memory"
     """memory.model.MemoryStatus"""
     sync = "sync"

@@ -1,0 +1,1 @@
+"""Where frames come from: files, folders, streams, cameras; and what is made of them: tracks, events, snapshots, clips."""

@@ -181,11 +181,13 @@ def load(directory: Path) -> Manifest:
 
 
 def verify(manifest: Manifest, directory: Path, kind: str = "onnx") -> Path:
-    """The model's file of a kind, after every file was found to be the one that the manifest names. Raises ModelError."""
-    verify_all(manifest, directory)
+    """The model's file of a kind, if it and what goes with it are those that the manifest names. Raises ModelError."""
     wanted = manifest.file(kind)
     if wanted is None:
         raise ModelError(f"{manifest.name} has no file of kind {kind}.", "choose a model that has one, or another accelerator.")
+    for file in manifest.files:
+        if file is wanted or (file.kind == "data" and kind == "onnx"):
+            _verify_one(directory / file.path, directory, file.sha256)
     return directory / wanted.path
 
 

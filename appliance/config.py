@@ -52,8 +52,6 @@ NOT_YET = frozenset(
         "CLOUD_FALLBACK_ENABLED",
         "MAX_RETRIES",
         "HEALTH_CHECK_INTERVAL",
-        "HAILO_ENABLED",
-        "HAILO_DEVICE_ID",
         "MLFLOW_PORT",
         "AIRFLOW_PORT",
         "WAKE_WORDS",

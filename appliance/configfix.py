@@ -9,6 +9,7 @@ from typing import Any
 from appliance.settings import Settings
 
 WORDS = {
+    ("hailo", "device_id"): "at most 64 letters, digits, dots, colons, dashes and underscores",
     ("node", "device_id"): "1 to 64 letters, digits, dots, dashes and underscores",
     ("memory", "redis_max_memory"): "a whole number followed by kb, mb or gb, such as 512mb, from 1mb to 1024gb",
     ("windows", "group"): "1 to 60 letters, digits, dots, dashes and underscores",

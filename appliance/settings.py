@@ -12,31 +12,16 @@ import inspect
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
-
-
-def env(name: str) -> dict[str, Any]:
-    """Mark a field as set by this environment variable."""
-    return {"env": name}
-
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86400 * 365)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-
+from appliance.settinggroups import Group, Port, Seconds, env
+from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
 
 Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
-
-
-class Group(BaseModel):
-    """Base of all groups of settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NodeSettings(Group):
@@ -98,23 +83,6 @@ class TelemetrySettings(Group):
     """Readings are written to disk this often; a cut of the power loses at most this much telemetry."""
     keep_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Days that raw readings are kept; minute roll-ups 90 days, hour roll-ups 365 days."""
-
-
-class InferenceSettings(Group):
-    """Models and pictures."""
-
-    model_dir: Path | None = None
-    """Directory of models; searched before the appliance's own ones."""
-    model: str = ""
-    """Name of the model to use; empty takes the first one found."""
-    threads: Annotated[int, Field(ge=1, le=64)] = 2
-    """CPU threads of ONNX Runtime."""
-    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Lowest score of a box that is reported."""
-    max_file_mib: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Largest picture file, MiB."""
-    max_megapixels: Annotated[int, Field(ge=1, le=150)] = 50
-    """Largest picture, millions of pixels."""
 
 
 class NasSettings(Group):
@@ -246,7 +214,7 @@ class CommandSettings(Group):
     """Off: none is obeyed."""
     max_age_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
     """Longest time from a command's timestamp to its end; one that wants to live longer is refused."""
-    issuers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], IssuerSettings] = {}
+    issuers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], IssuerSettings] = Field({})
     """By name."""
 
 
@@ -337,7 +305,7 @@ class RuleSettings(Group):
 class AlertSettings(Group):
     """Alert rules by name, such as [alerts.rules.cpu]."""
 
-    rules: dict[str, RuleSettings] = {}
+    rules: dict[str, RuleSettings] = Field({})
     """Changes by rule name."""
 
 
@@ -358,6 +326,8 @@ class Settings(Group):
     health: HealthSettings = HealthSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     inference: InferenceSettings = InferenceSettings()
+    hailo: HailoSettings = HailoSettings()
+    models: ModelSettings = ModelSettings()
     nas: NasSettings = NasSettings()
     memory: MemorySettings = MemorySettings()
     s3: S3Settings = S3Settings()
@@ -376,9 +346,11 @@ class Settings(Group):
 
 @functools.cache
 def meanings() -> dict[tuple[str, str], str]:
-    """(group, setting) → the text that stands below it in this file; read only where somebody asks."""
+    """(group, setting) → the text that stands below it in its file; read only where somebody asks."""
     found = {}
-    for group in ast.parse(inspect.getsource(sys.modules[__name__])).body:
+    kinds = (field.annotation for field in Settings.model_fields.values())
+    modules = {__name__, *(kind.__module__ for kind in kinds if kind is not None)}
+    for group in [each for name in sorted(modules) for each in ast.parse(inspect.getsource(sys.modules[name])).body]:
         if not isinstance(group, ast.ClassDef):
             continue
         for field, text in pairwise(group.body):

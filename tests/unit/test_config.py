@@ -75,9 +75,9 @@ def test_a_change_keeps_comments_and_refuses_whole(where: Paths) -> None:
 
 
 def test_variables_that_nothing_reads_are_told() -> None:
-    hailo = {"HAILO_ENABLED": "true", "HAILO_DEVICE_ID": "0"}
-    assert config.unread_variables(hailo) == ["HAILO_DEVICE_ID", "HAILO_ENABLED"]
-    assert config.unread_warning(hailo) == "set, but not read by this version: HAILO_DEVICE_ID, HAILO_ENABLED"
+    unread = {"WAKE_WORDS": "hey spark", "SAMPLE_RATE": "16000"}
+    assert config.unread_variables(unread) == ["SAMPLE_RATE", "WAKE_WORDS"]
+    assert config.unread_warning(unread) == "set, but not read by this version: SAMPLE_RATE, WAKE_WORDS"
     assert config.unread_warning({"LOG_LEVEL": "INFO"}) == ""
     assert config.NOT_YET & set(config.env_names()) == set(), "told as unread, and read"
     assert config.unread_variables({"POWER_MODE": "auto", "LOG_LEVEL": "INFO", "MINIO_BUCKET": ""}) == ["POWER_MODE"]

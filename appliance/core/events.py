@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import msgspec
 import uuid_utils
 
-from appliance.core.model import Box, InferenceResult
+from appliance.core.findings import Box, Class, Mask, Pose, Segment
+from appliance.core.model import InferenceResult
 from appliance.core.streams.model import Priority
 
 
@@ -103,34 +104,48 @@ class InferenceCompleted(Event, frozen=True, kw_only=True):
             inference_time_ms=done.inference_time_ms,
             total_time_ms=done.total_time_ms,
             cached=done.cached,
-            result={
-                "source": done.source,
-                "sha256": done.sha256,
-                "width": done.width,
-                "height": done.height,
-                "boxes": [msgspec.structs.asdict(box) for box in done.boxes],
-            },
+            result=_told(done),
         )
 
     def to_result(self) -> InferenceResult:
-        """The result that this event carries."""
-        boxes = tuple(msgspec.convert(box, Box) for box in self.result["boxes"])
+        """The result that this event carries; what an older version did not write has its default."""
+        told = self.result
+        found = {name: msgspec.convert(told[name], kind) for name, kind in FOUND.items() if name in told}
+        how = {name: told[name] for name in HOW if name in told}
         return InferenceResult(
             result_id=self.id,
             time=self.time,
-            source=self.result["source"],
+            source=told["source"],
             model=self.model,
             model_version=self.model_version,
             task=self.task,
             backend=self.backend,
-            width=self.result["width"],
-            height=self.result["height"],
-            boxes=boxes,
+            width=told["width"],
+            height=told["height"],
             inference_time_ms=self.inference_time_ms,
             total_time_ms=self.total_time_ms,
             cached=self.cached,
-            sha256=self.result.get("sha256", ""),
+            sha256=told.get("sha256", ""),
+            **{"boxes": (), **found},
+            **how,
         )
+
+
+FOUND: dict[str, Any] = {
+    "boxes": tuple[Box, ...], "classes": tuple[Class, ...], "poses": tuple[Pose, ...], "masks": tuple[Mask, ...],
+    "segments": tuple[Segment, ...], "embedding": tuple[float, ...], "statistics": dict[str, float],
+}  # fmt: skip
+"""What a result may have found, by name."""
+HOW = ("device", "reason", "fell_back", "priority", "queued_ms", "masks_left_out")
+"""How a result came about, beside the columns."""
+
+
+def _told(done: InferenceResult) -> dict[str, Any]:
+    """The result as the topic has it: boxes always, other findings and facts where there are any."""
+    usual = {field.name: field.default for field in msgspec.structs.fields(InferenceResult)} | {"statistics": {}}
+    values = {name: getattr(done, name) for name in (*FOUND, *HOW)}
+    some = {name: msgspec.to_builtins(value) for name, value in values.items() if value != usual[name]}
+    return {"source": done.source, "sha256": done.sha256, "width": done.width, "height": done.height, **some}
 
 
 class HealthChanged(Event, frozen=True, kw_only=True):

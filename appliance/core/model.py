@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.findings import Box as Box  # noqa: PLC0414 known here to all who draw and keep boxes
+from appliance.core.findings import Class, Mask, Pose, Segment
+
 
 class Role(StrEnum):
     """What an actor may do; a higher role includes the lower ones, and compares as greater."""
@@ -261,17 +264,6 @@ class QueueStatus(msgspec.Struct, frozen=True):
     policy: str
 
 
-class Box(msgspec.Struct, frozen=True):
-    """One detected object, in pixels of the original picture."""
-
-    label: str
-    score: float
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-
-
 class InferenceResult(msgspec.Struct, frozen=True):
     """What a model said of one input, and what that took."""
 
@@ -290,7 +282,26 @@ class InferenceResult(msgspec.Struct, frozen=True):
     total_time_ms: float
     cached: bool = False
     sha256: str = ""
-    """Of the picture file's bytes; empty in results of before it was kept."""
+    """Of the file's bytes; empty in results of before it was kept, and of what came from no file."""
+    classes: tuple[Class, ...] = ()
+    """Best first."""
+    poses: tuple[Pose, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    embedding: tuple[float, ...] = ()
+    statistics: dict[str, float] = {}
+    device: str = ""
+    """The accelerator's name; empty in results of before it was kept."""
+    reason: str = ""
+    """Why this device."""
+    fell_back: bool = False
+    """It ran elsewhere than it should have."""
+    priority: str = ""
+    """"critical", "high", "normal" or "low"."""
+    queued_ms: float | None = None
+    """From the submission to the begin of its batch."""
+    masks_left_out: int = 0
+    """Masks that were too large to be kept."""
 
 
 class InferenceStats(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ class Section(StrEnum):
     sessions = "sessions"
     """tuple[SessionInfo, …]"""
     inference = "inference"
-    """InferenceStats"""
+    """inference.status.InferenceStatus"""
     results = "results"
     """tuple[InferenceResult, …], newest first"""
     sources = "sources"

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from appliance.core.model import Box
+from appliance.core.findings import Box, Class, Keypoint, Mask, Pose, Segment
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from appliance.core.inference.manifest import Manifest
+    from appliance.core.inference.status import EngineStatus
+
+__all__ = ["Box", "Class", "Keypoint", "Mask", "Pose", "Segment"]
+"""Values of core.findings that belong to these; and all that is below."""
 
 
 class Priority(enum.IntEnum):
@@ -131,53 +135,6 @@ class ModelVersion:
         return f"{self.manifest.name}@{self.manifest.version}"
 
 
-class Class(msgspec.Struct, frozen=True):
-    """A label of the whole input, and its probability 0…1."""
-
-    label: str
-    score: float
-
-
-class Keypoint(msgspec.Struct, frozen=True):
-    """A named point, pixels of the original picture, and how sure the model is of it, 0…1."""
-
-    name: str
-    x: float
-    y: float
-    score: float
-
-
-class Pose(msgspec.Struct, frozen=True):
-    """The points of one body; its box stands at the same index of the findings' boxes."""
-
-    keypoints: tuple[Keypoint, ...]
-
-
-class Mask(msgspec.Struct, frozen=True):
-    """Where something is, as run lengths (COCO's uncompressed RLE: column by column, beginning with zeros).
-
-    Attributes:
-        label: Of what.
-        width: Pixels of the original picture.
-        height: Pixels of the original picture.
-        counts: Lengths of the runs; they add up to width x height.
-    """
-
-    label: str
-    width: int
-    height: int
-    counts: tuple[int, ...]
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """A stretch of a recording, seconds from its begin."""
-
-    label: str
-    score: float
-    begin: float
-    end: float
-
-
 class Findings(msgspec.Struct, frozen=True):
     """What a model found; only what its task finds is filled."""
 
@@ -234,7 +191,9 @@ class Task(Protocol):
     def prepare(self, sample: Sample) -> Prepared:
         """Raises ImageError, SoundError or ModelError."""
 
-    def finish(self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float) -> Findings:
+    def finish(
+        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
+    ) -> Findings:
         """Findings of the outputs, one entry for each batch of `prepared`.
 
         Raises:
@@ -261,6 +220,9 @@ class Engine(Protocol):
     async def unload(self, version: ModelVersion) -> None:
         """Free it, once its requests are done."""
 
+    def status(self) -> EngineStatus:
+        """What it does now; cheap, from memory alone."""
+
 
 class Models(Protocol):
     """Which version serves."""
@@ -280,7 +242,7 @@ class Models(Protocol):
 class Inferer(Protocol):
     """What sources and other domains ask (the service implements it)."""
 
-    async def infer_sample(  # noqa: PLR0913 one keyword for each thing that a caller may want
+    async def infer_sample(
         self, sample: Sample, *, source: str, model: str = "", priority: Priority = Priority.normal,
         deadline: float | None = None, keep: bool = True,
     ) -> Any:  # fmt: skip

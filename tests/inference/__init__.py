@@ -1,0 +1,1 @@
+"""Inference: devices, tasks, versions, sources."""

@@ -71,6 +71,14 @@ class Secrets:
         self._directory.chmod(0o700)  # it may have been there before
         write_private(self._directory / name, value)
 
+    def remove(self, name: str) -> None:
+        """Forget a secret that was stored here; one that is given from outside stays. Raises StoreError."""
+        try:
+            (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            reason = f"The secret {self._directory / name} cannot be removed: {error.strerror}."
+            raise StoreError(reason, "give this user access to it.") from error
+
 
 def write_private(path: Path, value: bytes) -> None:
     """Write a file of mode 0600 so that it is whole or not there at all, whatever happens."""

@@ -18,14 +18,18 @@ HOMES = {
     "evdev": "hw/keyboard.py",
     "gpiozero": "hw/led.py",
     "hailo_platform": "hw/hailo_worker.py",
+    "inotify_simple": "core/inference/sources/pictures.py",
     "minio": "core/memory/objects.py",
     "onnxruntime": "hw/onnx.py",
+    "picamera2": "hw/camera_pi.py",
     "psutil": "hw/host.py",
+    "trackforge": "core/inference/sources/tracking.py",
     "uvicorn": "api/server.py",
 }
 """The one file that may import each client library."""
 FOLDERS = {
     "aiokafka": ("core/streams/kafka",),
+    "av": ("core/inference/sources",),
     "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "core/analytics/picture.py", "hw"),
@@ -51,6 +55,7 @@ MAY_KNOW = {
 """What a layer may import of ours; nothing else."""
 HEAVY = (
     "onnxruntime",
+    "av",
     "numpy",
     "PIL",
     "duckdb",

@@ -42,10 +42,13 @@ class Frame:
 class Shot(Protocol):
     """What a feed has read, not converted yet: most are not wanted."""
 
-    position: float | None
-    """Seconds in a file; None where there is no such place."""
-    source: str
-    """Its path, where it is a picture file; empty else."""
+    @property
+    def position(self) -> float | None:
+        """Seconds in a file; None where there is no such place."""
+
+    @property
+    def source(self) -> str:
+        """Its path, where it is a picture file; empty else."""
 
     def rgb(self) -> npt.NDArray[np.uint8]:
         """As pixels. Raises SourceError where it is damaged."""
@@ -54,8 +57,9 @@ class Shot(Protocol):
 class Feed(Protocol):
     """An open source. Methods block; one thread uses it."""
 
-    damaged: int
-    """Pictures and packets that could not be decoded, so far."""
+    @property
+    def damaged(self) -> int:
+        """Pictures and packets that could not be decoded, so far."""
 
     def read(self) -> Shot | None:
         """The next one; None at the end.

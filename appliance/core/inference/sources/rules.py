@@ -54,7 +54,7 @@ class Rules:
         self._stays: dict[tuple[str, int], _Stay] = {}
         self._quiet: dict[str, float] = {}
         """Rule → when its cooldown ends."""
-        self.suppressed = 0
+        self._suppressed = 0
 
     def zones_of(self, tracks: Sequence[Seen], width: int, height: int) -> dict[int, tuple[str, ...]]:
         """Track → names of the zones it is in."""
@@ -64,6 +64,11 @@ class Rules:
         return tuple(
             name for name, zone in self._zones.items() if contains(zone.points, *anchor(seen.box, width, height, zone.anchor))
         )
+
+    def take_suppressed(self) -> int:
+        """How many events were not told because of a cooldown, since this was asked last."""
+        taken, self._suppressed = self._suppressed, 0
+        return taken
 
     def update(self, tracks: Sequence[Seen], where: Mapping[int, tuple[str, ...]], now: float) -> list[Hit]:
         """What has come true with this frame.
@@ -91,7 +96,7 @@ class Rules:
             return None
         stay.told = True
         if now < self._quiet.get(rule.name, now):
-            self.suppressed += 1
+            self._suppressed += 1
             return None
         self._quiet[rule.name] = now + rule.cooldown
         return Hit(rule, seen, now - stay.entered)

@@ -232,6 +232,18 @@ class ObjectReplica:
         if group:
             yield group
 
+    async def call(self, work: Callable[[Minio], T], limit: float) -> T:
+        """Have a client do something in a thread, for others than the memory.
+
+        Args:
+            work: Blocks.
+            limit: Seconds.
+
+        Raises:
+            MemoryTierError: As any call here; what `work` raises else comes as it is.
+        """
+        return await self._run(lambda: work(self._client()), limit)
+
     async def _run(self, work: Callable[[], T], limit: float | None = None, pool: DaemonPool | None = None) -> T:
         """Run a blocking call in a thread. Raises MemoryTierError."""
         if self._keys[0] and not self._keys[1]:

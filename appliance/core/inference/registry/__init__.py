@@ -1,0 +1,1 @@
+"""Which versions of which models there are, which of them serve, and how well."""

@@ -1,0 +1,227 @@
+"""How a version comes in: from a directory, an archive or S3; proven in a directory of its own, then put to its place."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+
+from appliance.core.inference import manifest as manifests
+from appliance.core.inference.manifest import Manifest
+from appliance.core.inference.model import ModelVersion, Stage
+from appliance.core.inference.pipeline import Pipeline
+from appliance.core.inference.registry.archive import FILES, disk_error, unpack
+from appliance.core.inference.registry.checks import examine
+from appliance.core.inference.registry.deciding import Deciding
+from appliance.core.inference.registry.records import VersionFacts
+from appliance.core.inference.registry.registry import Registry
+from appliance.core.inference.registry.shelf import Found
+from appliance.core.model import Severity
+from appliance.errors import AbsentError, ConflictError, DiskFullError, ModelError
+
+KEPT = 20
+SPARE = 64 * 2**20
+"""Bytes of the disk that are left free for everything else."""
+
+
+class Remote(Protocol):
+    """Objects in S3 (memory.object_files implements it)."""
+
+    async def download(self, address: str, into: Path, largest: int) -> None:
+        """One object s3://BUCKET/KEY into a new file. Raises MemoryTierError, ModelError where it is larger or not there."""
+
+    async def list(self, address: str) -> list[tuple[str, int]]:
+        """Names and sizes of the objects below s3://BUCKET/PREFIX/, that prefix left away. Raises MemoryTierError."""
+
+
+class Intake:
+    """Adds versions.
+
+    Args:
+        registry: Where they go.
+        deciding: Removes what must make room.
+        pipeline: Tries them.
+        remote: None where no S3 is configured.
+    """
+
+    def __init__(self, registry: Registry, deciding: Deciding, pipeline: Pipeline, remote: Remote | None) -> None:
+        self._registry = registry
+        self._deciding = deciding
+        self._pipeline = pipeline
+        self._remote = remote
+        self._coming: set[str] = set()
+        self.dropped: deque[str] = deque(maxlen=KEPT)
+        """What was removed to make room, newest first."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes of one version at most."""
+        return self._registry.setup.settings.version_max_mib * 2**20
+
+    async def add(self, origin: str, expected: tuple[str, str] | None = None, sha256: str = "") -> ModelVersion:
+        """Add a version as Staging.
+
+        Args:
+            origin: A directory, an archive, or s3://BUCKET/KEY (an archive; with a slash at its end: a directory).
+            expected: Name and version that it must be.
+            sha256: Of the archive; empty where it is not told.
+
+        Raises:
+            ModelError: It is not what it must be; nothing of it stays.
+            ConflictError: It is there already, or is being added.
+            DiskFullError: No room.
+            AbsentError: No S3 is configured.
+            MemoryTierError: S3 does not answer.
+        """
+        with self._registry.setup.shelf.staging() as staged:
+            await self._bring(origin, staged, sha256)
+            told = await asyncio.to_thread(manifests.load, staged)
+            if expected is not None and (told.name, told.version) != expected:
+                raise ModelError(
+                    f"It is {told.name} {told.version}, not {expected[0]} {expected[1]}.", "mend the offer, or the archive."
+                )
+            return await self._take(told, staged, origin, sha256.lower())
+
+    async def _take(self, told: Manifest, staged: Path, origin: str, sha256: str) -> ModelVersion:
+        registry, key = self._registry, f"{told.name}@{told.version}"
+        if key in registry.found or key in self._coming:
+            raise ConflictError(f"{key} is there already, or is being added.", "give it another version, or remove that one.")
+        self._coming.add(key)
+        try:
+            version = ModelVersion(told, staged, Stage.staging)
+            try:
+                tested = await examine(version, self._pipeline)
+            finally:
+                await self._pipeline.forget(version)
+            await asyncio.to_thread(_only_named, told, staged)
+            facts = VersionFacts(key=key, added=registry.setup.clock.wall(), origin=origin, sha256=sha256, tested=tested)
+            async with registry.changing:
+                await self._make_room(await asyncio.to_thread(_size, staged))
+                await registry.setup.records.write(facts=[facts])  # a row of no version harms nothing, the reverse is untold
+                directory = await asyncio.to_thread(registry.setup.shelf.put, staged, told.name, told.version)
+                registry.facts[key] = facts
+                size = await asyncio.to_thread(_size, directory)
+                registry.found[key] = Found(told.name, told.version, directory, told, True, size)
+        finally:
+            self._coming.discard(key)
+        await registry.tell(
+            "model.added",
+            Severity.info,
+            model=told.name,
+            version=told.version,
+            origin=origin,
+            tested=tested,
+            licence=told.licence,
+        )
+        return registry.version(key)
+
+    async def _bring(self, origin: str, staged: Path, sha256: str) -> None:
+        if origin.startswith("s3://"):
+            await self._from_s3(origin, staged, sha256)
+            return
+        path = Path(origin)
+        if sha256:
+            await asyncio.to_thread(check_hash, path, sha256)
+        if await asyncio.to_thread(path.is_dir):
+            await asyncio.to_thread(_copy, path, staged, self.largest)
+        elif await asyncio.to_thread(path.is_file):
+            await asyncio.to_thread(unpack, path, staged, self.largest)
+        else:
+            raise ModelError(f"{origin} is not there.", "give a directory, a .tar or .zip, or s3://BUCKET/KEY.")
+
+    async def _from_s3(self, origin: str, staged: Path, sha256: str) -> None:
+        if self._remote is None:
+            raise AbsentError("No S3 is configured.", "set s3.endpoint (MINIO_ENDPOINT) and restart.")
+        if origin.endswith("/"):
+            left = self.largest
+            for name, size in (await self._remote.list(origin))[: FILES + 1]:
+                if "/" in name or name.startswith(".") or size > left:
+                    raise ModelError(f"{origin} holds {name!r}, which is too large or lies deeper.", "put one version there.")
+                await self._remote.download(origin + name, staged / name, left)
+                left -= size
+            return
+        with self._registry.setup.shelf.staging() as apart:
+            archive = apart / "archive"
+            await self._remote.download(origin, archive, self.largest)
+            if sha256:
+                await asyncio.to_thread(check_hash, archive, sha256)
+            await asyncio.to_thread(unpack, archive, staged, self.largest)
+
+    async def _make_room(self, size: int) -> None:
+        """Remove archived versions, those added first, until there is room. Raises DiskFullError."""
+        registry = self._registry
+        limit = registry.setup.settings.disk_max_mib * 2**20
+        while True:
+            used = sum(found.size for found in registry.found.values() if found.own)
+            free = await asyncio.to_thread(registry.setup.shelf.room)
+            if used + size <= limit and free >= SPARE:
+                return
+            victim = self._oldest_archived()
+            if victim is None:
+                raise DiskFullError(
+                    f"There is no room for {size / 2**20:.0f} MiB: {used / 2**20:.0f} of {limit / 2**20:.0f} MiB are taken, "
+                    f"{free / 2**20:.0f} MiB of the disk are free.",
+                    "remove versions (prime-spark model remove), or raise models.disk_max_mib.",
+                )
+            await self._deciding.remove_locked(victim.name, victim.version, "to make room")
+            self.dropped.appendleft(f"{victim.key} removed to make room")
+
+    def _oldest_archived(self) -> Found | None:
+        registry = self._registry
+        able = []
+        for found in registry.found.values():
+            record = registry.record(found.name)
+            split = record.split.candidate if record.split else ""
+            kept = {record.active, record.previous, split}
+            if found.own and found.version not in kept and registry.stage(found) is Stage.archived:
+                able.append(found)
+        return min(able, key=lambda each: registry.facts.get(each.key, VersionFacts(key="")).added, default=None)
+
+
+def check_hash(path: Path, sha256: str) -> None:
+    """Blocks. Raises ModelError where the file is another one."""
+    import hashlib
+
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise disk_error(error, f"{path} cannot be read") from error
+    if digest != sha256.lower():
+        raise ModelError(
+            f"Its SHA-256 is {digest[:12]}…, not {sha256[:12].lower()}…: it was altered, or is another file.",
+            "offer it again with the right hash.",
+        )
+
+
+def _copy(source: Path, staged: Path, largest: int) -> None:
+    """The manifest and the files that it names. Raises ModelError, DiskFullError."""
+    told = manifests.load(source)
+    names = ["manifest.toml", *(file.path for file in told.files)]
+    if len(names) > FILES:
+        raise ModelError(f"The manifest in {source} names more than {FILES} files.", "mend the manifest.")
+    left = largest
+    for name in names:
+        if Path(name).name != name or name.startswith("."):
+            raise ModelError(f"The manifest in {source} names a file outside of it.", "mend the manifest.")
+        try:
+            left -= (source / name).stat().st_size
+            if left < 0:
+                raise ModelError(f"{source} holds more than {largest / 2**20:g} MiB.", "raise models.version_max_mib.")
+            shutil.copyfile(source / name, staged / name)
+        except OSError as error:
+            raise disk_error(error, f"{source / name} cannot be copied") from error
+
+
+def _only_named(told: Manifest, staged: Path) -> None:
+    """Remove what the manifest does not name."""
+    named = {"manifest.toml", *(file.path for file in told.files)}
+    for path in staged.iterdir():
+        if path.name not in named:
+            path.unlink()
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir())

@@ -1,0 +1,118 @@
+"""Whole files in S3, for what is no value of the memory: archives of models, clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.memory.objects import SLOWEST, ObjectReplica
+from appliance.errors import DiskFullError, MemoryTierError, ModelError
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+PIECE = 1 << 20
+CALL = 15.0
+"""Seconds for one request, beside what its bytes take at the slowest rate."""
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Bucket and key of s3://BUCKET/KEY. Raises ModelError."""
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket or not key:
+        raise ModelError(f"{address} is no address in S3.", "write s3://BUCKET/KEY.")
+    return bucket, key
+
+
+class ObjectFiles:
+    """Downloads and lists (implements registry.intake.Remote).
+
+    Args:
+        objects: The connection.
+    """
+
+    def __init__(self, objects: ObjectReplica) -> None:
+        self._objects = objects
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self._objects.close()
+
+    async def download(self, address: str, into: Path, largest: int) -> None:
+        """One object into a new file; it is whole there when this returns.
+
+        Args:
+            address: s3://BUCKET/KEY.
+            into: Must not exist; whoever calls removes it after a failure.
+            largest: Bytes.
+
+        Raises:
+            ModelError: It is not there, or larger.
+            MemoryTierError: S3 does not answer, refuses, or broke off.
+            DiskFullError: No room.
+        """
+        bucket, key = split_address(address)
+
+        def work(client: Minio) -> None:
+            size = _size(client, bucket, key, address)
+            if size > largest:
+                raise ModelError(
+                    f"{address} has {size / 2**20:.0f} MiB; the limit is {largest / 2**20:.0f} MiB.",
+                    "raise models.version_max_mib.",
+                )
+            _fetch(client, bucket, key, into, size)
+
+        await self._objects.call(work, CALL + largest / SLOWEST)
+
+    async def list(self, address: str) -> list[tuple[str, int]]:
+        """Names and sizes below s3://BUCKET/PREFIX/, without the prefix; 1000 at most. Raises MemoryTierError, ModelError."""
+        bucket, prefix = split_address(address)
+
+        def work(client: Minio) -> list[tuple[str, int]]:
+            found: list[tuple[str, int]] = []
+            for item in client.list_objects(bucket, prefix=prefix, recursive=True):
+                found.append((str(item.object_name)[len(prefix) :], item.size or 0))
+                if len(found) >= 1000:
+                    break
+            return found
+
+        return await self._objects.call(work, 2 * CALL)
+
+
+def _size(client: Minio, bucket: str, key: str, address: str) -> int:
+    try:
+        return int(client.stat_object(bucket, key).size or 0)
+    except Exception as error:  # whatever it is goes on, but for an object that is not there
+        if getattr(error, "code", "") in {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}:
+            raise ModelError(f"{address} is not there.", "check the address.") from None
+        raise
+
+
+def _fetch(client: Minio, bucket: str, key: str, into: Path, size: int) -> None:
+    response: Any = client.get_object(bucket, key)
+    try:
+        got = 0
+        with into.open("xb") as file:
+            for piece in response.stream(PIECE):
+                got += len(piece)
+                if got > size:
+                    break
+                _write(file, piece, into)
+    finally:
+        response.close()
+        response.release_conn()
+    if got != size:
+        raise MemoryTierError(f"{key} came with {got} bytes of {size}.", "it is tried again; else see the server's log.")
+
+
+def _write(file: Any, piece: bytes, into: Path) -> None:
+    import errno
+
+    try:
+        file.write(piece)
+        file.flush()
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(f"{into.parent} is full.", "make room.") from error
+        raise ModelError(f"{into.parent} cannot be written: {error.strerror}.", "look at the disk.") from error

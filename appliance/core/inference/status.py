@@ -54,32 +54,82 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
 
 
+class ModelLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """How one model does on one device that holds it.
+
+    Attributes:
+        model: name@version.
+        requests: That it answered there since it was loaded.
+        batch: How many requests in one run pay, as far as is known.
+        mean_ms: Of a run, as an exponential mean; None before the first.
+    """
+
+    model: str
+    device: str
+    requests: int = 0
+    batch: int = 1
+    mean_ms: float | None = None
+
+
+class EngineEvent(msgspec.Struct, frozen=True):
+    """Something that happened to a device.
+
+    Attributes:
+        time: Wall clock, seconds since the epoch.
+        device: The accelerator's name.
+        kind: "stalled" (no answer in time), "failed", "lost" (not there any more), "found", "returned" (it answers again),
+            "hot", "cool", "fallback" (its requests run elsewhere; told once for each reason), "load-failed".
+        reason: What happened.
+        next_step: What can be done about it.
+    """
+
+    time: float
+    device: str
+    kind: str
+    reason: str
+    next_step: str = ""
+
+
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What runs models, now and since the start.
 
     Attributes:
         devices: In the order in which they are tried.
         waiting: By the priority's name.
+        waiting_bytes: Of their inputs.
         running: Requests in a batch now.
         dropped: Requests given up for more urgent ones, or refused because their queue was full.
+        dropped_by: The same, by the priority's name.
         expired: Requests whose deadline passed.
         cancelled: Requests whose caller went away before they ran.
         batches: That were run.
         batched: Requests in them.
         fallbacks: Requests that ran elsewhere than they should have.
         last_fallbacks: Newest first, 20 at most.
+        histogram: (upper limit in ms, answers) from a request's coming to its answer; the last limit is infinite (None).
+        p50_ms: Of the newest 500 answers; None before the first.
+        p99_ms: Likewise.
+        per_second: Answers a second over the last ten seconds; None before the first.
+        loads: Of the models that the devices hold.
     """
 
     devices: tuple[DeviceStatus, ...] = ()
     waiting: dict[str, int] = {}
+    waiting_bytes: int = 0
     running: int = 0
     dropped: int = 0
+    dropped_by: dict[str, int] = {}
     expired: int = 0
     cancelled: int = 0
     batches: int = 0
     batched: int = 0
     fallbacks: int = 0
     last_fallbacks: tuple[Fallback, ...] = ()
+    histogram: tuple[tuple[float | None, int], ...] = ()
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    per_second: float | None = None
+    loads: tuple[ModelLoad, ...] = ()
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):

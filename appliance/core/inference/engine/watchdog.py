@@ -1,0 +1,112 @@
+"""Looks after one device: reads it, finds one that was missing, and brings back one that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from appliance.core.backoff import backoff
+from appliance.core.figures import counted
+from appliance.core.inference.engine.device import EngineDevice
+from appliance.core.inference.engine.limits import Limits
+from appliance.core.model import Device, Health
+from appliance.errors import DeviceError, DeviceStalledError, ModelError
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Care for one device.
+
+    Args:
+        device: Which.
+        limits: Times.
+        on_change: Called when the device can be used again, or is to be spared: requests may be sent elsewhere.
+        on_event: Called with (kind, reason, next step).
+        on_failure: Called where the device is found to have failed.
+    """
+
+    def __init__(
+        self,
+        device: EngineDevice,
+        limits: Limits,
+        *,
+        on_change: Callable[[], None],
+        on_event: Callable[[EngineDevice, str, str, str], None],
+        on_failure: Callable[[EngineDevice, ModelError], None],
+    ) -> None:
+        self._device = device
+        self._limits = limits
+        self._on_change = on_change
+        self._on_event = on_event
+        self._on_failure = on_failure
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            device = self._device
+            if device.health is Health.absent:
+                await asyncio.sleep(self._limits.absent_retry)
+                await self._look()
+            elif device.works:
+                await self._watch()
+            else:
+                await self._bring_back()
+
+    async def _look(self) -> None:
+        if await self._device.detect():
+            self._on_event(self._device, "found", self._device.reason, "")
+            self._on_change()
+
+    async def _watch(self) -> None:
+        """Wait for the next look, or for a failure; then look."""
+        device = self._device
+        try:
+            await asyncio.wait_for(device.failed.wait(), self._limits.poll)
+        except TimeoutError:
+            pass
+        else:
+            return
+        device.poll_state()
+        before = device.hot
+        try:
+            await device.read()
+        except DeviceStalledError as error:
+            self._on_failure(device, error)
+        except ModelError as error:
+            device.reading = None
+            log.debug("%s does not tell how it is: %s", device.name, error)
+        if bool(before) != bool(device.hot):
+            kind, reason = ("hot", device.hot) if device.hot else ("cool", "it is cool again")
+            self._on_event(device, kind, reason, "see to its cooling." if device.hot else "")
+            self._on_change()
+
+    async def _bring_back(self) -> None:
+        device, failures = self._device, 0
+        while True:
+            failures += 1
+            await asyncio.sleep(backoff(failures, self._limits.probe_first, self._limits.probe_longest))
+            try:
+                await device.reset()
+                found = await asyncio.to_thread(device.accelerator.detect)
+                if found.health is not Health.absent:
+                    await device.prove()
+            except DeviceError as error:
+                log.warning("%s does not come back (attempt %d): %s", device.name, failures, error)
+                device.set(Health.unhealthy, f"{error.message} Attempts to bring it back: {failures}.", error.next_step)
+                continue
+            except ModelError as error:  # the device works, but not with the model that it held
+                log.warning("%s came back without %s", device.name, error)
+            self._is(found, failures)
+            return
+
+    def _is(self, found: Device, attempts: int) -> None:
+        device = self._device
+        device.failed.clear()
+        device.set(found.health, found.reason, found.next_step)
+        if device.works:
+            self._on_event(device, "returned", f"it answers again after {counted(attempts, 'attempt')}", "")
+        else:
+            self._on_event(device, "lost", found.reason, found.next_step)
+        self._on_change()

@@ -1,0 +1,79 @@
+"""Threads of a device: what blocks runs there, and one that never returns is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class _Job:
+    function: Callable[[], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+class Worker:
+    """One daemon thread that does one thing after another; begun at the first.
+
+    Args:
+        name: Of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, function: Callable[[], Any], limit: float) -> Any:
+        """Do it there.
+
+        Raises:
+            TimeoutError: It took longer than `limit` seconds; the thread goes on with it, so take another worker.
+            Exception: Whatever it raises.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(function, loop.create_future(), loop)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+        timer = loop.call_later(limit, _expire, job.future, limit)
+        try:
+            return await job.future
+        finally:
+            timer.cancel()
+
+    def end(self) -> None:
+        """Let the thread end, once it is done with what it does."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            result, error = None, None
+            try:
+                result = job.function()
+            except BaseException as raised:  # noqa: BLE001 raised again where it is awaited
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+                job.loop.call_soon_threadsafe(_settle, job.future, result, error)
+            del job, result, error  # inputs and outputs live no longer than the run
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _expire(future: asyncio.Future[Any], limit: float) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError(f"no answer within {limit:g} s"))

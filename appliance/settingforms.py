@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]")
 BARE_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%a-z]*|/.*")
@@ -134,3 +135,13 @@ def ordered(low: float, high: float) -> None:
             f"disk_low_percent ({low:g}) is not below disk_high_percent ({high:g})",
             "set disk_low_percent below disk_high_percent, such as 85 and 95.",
         )
+
+
+def time_zone(text: str) -> str:
+    """A name of the time zone database. Raises SettingError."""
+    try:
+        if text:
+            ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        _refuse("this is no time zone", 'write its name as the time zone database has it, such as "Europe/Berlin".')
+    return text

@@ -20,6 +20,7 @@ from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
 from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
+from appliance.settingsources import SourceSettings
 
 Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
 
@@ -328,6 +329,7 @@ class Settings(Group):
     inference: InferenceSettings = InferenceSettings()
     hailo: HailoSettings = HailoSettings()
     models: ModelSettings = ModelSettings()
+    sources: SourceSettings = SourceSettings()
     nas: NasSettings = NasSettings()
     memory: MemorySettings = MemorySettings()
     s3: S3Settings = S3Settings()

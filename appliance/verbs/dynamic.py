@@ -13,7 +13,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import analytics, memory, render, rules, streams, values
+from appliance.verbs import analytics, memory, render, rules, sources, streams, values
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -162,6 +162,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
             text = text or streams.as_text(action.name, result, context.width, colour=context.colour)
             text = text or analytics.as_text(action.name, result, context)
             text = text or rules.as_text(action.name, result, context.width, colour=context.colour)
+            text = text or sources.as_text(action.name, result, context.width, colour=context.colour)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))
 
     return run

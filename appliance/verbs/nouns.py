@@ -23,6 +23,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "service": "The parts that the appliance is made of",
     "session": "Consoles that are open",
     "setup": "The first start",
+    "source": "Where frames come from: files, folders, streams, cameras",
     "streams": "Messages to and from Kafka, and what waits",
     "sync": "Edge and cloud: synchronise, and decide conflicts",
     "user": "Accounts",

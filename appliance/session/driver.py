@@ -32,7 +32,10 @@ log = logging.getLogger(__name__)
 ESCAPE_WAIT = 0.12
 """Seconds after which a lone Escape is a key, not the start of a sequence."""
 LONGEST_PASTE = 1 << 20
-"""Characters that one paste or sequence may have; more is thrown away."""
+"""Characters that one paste or sequence may have; more is thrown away, to the last of it."""
+PASTE_END = "\x1b[201~"
+QUIET = 0.5
+"""Seconds without a byte after which what was thrown away has ended, although it did not say so."""
 COMMANDS = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 """Operating system commands (pointer shape, title, clipboard), which older Linux consoles print."""
 
@@ -78,6 +81,8 @@ class ChannelDriver(Driver):
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._parser: XTermParser | None = None
         self._unanswered = 0
+        self._thrown: str | None = None
+        """The last characters of what is being thrown away; None while nothing is."""
         self._tick: asyncio.TimerHandle | None = None
         self._painting = False
         self._owes_repaint = False
@@ -136,13 +141,27 @@ class ChannelDriver(Driver):
         text = self._decode(data)
         if self._parser is None or not text:  # an empty text would mean the end of all input
             return
-        self._dispatch(self._parser.feed, text)
+        if self._thrown is not None:
+            text = self._throw(text)
+        if text:
+            self._dispatch(self._parser.feed, text)
         if self._tick is not None:
             self._tick.cancel()
-        self._tick = self._loop.call_later(ESCAPE_WAIT, self._on_tick)
+        self._tick = self._loop.call_later(ESCAPE_WAIT if self._thrown is None else QUIET, self._on_tick)
+
+    def _throw(self, text: str) -> str:
+        """Throw away what belongs to a paste that was too long; what comes behind it is taken."""
+        text = (self._thrown or "") + text
+        end = text.find(PASTE_END)
+        if end < 0:
+            self._thrown = text[1 - len(PASTE_END) :]
+            return ""
+        self._thrown = None
+        return text[end + len(PASTE_END) :]
 
     def _on_tick(self) -> None:
         self._tick = None
+        self._thrown = None
         if (parser := self._parser) is not None:
             self._dispatch(lambda _: parser.tick(), "")
 
@@ -152,6 +171,7 @@ class ChannelDriver(Driver):
             self.process_message(message)
         self._unanswered = 0 if messages else self._unanswered + len(text)
         if not understood or self._unanswered > LONGEST_PASTE:
+            self._thrown = "" if self._unanswered > LONGEST_PASTE else None
             self._unanswered = 0
             self._drop_parser()
             self._parser = XTermParser()

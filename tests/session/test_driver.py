@@ -95,10 +95,23 @@ async def test_an_endless_paste_is_thrown_away(rig: Rig) -> None:
     for _ in range(LONGEST_PASTE // 65536 + 1):
         console.session.feed(b"x" * 65536)
     assert console.session._driver is not None
-    assert console.session._driver._unanswered <= LONGEST_PASTE
+    driver = console.session._driver
+    assert driver._unanswered <= LONGEST_PASTE
+    console.session.feed(b"y" * 65536)
+    await wait_for(lambda: driver._thrown is None)
     console.session.feed(b"k")
     await wait_for(lambda: "k" in console.app.pressed)
-    assert console.app.pasted == []
+    assert (console.app.pasted, console.app.pressed) == ([], ["k"]), "none of it is typed"
+    await console.end()
+
+
+async def test_keys_behind_a_paste_that_was_too_long_are_keys(rig: Rig) -> None:
+    console = await opened(rig)
+    console.session.feed(b"\x1b[200~" + b"x" * (LONGEST_PASTE + 1))
+    for part in (b"q" * 1000, b"q\x1b[20", b"1~j", b"k"):
+        console.session.feed(part)
+    await wait_for(lambda: "k" in console.app.pressed)
+    assert (console.app.pasted, console.app.pressed) == ([], ["j", "k"])
     await console.end()
 
 

@@ -35,7 +35,7 @@ def document_in(file: str) -> dict[str, Any]:
     except (binascii.Error, UnicodeDecodeError, msgspec.DecodeError, tomllib.TOMLDecodeError):
         raise ValueError("the file is neither TOML nor JSON; see docs/sources.md for one.") from None
     if not isinstance(document, dict):
-        raise ValueError("the file has no source; see docs/sources.md for one.")  # noqa: TRY004 pydantic wants this one
+        raise ValueError("the file has no source; see docs/sources.md for one.")
     if unknown := set(document) - set(Definition.model_fields):
         raise ValueError(f"the file has what no source has: {', '.join(sorted(unknown))[:100]}.")
     if isinstance(address := document.get("address"), str):

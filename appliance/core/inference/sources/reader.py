@@ -86,6 +86,10 @@ class Pace:
         self._due = max(self._due + self._step, moment)
         return True
 
+    def until_due(self, moment: float) -> float:
+        """Seconds from this moment until the next one is wanted."""
+        return max(0.0, self._due - moment) if self._due is not None else 0.0
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -96,12 +100,14 @@ class Manner:
         real_time: A file's frames come at their times.
         repeat: A file begins again at its end.
         finite: It has an end, and gives the same frames each time: what failed half-way is not read again.
+        every: All frames are wanted; they wait for their turn.
     """
 
     rate: float
     real_time: bool = False
     repeat: bool = False
     finite: bool = False
+    every: bool = False
 
 
 class Reader:
@@ -209,6 +215,8 @@ class Reader:
             if self._manner.real_time and shot.position is not None:
                 self._stop.wait(min(max(0.0, begin + shot.position - time.monotonic()), AHEAD))
             self._arrived(feed.damaged)
+            if self._manner.every:
+                self._stop.wait(pace.until_due(time.monotonic()))
             if pace.wants(time.monotonic() if shot.position is None else shot.position):
                 self._give(shot)
             else:

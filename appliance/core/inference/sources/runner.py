@@ -126,7 +126,8 @@ class Runner:
         try:
             while not reader.mailbox.over and self._in_time():
                 frame = await reader.mailbox.take(TURN)
-                self._be(reader.progress.state)
+                if not reader.mailbox.over and reader.progress.state is not SourceState.ended:  # its last frame may be here
+                    self._be(reader.progress.state)
                 if frame is not None:
                     await self._look_at(frame)
                     await self._teller.go_on(frame.taken)
@@ -148,7 +149,7 @@ class Runner:
         video = source.kind is Kind.video
         manner = Manner(
             rate=source.rate, real_time=video and source.drop == "latest", repeat=source.repeat,
-            finite=source.kind in {Kind.video, Kind.picture},
+            finite=source.kind in {Kind.video, Kind.picture}, every=source.kind in {Kind.folder, Kind.picture},
         )  # fmt: skip
         tools = self._tools
         reader = Reader(source.name, lambda stop: tools.open_feed(source, stop), mailbox, manner, tools.clock, tools.patience)
@@ -208,7 +209,7 @@ class Runner:
         latest = self.source.drop == "latest"
         result: InferenceResult = await self._tools.inferer.infer_sample(
             frame, source=frame.source, model=self.source.model, priority=Priority.low,
-            deadline=time.monotonic() + STALE if latest else None, keep=self.source.keep_results,
+            deadline=self._tools.clock.monotonic() + STALE if latest else None, keep=self.source.keep_results,
         )  # fmt: skip
         return result
 

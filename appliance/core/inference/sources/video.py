@@ -26,6 +26,8 @@ THREADS = 2
 """Of one decoder."""
 BAD_ROW = 100
 """Packets in a row that cannot be decoded: then it is given up."""
+TRIMMED, SHARE = 5, 0.05
+"""Frames, and share of them, that an index may name and a whole file not show (its begin was cut away by an edit list)."""
 NETWORK = "http,https,tcp,udp,rtp,rtsp,rtsps,srtp,tls,crypto,httpproxy"
 """What a stream may open: a playlist from afar names no file of this machine."""
 
@@ -66,6 +68,9 @@ class VideoFeed:
         self._live = live
         self._max_pixels = max_pixels
         self._frames = self._decoded(stream)
+        self._expected = 0 if live or stream.codec_context.skip_frame == "NONKEY" else stream.frames
+        """As the file's index has it; 0 where that is not known."""
+        self._count = 0
 
     def read(self) -> VideoShot | None:
         """The next frame; None at the end of a file. Raises SourceError."""
@@ -77,9 +82,13 @@ class VideoFeed:
             raise explain(error, self._name, opening=False) from None
         if frame is not None:
             self._check(frame.width, frame.height)
+            self._count += 1
             return VideoShot(frame)
         if self._live:
             raise SourceError(f"{self._name} ended.", "look whether the camera or its server was restarted.")
+        if self._count and self._expected - self._count > max(TRIMMED, SHARE * self._expected):
+            text = f"{self._name} breaks off after {self._count} of {self._expected} frames."
+            raise SourceError(text, "copy it again; its end is missing, or damaged.")
         return None
 
     def _decoded(self, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -87,6 +96,7 @@ class VideoFeed:
 
         bad = 0
         for packet in self._container.demux(stream):
+            self.damaged += packet.is_corrupt
             try:
                 frames = packet.decode()
             except (av.InvalidDataError, av.error.UndefinedError, av.error.BugError, av.error.PatchWelcomeError):
@@ -178,6 +188,7 @@ STEPS = {
     errno.ECONNRESET: ("closed the connection", "look whether the camera or its server was restarted."),
     errno.EPIPE: ("closed the connection", "look whether the camera or its server was restarted."),
     errno.EISDIR: ("is a directory", "a directory is a source of the kind folder."),
+    errno.EPROTONOSUPPORT: ("does not send in that way", "try the other transport of RTSP: --transport udp, or tcp."),
     errno.EIO: ("does not answer", "check its name or address, and whether the device is still there."),
     errno.ENOMEM: ("needs more memory than there is", "have it send smaller frames."),
 }

@@ -29,7 +29,10 @@ HOMES = {
 """The one file that may import each client library."""
 FOLDERS = {
     "aiokafka": ("core/streams/kafka",),
-    "av": ("core/inference/sources",),
+    "av": ("core/inference/sources", "core/inference/sound.py"),
+    "cv2": ("core/inference",),
+    "simplejpeg": ("core/inference",),
+    "soxr": ("core/inference",),
     "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "core/analytics/picture.py", "hw"),
@@ -47,6 +50,7 @@ MAY_KNOW = {
         "appliance.core.ports",
         "appliance.core.model",
         "appliance.core.inference.model",
+        "appliance.core.inference.hef",
         "appliance.errors",
         "appliance.hw",
     ),
@@ -56,6 +60,9 @@ MAY_KNOW = {
 HEAVY = (
     "onnxruntime",
     "av",
+    "cv2",
+    "simplejpeg",
+    "soxr",
     "numpy",
     "PIL",
     "duckdb",

@@ -1,9 +1,11 @@
-"""Fits a picture into a model's input without changing its proportions."""
+"""Fits a picture into a model's input: scaled, placed, normalised; and says how it lies there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.inference.manifest import Input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +22,19 @@ class Fit:
     scale: float
     left: float
     top: float
+    scale_y: float = 0.0
+    """Where it differs from `scale`."""
+
+    @property
+    def down(self) -> float:
+        """The scale from top to bottom."""
+        return self.scale_y or self.scale
 
 
 def letterbox(
     rgb: npt.NDArray[np.uint8], width: int, height: int, divisor: float, grey: int = GREY
 ) -> tuple[npt.NDArray[np.float32], Fit]:
-    """Scale, centre on grey, normalise.
+    """Scale, centre on grey, divide: `fit_picture` for the commonest input.
 
     Args:
         rgb: height × width × 3, uint8.
@@ -37,16 +46,98 @@ def letterbox(
     Returns:
         1 × 3 × height × width, float32, C-contiguous; and how the picture lies in it.
     """
+    return fit_picture(rgb, Input("images", width, height, scale=divisor, grey=grey))
+
+
+def fit_picture(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[Any], Fit]:
+    """A picture as the tensor that the manifest describes.
+
+    Args:
+        rgb: height × width × 3, uint8.
+        wanted: What the model takes.
+
+    Returns:
+        One picture with a leading axis of 1, C-contiguous; and how the picture lies in it.
+    """
+    if wanted.fit == "stretch":
+        inner = _resize(rgb, wanted.width, wanted.height, wanted.resample)
+        fit = Fit(wanted.width / rgb.shape[1], 0.0, 0.0, wanted.height / rgb.shape[0])
+    elif wanted.fit == "crop":
+        inner, fit = _crop(rgb, wanted)
+    else:
+        inner, fit = _inside(rgb, wanted)
+    return _tensor(inner, round(fit.left) if fit.left > 0 else 0, round(fit.top) if fit.top > 0 else 0, wanted), fit
+
+
+def _inside(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[np.uint8], Fit]:
+    tall, wide = rgb.shape[:2]
+    scale = min(wanted.width / wide, wanted.height / tall)
+    across, down = max(1, round(wide * scale)), max(1, round(tall * scale))
+    left, top = (wanted.width - across) // 2, (wanted.height - down) // 2
+    return _resize(rgb, across, down, wanted.resample), Fit(scale, left, top)
+
+
+def _crop(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[np.uint8], Fit]:
+    """The middle, of the input's proportions: `crop_share` of the largest such rectangle."""
+    tall, wide = rgb.shape[:2]
+    scale = max(wanted.width / wide, wanted.height / tall) / wanted.crop_share
+    across, down = wanted.width / scale, wanted.height / scale
+    left, top = max(0.0, (wide - across) / 2), max(0.0, (tall - down) / 2)
+    fit = Fit(scale, -left * scale, -top * scale)
+    corners = round(left), round(top), round(left + across), round(top + down)
+    if wanted.resample == "bilinear":
+        part = rgb[corners[1] : max(corners[3], corners[1] + 1), corners[0] : max(corners[2], corners[0] + 1)]
+        return _resize(part, wanted.width, wanted.height, wanted.resample), fit
+    return _resize(rgb, wanted.width, wanted.height, wanted.resample, (left, top, left + across, top + down)), fit
+
+
+def _resize(
+    rgb: npt.NDArray[np.uint8], width: int, height: int, how: str, box: tuple[float, float, float, float] | None = None
+) -> npt.NDArray[np.uint8]:
     import numpy as np
+
+    if (height, width) == rgb.shape[:2] and box is None:
+        return rgb
+    if how == "bilinear":
+        import cv2
+
+        return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     from PIL import Image
 
-    tall, wide = rgb.shape[:2]
-    scale = min(width / wide, height / tall)
-    inner = (max(1, round(wide * scale)), max(1, round(tall * scale)))
-    resized = Image.fromarray(rgb).resize(inner, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas = np.full((height, width, 3), grey, np.uint8)
-    canvas[top : top + inner[1], left : left + inner[0]] = np.asarray(resized)
-    tensor = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
-    tensor /= np.float32(divisor)
-    return tensor, Fit(scale, left, top)
+    resampling = Image.Resampling.BICUBIC if how == "bicubic" else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(rgb).resize((width, height), resampling, box=box))
+
+
+def _tensor(inner: npt.NDArray[np.uint8], left: int, top: int, wanted: Input) -> npt.NDArray[Any]:
+    """Margins and picture, each value (value / scale - mean) / std by channel; uint8 stays as it is."""
+    import numpy as np
+
+    tall, wide = inner.shape[:2]
+    planes = wanted.layout == "NCHW"
+    shape = (1, 3, wanted.height, wanted.width) if planes else (1, wanted.height, wanted.width, 3)
+    full = (tall, wide) == (wanted.height, wanted.width)
+    tensor = np.empty(shape, wanted.dtype)
+    for channel in range(3):
+        source = inner[:, :, channel if wanted.colours == "RGB" else 2 - channel]
+        plane = tensor[0, channel] if planes else tensor[0, :, :, channel]
+        place = plane[top : top + tall, left : left + wide]
+        factor = np.float32(1 / (wanted.scale * wanted.std[channel]))
+        shift = np.float32(-wanted.mean[channel] / wanted.std[channel])
+        if wanted.dtype == "uint8":
+            place[:] = source
+            grey: Any = wanted.grey
+        else:
+            np.multiply(source, factor, out=place, casting="same_kind", dtype=np.float32)
+            if shift:
+                place += shift
+            grey = np.float32(wanted.grey) * factor + shift
+        if not full:
+            _margins(plane, left, top, wide, tall, grey)
+    return tensor
+
+
+def _margins(plane: npt.NDArray[Any], left: int, top: int, wide: int, tall: int, grey: Any) -> None:
+    plane[:top] = grey
+    plane[top + tall :] = grey
+    plane[top : top + tall, :left] = grey
+    plane[top : top + tall, left + wide :] = grey

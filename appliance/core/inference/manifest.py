@@ -38,6 +38,8 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.875
     grey: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     """Of a letterbox's margins."""
+    resample: Literal["bilinear", "antialias", "bicubic"] = "bilinear"
+    """bilinear: of the four next pixels, as OpenCV does; antialias, bicubic: of all pixels that one covers, as Pillow does."""
 
 
 class SoundInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +55,12 @@ class SoundInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mels: int = 64
     fft: int = 512
     fft_hop: int = 160
+    fft_window: int = 400
+    """Samples under the Hann window; the rest of `fft` is zeros."""
+    power: Literal[1, 2] = 1
+    """Of the magnitudes, before they are gathered in bands."""
+    offset: Annotated[float, msgspec.Meta(gt=0)] = 0.001
+    """Added before the logarithm."""
     low: float = 125.0
     high: float = 7500.0
     shape: tuple[int, ...] = ()
@@ -73,6 +81,8 @@ class Yolov8(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
     raw: bool = False
     """The outputs are maps of 4 · bins and of classes, per stride."""
+    logits: bool = True
+    """The raw maps' classes are before the sigmoid."""
     bins: int = 16
     strides: tuple[int, ...] = (8, 16, 32)
     keypoints: tuple[str, ...] = ()
@@ -99,7 +109,10 @@ class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Heatmaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="heatmaps"):
-    """CenterNet's way: centres, sizes, offsets and landmarks as maps, by output name."""
+    """CenterFace's way: maps of centres, of the logarithms of sizes, of offsets and of landmarks; y before x in each."""
+
+    maps: tuple[str, ...] = ()
+    """Names of these outputs, in this order; empty: the outputs come in this order."""
 
     overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     stride: int = 4
@@ -117,12 +130,23 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class Stateful(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="activity"):
-    """Probability of a label for each window, with a state that goes from one window to the next (Silero's voice activity)."""
+    """Probability of a label for each window, with a state that goes from one window to the next (Silero's voice activity).
+
+    The model takes the windows of a recording in one run, along its first axis, and carries its state from each to the next.
+    """
 
     state_in: tuple[str, ...] = ()
     state_out: tuple[str, ...] = ()
+    state_shape: tuple[int, ...] = (1, 1, 128)
+    """Of each state; it begins as zeros."""
     context: int = 0
     """Samples of the window before that stand in front of each window."""
+    fall: float = 0.15
+    """It ends where the probability falls by this below the threshold,"""
+    silence: float = 0.1
+    """for so many seconds."""
+    shortest: float = 0.25
+    """Seconds; shorter ones are dropped."""
 
 
 Decode = Yolov3 | Yolov8 | HailoNms | Softmax | Semantic | Heatmaps | Points | Vector | Stateful
@@ -153,6 +177,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Input | None = None
     sound: SoundInput | None = None
     decode: Decode = msgspec.field(default_factory=Vector)
+    hef_input: Input | None = None
+    """What the HEF takes; None: as `input`, but bytes in the order of NHWC, normalised on the device."""
     hef_decode: Decode | None = None
     """How the HEF's outputs are read; None: as the ONNX file's."""
     metrics: dict[str, float] = {}

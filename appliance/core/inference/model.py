@@ -177,12 +177,15 @@ class Prepared:
     """A sample as tensors, and what is needed to read the outputs.
 
     Attributes:
-        batches: One mapping for each run of the model (recordings may need several), in order; leading axis 1 each.
+        batches: One mapping for each run of the model (recordings may need several), in order; leading axis 1 each, but for
+            models that take a recording's windows along it.
         context: The task's own.
+        carry: Input → output of the run before whose value it gets; empty where runs do not depend on each other.
     """
 
     batches: tuple[Mapping[str, npt.NDArray[Any]], ...]
     context: Any = None
+    carry: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(Protocol):

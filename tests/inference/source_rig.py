@@ -163,7 +163,7 @@ def definition(kind: str, address: Path | str, **given: Any) -> Definition:
 
 
 def encode_video(
-    frames: Iterator[Pixels] | list[Pixels], target: Any, rate: int = 10, form: str = "mp4", codec: str = "mpeg4", **options: str
+    frames: list[Pixels], target: Any, rate: int = 10, form: str = "mp4", codec: str = "mpeg4", **options: str
 ) -> None:  # fmt: skip
     """Pictures as a video."""
     with av.open(target, "w", format=form, options=options) as container:

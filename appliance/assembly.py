@@ -19,7 +19,9 @@ from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.service import AnalyticsService
 from appliance.core.catalog import analytics as analytics_actions
 from appliance.core.catalog import data, doctor, people, services, work
+from appliance.core.catalog import inference as inference_actions
 from appliance.core.catalog import memory as memory_actions
+from appliance.core.catalog import models as model_actions
 from appliance.core.catalog import rules as rule_actions
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.catalog import streams as stream_actions
@@ -28,10 +30,11 @@ from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import InferenceCompleted, Noted
-from appliance.core.inference import manifest
+from appliance.core.inference import build as inference
+from appliance.core.inference.offers import Offers
 from appliance.core.inference.service import InferenceService
 from appliance.core.memory.build import Places, build
-from appliance.core.model import CheckResult, InferenceResult
+from appliance.core.model import CheckResult, InferenceResult, Severity
 from appliance.core.ports import Service
 from appliance.core.queues import QueueService
 from appliance.core.services import Supervisor
@@ -52,6 +55,7 @@ from appliance.paths import socket_address
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from appliance.core.inference.registry.intake import Remote
     from appliance.core.streams.sink_letters import SinkLetters
     from appliance.runtime import Appliance
 
@@ -81,6 +85,8 @@ class Domains:
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
         self._make_queries(told.keep_days)
         self.streams = self._make_streams()
+        if self.streams.parts.updates is not None and settings.models.updates != "ignore":
+            self.streams.parts.updates.installer = Offers(self.inference.parts.updating)
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
@@ -113,18 +119,26 @@ class Domains:
         return streams.build(stands_on, spine.paths.streams)
 
     def _make_inference(self) -> InferenceService:
-        wanted = self._spine.settings.inference
-        return InferenceService(
-            accelerator=OnnxAccelerator(threads=wanted.threads),
-            model_dirs=manifest.places(wanted.model_dir, self._spine.paths.models),
-            model=wanted.model,
-            state=self._spine.state,
-            clock=self._spine.clock,
-            on_result=self._keep_result,
-            score_threshold=wanted.score_threshold,
-            max_bytes=wanted.max_file_mib * 1024 * 1024,
-            max_pixels=wanted.max_megapixels * 1_000_000,
-        )
+        spine = self._spine
+        return inference.build(inference.Ground(
+            settings=spine.settings, accelerators=(OnnxAccelerator(threads=spine.settings.inference.threads),),
+            models=spine.paths.models, remote=self._s3_files(), store=spine.store, state=spine.state, clock=spine.clock,
+            note=self._tell, on_result=self._keep_result,
+        ))  # fmt: skip
+
+    def _s3_files(self) -> Remote | None:
+        wanted = self._spine.settings.s3
+        if not wanted.endpoint:
+            return None
+        from appliance.core.memory.object_files import ObjectFiles
+        from appliance.core.memory.objects import ObjectReplica
+
+        key, device = self._spine.secrets.text("s3.secret_key"), self._spine.settings.node.device_id
+        return ObjectFiles(ObjectReplica(wanted.endpoint, wanted.access_key, key, wanted.bucket, wanted.secure, device))
+
+    async def _tell(self, event: str, severity: Severity, attributes: dict[str, Any]) -> None:
+        told = Noted(time=self._spine.clock.wall(), event=event, severity=severity.value, attributes=attributes)
+        await self._spine.bus.publish(told)
 
     async def _note(self, event: str, attributes: dict[str, object]) -> None:
         await self._spine.bus.publish(Noted(time=self._spine.clock.wall(), event=event, severity="info", attributes=attributes))
@@ -181,7 +195,9 @@ class Domains:
         add(*data.metric_actions(self.duck, spine.clock))
         add(*analytics_actions.analytics_actions(self.answers, self.local_answers, spine.clock, spine.state))
         add(*export_actions(self.answers, self.local_answers, spine.clock, spine.paths.exports))
-        add(*data.inference_actions(self.inference, spine.jobs, spine.state, self.duck))
+        running = self.inference.parts
+        add(*inference_actions.inference_actions(self.inference, spine.jobs, spine.state, self.duck, running.cache.clear))
+        add(*model_actions.model_actions(running, spine.jobs))
         add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
         add(*stream_actions.letter_actions(self.streams, self._sink_letters))

@@ -15,7 +15,7 @@ import click
 
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
-from appliance.verbs import agent, static
+from appliance.verbs import agent, infer, static
 from appliance.verbs import streams as stream_verbs
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
@@ -24,11 +24,11 @@ from appliance.verbs.forms import Away, Command, Group, echo
 from appliance.verbs.nouns import NOUNS, about
 
 OWN = {command.name: command for command in (
-    static.status, static.services, static.actions, static.infer, static.settings, static.doctor, static.completion,
+    static.status, static.services, static.actions, infer.infer, static.settings, static.doctor, static.completion,
     agent.agent,
 )}  # fmt: skip
 INSIDE = {command.name: command for command in (
-    static.status, static.services, static.actions, static.infer, static.inside_settings, static.doctor,
+    static.status, static.services, static.actions, infer.infer, static.inside_settings, static.doctor,
 )}  # fmt: skip
 """Verbs that do nothing but invoke actions, and so are for somebody far away too."""
 COMPLETING = "_PRIME_SPARK_COMPLETE"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.core.analytics.model import QueryStats
+from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
@@ -108,11 +109,35 @@ def _inference(stats: object) -> Iterator[Sample]:
     if not isinstance(stats, InferenceStats):
         return
     yield Sample("edge_inference_total", "counter", "Results since the start", stats.total)
-    share = "edge_hailo_inferences_total" if stats.backend == "hailo" else "edge_cpu_inferences_total"
-    yield Sample(share, "counter", "Results of this backend since the start", stats.total)
+    yield Sample("edge_inference_errors_total", "counter", "Requests that the model or the device failed", stats.errors)
+    yield Sample("edge_inference_refused_total", "counter", "Requests that were not taken, or came too late", stats.refused)
     for quantile, value in (("0.5", stats.p50_ms), ("0.95", stats.p95_ms)):
         if value is not None:
-            yield Sample("edge_inference_latency_ms", "gauge", "Time of a picture", value, (("quantile", quantile),))
+            yield Sample("edge_inference_latency_ms", "gauge", "Time of a request", value, (("quantile", quantile),))
+    if isinstance(stats, InferenceStatus):
+        yield from _inference_parts(stats)
+    else:
+        share = "edge_hailo_inferences_total" if stats.backend == "hailo" else "edge_cpu_inferences_total"
+        yield Sample(share, "counter", "Results of this backend since the start", stats.total)
+
+
+def _inference_parts(stats: InferenceStatus) -> Iterator[Sample]:
+    for backend in ("hailo", "cpu"):
+        name = f"edge_{backend}_inferences_total"
+        yield Sample(name, "counter", "Results of this backend since the start", stats.done_by.get(backend, 0))
+    yield Sample("edge_preprocessing_total", "counter", "Inputs brought into a model's form", stats.prepared)
+    yield Sample("edge_inference_cached_total", "counter", "Results that were remembered", stats.cached)
+    yield Sample("edge_inference_cache_misses_total", "counter", "Inputs that were not remembered", stats.cache.misses)
+    yield Sample("edge_inference_fallbacks_total", "counter", "Requests that ran elsewhere", stats.engine.fallbacks)
+    for priority, waiting in stats.engine.waiting.items():
+        yield Sample("edge_inference_waiting", "gauge", "Requests that wait", waiting, (("priority", priority),))
+    for device in stats.engine.devices:
+        label = (("device", device.name),)
+        up = device.health in {Health.healthy, Health.degraded}
+        yield Sample("edge_accelerator_up", "gauge", "1 where it works", float(up), label)
+        yield Sample("edge_accelerator_stalls_total", "counter", "How often it did not answer in time", device.stalls, label)
+        if device.reading is not None and device.reading.temperature_c is not None:
+            yield Sample("edge_accelerator_celsius", "gauge", "Its temperature", device.reading.temperature_c, label)
 
 
 def _queues(queues: tuple[QueueStatus, ...]) -> Iterator[Sample]:

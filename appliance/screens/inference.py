@@ -230,7 +230,7 @@ class Inference(Page):
         self.spark.flows.start(self._models(), "models")
 
     async def _models(self) -> None:
-        await self.spark.flows.show("Models", await self.console.invoke("inference.models"))
+        await self.spark.flows.show("Models", await self.console.invoke("model.list"))
 
 
 def found(result: InferenceResult) -> str:

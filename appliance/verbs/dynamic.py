@@ -13,7 +13,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import analytics, memory, render, rules, sources, streams, values
+from appliance.verbs import analytics, memory, models, render, rules, sources, streams, values
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -152,6 +152,8 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         }
         if "paths" in args:
             args["paths"] = [str(Path(path).absolute()) for path in args["paths"]]
+        if action.name == "model.add" and "://" not in str(args["origin"]):
+            args["origin"] = str(Path(str(args["origin"])).expanduser().absolute())
         result = confirmed(context, action.name, args, yes=yes)
         if as_json:
             context.json(result)
@@ -161,6 +163,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
             text = memory.as_text(action.name, result, context.width, colour=context.colour)
             text = text or streams.as_text(action.name, result, context.width, colour=context.colour)
             text = text or analytics.as_text(action.name, result, context)
+            text = text or models.as_text(action.name, result, context.width, colour=context.colour)
             text = text or rules.as_text(action.name, result, context.width, colour=context.colour)
             text = text or sources.as_text(action.name, result, context.width, colour=context.colour)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))

@@ -8,7 +8,6 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,10 +16,8 @@ import msgspec
 from appliance import config
 from appliance.core.figures import counted
 from appliance.core.secrets import Secrets
-from appliance.errors import ApplianceError, InferenceError, NotFoundError, NotRunningError
+from appliance.errors import ApplianceError, NotFoundError, NotRunningError
 from appliance.paths import Paths
-from appliance.screens.glyphs import Colours
-from appliance.session.caps import caps_of
 from appliance.verbs import render
 from appliance.verbs.context import Context, json_option, pass_context
 from appliance.verbs.forms import Command, Group
@@ -64,77 +61,6 @@ def actions(context: Context, as_json: bool) -> None:
         context.json(found)
     else:
         context.say(render.as_text(found, context.width, colour=context.colour, columns=render.COLUMNS["actions"]))
-
-
-@click.command("infer", cls=Command)
-@click.argument("files", nargs=-1, required=True, metavar="FILE…")
-@click.option("--show/--no-show", default=None, help="Draw each picture with its boxes (default: on a terminal).")
-@json_option
-@pass_context
-def infer(context: Context, files: tuple[str, ...], show: bool | None, as_json: bool) -> None:
-    """Detect objects in pictures."""
-    paths = [str(Path(file).expanduser().absolute()) for file in files]
-    job = context.client.invoke("inference.run", {"paths": paths})
-    done = context.client.invoke("job.wait", {"job_id": job["job_id"]})
-    outcomes = done["result"] or [{"path": ", ".join(paths), **_reason(done["error"] or f"The job is {done['state']}.")}]
-    failed = [outcome for outcome in outcomes if "error" in outcome]
-    if as_json:
-        context.json(outcomes)
-    elif failed != outcomes or len(outcomes) > 1:
-        for outcome in outcomes:
-            _say_outcome(context, outcome, draw=context.colour if show is None else show)
-    if failed and len(outcomes) == 1:
-        raise InferenceError(failed[0]["error"], failed[0]["next_step"])
-    if failed:
-        raise InferenceError(
-            f"{len(failed)} of {len(outcomes)} pictures gave no result.", "the lines above say why, and what to do."
-        )
-
-
-def _reason(told: str) -> dict[str, str]:
-    """A job's error as what happened and what to do next."""
-    message, _, next_step = told.partition(" Next: ")
-    return {"error": message, "next_step": next_step}
-
-
-def _say_outcome(context: Context, outcome: dict[str, Any], *, draw: bool) -> None:
-    if "error" in outcome:
-        where = "" if outcome["path"] in outcome["error"] else f"{outcome['path']}: "
-        context.say(f"{where}{ApplianceError(outcome['error'], outcome.get('next_step', ''))}")
-        return
-    result = outcome["result"]
-    context.say(
-        f"{outcome['path']}: {result['width']}x{result['height']}, {result['model']} on {result['backend']}, "
-        f"model {result['inference_time_ms']:.0f} ms, in all {result['total_time_ms']:.0f} ms"
-    )
-    for box in result["boxes"]:
-        corners = " ".join(f"{box[name]:.0f}" for name in ("x_min", "y_min", "x_max", "y_max"))
-        context.say(f"  {box['score']:.2f}  {box['label']:<16} {corners}")
-    if not result["boxes"]:
-        context.say("  nothing found")
-    if draw:
-        _draw(context, result)
-
-
-def _draw(context: Context, result: dict[str, Any]) -> None:
-    wanted = {
-        "result_id": result["result_id"],
-        "columns": min(context.width, 120),
-        "rows": 30,
-        "mode": picture_mode(context.environ),
-    }
-    try:
-        context.say(context.client.invoke("inference.preview", wanted)["text"])
-    except (NotFoundError, InferenceError) as error:
-        context.say(f"  (not drawn: {error.message})")
-
-
-def picture_mode(environ: Mapping[str, str]) -> str:
-    """How this terminal can show pictures."""
-    caps = caps_of(environ)
-    if caps.images != "none":
-        return caps.images
-    return "half-blocks" if caps.full_glyphs and caps.colours is not Colours.console else "console"
 
 
 @click.group("config", cls=Group)

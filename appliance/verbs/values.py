@@ -18,7 +18,7 @@ from rich.text import Text
 from appliance.core.actions import ActionInfo
 from appliance.core.printable import printable
 from appliance.errors import ApplianceError, InvalidArgumentsError
-from appliance.verbs import memory, render
+from appliance.verbs import memory, models, render
 from appliance.verbs.context import Context
 
 FACTS = ("key", "kind", "size", "modified", "expires", "tags", "checksum")
@@ -153,5 +153,5 @@ def _runs(runs: list[dict[str, Any]], context: Context) -> str:
 
 
 MORE: Mapping[str, Callable[[click.Command, bool], click.Command]] = MappingProxyType({
-    "memory.get": _getting, "sync.run": _syncing,
+    "memory.get": _getting, "sync.run": _syncing, "model.bench": models.benching,
 })  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.screens.glyphs import Caps, Colours
 from appliance.session.caps import caps_of
-from appliance.verbs.static import picture_mode
+from appliance.verbs.infer import picture_mode
 
 CONSOLE = Caps(Colours.console, full_glyphs=False, mouse=False)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
 from appliance.core.state import LiveState, Section
@@ -152,6 +153,30 @@ def model_errors(state: LiveState) -> list[Reading]:
     return [Reading("inference", rate, f"{rate:.1f} % failed")]
 
 
+def accelerators(state: LiveState) -> list[Reading]:
+    """1 for each accelerator that is there and does not work, 0 for each that does."""
+    status = state.get(Section.inference).value
+    devices = status.engine.devices if isinstance(status, InferenceStatus) else ()
+    found = [
+        Reading(each.name, float(each.health is Health.unhealthy), f"{each.name} is {each.health.value}: {each.reason}")
+        for each in devices
+        if each.health is not Health.absent
+    ]
+    return found or [Reading("accelerator", None, "no accelerator is known")]
+
+
+def model_drift(state: LiveState) -> list[Reading]:
+    """How far each model that serves has moved from what it found at first."""
+    status = state.get(Section.inference).value
+    found = []
+    for row in status.models if isinstance(status, InferenceStatus) else ():
+        if row.active and row.drift is not None and row.drift.labels is not None:
+            moved = max(row.drift.labels, row.drift.scores or 0.0) / row.drift.limit
+            most = f" ({row.drift.most})" if row.drift.most else ""
+            found.append(Reading(f"{row.name}@{row.version}", moved, f"{row.name} moved by {moved:.2f} of the limit{most}"))
+    return found or [Reading("models", None, "no model has served often enough yet")]
+
+
 def redis_memory(state: LiveState) -> list[Reading]:
     """Percent of its limit that Redis uses."""
     status = state.get(Section.memory).value
@@ -176,6 +201,8 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("service-down", "Services", services, 0.5, Severity.critical, for_seconds=60, unit=None, well="none is down"),
     Rule("offline-queue", "Events in the outbox", backlog, 1000, Severity.warning, for_seconds=300),
     Rule("model-errors", "Inferences", model_errors, 10, Severity.warning, unit="%"),
+    Rule("accelerator", "Accelerators", accelerators, 0.5, Severity.warning, unit=None, well="all work"),
+    Rule("model-drift", "Findings of models", model_drift, 1.0, Severity.warning),
     Rule("api-errors", "API answers with 5xx", not_read("API error rate"), 5, Severity.warning, for_seconds=300, unit="%"),
     Rule("api-latency", "API p95", not_read("API latency"), 500, Severity.warning, for_seconds=300, unit="ms"),
     Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from appliance.core.inference.manifest import Manifest
-from appliance.core.inference.model import Answer, Engine, Findings, ModelVersion, Priority, Request, Sample, Task
+from appliance.core.inference.model import Answer, Engine, Findings, ModelVersion, Prepared, Priority, Request, Sample, Task
 
 TOGETHER = 8
 """Runs of one input that are handed to the engine at once; a long recording must not fill the queues."""
@@ -74,10 +75,7 @@ class Pipeline:
         """
         task = await self._task(version)
         prepared = await self._run(lambda: task.prepare(sample))
-        requests = [Request(version, tensors, priority, deadline) for tensors in prepared.batches]
-        answers: list[Answer] = []
-        for start in range(0, len(requests), TOGETHER):
-            answers += await self._together(requests[start : start + TOGETHER])
+        answers = await self._answers(prepared, lambda tensors: Request(version, tensors, priority, deadline))
         names = answers[-1].output_names
         findings = await self._run(lambda: task.finish([answer.outputs for answer in answers], names, prepared, threshold))
         told = next((answer for answer in answers if answer.fell_back), answers[-1])
@@ -85,6 +83,21 @@ class Pipeline:
             findings, told.backend, told.device, sum(answer.inference_ms for answer in answers),
             max(answer.queued_ms for answer in answers), told.reason, told.fell_back,
         )  # fmt: skip
+
+    async def _answers(self, prepared: Prepared, request: Callable[[Mapping[str, Any]], Request]) -> list[Answer]:
+        answers: list[Answer] = []
+        if not prepared.carry:
+            requests = [request(tensors) for tensors in prepared.batches]
+            for start in range(0, len(requests), TOGETHER):
+                answers += await self._together(requests[start : start + TOGETHER])
+            return answers
+        carried: dict[str, Any] = {}
+        for tensors in prepared.batches:
+            answer = await self.engine.run(request({**tensors, **carried}))
+            outputs = dict(zip(answer.output_names, answer.outputs, strict=True))
+            carried = {name: outputs[output] for name, output in prepared.carry.items()}
+            answers.append(answer)
+        return answers
 
     async def _together(self, requests: list[Request]) -> list[Answer]:
         if len(requests) == 1:

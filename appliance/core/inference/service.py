@@ -1,12 +1,14 @@
-"""The inference service: bounded, one model, one worker; results are on disk before they are told."""
+"""Inference as a service: bytes or samples in, results out that are on disk before they are told.
+
+It puts the parts together: the registry says which version, the cache what is known already, the pipeline works it out.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,233 +16,321 @@ from pathlib import Path
 from typing import Any
 
 from appliance.core.events import new_id
-from appliance.core.figures import percentile
-from appliance.core.inference import manifest as manifests
-from appliance.core.inference.detector import Detection, Detector, choose, load
-from appliance.core.inference.image import DecodedPicture, decode, read_file
-from appliance.core.model import Box, Health, HealthReport, InferenceResult, InferenceStats
-from appliance.core.ports import Accelerator, Clock
-from appliance.core.state import LiveState, Section
-from appliance.errors import AbsentError, ImageError, InferenceError, ModelError
+from appliance.core.inference import preview, showing
+from appliance.core.inference.cache import Entry, Key, digest
+from appliance.core.inference.counting import Counting
+from appliance.core.inference.image import read_file
+from appliance.core.inference.model import Findings, Mask, ModelVersion, Priority, Sample
+from appliance.core.inference.parts import Parts
+from appliance.core.inference.pipeline import Ran
+from appliance.core.inference.status import EngineEvent, InferenceStatus
+from appliance.core.model import Health, HealthReport, InferenceResult, Severity
+from appliance.core.state import Section
+from appliance.errors import (
+    AbsentError,
+    ApplianceError,
+    DeadlineError,
+    ImageError,
+    ModelError,
+    QueueFullError,
+    SoundError,
+)
 
 log = logging.getLogger(__name__)
 
-WAITING = 64
-"""Requests that may wait for the worker; further ones are refused."""
-RECENT = 100
 KEPT = 200
 """Results in memory: they are found there at once, and on disk a moment later."""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the worker made of one picture."""
-
-    detector: Detector
-    picture: DecodedPicture
-    found: Detection
-    sha256: str
+SHOW = 1.0
+"""Seconds between two puts into the live state, where nothing else happens."""
+SOON = 0.1
+"""Seconds until a change is shown."""
+MASK_RUNS = 50_000
+"""Runs of all masks of one result that are kept; a message of Kafka has its bound."""
+SHADOWS = 2
+"""Shadows that run at a time; further ones are skipped, and counted."""
+GRAVE = frozenset({"stalled", "failed", "lost", "load-failed"})
+"""Events of devices that are warnings."""
 
 
 class InferenceService:
-    """Detects objects in pictures (implements ports.Service).
+    """Runs models (implements ports.Service and model.Inferer).
 
     Args:
-        accelerator: Runs the model.
-        model_dirs: Where models are looked for, in order.
-        model: Name of the wanted one; empty takes the first.
-        state: Shows the counters (Section.inference).
-        clock: For the results' times.
-        on_result: Awaited with each result before it is told; durability lives there.
-        score_threshold: Lowest score (0…1) of a box.
-        max_bytes: Largest file.
-        max_pixels: Largest picture.
+        parts: See there.
     """
 
     name = "inference"
-    summary = "Runs models on pictures"
+    summary = "Runs models on pictures and recordings"
     depends: tuple[str, ...] = ("store",)
 
-    def __init__(  # noqa: PLR0913 one keyword for each thing it is given, by the composition root alone
-        self,
-        *,
-        accelerator: Accelerator,
-        model_dirs: list[Path],
-        model: str,
-        state: LiveState,
-        clock: Clock,
-        on_result: Callable[[InferenceResult], Awaitable[None]],
-        score_threshold: float,
-        max_bytes: int,
-        max_pixels: int,
-    ) -> None:
-        self._accelerator = accelerator
-        self._model_dirs = model_dirs
-        self._wanted = model
-        self._state = state
-        self._clock = clock
-        self._on_result = on_result
-        self._threshold = score_threshold
-        self._max_bytes = max_bytes
-        self._max_pixels = max_pixels
-        self._directory: Path | None = None
-        self._detector: Detector | None = None
-        self._worker = ThreadPoolExecutor(1, "inference")
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self._painter = ThreadPoolExecutor(1, "preview")  # one picture at a time, however many look
-        self._waiting = 0
-        self._total = 0
-        self._errors = 0
-        self._refused = 0
-        self._last: deque[bool] = deque(maxlen=RECENT)
-        self._times: deque[float] = deque(maxlen=RECENT)
-        self._error: ModelError | None = None
+        self._counts = Counting()
+        self._under_way: Counter[Priority] = Counter()
         self._results: deque[InferenceResult] = deque(maxlen=KEPT)
+        self._error: ModelError | None = None
+        self._shadows: set[asyncio.Task[None]] = set()
+        self._open = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Find the model; it is loaded when first used. Raises AbsentError, ModelError."""
-        if not await asyncio.to_thread(manifests.find, self._model_dirs):
-            places = ", ".join(str(path) for path in self._model_dirs)
-            raise AbsentError(f"No model is in {places}.", "make setup fetches one; or set inference.model_dir.")
-        self._directory = await asyncio.to_thread(choose, self._model_dirs, self._wanted)
-        self._error = None
-        self._show()
+        """Find the versions and the devices; models are loaded when first used. Raises StoreError."""
+        await self.parts.registry.open()
+        await self.parts.updating.open()
+        await self.parts.engine.start()
+        self._error, self._open = None, True
+        self.show()
 
     async def run(self) -> None:
-        """Requests come by `infer_file`; wait until cancelled."""
-        await asyncio.Event().wait()
+        """Install what is offered, judge canaries, show how things are, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.parts.updating.run(), name="model updating")
+            group.create_task(self._show_regularly(), name="inference show")
 
     async def stop(self) -> None:
-        """Free the model."""
-        detector, self._detector, self._directory = self._detector, None, None
-        if detector is not None:
-            await asyncio.get_running_loop().run_in_executor(self._worker, detector.close)
+        """Free the models and the devices."""
+        self._open = False
+        self.show()
+        for task in self._shadows:
+            task.cancel()
+        await asyncio.gather(*self._shadows, return_exceptions=True)
+        await self.parts.registry.close()
+        await self.parts.intake.close()
+        await self.parts.engine.stop()
+        self.parts.pipeline.close()
 
     async def health(self) -> HealthReport:
-        """Unhealthy after the model failed, until it works again."""
+        """Unhealthy after the model failed, until it works again; degraded while a device does not work."""
         if self._error is not None:
             return HealthReport(Health.unhealthy, self._error.message, self._error.next_step)
-        name = self._directory.name if self._directory is not None else "no model"
-        loaded = "loaded" if self._detector is not None else "loads at first use"
-        details = {"waiting": self._waiting, "refused": self._refused}
-        return HealthReport(Health.healthy, f"{name} on {self._accelerator.name}, {loaded}", details=details)
+        return showing.health(self.parts, self._counts, sum(self._under_way.values()))
 
-    async def infer_file(self, path: Path) -> InferenceResult:
-        """Detect objects in a picture file.
+    # --- what callers ask
 
-        Raises:
-            ImageError: It is not a picture that can be taken.
-            ModelError: The model failed.
-            InferenceError: Too many requests wait.
-            AbsentError: There is no model.
-            StoreError: The result could not be kept; it is not told then.
-        """
+    async def infer_file(self, path: Path, **wanted: Any) -> InferenceResult:
+        """Run a model on a file of this machine; arguments and errors as `infer`."""
         try:
-            data = await asyncio.to_thread(read_file, path, self._max_bytes)
+            data = await asyncio.to_thread(read_file, path, self.parts.limits.max_bytes)
         except ImageError:
             self._refuse()
             raise
-        return await self.infer(data, str(path))
+        return await self.infer(data, str(path), **wanted)
 
-    async def infer(self, data: bytes, source: str) -> InferenceResult:
-        """Detect objects in a picture's bytes; raises as `infer_file`."""
-        if self._directory is None:
-            raise AbsentError("There is no model to run.", "see `prime-spark services` for why.")
-        if self._waiting >= WAITING:
+    async def infer(
+        self, data: bytes, source: str, *, model: str = "", task: str = "", priority: Priority = Priority.normal,
+        deadline: float | None = None, threshold: float | None = None, keep: bool = True,
+    ) -> InferenceResult:  # fmt: skip
+        """Run a model on a file's bytes.
+
+        Args:
+            data: A picture or a recording.
+            source: Its name.
+            model: NAME or NAME@VERSION; empty for the one that serves.
+            task: Which task's model, where none is named.
+            priority: Whose turn it is.
+            deadline: Monotonic seconds; None for the usual time from now.
+            threshold: Lowest score (0…1); None for the usual one.
+            keep: Whether the result is written to the store and the topics.
+
+        Raises:
+            ImageError, SoundError: It is none that can be taken.
+            QueueFullError, DeadlineError: Too much waits; it took too long.
+            ModelError: The model failed.
+            AbsentError: There is no model, or no device for it.
+            StoreError: The result could not be kept; it is not told then.
+        """
+        if len(data) > self.parts.limits.max_bytes:
             self._refuse()
-            raise InferenceError(f"{self._waiting} pictures wait already.", "try again in a moment.")
-        self._waiting += 1
+            limit = f"{self.parts.limits.max_bytes / 2**20:g} MiB"
+            raise ImageError(f"{source} is larger than {limit}.", "raise inference.max_file_mib, or make it smaller.")
+        sha256 = await asyncio.to_thread(digest, data)
+        lowest = self.parts.limits.threshold if threshold is None else threshold
+
+        async def work(version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
+            files = "".join(file.sha256 for file in version.manifest.files)
+            key = Key(sha256, version.key, files, lowest)
+            if (entry := self.parts.cache.get(key)) is not None:
+                return entry.ran, entry, True
+            sample = await self.parts.pipeline.decode(version, data, source)
+            ran = await self._run(version, sample, lowest, priority, ends)
+            self.parts.cache.put(key, Entry(ran, *_size(sample)))
+            return ran, sample, False
+
+        return await self._ask(work, _Asked(source, model, task, priority, deadline, keep, sha256))
+
+    async def infer_sample(
+        self, sample: Sample, *, source: str, model: str = "", priority: Priority = Priority.normal,
+        deadline: float | None = None, keep: bool = True,
+    ) -> InferenceResult:  # fmt: skip
+        """See model.Inferer."""
+
+        async def work(version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
+            return await self._run(version, sample, self.parts.limits.threshold, priority, ends), sample, False
+
+        return await self._ask(work, _Asked(source, model, "", priority, deadline, keep, ""))
+
+    async def _ask(self, work: _Work, asked: _Asked) -> InferenceResult:
+        """Do the work for whichever version is picked, and keep what it came to."""
+        if not self._open:
+            raise AbsentError("Inference does not run.", "see `prime-spark services` for why.")
+        if self._under_way[asked.priority] >= self.parts.limits.waiting:
+            self._refuse()
+            raise QueueFullError(
+                f"{self._under_way[asked.priority]} requests of the priority {asked.priority.name} wait already.",
+                "try again in a moment.",
+            )
+        self._under_way[asked.priority] += 1
         try:
             began = time.perf_counter()
-            seen = await asyncio.get_running_loop().run_in_executor(self._worker, self._work, data, source)
-            result = self._result(seen, (time.perf_counter() - began) * 1000)
+            ends = asked.deadline if asked.deadline is not None else self.parts.clock.monotonic() + self.parts.limits.deadline
+            version, ran, sample, cached = await self._served(work, asked, ends)
+            result = self._result(version, ran, asked, _size(sample), (time.perf_counter() - began) * 1000, cached)
+            if asked.keep:
+                await self.parts.on_result(result)
+            self._succeeded(result, keep=asked.keep)
+            return result
         except ModelError as error:
             self._failed(error)
             raise
-        except ImageError:
+        except (ImageError, SoundError, QueueFullError, DeadlineError):
             self._refuse()
             raise
         finally:
-            self._waiting -= 1
-        await self._on_result(result)
-        self._succeeded(result)
-        return result
+            self._under_way[asked.priority] -= 1
 
-    def _work(self, data: bytes, source: str) -> _Seen:
-        if self._directory is None:
-            raise AbsentError("The inference service stopped.", "try again when it runs.")
-        picture = decode(data, source, self._max_pixels)
-        if self._detector is None:
-            self._detector = load(self._directory, self._accelerator)
-        found = self._detector.detect(picture, self._threshold)
-        return _Seen(self._detector, picture, found, hashlib.sha256(data).hexdigest())
+    async def _served(self, work: _Work, asked: _Asked, ends: float) -> tuple[ModelVersion, Ran, Sample, bool]:
+        registry = self.parts.registry
+        version = registry.pick(asked.model, asked.task)
+        try:
+            ran, sample, cached = await self._observed(work, version, ends)
+        except ModelError as error:
+            stand_in = self._stand_in(version, asked)
+            if stand_in is None:
+                raise
+            log.warning("%s failed a request that the active version takes over: %s", version.key, error)
+            version = stand_in
+            ran, sample, cached = await self._observed(work, version, ends)
+        if not cached and (shadow := registry.shadow_of(version)) is not None:
+            self._begin_shadow(version, shadow, sample, ran.findings)
+        return version, ran, sample, cached
 
-    def _result(self, seen: _Seen, total_ms: float) -> InferenceResult:
-        detector, picture = seen.detector, seen.picture
+    def _stand_in(self, version: ModelVersion, asked: _Asked) -> ModelVersion | None:
+        """The active version, where a candidate of a split failed: nobody who asked is to suffer from a trial."""
+        name = version.manifest.name
+        active = self.parts.registry.record(name).active
+        if "@" in asked.model or not active or active == version.manifest.version:
+            return None
+        return self.parts.registry.version(f"{name}@{active}")
+
+    async def _observed(self, work: _Work, version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
+        registry, began = self.parts.registry, time.perf_counter()
+        with registry.leases.use(version.key):
+            try:
+                ran, sample, cached = await work(version, ends)
+            except ModelError:
+                registry.observe(version, None, (time.perf_counter() - began) * 1000)
+                raise
+        if not cached:
+            registry.observe(version, ran.findings, (time.perf_counter() - began) * 1000)
+        return ran, sample, cached
+
+    async def _run(self, version: ModelVersion, sample: Sample, lowest: float, priority: Priority, ends: float) -> Ran:
+        ran = await self.parts.pipeline.run(version, sample, threshold=lowest, priority=priority, deadline=ends)
+        self._counts.prepared += 1
+        return ran
+
+    def _begin_shadow(self, version: ModelVersion, shadow: ModelVersion, sample: Sample, found: Findings) -> None:
+        if len(self._shadows) >= SHADOWS:
+            self.parts.registry.compare(version, found, None)
+            return
+        task = asyncio.create_task(self._shadow(version, shadow, sample, found), name="shadow")
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    async def _shadow(self, version: ModelVersion, shadow: ModelVersion, sample: Sample, found: Findings) -> None:
+        """Run the candidate on the same input; nobody waits for it."""
+        limits, registry = self.parts.limits, self.parts.registry
+
+        async def work(wanted: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
+            return await self._run(wanted, sample, limits.threshold, Priority.low, ends), sample, False
+
+        try:
+            ran, _, _ = await self._observed(work, shadow, self.parts.clock.monotonic() + limits.deadline)
+        except (QueueFullError, DeadlineError):
+            registry.compare(version, found, None)
+        except ApplianceError as error:
+            log.warning("the shadow %s failed: %s", shadow.key, error)
+        else:
+            registry.compare(version, found, ran.findings)
+
+    def _result(
+        self, version: ModelVersion, ran: Ran, asked: _Asked, size: tuple[int, int], total_ms: float, cached: bool
+    ) -> InferenceResult:
+        found = ran.findings
+        masks = _bounded(found.masks)
         return InferenceResult(
-            result_id=new_id(),
-            time=self._clock.wall(),
-            source=picture.source,
-            model=detector.manifest.name,
-            model_version=detector.manifest.version,
-            task=detector.manifest.task,
-            backend=detector.backend,
-            width=picture.width,
-            height=picture.height,
-            boxes=seen.found.boxes,
-            inference_time_ms=round(seen.found.inference_time_ms, 2),
-            total_time_ms=round(total_ms, 2),
-            sha256=seen.sha256,
-        )
+            result_id=new_id(), time=self.parts.clock.wall(), source=asked.source, model=version.manifest.name,
+            model_version=version.manifest.version, task=version.manifest.task, backend=ran.backend, width=size[0],
+            height=size[1], boxes=found.boxes, inference_time_ms=round(ran.inference_ms, 2), total_time_ms=round(total_ms, 2),
+            cached=cached, sha256=asked.sha256, classes=found.classes, poses=found.poses, masks=masks, segments=found.segments,
+            embedding=found.embedding, statistics=found.statistics, device=ran.device, reason=ran.reason,
+            fell_back=ran.fell_back, priority=asked.priority.name, queued_ms=None if cached else round(ran.queued_ms, 2),
+            masks_left_out=len(found.masks) - len(masks),
+        )  # fmt: skip
+
+    # --- what came of it
 
     def _refuse(self) -> None:
-        self._refused += 1
-        self._show()
+        self._counts.refused += 1
+        self._show_soon()
 
     def _failed(self, error: ModelError) -> None:
         log.error("inference failed: %s", error)
         self._error = error
-        self._errors += 1
-        self._last.append(False)
-        self._show()
+        self._counts.failed()
+        self._show_soon()
+
+    def _succeeded(self, result: InferenceResult, *, keep: bool) -> None:
+        if not result.cached:
+            self._error = None
+        if keep:
+            self._results.appendleft(result)
+        self._counts.done(result, self.parts.clock.monotonic())
+        self._show_soon()
 
     def recent(self) -> tuple[InferenceResult, ...]:
         """The newest results of this run, newest first."""
         return tuple(self._results)
 
-    def _succeeded(self, result: InferenceResult) -> None:
-        self._error = None
-        self._results.appendleft(result)
-        self._total += 1
-        self._last.append(True)
-        self._times.append(result.total_time_ms)
-        self._show()
+    def device_event(self, event: EngineEvent) -> None:
+        """Something happened to a device: it is told, and shown at once."""
+        severity = Severity.warning if event.kind in GRAVE else Severity.info
+        facts = {"device": event.device, "kind": event.kind, "reason": event.reason, "next_step": event.next_step}
+        registry = self.parts.registry
+        registry.later(registry.tell(f"inference.device-{event.kind}", severity, **facts))
+        self._show_soon()
 
-    def _show(self) -> None:
-        stats = InferenceStats(
-            model=self._directory.name if self._directory is not None else "",
-            backend=self._accelerator.backend,
-            total=self._total,
-            errors=self._errors,
-            p50_ms=percentile(self._times, 0.5) if self._times else None,
-            p95_ms=percentile(self._times, 0.95) if self._times else None,
-            error_rate=self._last.count(False) / len(self._last) if self._last else None,
-            refused=self._refused,
-        )
-        self._state.put(Section.inference, stats)
+    async def _show_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(SHOW)
+            self.show()
 
-    def models(self) -> list[dict[str, Any]]:
-        """The models found; one that cannot be read says why."""
-        found: list[dict[str, Any]] = []
-        for directory in manifests.find(self._model_dirs):
-            try:
-                manifest = manifests.load(directory)
-            except ModelError as error:
-                found.append({"name": directory.name, "error": error.message})
-                continue
-            facts: dict[str, Any] = {"name": manifest.name, "version": manifest.version, "task": manifest.task}
-            facts |= {"labels": len(manifest.labels), "licence": manifest.licence, "directory": str(directory)}
-            found.append({**facts, "active": directory == self._directory})
-        return found
+    def _show_soon(self) -> None:
+        """Many changes in a row are shown once."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SOON, self.show)
+
+    def show(self) -> None:
+        """Put everything into the live state."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.parts.state.put(Section.inference, self.status())
+
+    def status(self) -> InferenceStatus:
+        """How everything is now."""
+        return showing.status(self.parts, self._counts)
 
     async def preview(self, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
         """Draw a past result: {"text": …} and, for cell modes, {"rows": cells}.
@@ -248,31 +338,40 @@ class InferenceService:
         Raises:
             ImageError: The file is gone, or is another picture by now.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._painter, self._draw, result, columns, rows, mode)
-
-    def _draw(self, result: InferenceResult, columns: int, rows: int, mode: str) -> dict[str, Any]:
-        from appliance.core.inference import render
-
-        data = read_file(Path(result.source), self._max_bytes)
-        if result.sha256 and result.sha256 != hashlib.sha256(data).hexdigest():
-            raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")
-        picture = decode(data, result.source, self._max_pixels, 2 * render.pixels_needed(mode, columns, rows))
-        boxes = _scaled(result, picture)
-        if mode in {"kitty", "sixel"}:
-            draw = render.kitty if mode == "kitty" else render.sixel
-            return {"text": draw(picture.rgb, boxes, columns, rows), "rows": []}
-        paint = render.half_blocks if mode == "half-blocks" else render.console
-        cells = paint(picture.rgb, boxes, columns, rows)
-        return {"text": render.ansi(cells), "rows": cells}
+        limits = self.parts.limits
+        return await asyncio.get_running_loop().run_in_executor(
+            self._painter, preview.draw, result, (columns, rows), mode, (limits.max_bytes, limits.max_pixels)
+        )
 
 
-def _scaled(result: InferenceResult, picture: DecodedPicture) -> tuple[Box, ...]:
-    """The boxes in pixels of the picture, which may be a reduced one. Raises ImageError where it is another one."""
-    if (picture.width, picture.height) != (result.width, result.height):
-        raise ImageError(f"{result.source} is another picture than the one that was looked at.", "run the inference again.")
-    across, down = picture.rgb.shape[1] / result.width, picture.rgb.shape[0] / result.height
-    return tuple(
-        Box(box.label, box.score, box.x_min * across, box.y_min * down, box.x_max * across, box.y_max * down)
-        for box in result.boxes
-    )
+@dataclass(frozen=True)
+class _Asked:
+    source: str
+    model: str
+    task: str
+    priority: Priority
+    deadline: float | None
+    keep: bool
+    sha256: str
+
+
+_Work = Callable[[ModelVersion, float], Awaitable[tuple[Ran, Sample, bool]]]
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    """Width and height of a picture, pixels; 0 of what is none."""
+    if hasattr(sample, "width"):
+        return int(sample.width), int(sample.height)
+    if hasattr(sample, "rgb"):
+        return int(sample.rgb.shape[1]), int(sample.rgb.shape[0])
+    return 0, 0
+
+
+def _bounded(masks: tuple[Mask, ...]) -> tuple[Mask, ...]:
+    """Those of the masks that a message has room for, the first ones first."""
+    kept, runs = [], 0
+    for mask in masks:
+        runs += len(mask.counts)
+        if runs <= MASK_RUNS:
+            kept.append(mask)
+    return tuple(kept)

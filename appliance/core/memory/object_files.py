@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from appliance.core.memory.objects import SLOWEST, ObjectReplica
 from appliance.errors import DiskFullError, MemoryTierError, ModelError
-
-if TYPE_CHECKING:
-    from minio import Minio
 
 PIECE = 1 << 20
 CALL = 15.0
@@ -54,7 +51,7 @@ class ObjectFiles:
         """
         bucket, key = split_address(address)
 
-        def work(client: Minio) -> None:
+        def work(client: Any) -> None:
             size = _size(client, bucket, key, address)
             if size > largest:
                 raise ModelError(
@@ -69,7 +66,7 @@ class ObjectFiles:
         """Names and sizes below s3://BUCKET/PREFIX/, without the prefix; 1000 at most. Raises MemoryTierError, ModelError."""
         bucket, prefix = split_address(address)
 
-        def work(client: Minio) -> list[tuple[str, int]]:
+        def work(client: Any) -> list[tuple[str, int]]:
             found: list[tuple[str, int]] = []
             for item in client.list_objects(bucket, prefix=prefix, recursive=True):
                 found.append((str(item.object_name)[len(prefix) :], item.size or 0))
@@ -80,7 +77,7 @@ class ObjectFiles:
         return await self._objects.call(work, 2 * CALL)
 
 
-def _size(client: Minio, bucket: str, key: str, address: str) -> int:
+def _size(client: Any, bucket: str, key: str, address: str) -> int:
     try:
         return int(client.stat_object(bucket, key).size or 0)
     except Exception as error:  # whatever it is goes on, but for an object that is not there
@@ -89,7 +86,7 @@ def _size(client: Minio, bucket: str, key: str, address: str) -> int:
         raise
 
 
-def _fetch(client: Minio, bucket: str, key: str, into: Path, size: int) -> None:
+def _fetch(client: Any, bucket: str, key: str, into: Path, size: int) -> None:
     response: Any = client.get_object(bucket, key)
     try:
         got = 0

@@ -180,6 +180,11 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     note: str
     """What became of it."""
+    state: str = "offered"
+    """"offered", "queued", "downloading", "verifying", "canary", "active", "staged", "archived", "rolled back", "refused",
+    "failed", "superseded", or "ignored"."""
+    changed: float = 0.0
+    """Wall clock of the last change of its state; 0 where nothing was done about it."""
 
 
 class StreamsStatus(msgspec.Struct, frozen=True, kw_only=True):

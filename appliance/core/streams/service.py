@@ -260,7 +260,7 @@ class StreamService:
             link=link.status, outbox=await self.outbox.status(), topics=parts.watch.topics(),
             groups=parts.watch.groups if link.up.is_set() else (),
             **({"commands": parts.commander.stats()} if parts.commander else {}),
-            offers=tuple(parts.updates.offers) if parts.updates else (),
+            offers=parts.updates.shown() if parts.updates else (),
             offers_passed=parts.updates.passed if parts.updates else 0,
         ))  # fmt: skip
 

@@ -1,11 +1,12 @@
-"""Offers of models over Kafka: checked, and told of. Installing them is not part of this version."""
+"""Offers of models over Kafka: checked, told of, and handed to whoever installs them."""
 
 from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.core.bus import Bus
@@ -23,7 +24,8 @@ KEPT = 20
 OFTEN, PERIOD = 20, 600.0
 """Most events of offers, and most dead letters of what is none, within so many seconds: the topic is not signed, and whoever
 may write to it must not fill the journal, nor push other dead letters out. What is beyond is counted."""
-NOT_INSTALLED = "offered, not installed: this version does not install models by itself"
+NOT_INSTALLED = "offered, not installed: models.updates is set to ignore"
+PASSED = "passed over: too many offers came at a time"
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -38,7 +40,8 @@ class Rollout(_Open):
     """Whom it reaches, step by step."""
 
     strategy: Text
-    percent: Annotated[float, Field(ge=0, le=100)]
+    percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Of the requests that the new version gets while it is watched."""
 
 
 class Offer(_Open):
@@ -48,7 +51,7 @@ class Offer(_Open):
     version: Text
     artifact: Annotated[str, Field(pattern=r"^s3://[^/\s]+/\S+$", max_length=1024)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
-    stage: Text
+    stage: Annotated[str, Field(pattern=r"(?i)^(production|staging|archived)$")]
     device_ids: Annotated[list[Text], Field(max_length=10_000)] = []
     """Empty for all."""
     rollout: Rollout | None = None
@@ -63,6 +66,23 @@ class Envelope(_Open):
     data: Offer
 
 
+class Taken(NamedTuple):
+    """What the installer made of an offer."""
+
+    state: str
+    note: str
+
+
+class Installer(Protocol):
+    """Downloads, proves and activates what is offered (assembly joins it to inference's)."""
+
+    async def offered(self, offer: ModelOffer, percent: float | None, strategy: str) -> Taken:
+        """Take an offer; it is durable when this returns, and taken once however often it comes. Raises StoreError."""
+
+    def rows(self) -> tuple[ModelOffer, ...]:
+        """Those that it took, the newest change first."""
+
+
 class Updates:
     """Takes the messages of models.updates.
 
@@ -74,6 +94,8 @@ class Updates:
     """
 
     def __init__(self, device_id: str, bus: Bus, letters: DeadLetters, clock: Clock) -> None:
+        self.installer: Installer | None = None
+        """None where offers are only told of."""
         self._device_id = device_id
         self._bus = bus
         self._letters = letters
@@ -102,15 +124,28 @@ class Updates:
             return
         shown = ModelOffer(
             offer_id=envelope.id, time=record.time, model=offer.model, version=offer.version, stage=offer.stage,
-            artifact=offer.artifact, sha256=offer.sha256, note=NOT_INSTALLED,
+            artifact=offer.artifact, sha256=offer.sha256.lower(), note=NOT_INSTALLED, state="ignored",
         )  # fmt: skip
-        if self._room("offers"):
-            told = offer.model_dump(mode="json", exclude={"device_ids"})
-            attributes: dict[str, Any] = {**told, "offer_id": envelope.id, "message": NOT_INSTALLED}
-            await self._bus.publish(
-                Noted(time=self._clock.wall(), event="model.update-offered", severity="info", attributes=attributes)
-            )
+        if not self._room("offers"):
+            self.offers.appendleft(msgspec.structs.replace(shown, note=PASSED))
+            return
+        known = offer.rollout.model_dump() if offer.rollout is not None else {}
+        if self.installer is not None:
+            taken = await self.installer.offered(shown, known.get("percent"), str(known.get("strategy", "")))
+            shown = msgspec.structs.replace(shown, state=taken.state, note=taken.note)
+        told = offer.model_dump(mode="json", exclude={"device_ids"})
+        attributes: dict[str, Any] = {**told, "offer_id": envelope.id, "state": shown.state, "message": shown.note}
+        await self._bus.publish(
+            Noted(time=self._clock.wall(), event="model.update-offered", severity="info", attributes=attributes)
+        )
         self.offers.appendleft(shown)
+
+    def shown(self) -> tuple[ModelOffer, ...]:
+        """The newest offers, each as far as it came by now."""
+        rows = self.installer.rows() if self.installer is not None else ()
+        taken = {(row.model, row.version, row.sha256) for row in rows}
+        others = [each for each in self.offers if (each.model, each.version, each.sha256) not in taken]
+        return (*rows, *others)[:KEPT]
 
     def _room(self, kind: str) -> bool:
         """Whether one more is written down now; counts it if not."""

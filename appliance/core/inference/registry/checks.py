@@ -30,7 +30,7 @@ async def examine(version: ModelVersion, pipeline: Pipeline) -> str:
     await asyncio.to_thread(manifests.verify_all, told, directory)
     file = told.file("self-test")
     if file is None:
-        ran = await _try(version, pipeline, _blank(version))
+        ran = await _try(version, pipeline, blank(version))
         return f"hashes and shapes are right on {ran.device}; the manifest has no self-test, so what it finds is not proven"
     data = await asyncio.to_thread((directory / file.path).read_bytes)
     try:
@@ -45,11 +45,16 @@ async def examine(version: ModelVersion, pipeline: Pipeline) -> str:
 
 
 async def _try(version: ModelVersion, pipeline: Pipeline, sample: Any) -> Ran:
-    deadline = asyncio.get_running_loop().time() + WAIT
-    return await pipeline.run(version, sample, threshold=LOWEST, priority=Priority.high, deadline=deadline)
+    try:
+        async with asyncio.timeout(WAIT):
+            return await pipeline.run(version, sample, threshold=LOWEST, priority=Priority.high)
+    except TimeoutError:
+        raise ModelError(
+            f"{version.key} gave no answer within {WAIT:.0f} s.", "it is too slow for this machine, or hangs."
+        ) from None
 
 
-def _blank(version: ModelVersion) -> Any:
+def blank(version: ModelVersion) -> Any:
     """A grey picture, or a second of silence: its findings mean nothing, its shapes do."""
     import numpy as np
 

@@ -32,6 +32,9 @@ class Remote(Protocol):
     async def download(self, address: str, into: Path, largest: int) -> None:
         """One object s3://BUCKET/KEY into a new file. Raises MemoryTierError, ModelError where it is larger or not there."""
 
+    async def close(self) -> None:
+        """Let the connection go; a later call opens another one."""
+
     async def list(self, address: str) -> list[tuple[str, int]]:
         """Names and sizes of the objects below s3://BUCKET/PREFIX/, that prefix left away. Raises MemoryTierError."""
 
@@ -59,6 +62,11 @@ class Intake:
     def largest(self) -> int:
         """Bytes of one version at most."""
         return self._registry.setup.settings.version_max_mib * 2**20
+
+    async def close(self) -> None:
+        """Let S3 go."""
+        if self._remote is not None:
+            await self._remote.close()
 
     async def add(self, origin: str, expected: tuple[str, str] | None = None, sha256: str = "") -> ModelVersion:
         """Add a version as Staging.

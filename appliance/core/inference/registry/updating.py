@@ -255,6 +255,13 @@ class Updating:
             self._ends[key] = clock.monotonic() + min(max(split.until - clock.wall(), 0.0), longest)
         return self._ends[key] - clock.monotonic()
 
+    def verdict(self, name: str) -> str:
+        """What speaks for or against a name's canary so far; empty where there is none."""
+        split = self._registry.record(name).split
+        if split is None or split.mode != "canary":
+            return ""
+        return judge(split, self._registry.comparison(name), self.left(name), self._registry.setup.settings).reason
+
     async def look(self, name: str) -> None:
         """Decide a name's canary, if it can be decided. Raises ApplianceError."""
         registry = self._registry

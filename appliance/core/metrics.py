@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.core.analytics.model import QueryStats
 from appliance.core.inference.status import InferenceStatus
+from appliance.core.inference.sources.model import SourceState, SourceStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
@@ -72,6 +73,7 @@ def samples(state: LiveState) -> Iterator[Sample]:
     streams = state.get(Section.streams).value
     yield from _streams(streams) if linked(streams) else _queues(state.get(Section.queues).value or ())
     yield from _analytics(state.get(Section.analytics).value)
+    yield from _sources(state.get(Section.sources).value or ())
     yield from domain_samples(state)
 
 
@@ -79,6 +81,17 @@ def domain_samples(state: LiveState) -> Iterator[Sample]:
     """Those of memory and synchronisation, which no other event carries."""
     yield from _memory(state.get(Section.memory).value)
     yield from _sync(state.get(Section.sync_totals).value)
+
+
+def _sources(statuses: tuple[SourceStatus, ...]) -> Iterator[Sample]:
+    for status in statuses:
+        labels = (("source", status.name),)
+        lost = status.dropped + status.refused + status.late + status.failed + status.damaged
+        yield Sample("edge_source_up", "gauge", "Whether it gives frames", float(status.state is SourceState.running), labels)
+        yield Sample("edge_source_frames_total", "counter", "Frames that arrived", status.frames, labels)
+        yield Sample("edge_source_inferred_total", "counter", "Frames that were looked at", status.inferred, labels)
+        yield Sample("edge_source_lost_total", "counter", "Frames that were wanted and not looked at", lost, labels)
+        yield Sample("edge_source_events_total", "counter", "Events", status.events_total, labels)
 
 
 def _host(sample: object) -> Iterator[Sample]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.core.analytics.model import QueryStats
-from appliance.core.inference.status import InferenceStatus
 from appliance.core.inference.sources.model import SourceState, SourceStatus
+from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus

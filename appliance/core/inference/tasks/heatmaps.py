@@ -16,7 +16,7 @@ from appliance.core.inference.tasks.place import Pictures, Place
 
 
 class HeatmapPoses(Pictures):
-    """Boxes and key points around centres (implements model.Task)."""
+    """Boxes and key points around centres (implements model.Task). A key point has its centre's score, for want of its own."""
 
     def __init__(self, manifest: Manifest, kind: str, head: Heatmaps) -> None:
         super().__init__(manifest, kind)
@@ -35,8 +35,8 @@ class HeatmapPoses(Pictures):
         corners = np.concatenate([low[::-1], np.minimum(low + spread, limit)[::-1]]).T
         extra = np.empty((len(rows), 0))
         if landmarks is not None:
-            points = landmarks[:, rows, columns].reshape(-1, 2, len(rows)) * spread + low
-            extra = points[:, ::-1].transpose(2, 0, 1).reshape(len(rows), -1)
+            points = landmarks[:, rows, columns].reshape(len(self._head.keypoints), 2, len(rows)) * spread + low
+            extra = points[:, ::-1].transpose(2, 0, 1).reshape(len(rows), 2 * len(self._head.keypoints))
         found = Found(corners, heat[classes, rows, columns], classes, extra).best(self._head.overlap)
         boxes, kept = to_boxes(found, self.manifest.labels, prepared.context)
         return Findings(boxes=boxes, poses=self._poses(found.take(kept), prepared.context))
@@ -60,7 +60,7 @@ class HeatmapPoses(Pictures):
     def _poses(self, found: Found, place: Place) -> tuple[Pose, ...]:
         if not self._head.keypoints:
             return ()
-        points = np.round(place.points(found.extra.reshape(len(found.scores), -1, 2)), 1).tolist()
+        points = np.round(place.points(found.extra.reshape(len(found.scores), len(self._head.keypoints), 2)), 1).tolist()
         scores = np.round(found.scores.astype(np.float64), 4).tolist()
         return tuple(
             Pose(tuple(Keypoint(name, x, y, score) for name, (x, y) in zip(self._head.keypoints, body, strict=True)))

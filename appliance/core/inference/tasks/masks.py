@@ -81,7 +81,7 @@ def instances(
         shape = None if prototypes is None else prototypes.shape
         raise ModelError(f"The prototypes are {shape}, for {found.extra.shape[1]} coefficients.", "mend the manifest.")
     depth, rows, columns = prototypes.shape[1:]
-    maps = (found.extra @ prototypes[0].reshape(depth, -1)).reshape(-1, rows, columns)
+    maps = (found.extra @ prototypes[0].reshape(depth, -1)).reshape(len(found.extra), rows, columns)
     corners = place.corners(found.corners)
     across = place.fit.scale / place.across * columns / size[0]
     down = place.fit.down / place.down * rows / size[1]

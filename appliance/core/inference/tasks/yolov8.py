@@ -74,7 +74,7 @@ class Yolov8Heads(Pictures):
         return found, next((each for i, each in enumerate(outputs) if i != index), None)
 
     def _poses(self, extra: Array, place: Place) -> tuple[Pose, ...]:
-        points = extra[:, : 3 * len(self._head.keypoints)].reshape(len(extra), -1, 3).astype(np.float64)
+        points = extra[:, : 3 * len(self._head.keypoints)].reshape(len(extra), len(self._head.keypoints), 3).astype(np.float64)
         points[..., :2] = place.points(points[..., :2])
         points = np.round(points, 4)
         return tuple(

@@ -72,7 +72,7 @@ class RawMaps:
         low, high = cells + 0.5 - distances[:, :2], cells + 0.5 + distances[:, 2:]
         extra = table[:, sides + self._labels :].copy()
         if self._points:
-            points = extra[:, : self._points].reshape(len(extra), -1, 3)
+            points = extra[:, : self._points].reshape(len(extra), self._points // 3, 3)
             points[..., :2] = (points[..., :2] * 2 + cells[:, None]) * stride
             points[..., 2] = sigmoid(points[..., 2])
         return Found(

@@ -21,7 +21,7 @@ from appliance.core.inference.registry.updating import Updating
 from appliance.core.inference.registry.watching import Note
 from appliance.core.inference.service import InferenceService
 from appliance.core.inference.status import EngineEvent
-from appliance.core.inference.yolo_task import YoloTask
+from appliance.core.inference.tasks import task_for
 from appliance.core.model import InferenceResult
 from appliance.core.ports import Accelerator, Clock
 from appliance.core.state import LiveState
@@ -67,7 +67,7 @@ def build(ground: Ground) -> InferenceService:
         waiting=wanted.queue, deadline=wanted.deadline_seconds, threshold=wanted.score_threshold,
         max_bytes=wanted.max_file_mib * 2**20, max_pixels=wanted.max_megapixels * 1_000_000,
     )  # fmt: skip
-    pipeline = Pipeline(engine, YoloTask, lambda manifest, data, source: open_bytes(manifest, data, source, limits))
+    pipeline = Pipeline(engine, task_for, lambda manifest, data, source: open_bytes(manifest, data, source, limits))
     shelf = Shelf(manifests.places(wanted.model_dir, ground.models), ground.models)
     registry = Registry(Setup(shelf, Records(ground.store), ground.settings.models, wanted.model, clock, ground.note))
     deciding = Deciding(registry, pipeline)
@@ -93,6 +93,6 @@ def _engine_limits(ground: Ground) -> EngineLimits:
 
 def open_bytes(manifest: manifests.Manifest, data: bytes, source: str, limits: Limits) -> object:
     """A file's bytes as the manifest's task takes them; blocks. Raises ImageError, SoundError."""
-    from appliance.core.inference.image import decode
+    from appliance.core.inference import image, sound
 
-    return decode(data, source, limits.max_pixels)
+    return sound.decode(data, source) if manifest.sound is not None else image.decode(data, source, limits.max_pixels)

@@ -7,7 +7,7 @@ which model), sources/ (where frames come from), service (puts them together; th
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,12 +78,20 @@ class Request:
         tensors: By input name, each with a leading axis of 1.
         priority: Its queue.
         deadline: Monotonic seconds after which nobody wants the answer; None for no such time.
+        kind: Of the file that the tensors are for: "onnx" or "hef"; empty where they fit any.
+        others: The same input for files of another kind, by kind; each blocks, and is called where such a device runs it.
     """
 
     model: ModelVersion
     tensors: Mapping[str, npt.NDArray[Any]]
     priority: Priority = Priority.normal
     deadline: float | None = None
+    kind: str = ""
+    others: Mapping[str, Callable[[], Mapping[str, npt.NDArray[Any]]]] = field(default_factory=dict)
+
+    def inputs(self, kind: str) -> Mapping[str, npt.NDArray[Any]]:
+        """The tensors for a file of this kind; blocks where they are others than `tensors`."""
+        return self.others[kind]() if kind != self.kind and kind in self.others else self.tensors
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from appliance.core.inference.counting import Counting
 from appliance.core.inference.image import read_file
 from appliance.core.inference.model import Findings, Mask, ModelVersion, Priority, Sample
 from appliance.core.inference.parts import Parts
-from appliance.core.inference.pipeline import Ran
+from appliance.core.inference.pipeline import BACKENDS, Ran
 from appliance.core.inference.status import EngineEvent, InferenceStatus
 from appliance.core.model import Health, HealthReport, InferenceResult, Severity
 from appliance.core.state import Section
@@ -326,7 +326,10 @@ class InferenceService:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.parts.state.put(Section.inference, self.status())
+        status = self.status()
+        working = [BACKENDS.get(device.backend, "") for device in status.engine.devices if device.health in showing.WORKING]
+        self.parts.pipeline.order = tuple(dict.fromkeys([*working, *BACKENDS.values()]))
+        self.parts.state.put(Section.inference, status)
 
     def status(self) -> InferenceStatus:
         """How everything is now."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from appliance.core.inference.model import TensorSpec
+from appliance.core.inference.model import Request, TensorSpec
 from appliance.errors import ModelError
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ def alike(one: Tensors, other: Tensors) -> bool:
         value.ndim > 0 and value.shape[0] == 1 and value.shape == other[name].shape and value.dtype == other[name].dtype
         for name, value in one.items()
     )
+
+
+async def inputs(requests: Sequence[Request], kind: str) -> list[Tensors]:
+    """The tensors of each for a device that takes files of this kind; what must be made first is made in a thread."""
+    if all(each.kind in {"", kind} or kind not in each.others for each in requests):
+        return [each.tensors for each in requests]
+    return await asyncio.to_thread(lambda: [each.inputs(kind) for each in requests])
 
 
 def join(requests: Sequence[Tensors]) -> Tensors:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from appliance.core.inference.engine import batching, scheduler
 from appliance.core.inference.engine.counts import Counts
-from appliance.core.inference.engine.device import EngineDevice, Loaded, Run
+from appliance.core.inference.engine.device import EngineDevice
+from appliance.core.inference.engine.held import Loaded, Run
 from appliance.core.inference.engine.limits import Limits
 from appliance.core.inference.engine.queue import Item, Queues, fail
 from appliance.core.inference.engine.scheduler import Candidate, Choice
@@ -21,9 +21,6 @@ from appliance.core.ports import Accelerator, Clock
 from appliance.errors import AbsentError, DeadlineError, DeviceError, DeviceStalledError, ModelError, QueueFullError
 
 log = logging.getLogger(__name__)
-
-ARRIVALS = 64
-"""Models whose last request's time is remembered."""
 
 
 class DeviceEngine:
@@ -47,7 +44,6 @@ class DeviceEngine:
         self._devices = [EngineDevice(each, limits, clock) for each in accelerators]
         self._by_name = {device.name: device for device in self._devices}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._arrivals: OrderedDict[str, float] = OrderedDict()
         self._wake: asyncio.TimerHandle | None = None
         self._running: dict[str, int] = {}
         """Requests in batches, by model."""
@@ -184,12 +180,7 @@ class DeviceEngine:
 
     def _item(self, request: Request, now: float) -> Item:
         size = sum(int(value.nbytes) for value in request.tensors.values())
-        key = request.model.key
-        last = self._arrivals.pop(key, None)
-        self._arrivals[key] = now
-        if len(self._arrivals) > ARRIVALS:
-            self._arrivals.popitem(last=False)
-        soon = last is not None and now - last <= self._limits.max_wait
+        soon = self._counts.arrived(request.model.key, now) <= self._limits.max_wait
         return Item(request, asyncio.get_running_loop().create_future(), now, size, soon)
 
     def _dropped(self, item: Item) -> None:
@@ -315,7 +306,7 @@ class DeviceEngine:
         wanted = [item for item in items if not item.future.done()]
         try:
             if wanted:
-                done = await device.run(run, [item.request.tensors for item in wanted])
+                done = await device.run(run, await batching.inputs([item.request for item in wanted], device.kind))
                 self._answer(device, run, wanted, done, choice)
         except DeviceError as error:
             self._device_failed(device, error)

@@ -116,7 +116,7 @@ def _events(events: list[dict[str, Any]], width: int) -> list[Block]:
 
 def _snapshot(value: dict[str, Any], _: int) -> list[Block]:
     told = f"{value['key']}: {value['width']} x {value['height']}, {f.size(value['size'])}, {f.duration(value['age_s'])} old"
-    return [Text(printable(f"{told}\ninto a file: memory get {value['key']} --output FILE"))]
+    return [Text(printable(f"{told}\ninto a file: memory get {value['key']} --output FILE", keep="\n"))]
 
 
 def _drawn(value: dict[str, Any], _: int) -> list[Block]:

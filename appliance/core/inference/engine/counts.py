@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict, deque
 
 from appliance.core.figures import percentile
 from appliance.core.inference.model import Priority
@@ -15,6 +16,8 @@ KEPT = 20
 """Fallbacks that are shown."""
 SAMPLE = 500
 """Newest times, for percentiles."""
+ARRIVALS = 64
+"""Models whose last request's time is remembered."""
 WINDOW = 10
 """Seconds over which results are counted."""
 
@@ -31,6 +34,7 @@ class Counts:
         self._times: deque[float] = deque(maxlen=SAMPLE)
         self._seconds: deque[tuple[int, int]] = deque(maxlen=WINDOW + 1)
         self._first: float | None = None
+        self._arrivals: OrderedDict[str, float] = OrderedDict()
 
     def served(self, milliseconds: float, now: float) -> None:
         """A request was answered so long after it came, at this monotonic second."""
@@ -41,6 +45,14 @@ class Counts:
             self._seconds[-1] = (int(now), self._seconds[-1][1] + 1)
         else:
             self._seconds.append((int(now), 1))
+
+    def arrived(self, key: str, now: float) -> float:
+        """A request for this model came; the seconds since the one before, infinite for the first."""
+        last = self._arrivals.pop(key, -math.inf)
+        self._arrivals[key] = now
+        if len(self._arrivals) > ARRIVALS:
+            self._arrivals.popitem(last=False)
+        return now - last
 
     def fell_back(self, one: Fallback) -> bool:
         """Count requests that ran elsewhere; True where it is the first of a row."""

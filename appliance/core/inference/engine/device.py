@@ -7,12 +7,12 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from appliance.core.inference.engine import batching
 from appliance.core.inference.engine.batching import Pace, Tensors
+from appliance.core.inference.engine.held import Loaded, Run, Tally
 from appliance.core.inference.engine.limits import Limits
 from appliance.core.inference.engine.worker import Worker
 from appliance.core.inference.model import DeviceReading, ModelVersion
@@ -29,64 +29,6 @@ CLOSE = 3.0
 """Seconds that letting go of a device may take."""
 BROKEN = 64
 """Models that could not be loaded, of which it is remembered why."""
-
-
-@dataclass(eq=False)
-class Loaded:
-    """A model in a device.
-
-    Attributes:
-        version: Which.
-        model: The device's.
-        pace: How long it takes.
-        batchable: Several requests fit into one run.
-        users: Runs that use it now.
-        requests: That it answered here.
-        retired: It is to be closed, once nobody uses it.
-    """
-
-    version: ModelVersion
-    model: AcceleratorModel
-    pace: Pace
-    batchable: bool
-    users: int = 0
-    requests: int = 0
-    retired: bool = False
-
-
-@dataclass(eq=False)
-class Run:
-    """A batch on the device.
-
-    Attributes:
-        began: Monotonic seconds.
-        expected: Seconds that it should take; None where that is not known.
-        worker: The thread for it.
-        hung: The thread did not come back.
-    """
-
-    began: float
-    loaded: Loaded
-    expected: float | None
-    worker: Worker
-    hung: bool = False
-
-
-@dataclass
-class _Tally:
-    """What was counted since the start."""
-
-    done: int = 0
-    failed: int = 0
-    stalls: int = 0
-    resets: int = 0
-    left_behind: int = 0
-    busy: float = 0.0
-    """Seconds in which something ran, since the last look."""
-    since: float = 0.0
-    looked: float = 0.0
-    share: float | None = None
-    broken: OrderedDict[str, tuple[ModelError, float]] = field(default_factory=OrderedDict)
 
 
 class EngineDevice:
@@ -119,7 +61,7 @@ class EngineDevice:
         self._free = list(self._workers)
         self._control, self._poller = Worker(f"{self.backend}-control"), Worker(f"{self.backend}-poll")
         self._latency: float | None = None
-        self._tally = _Tally(looked=clock.monotonic(), since=clock.monotonic())
+        self._tally = Tally(looked=clock.monotonic(), since=clock.monotonic())
 
     # --- state
 

@@ -88,12 +88,13 @@ class Watchdog:
             failures += 1
             await asyncio.sleep(backoff(failures, self._limits.probe_first, self._limits.probe_longest))
             try:
-                await device.reset()
                 found = await asyncio.to_thread(device.accelerator.detect)
                 if found.health is not Health.absent:
+                    await device.reset()
                     await device.prove()
             except DeviceError as error:
-                log.warning("%s does not come back (attempt %d): %s", device.name, failures, error)
+                level = logging.WARNING if not failures & (failures - 1) else logging.DEBUG  # 1, 2, 4, 8, …: it may last
+                log.log(level, "%s does not come back (attempt %d): %s", device.name, failures, error)
                 device.set(Health.unhealthy, f"{error.message} Attempts to bring it back: {failures}.", error.next_step)
                 continue
             except ModelError as error:  # the device works, but not with the model that it held

@@ -1,0 +1,208 @@
+"""The child process that holds the Hailo, seen from the appliance: started, asked, and killed where it does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import queue
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from appliance.errors import DeviceError, DeviceStalledError
+from appliance.hw import hailo_faults
+
+log = logging.getLogger(__name__)
+
+WORKER = Path(__file__).with_name("hailo_worker.py")
+MESSAGE = 1 << 16
+"""Bytes of the longest message."""
+START = 20.0
+"""Seconds for the interpreter and the vendor's package to come up."""
+REAP = 1.0
+"""Seconds that a killed child is waited for; one that hangs in the kernel stays behind."""
+TAIL = 2000
+"""Bytes of its standard error that are kept."""
+
+
+class Child:
+    """One run of the worker.
+
+    Args:
+        python: Interpreter that has the vendor's package.
+        environ: Environment variables.
+        on_notice: Called, in a thread, with the name and the facts of each notification of the device.
+    """
+
+    def __init__(self, python: str, environ: Mapping[str, str], on_notice: Callable[[str, dict[str, Any]], None]) -> None:
+        self._on_notice = on_notice
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+        self._hello: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._tail = b""
+        self._slow = 0
+        """Requests under way during which the worker may be deaf: the library holds the interpreter's lock while it loads."""
+        self.gone = False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock = ours
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 the interpreter that the settings name, and our own file
+                [python, "-u", str(WORKER), str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={**environ, "HAILO_MONITOR": "1", "HAILORT_LOGGER_PATH": environ.get("HAILORT_LOGGER_PATH", "NONE")},
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise DeviceError(
+                f"{python} cannot be run: {error.strerror}.", "set hailo.python to a Python that is there."
+            ) from error
+        finally:
+            theirs.close()
+        self.pid = self._process.pid
+        threading.Thread(target=self._read, name="hailo-answers", daemon=True).start()
+        threading.Thread(target=self._read_errors, name="hailo-errors", daemon=True).start()
+
+    def number(self) -> int:
+        """One that was not given before, for models and memory."""
+        return next(self._numbers)
+
+    def hello(self) -> dict[str, Any]:
+        """What the worker said when it came up. Raises DeviceError."""
+        try:
+            told = self._hello.get(timeout=START)
+        except queue.Empty:
+            self.kill()
+            raise DeviceStalledError(
+                f"The vendor's package did not load within {START:g} s.", "see: sudo dmesg | grep -i hailo"
+            ) from None
+        if "gone" in told:
+            raise DeviceError(
+                f"The Hailo's process ended at once: {self.last_words()}.", "try: python3 -c 'import hailo_platform'"
+            )
+        return told
+
+    def ask(self, op: str, limit: float, fds: Sequence[int] = (), *, slow: bool = False, **fields: Any) -> dict[str, Any]:
+        """One request and its answer.
+
+        Args:
+            op: What to do.
+            limit: Seconds; the child is killed after them.
+            fds: File descriptors that go with it.
+            slow: Others may have to wait for this one.
+            fields: The request's arguments.
+
+        Raises:
+            DeviceStalledError: No answer; the child was killed.
+            DeviceError, ModelError: What the worker answered.
+        """
+        number, answer = self.number(), queue.SimpleQueue[dict[str, Any]]()
+        self._waiting[number] = answer
+        try:
+            with self._counted(slow):
+                self._send(json.dumps({"id": number, "op": op, **fields}).encode(), fds)
+                told = self._await(answer, op, limit, slow=slow)
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in told:
+            raise hailo_faults.from_worker(op, told)
+        return told
+
+    @contextlib.contextmanager
+    def _counted(self, slow: bool) -> Any:
+        with self._lock:
+            self._slow += slow
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._slow -= slow
+
+    def _send(self, message: bytes, fds: Sequence[int]) -> None:
+        try:
+            with self._lock:
+                socket.send_fds(self._sock, [message], list(fds))
+        except OSError as error:
+            raise self._gone() from error
+        if self.gone:
+            raise self._gone()
+
+    def _await(self, answer: queue.SimpleQueue[dict[str, Any]], op: str, limit: float, *, slow: bool) -> dict[str, Any]:
+        ends = time.monotonic() + limit
+        while True:
+            try:
+                told = answer.get(timeout=max(0.0, ends - time.monotonic()))
+            except queue.Empty:
+                with self._lock:
+                    deaf = self._slow > 0 and not slow
+                if deaf:  # its own limit ends it
+                    ends = time.monotonic() + limit
+                    continue
+                self.kill()
+                raise DeviceStalledError(
+                    f"The Hailo did not answer within {limit:g} s ({op}).",
+                    "it is reset by itself; if it goes on, restart the machine.",
+                ) from None
+            if "gone" in told:
+                raise self._gone()
+            return told
+
+    def _gone(self) -> DeviceError:
+        return DeviceError(
+            f"The Hailo's process ended: {self.last_words()}.", "it is started again by itself; see: sudo dmesg | grep -i hailo"
+        )
+
+    def last_words(self) -> str:
+        """The last line that it wrote, or how it ended."""
+        lines = self._tail.decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else f"exit status {self._process.poll()}"
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.gone = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, 9)
+        try:
+            self._process.wait(REAP)
+        except subprocess.TimeoutExpired:
+            log.error("the Hailo's process %d hangs in the kernel and cannot be ended; restart the machine", self.pid)
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _read(self) -> None:
+        with self._sock as sock, contextlib.suppress(OSError):
+            while data := sock.recv(MESSAGE):
+                self._take(json.loads(data))
+        self.gone = True
+        self._hello.put({"gone": True})
+        for answer in list(self._waiting.values()):
+            answer.put({"gone": True})
+
+    def _take(self, message: dict[str, Any]) -> None:
+        event = message.get("event")
+        if event == "hello":
+            self._hello.put(message)
+        elif event == "notice":
+            self._on_notice(message["name"], message["facts"])
+        elif event == "note":
+            log.info("the Hailo's process: %s", message["text"])
+        elif (answer := self._waiting.get(message["id"])) is not None:
+            answer.put(message)
+
+    def _read_errors(self) -> None:
+        pipe = self._process.stderr
+        assert pipe is not None
+        with pipe:
+            while data := os.read(pipe.fileno(), 4096):
+                self._tail = (self._tail + data)[-TAIL:]

@@ -24,6 +24,7 @@ from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import models as model_actions
 from appliance.core.catalog import rules as rule_actions
 from appliance.core.catalog import settings as setting_actions
+from appliance.core.catalog import sources as source_actions
 from appliance.core.catalog import streams as stream_actions
 from appliance.core.catalog import sync as sync_actions
 from appliance.core.catalog.exports import export_actions
@@ -33,6 +34,8 @@ from appliance.core.events import InferenceCompleted, Noted
 from appliance.core.inference import build as inference
 from appliance.core.inference.offers import Offers
 from appliance.core.inference.service import InferenceService
+from appliance.core.inference.sources import build as sources
+from appliance.core.inference.sources.model import Kind
 from appliance.core.memory.build import Places, build
 from appliance.core.model import CheckResult, InferenceResult, Severity
 from appliance.core.ports import Service
@@ -48,6 +51,8 @@ from appliance.core.streams.rules_store import RuleBook
 from appliance.core.streams.service import StreamService
 from appliance.core.telemetry.figures import FiguresService
 from appliance.core.telemetry.service import TelemetryService
+from appliance.hw.camera import V4l2Cameras
+from appliance.hw.camera_pi import PiCamera, PiCameras
 from appliance.hw.host import PsutilHost
 from appliance.hw.onnx import OnnxAccelerator
 from appliance.paths import socket_address
@@ -78,11 +83,16 @@ class Domains:
         self.figures = FiguresService(bus, state, clock)
         self.analytics = AnalyticsService(self.duck, bus, spine.outbox, state, clock, told.flush_seconds, told.keep_days)
         self.alerts = AlertService(Engine(effective(settings.alerts.rules)), spine.store, bus, state, clock)
-        self.devices = DeviceService(detectors(), state)
+        self.cameras = V4l2Cameras()
+        self.devices = DeviceService([*detectors(), self.cameras, PiCameras()], state)
         self.inference = self._make_inference()
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
+        self.sources = sources.build(sources.Ground(
+            settings, spine.store, spine.secrets, self.memory.memory, self.inference, bus.publish, state, clock,
+            {Kind.picamera: PiCamera},
+        ))  # fmt: skip
         self._make_queries(told.keep_days)
         self.streams = self._make_streams()
         if self.streams.parts.updates is not None and settings.models.updates != "ignore":
@@ -154,6 +164,7 @@ class Domains:
             self.queues,
             *self._memory_needs,
             self.memory,
+            self.sources,
             self.streams,
             self.rules,
             self.figures,
@@ -198,6 +209,7 @@ class Domains:
         running = self.inference.parts
         add(*inference_actions.inference_actions(self.inference, spine.jobs, spine.state, self.duck, running.cache.clear))
         add(*model_actions.model_actions(running, spine.jobs))
+        add(*source_actions.source_actions(self.sources, self.cameras.each))
         add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
         add(*stream_actions.letter_actions(self.streams, self._sink_letters))

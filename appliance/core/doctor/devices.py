@@ -39,13 +39,12 @@ def judged(kind: str, name: str, result: CheckResult) -> Device:
 
 
 def accelerator(context: DoctorContext) -> Device:
-    """The Hailo card and its device node. Being there is not being used: this version has no driver for it."""
+    """The Hailo card and its device node; how it does while it works is the inference engine's to say."""
     lacking = hailo.missing(context)
     if lacking is not None:
         return judged("accelerator", "Hailo", lacking)
     node = context.paths("dev/hailo*")[0].name
-    reason = f"/dev/{node} is there, but this version has no driver for it: models run on the CPU"
-    return Device("accelerator", node, Health.degraded, reason, "nothing is to be done; it is used by a later version.")
+    return Device("accelerator", node, Health.healthy, f"/dev/{node} is there")
 
 
 def keyboard(context: DoctorContext) -> Device:

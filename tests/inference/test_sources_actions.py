@@ -58,11 +58,12 @@ async def test_a_source_lives_by_its_actions(tmp_path: Path) -> None:
         front = Front(rig)
         status = await front("add", name="cam", address=str(path), rate=30.0)
         assert (status.kind, status.enabled) == ("video", True)
-        await rig.ended()
+        await rig.until(lambda status: status.state is SourceState.ended and not status.enabled)
         assert rig.status().inferred == 40, "a file is looked at whole"
         await front("set-zone", name="cam", zone="right", points="0.5,0 1,0 1,1 0.5,1")
         status = await front("set-rule", name="cam", rule="in", labels=["square"], zone="right")
         assert (status.zones, status.rules) == (("right",), ("in",))
+        await front("start", name="cam")
         await rig.until(lambda status: status.events_total == 1)
         (event,) = await front("events", VIEWER)
         assert (await front("events", VIEWER, name="other")) == []
@@ -76,8 +77,10 @@ async def test_a_source_lives_by_its_actions(tmp_path: Path) -> None:
         assert (await front("stop", name="cam")).state is SourceState.stopped
         assert (await front("start", name="cam")).enabled
         await rig.ended()
+        await rig.until(lambda status: not status.enabled)
         assert (await front("change", name="cam", rate=1.0, model="other")).model == "other"
-        await rig.ended()
+        await front("start", name="cam")
+        await rig.until(lambda status: status.state is SourceState.ended and not status.enabled)
         kept = await front("snapshot", name="cam")
         assert kept["key"].startswith("sources:cam/")
         shown = await front("show", VIEWER, name="cam")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -235,16 +234,17 @@ async def test_a_failing_model_is_told_and_the_source_goes_on(tmp_path: Path) ->
         assert (await rig.until(lambda status: status.inferred > 2)).state is SourceState.running
 
 
-async def test_what_is_stopped_stays_stopped_after_a_restart(tmp_path: Path) -> None:
+async def test_what_is_stopped_or_at_its_end_stays_so_after_a_restart(tmp_path: Path) -> None:
     path = video(tmp_path / "v.mp4")
     async with running(tmp_path) as rig:
         await rig.service.add(definition("video", path, drop="wait"))
         await rig.ended()
-        await rig.service.switch("cam", enabled=False)
+        await rig.until(lambda status: not status.enabled)
+        await rig.service.add(definition("folder", tmp_path, drop="wait").model_copy(update={"name": "folder"}))
+        await rig.service.switch("folder", enabled=False)
     async with running(tmp_path) as rig:
-        assert rig.status().state is SourceState.stopped
-        assert rig.status().enabled is False
-        await asyncio.sleep(0)
-        assert rig.inferer.calls == []
+        for name in ("cam", "folder"):
+            assert (rig.status(name).state, rig.status(name).enabled) == (SourceState.stopped, False)
         await rig.service.switch("cam", enabled=True)
-        assert (await rig.ended()).inferred == 20
+        assert (await rig.ended()).inferred == 20, "a file that was read is read again where it is asked for"
+        assert len(rig.inferer.calls) == 20

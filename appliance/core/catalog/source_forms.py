@@ -8,6 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from pydantic_core import PydanticCustomError
 
 from appliance.core.inference.sources import address as addresses
 from appliance.core.inference.sources.definition import Definition, build
@@ -20,24 +21,32 @@ if TYPE_CHECKING:
 LEFT_OUT = {"name", "address", "kind", "stopped", "file", "password"}
 
 
+def refusal(text: str) -> PydanticCustomError:
+    """What a parameter's check says; without the words that pydantic puts before a ValueError's."""
+    return PydanticCustomError("source", "{told}", {"told": text.removesuffix(".")})
+
+
 def check_address(address: str | None) -> str | None:
-    """The address, where it has no password; before anything of it is written down. Raises ValueError."""
+    """The address, where it has no password; before anything of it is written down. Raises PydanticCustomError."""
     if address is not None and "://" in address:
-        addresses.check_url(address)
+        try:
+            addresses.check_url(address)
+        except addresses.AddressError as error:
+            raise refusal(str(error)) from None
     return address
 
 
 def document_in(file: str) -> dict[str, Any]:
-    """The document of a file in Base64, with no password in it. Raises ValueError."""
+    """The document of a file in Base64, with no password in it. Raises PydanticCustomError."""
     try:
         text = base64.b64decode(file, validate=True).decode()
         document = msgspec.json.decode(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (binascii.Error, UnicodeDecodeError, msgspec.DecodeError, tomllib.TOMLDecodeError):
-        raise ValueError("the file is neither TOML nor JSON; see docs/sources.md for one.") from None
+        raise refusal("the file is neither TOML nor JSON; see docs/sources.md for one") from None
     if not isinstance(document, dict):
-        raise ValueError("the file has no source; see docs/sources.md for one.")
+        raise refusal("the file has no source; see docs/sources.md for one")
     if unknown := set(document) - set(Definition.model_fields):
-        raise ValueError(f"the file has what no source has: {', '.join(sorted(unknown))[:100]}.")
+        raise refusal(f"the file has what no source has: {', '.join(sorted(unknown))[:100]}")
     if isinstance(address := document.get("address"), str):
         check_address(address)
     return document

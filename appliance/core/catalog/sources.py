@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
-from appliance.core.catalog.source_forms import check_address, definition_of, document_in, points_of
+from appliance.core.catalog.source_forms import check_address, definition_of, document_in, points_of, refusal
 from appliance.core.inference.sources.definition import Definition, build
 from appliance.core.inference.sources.model import Kind, SourceEvent, SourceStatus
 from appliance.core.inference.sources.service import SourceService, told
@@ -71,7 +71,7 @@ class Adding(Options):
         if self.file is not None:  # before it is audited
             document_in(self.file)
         if self.address is None and self.file is None:
-            raise ValueError("give an address: a URL, a path, /dev/videoN or picamera; or a file that has it.")
+            raise refusal("give an address: a URL, a path, /dev/videoN or picamera; or a file that has it")
         return self
 
 

@@ -86,7 +86,7 @@ class Runner:
         self._reader: Reader | None = None
         self._stuck: list[Reader] = []
         self._tracks: tuple[Track, ...] = ()
-        self._state = SourceState.stopped
+        self._state = SourceState.opening if source.enabled else SourceState.stopped
         self._since = tools.clock.wall()
         self._fault: SourceError | None = None
 

@@ -20,7 +20,7 @@ from appliance.core.inference.sources.runner import Runner, Tools
 from appliance.core.inference.sources.tally import Tally
 from appliance.core.model import Health, HealthReport
 from appliance.core.state import LiveState, Section
-from appliance.errors import ConflictError, NotFoundError, SourceError, StoreError
+from appliance.errors import ApplianceError, ConflictError, NotFoundError, SourceError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,20 @@ class SourceService:
                 log.exception("the source %s failed and is begun again", name)
                 await asyncio.sleep(AGAIN)
             else:
+                await self._done(name)
                 return
+
+    async def _done(self, name: str) -> None:
+        """A file is at its end: the next start of the appliance does not read it again."""
+        async with self._turn:
+            source = self._wanted[name].model_copy(update={"enabled": False})
+            try:
+                await self.book.put(source)
+            except ApplianceError as error:
+                log.error("the source %s will be read again at the next start: %s", name, error.message)
+                return
+            self._wanted[name] = source
+            self._show()
 
     async def _end(self, name: str) -> None:
         task = self._tasks.pop(name, None)

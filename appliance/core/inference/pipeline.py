@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from appliance.core.inference import manifest as manifests
 from appliance.core.inference.manifest import Manifest
 from appliance.core.inference.model import Answer, Engine, Findings, ModelVersion, Prepared, Priority, Request, Sample, Task
 from appliance.errors import ModelError
@@ -154,11 +155,17 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(self._threads, "inference")
 
     async def _tasks_of(self, version: ModelVersion) -> dict[str, Task]:
-        """By the kind of file; one at least."""
+        """By the kind of file; one at least. The first time, the files are held against their hashes. Raises ModelError."""
         place = (version.key, version.directory)
         if (tasks := self._tasks.get(place)) is None:
             kinds = [kind for kind in BACKENDS.values() if version.manifest.file(kind) is not None] or ["onnx"]
-            tasks = await self._run(lambda: {kind: self._make_task(version.manifest, kind) for kind in kinds})
+
+            def make() -> dict[str, Task]:
+                for kind in kinds:
+                    manifests.verify(version.manifest, version.directory, kind)
+                return {kind: self._make_task(version.manifest, kind) for kind in kinds}
+
+            tasks = await self._run(make)
             self._tasks[place] = tasks
         return tasks
 

@@ -40,7 +40,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         job = _Job(function, loop.create_future(), loop)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
             self._thread.start()
         self._jobs.put(job)
         timer = loop.call_later(limit, _expire, job.future, limit)
@@ -50,19 +50,21 @@ class Worker:
             timer.cancel()
 
     def end(self) -> None:
-        """Let the thread end, once it is done with what it does."""
+        """Let the thread end, once it is done with what it does; a later `run` begins another one."""
         self._jobs.put(None)
+        self._jobs, self._thread = queue.SimpleQueue(), None
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            result, error = None, None
-            try:
-                result = job.function()
-            except BaseException as raised:  # noqa: BLE001 raised again where it is awaited
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
-                job.loop.call_soon_threadsafe(_settle, job.future, result, error)
-            del job, result, error  # inputs and outputs live no longer than the run
+
+def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        result, error = None, None
+        try:
+            result = job.function()
+        except BaseException as raised:  # noqa: BLE001 raised again where it is awaited
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+            job.loop.call_soon_threadsafe(_settle, job.future, result, error)
+        del job, result, error  # inputs and outputs live no longer than the run
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -107,6 +107,9 @@ class Registry:
         if usable:
             there = ", ".join(usable)
             raise AbsentError(f"No model is there for {task}; there are: {there}.", "add one: prime-spark model add.")
+        if not self.found:
+            where = ", ".join(str(place) for place in self.setup.shelf.places)
+            raise AbsentError(f"No model is in {where}.", "make setup fetches some; prime-spark model add adds one.")
         raise self._none("No model can be used")
 
     def _usable(self, name: str) -> NameRecord | None:

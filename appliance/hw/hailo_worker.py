@@ -210,17 +210,20 @@ class Worker:
 
     @staticmethod
     def _run(configured: Any, frames: list[Any], ends: float) -> None:
+        """As many frames at once as the library queues: it would wait in vain for room for more."""
         problems: list[Exception] = []
 
         def completed(completion_info: Any) -> None:
             if completion_info.exception is not None:
                 problems.append(completion_info.exception)
 
-        configured.wait_for_async_ready(timeout_ms=_left(ends), frames_count=len(frames))
-        job = configured.run_async(frames, completed)
-        job.wait(_left(ends))
-        if problems:
-            raise problems[0]
+        most = max(1, configured.get_async_queue_size())
+        for at in range(0, len(frames), most):
+            some = frames[at : at + most]
+            configured.wait_for_async_ready(timeout_ms=_left(ends), frames_count=len(some))
+            configured.run_async(some, completed).wait(_left(ends))
+            if problems:
+                raise problems[0]
 
     def do_reading(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Temperature and power; null where the board does not tell."""
@@ -342,8 +345,11 @@ def _base() -> Any:
 
 
 def _trouble(error: Exception) -> dict[str, Any]:
-    """An error as an answer: its class, its words, and the library's status where the words have it."""
-    status = re.search(r"failed with error: (\d+)", str(error))
+    """An error as an answer: its class, its words, and the library's status where the words have it.
+
+    Calls that the vendor's package does not wrap raise HailoRTStatusException with the bare number.
+    """
+    status = re.search(r"failed with error: (\d+)", str(error)) or re.fullmatch(r"(\d+)", str(error))
     return {"error": type(error).__name__, "text": str(error)[:500], "status": int(status[1]) if status else None}
 
 

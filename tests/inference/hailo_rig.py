@@ -52,7 +52,7 @@ class Bench:
     def driver(self, **wanted: Any) -> HailoAccelerator:
         """A driver that is closed at the end."""
         environ = {**os.environ, "PYTHONPATH": str(STAND_IN), "FAKE_HAILO": str(self.file)}
-        wanted = {"python": sys.executable, "stall_seconds": 1.5, "root": self.directory, "monitor": self.monitor, **wanted}
+        wanted = {"python": sys.executable, "stall_seconds": 10.0, "root": self.directory, "monitor": self.monitor, **wanted}
         made = HailoAccelerator(**{"environ": environ, **wanted})
         self._drivers.append(made)
         return made

@@ -20,7 +20,7 @@ from tests.inference.engine_rig import engine, kinds
 from tests.inference.hailo_rig import SHAPE, Bench, halves, picture
 from tests.support import wait_for
 
-LIMITS = Limits(poll=0.2, probe_first=0.05, probe_longest=0.2, absent_retry=0.2)
+LIMITS = Limits(stall={"hailo": 15.0, "cpu": 60.0}, poll=0.2, probe_first=0.05, probe_longest=0.2, absent_retry=0.2)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_frames_share_batches_on_the_hailo(bench: Bench, tmp_path: Path) -
 @pytest.mark.parametrize("how", ["infer", "infer-deaf"])
 async def test_a_hang_costs_no_request_and_the_hailo_comes_back(bench: Bench, tmp_path: Path, how: str) -> None:
     model = both(tmp_path / "model")
-    async with engine(bench.driver(), OnnxAccelerator(1), limits=LIMITS) as (made, events):
+    async with engine(bench.driver(stall_seconds=1.5), OnnxAccelerator(1), limits=LIMITS) as (made, events):
         await made.load(model)
         check(await made.run(ask(model)))
         bench.say(hang=how)
@@ -113,7 +113,7 @@ async def test_a_hang_costs_no_request_and_the_hailo_comes_back(bench: Bench, tm
 
 async def test_a_device_that_does_not_return_is_shown_and_tried_again(bench: Bench, tmp_path: Path) -> None:
     model = both(tmp_path / "model")
-    async with engine(bench.driver(stall_seconds=0.3), OnnxAccelerator(1), limits=LIMITS) as (made, events):
+    async with engine(bench.driver(stall_seconds=1.0), OnnxAccelerator(1), limits=LIMITS) as (made, events):
         await made.load(model)
         bench.say(hang="infer", reset_fails=True)
         assert (await made.run(ask(model))).backend == "cpu"

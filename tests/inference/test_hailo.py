@@ -154,7 +154,7 @@ def test_notifications_are_passed_on_and_tell_of_throttling(bench: Bench, tmp_pa
 
 @pytest.mark.parametrize("how", ["infer", "infer-deaf"])
 def test_a_hang_is_found_within_two_seconds_and_reset_cures_it(bench: Bench, tmp_path: Path, how: str) -> None:
-    driver, path = bench.driver(), str(halves(tmp_path / "net.hef"))
+    driver, path = bench.driver(stall_seconds=1.5), str(halves(tmp_path / "net.hef"))
     model = driver.load(path)
     model.infer({"net/input_layer1": picture()})
     (pid,) = bench.pids()
@@ -162,7 +162,7 @@ def test_a_hang_is_found_within_two_seconds_and_reset_cures_it(bench: Bench, tmp
     began = time.monotonic()
     with pytest.raises(DeviceStalledError):
         model.infer({"net/input_layer1": picture()})
-    assert time.monotonic() - began < 10  # the benchmark states the time; here only that it is no wait for ever
+    assert time.monotonic() - began < 9  # the benchmark states the time; here only that it is not the device's own
     driver.reset()
     assert "chip_reset" in bench.calls()
     wait_for_sync(lambda: gone(pid))
@@ -174,15 +174,16 @@ def test_a_hang_is_found_within_two_seconds_and_reset_cures_it(bench: Bench, tmp
 def test_a_hang_of_the_reading_and_of_the_loading_are_found_too(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.hw.hailo.LOAD", 0.5)
-    driver, path = bench.driver(stall_seconds=0.3), str(halves(tmp_path / "net.hef"))
+    driver, path = bench.driver(stall_seconds=1.0), str(halves(tmp_path / "net.hef"))
     driver.load(path)
     bench.say(hang="reading")
     with pytest.raises(DeviceStalledError, match="reading"):
         driver.reading()
     bench.say(hang="load-deaf")
+    monkeypatch.setattr("appliance.hw.hailo.LOAD", 0.5)
     with pytest.raises(DeviceStalledError, match="load"):
         driver.load(path)
+    monkeypatch.undo()
     bench.say(hang=None)
     driver.load(path)
 

@@ -115,10 +115,12 @@ STATUS = {
     26: "HAILO_INVALID_HEF",
     36: "HAILO_DRIVER_OPERATION_FAILED",
     48: "HAILO_UNSUPPORTED_OPCODE",
+    61: "HAILO_NOT_FOUND",
     62: "HAILO_COMMUNICATION_CLOSED",
     63: "HAILO_STREAM_ABORT",
     73: "HAILO_DEVICE_IN_USE",
     74: "HAILO_OUT_OF_PHYSICAL_DEVICES",
+    82: "HAILO_QUEUE_IS_FULL",
     92: "HAILO_HEF_NOT_SUPPORTED",
     93: "HAILO_HEF_NOT_COMPATIBLE_WITH_DEVICE",
 }
@@ -156,12 +158,14 @@ class Net:
         self.onnx = data[32 + size :].split(b"\n", 1)[1]
         self.session: Any = None
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Of one frame: N×C×H×W float32 in and out, by the names of the ONNX model's."""
+    def load(self) -> None:
+        """Make ready to run."""
         import onnxruntime
 
-        if self.session is None:
-            self.session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Of one frame: N×C×H×W float32 in and out, by the names of the ONNX model's."""
         names = [each.name for each in self.session.get_outputs()]
         return dict(zip(names, self.session.run(None, inputs), strict=True))
 

@@ -192,6 +192,8 @@ class Device:
             if not ids:
                 raise HailoRTException("HailoRT device not found in the system")
             device_id = ids[0]
+        if device_id not in Device.scan():
+            _pyhailort.fail(61)  # this call is not translated, in the vendor's package neither
         self._device_id = device_id
         self._control_object = Control(self)
 
@@ -290,6 +292,7 @@ class InferModel:
     def configure(self):
         _pyhailort.note("configure")
         _pyhailort.hang("load")
+        self._net.load()
         return ConfiguredInferModel(self._net, self)
 
     @property
@@ -402,6 +405,9 @@ class ConfiguredInferModel:
         self.run_async(bindings).wait(timeout)
 
     def run_async(self, bindings, callback=None):
+        if len(bindings) > self.get_async_queue_size():
+            with translated():
+                _pyhailort.fail(82)
         job = AsyncInferJob(threading.Event())
         self._jobs.put((bindings, callback, job))
         return job
@@ -416,7 +422,7 @@ class ConfiguredInferModel:
         pass
 
     def get_async_queue_size(self):
-        return 64
+        return _pyhailort.control("queue", 4)
 
     def shutdown(self):
         _pyhailort.note("shutdown")

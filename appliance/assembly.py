@@ -51,10 +51,10 @@ from appliance.core.streams.rules_store import RuleBook
 from appliance.core.streams.service import StreamService
 from appliance.core.telemetry.figures import FiguresService
 from appliance.core.telemetry.service import TelemetryService
+from appliance.hw import accelerators
 from appliance.hw.camera import V4l2Cameras
 from appliance.hw.camera_pi import PiCamera, PiCameras
 from appliance.hw.host import PsutilHost
-from appliance.hw.onnx import OnnxAccelerator
 from appliance.paths import socket_address
 
 if TYPE_CHECKING:
@@ -129,9 +129,13 @@ class Domains:
         return streams.build(stands_on, spine.paths.streams)
 
     def _make_inference(self) -> InferenceService:
-        spine = self._spine
+        spine, hailo, wanted = self._spine, self._spine.settings.hailo, self._spine.settings.inference
+        found = accelerators.find(
+            hailo=hailo.enabled, python=hailo.python, device_id=hailo.device_id, stall_seconds=wanted.stall_seconds,
+            threads=wanted.threads,
+        )  # fmt: skip
         return inference.build(inference.Ground(
-            settings=spine.settings, accelerators=(OnnxAccelerator(threads=spine.settings.inference.threads),),
+            settings=spine.settings, accelerators=found,
             models=spine.paths.models, remote=self._s3_files(), store=spine.store, state=spine.state, clock=spine.clock,
             note=self._tell, on_result=self._keep_result,
         ))  # fmt: skip

@@ -54,6 +54,7 @@ class HailoAccelerator:
         environ: Of the child; None for this process's.
         on_notice: Called, in a thread, with name and facts of the device's notifications (temperature, over-current, …).
         monitor: Where HailoRT writes how busy the device is.
+        enabled: Off: it is left alone, and absent.
     """
 
     name = "Hailo"
@@ -70,7 +71,9 @@ class HailoAccelerator:
         environ: Mapping[str, str] | None = None,
         on_notice: Callable[[str, dict[str, Any]], None] = lambda name, facts: None,
         monitor: Path = MONITOR,
+        enabled: bool = True,
     ) -> None:
+        self._enabled = enabled
         self._pythons = [python] if python else list(dict.fromkeys([SYSTEM, sys.executable]))
         self._device_id = device_id
         self._stall = stall_seconds
@@ -89,6 +92,8 @@ class HailoAccelerator:
 
     def detect(self) -> Device:
         """Look for its device file; whether the package can be imported is known after the first use."""
+        if not self._enabled:
+            return Device("accelerator", self.name, Health.absent, "it is switched off", "set hailo.enabled to use it.")
         nodes = sorted(self._root.glob("dev/hailo*"))
         if not nodes:
             reason = "no /dev/hailo*: no Hailo card, or its driver is not loaded"

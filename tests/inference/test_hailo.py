@@ -13,6 +13,7 @@ import pytest
 
 from appliance.core.model import Health
 from appliance.errors import DeviceError, DeviceStalledError, ModelError
+from appliance.hw import accelerators
 from appliance.hw.hailo import utilisation
 from tests.inference.hailo_rig import BOXES, SHAPE, Bench, boxes, halves, picture
 from tests.support import wait_for_sync
@@ -221,6 +222,24 @@ def test_no_card_is_absent_with_the_next_step(bench: Bench, tmp_path: Path) -> N
     assert "hailo-all" in found.next_step
     with pytest.raises(DeviceError, match="The Hailo is absent"):
         driver.load(str(halves(tmp_path / "net.hef")))
+
+
+def test_one_that_is_switched_off_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    driver = bench.driver(enabled=False)
+    assert (driver.detect().health, driver.detect().reason) == (Health.absent, "it is switched off")
+    with pytest.raises(DeviceError, match="switched off"):
+        driver.load(str(halves(tmp_path / "net.hef")))
+    assert bench.calls() == []
+
+
+def test_the_machine_has_the_hailo_first_and_the_cpu_behind_it(tmp_path: Path) -> None:
+    found = accelerators.find(hailo=False, python="", device_id="0", stall_seconds=1.5, threads=1, sysfs=tmp_path)
+    assert [(each.backend, each.kind) for each in found] == [("hailo", "hef"), ("cpu", "onnx")]
+    zone = tmp_path / "class/thermal/thermal_zone0/temp"
+    assert found[1].reading().temperature_c is None
+    zone.parent.mkdir(parents=True)
+    zone.write_text("61500\n")
+    assert (found[1].reading().temperature_c, found[1].reading().throttled) == (61.5, None)
 
 
 def test_without_the_package_it_is_absent(bench: Bench, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ async def test_the_answers_as_text(tmp_path: Path) -> None:
         assert "cam" in listed
         assert "ended" in listed
         assert "gone: " in listed
-        assert "Next: look whether the path is right" in listed.replace("\n", " ").replace("  ", " ")
+        assert "Next: look whether the path is right" in " ".join(listed.split())
         assert "square #1 0.90" in text("events", await front("events"))
         kept = text("snapshot", await front("snapshot", name="cam"), 200)
         assert "\ninto a file: memory get sources:cam/" in kept

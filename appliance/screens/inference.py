@@ -1,241 +1,228 @@
-"""Inference: run the model on pictures of this machine; results, with the picture and its boxes."""
+"""Inference: drivers, what goes through them, the last results of all tasks, latency, cache, fallbacks."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from rich.segment import Segment
-from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.strip import Strip
 from textual.widget import Widget
 
-from appliance.core.model import InferenceResult, InferenceStats
+from appliance.core.console import Console
+from appliance.core.inference.status import InferenceStatus
+from appliance.core.model import InferenceResult
 from appliance.core.state import Section
-from appliance.errors import ApplianceError
 from appliance.screens import format as f
-from appliance.screens.glyphs import Colours
-from appliance.screens.page import Page
-from appliance.screens.widgets.grid import Column, Grid, Row
-from appliance.screens.widgets.lines import Line, LineView
+from appliance.screens import inference_view as view
+from appliance.screens.chrome import Footer
+from appliance.screens.inference_acts import Acts
+from appliance.screens.inference_found import fact_lines, finding_lines, found
+from appliance.screens.page import COMMON, Page
+from appliance.screens.picture import PictureView, Wanted
+from appliance.screens.streams_view import flow
+from appliance.screens.values import wrap
+from appliance.screens.widgets.grid import Grid, Row
+from appliance.screens.widgets.lines import LineView
 
-CONSOLE_NAMES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+__all__ = ["Inference", "PictureView"]
 
-
-class PictureView(LineView):
-    """A picture as cells."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__("Picture", id=id)
-        self._cells: list[Any] = []
-
-    def set_cells(self, cells: list[Any]) -> None:
-        """Show another picture; none where empty."""
-        self._cells = cells
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        """Cells inside the box."""
-        row = y - 1
-        if not 0 <= row < min(len(self._cells), self.inner_height):
-            return super().render_line(y)
-        pad = max(0, self.inner_width - len(self._cells[row]))
-        edge = self._strip((("│", "border"),), 1)
-        blank = self._strip(((" " * pad, "text"),), pad)
-        body = [
-            Segment(char, Style(color=colour(fore), bgcolor=colour(back)))
-            for char, fore, back in self._cells[row][: self.inner_width]
-        ]
-        return Strip([*edge, *body, *blank, *edge], self.size.width)
-
-
-def colour(value: Any) -> str:
-    """A cell's colour as rich has it."""
-    if isinstance(value, int):
-        return ("bright_" if value > 7 else "") + CONSOLE_NAMES[value % 8]
-    return f"rgb({value[0]},{value[1]},{value[2]})"
+PANELS = ("results", "work", "fallbacks")
+TITLES = MappingProxyType({"results": "Results", "work": "Latency", "fallbacks": "Fallbacks"})
+TALL, WIDE = 36, 110
+"""Lines and cells from which all panels are seen."""
+MOST = 5
+"""Lines that tell of troubles with drivers at most: the panels below need room too."""
+BESIDE = 8
+"""Cells that a dialog has beside its text."""
 
 
 class Inference(Page):
-    """Results to the left, the picture to the right."""
+    """Drivers and figures above; one of the panels below, all of them where there is room."""
 
     page = "inference"
-    sections = frozenset({Section.inference, Section.results})
-    keys = (("o", "Open pictures"), ("Enter", "All boxes"), ("i", "Models"))
-    needs = MappingProxyType({"o": "inference.run"})
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("o", "open", show=False), Binding("i", "models", show=False)]
+    sections = frozenset({Section.inference, Section.results, Section.jobs})
+    keys = (
+        ("Tab", "Next panel"), ("o", "Open"), ("O", "Open with options"), ("Enter", "All findings"), ("d", "Drivers"),
+        ("b", "Benchmark"), ("x", "Empty cache"), ("i", "All figures"),
+    )  # fmt: skip
+    needs = MappingProxyType({
+        "o": "inference.run", "O": "inference.run", "b": "model.bench", "x": "inference.cache-clear",
+    })  # fmt: skip
+    AUTO_FOCUS = "#results"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "panel(1)", show=False), Binding("shift+tab", "panel(-1)", show=False),
+        Binding("o", "do('open')", show=False), Binding("O", "do('options')", show=False),
+        Binding("d", "do('drivers')", show=False), Binding("b", "do('bench')", show=False),
+        Binding("x", "do('clear')", show=False), Binding("i", "do('all')", show=False),
+    ]  # fmt: skip
 
-    _drawn = ""
-    _awaited = ""
-    """The result that the reader asked for and that is not in the table yet."""
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.acts = Acts(self)
+        self.panel = PANELS[0]
+        self.awaited = ""
+        """The result that the reader asked for and that is not in the table yet."""
 
     def body(self) -> Iterable[Widget]:
-        """Counters above, results and picture below."""
-        yield LineView("Model", id="stats")
-        with Horizontal():
-            yield Grid((Column("time", 8), Column("found")), "Results", id="results", empty="press o and name a picture")
-            yield PictureView("picture")
+        """The drivers, lines about them, panels."""
+        drivers = Grid(view.DRIVERS, "Drivers", id="drivers", empty="not read yet: inference is starting")
+        drivers.can_focus = False
+        yield drivers
+        yield LineView(id="trouble")
+        yield LineView(id="figures")
+        with Horizontal(id="first"):
+            yield Grid(view.RESULTS, TITLES["results"], id="results", empty="press o and name a picture or a recording")
+            yield PictureView(id="picture")
+            yield LineView("Findings", id="findings")
+        with Horizontal(id="second"):
+            yield LineView(TITLES["work"], id="work")
+            yield LineView("Throughput and cache", id="flow")
+            yield Grid(view.FALLBACKS, TITLES["fallbacks"], id="fallbacks", empty="none: every request ran where it should")
+
+    @property
+    def status(self) -> InferenceStatus | None:
+        """Inference as it was last seen."""
+        status = self.console.get(Section.inference).value
+        return status if isinstance(status, InferenceStatus) else None
+
+    @property
+    def results(self) -> tuple[InferenceResult, ...]:
+        """Newest first."""
+        return self.console.get(Section.results).value or ()
+
+    @property
+    def result(self) -> InferenceResult | None:
+        """The one under the cursor."""
+        key = self.query_one("#results", Grid).key
+        return next((each for each in self.results if each.result_id == key), None)
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show what changed."""
-        if Section.inference in sections:
-            self._show_stats()
+        if (status := self.status) is not None and sections & {Section.inference, Section.jobs}:
+            self._show_status(status)
         if Section.results in sections:
-            results = self.console.get(Section.results).value or ()
-            self.query_one("#results", Grid).set_rows(
-                [Row(r.result_id, ((f.clock(r.time), "muted"), found(r))) for r in results]
-            )
-            self._go_to_awaited()
-            self._draw()
+            cells = {each.result_id: self._cells(each) for each in self.results}
+            self.query_one("#results", Grid).set_rows([Row(key, row) for key, row in cells.items()])
+            self.go_to_awaited()
+            self._show_result()
 
-    def _go_to_awaited(self) -> None:
+    def _cells(self, result: InferenceResult) -> Any:
+        on = ("cache", "ok") if result.cached else (result.backend, "warn" if result.fell_back else "muted")
+        return ((f.clock(result.time), "muted"), (f.ms(result.total_time_ms), "muted"), on, found(result))
+
+    def _show_status(self, status: InferenceStatus) -> None:
+        glyphs, engine, width = self.spark.glyphs, status.engine, max(1, self.size.width)
+        drivers = self.query_one("#drivers", Grid)
+        drivers.set_rows(view.driver_rows(engine, glyphs))
+        drivers.set_empty("no driver: see Services for why")
+        drivers.styles.height = 3 + max(1, len(engine.devices))
+        jobs = self.console.get(Section.jobs).value or ()
+        running = [*view.job_pieces(jobs, "infer ", glyphs), *view.job_pieces(jobs, "bench ", glyphs)]
+        short = not self.has_class("all")
+        parts = (view.work_pieces(status, short=short), view.queue_pieces(engine, short=short), running)
+        self._fill("trouble", flow(view.trouble_pieces(engine, glyphs), width)[:MOST])
+        self._fill("figures", [line for part in parts for line in flow(part, width)])
+        work, rest = self.query_one("#work", LineView), self.query_one("#flow", LineView)
+        room = (work.inner_width, work.inner_height)
+        work.set_lines(view.histogram_lines(status.histogram, status.p50_ms, room, glyphs))
+        figures = view.figure_lines(status, glyphs)
+        rest.set_lines([part for line in figures for part in wrap(line, max(1, rest.inner_width))])
+        self.query_one("#fallbacks", Grid).set_rows(view.fallback_rows(engine.last_fallbacks))
+
+    def _fill(self, name: str, lines: list[Any]) -> None:
+        shown = self.query_one(f"#{name}", LineView)
+        shown.styles.height = len(lines)
+        shown.set_lines(lines)
+
+    def go_to_awaited(self) -> None:
         """Put the cursor on the result that the reader asked for, as soon as it is there."""
         grid = self.query_one("#results", Grid)
-        index = next((index for index, row in enumerate(grid.rows) if row.key == self._awaited), None)
+        index = next((index for index, row in enumerate(grid.rows) if row.key == self.awaited), None)
         if index is not None:
-            self._awaited = ""
+            self.awaited = ""
             grid.move_to(index)
 
     def show_ages(self) -> None:
-        """How old the counters and the results are."""
-        self.query_one("#stats", LineView).set_note(f.age(self.console.age(Section.inference)))
-        self.query_one("#results", Grid).set_note(f.age(self.console.age(Section.results)))
+        """How old the figures and the results are."""
+        age, old = f.age(self.console.age(Section.inference)), f.age(self.console.age(Section.results))
+        for name in ("drivers", "work", "flow"):
+            self.query_one(f"#{name}", LineView).set_note(age)
+        tab = "" if self.has_class("all") else f"Tab: {TITLES[self._next(1)].lower()}, "
+        self.query_one("#results", Grid).set_note(tab + old if self.size.width >= WIDE or not tab else old)
+        fallbacks = self.query_one("#fallbacks", Grid)
+        if (status := self.status) is not None:
+            fallbacks.set_rows(view.fallback_rows(status.engine.last_fallbacks))
+        fallbacks.set_note(age)
 
     def on_resize(self) -> None:
-        """Draw for the new size."""
-        self._drawn = ""
-        self.spark.overlay.clear()
-        self.call_after_refresh(self._draw)
+        """Lay it out anew."""
+        self.set_class(self.size.width >= WIDE and self.size.height >= TALL, "all")
+        self.query_one(PictureView).forget()
+        self._arrange()
+        self.call_after_refresh(self.refresh_all)
 
     def on_screen_suspend(self) -> None:
         """Another page or a dialog is over this one: no picture may lie over that."""
-        self._drawn = ""
-        self.spark.overlay.clear()
+        self.query_one(PictureView).forget()
+        super().on_screen_suspend()
 
-    def _show_stats(self) -> None:
-        stats = self.console.get(Section.inference).value
-        lines: list[Line] = [((" no model: see Services for why", "warn"),)]
-        if isinstance(stats, InferenceStats):
-            lines = [
-                (
-                    (f" {stats.model}", "title"),
-                    (f" on {stats.backend}", "text"),
-                    ("   since start ", "muted"),
-                    (f"{stats.total} results, {stats.errors} failures", "text"),
-                ),
-                (
-                    (" time for a picture ", "muted"),
-                    (f"p50 {f.milliseconds(stats.p50_ms)}, p95 {f.milliseconds(stats.p95_ms)}", "text"),
-                ),
-            ]
-        self.query_one("#stats", LineView).set_lines(lines)
+    def _arrange(self) -> None:
+        """Show the panel that is open; all where there is room."""
+        everything = self.has_class("all")
+        shown = {"first": "results", "second": "work fallbacks", "work": "work", "flow": "work", "fallbacks": "fallbacks"}
+        for name, panels in shown.items():
+            self.query_one(f"#{name}").display = everything or self.panel in panels.split()
+        self.query_one("#findings").display = everything
+        self.query_one(Footer).set_keys([*self.offered_now(), *COMMON])
 
-    def _current(self) -> InferenceResult | None:
-        key = self.query_one("#results", Grid).key
-        return next((result for result in self.console.get(Section.results).value or () if result.result_id == key), None)
+    def offered_now(self) -> list[tuple[str, str]]:
+        """The keys, with the name of the panel that Tab goes to."""
+        return [(key, TITLES[self._next(1)] if key == "Tab" else text) for key, text in self.offered()]
 
-    def on_grid_selected(self) -> None:
+    def _next(self, by: int) -> str:
+        return PANELS[(PANELS.index(self.panel) + by) % len(PANELS)]
+
+    def action_panel(self, by: int) -> None:
+        """To the next panel."""
+        self.panel = self._next(by)
+        self.query_one(PictureView).forget()
+        self._arrange()
+        focus = self.query_one("#fallbacks" if self.panel == "fallbacks" else "#results", Grid)
+        self.set_focus(focus if focus.display and focus.parent is not None and self.panel != "work" else None)
+        self.call_after_refresh(self.refresh_all)
+
+    def on_grid_selected(self, message: Grid.Selected) -> None:
         """Another result."""
-        self._draw()
+        if message.grid.id == "results":
+            self._show_result()
 
-    def on_grid_chosen(self) -> None:
-        """Show every box."""
-        if (result := self._current()) is not None:
-            lines: list[Line] = [
-                ((result.source, "title"),),
-                (
-                    (
-                        (
-                            f"{result.width} x {result.height}, {result.model} {result.model_version} on {result.backend}, "
-                            f"model {result.inference_time_ms:.0f} ms, in all {result.total_time_ms:.0f} ms"
-                        ),
-                        "muted",
-                    ),
-                ),
-                (),
-            ]
-            lines += [
-                (
-                    (f"{box.score:5.2f}  ", "accent"),
-                    (f"{box.label:<16}", "text"),
-                    (f"{box.x_min:6.0f} {box.y_min:6.0f} {box.x_max:6.0f} {box.y_max:6.0f}", "muted"),
-                )
-                for box in result.boxes
-            ]
-            self.spark.flows.start(self.spark.flows.read("Result", lines), "result")
+    def on_grid_chosen(self, message: Grid.Chosen) -> None:
+        """Show all of what the cursor is on."""
+        self.acts.open(message.grid.id or "", message.key)
 
-    def _draw(self) -> None:
-        result, view = self._current(), self.query_one("#picture", PictureView)
-        wanted = "" if result is None else f"{result.result_id} {view.inner_width} {view.inner_height}"
-        if result is None or wanted == self._drawn or not self.is_current or view.inner_width < 4 or view.inner_height < 2:
+    def _show_result(self) -> None:
+        """The picture and the findings of the result under the cursor."""
+        result, picture = self.result, self.query_one(PictureView)
+        findings = self.query_one("#findings", LineView)
+        if result is None:
+            picture.tell([])
+            findings.set_lines([])
             return
-        self._drawn = wanted
-        self.run_worker(self._read_picture(result, view), name="picture", group="picture", exclusive=True, exit_on_error=False)
-
-    async def _read_picture(self, result: InferenceResult, view: PictureView) -> None:
-        mode = self._mode()
-        args = {
-            "result_id": result.result_id,
-            "columns": view.inner_width,
-            "rows": view.inner_height,
-            "mode": mode,
-        }
-        try:
-            drawn = await self.console.invoke("inference.preview", args)
-        except ApplianceError as error:
-            self.spark.overlay.clear()
-            view.set_cells([])
-            told = textwrap.wrap(f"not drawn: {error}", max(1, view.inner_width - 1))
-            view.set_lines([((f" {part}", "muted"),) for part in told])
+        name, width = result.source.rpartition("/")[2], findings.inner_width
+        if result.width:
+            picture.want(Wanted("inference.preview", {"result_id": result.result_id}, result.result_id, name))
         else:
-            view.set_lines([])
-            view.set_cells(drawn["rows"])
-            if mode == "kitty" and self.is_current:
-                self.spark.overlay.place(drawn["text"], view.region.x + 1, view.region.y + 1)
-        view.set_note(result.source.rpartition("/")[2])
+            picture.tell(self.all_of(result, picture.inner_width), name)
+        findings.set_lines(self.all_of(result, width))
 
-    def _mode(self) -> str:
-        """How this terminal shows pictures."""
-        caps = self.spark.caps
-        if caps.images == "kitty":
-            return "kitty"
-        return "half-blocks" if caps.full_glyphs and caps.colours is not Colours.console else "console"
+    def all_of(self, result: InferenceResult, width: int = 0) -> list[Any]:
+        """A result with all its findings as lines."""
+        room = max(1, width or self.size.width - BESIDE)
+        facts = [part for line in fact_lines(result, room) for part in wrap(line, room)]
+        return [*facts, (), *finding_lines(result, room, self.spark.glyphs)]
 
-    def action_open(self) -> None:
-        """Run the model on pictures."""
-        self.spark.flows.start(self._open(), "open")
-
-    async def _open(self) -> None:
-        kind = {"type": "array", "items": {"type": "string"}, "description": "files on this machine, with commas between them"}
-        done = await self.spark.flows.fill_in("inference.run", "Detect objects", {"paths": kind})
-        if done is None:
-            return
-        job = done[1]
-        self.say(f"{job.name}: running")
-        ended = await self.console.invoke("job.wait", {"job_id": job.job_id})
-        bad = [outcome for outcome in ended.result or () if "error" in outcome]
-        self._awaited = next((outcome["result"]["result_id"] for outcome in ended.result or () if "result" in outcome), "")
-        self._go_to_awaited()
-        if ended.error or bad:
-            self.say(ended.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
-        else:
-            self.say(f"{job.name}: done", "ok")
-
-    def action_models(self) -> None:
-        """Show the models."""
-        self.spark.flows.start(self._models(), "models")
-
-    async def _models(self) -> None:
-        await self.spark.flows.show("Models", await self.console.invoke("model.list"))
-
-
-def found(result: InferenceResult) -> str:
-    """Labels with their counts: "person x4, bus"."""
-    counts: dict[str, int] = {}
-    for box in result.boxes:
-        counts[box.label] = counts.get(box.label, 0) + 1
-    return ", ".join(label if count == 1 else f"{label} x{count}" for label, count in counts.items()) or "nothing found"
+    def action_do(self, what: str) -> None:
+        """One of the page's own keys."""
+        self.acts.do(what)

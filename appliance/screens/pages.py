@@ -10,13 +10,18 @@ from appliance.screens.inference import Inference
 from appliance.screens.jobs import Jobs
 from appliance.screens.logs import Logs
 from appliance.screens.memory import Memory
+from appliance.screens.models import Models
 from appliance.screens.overview import Overview
 from appliance.screens.page import Page
 from appliance.screens.services import Services
 from appliance.screens.settings import Settings
+from appliance.screens.sources import Sources
 from appliance.screens.streams import Streams
 
 PAGES: dict[str, type[Page]] = {
     cls.page: cls
-    for cls in (Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics)
-}
+    for cls in (
+        Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics,
+        Models, Sources,
+    )
+}  # fmt: skip

@@ -25,17 +25,20 @@ TABS = (
     ("0", "conflicts", "Conflicts"),
     ("f3", "streams", "Streams"),
     ("f4", "analytics", "Analytics"),
+    ("f5", "models", "Models"),
+    ("f6", "sources", "Sources"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
+    "models": "d", "sources": "r",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
     "overview": "the host, services, alerts, devices and queues at a glance",
     "services": "every service with its health, reason and next step",
-    "inference": "models, results, times",
+    "inference": "drivers, results, latency, cache, fallbacks",
     "jobs": "what runs, what has run, and what came of it",
     "logs": "the appliance's own log, live",
     "alerts": "alerts and the rules that they come from",
@@ -45,11 +48,13 @@ ABOUT = MappingProxyType({
     "conflicts": "edge and cloud: what both sides changed",
     "streams": "Kafka, the outbox, dead letters, window rules",
     "analytics": "metrics over time: plot, compare, export",
+    "models": "versions: activate, roll back, verify, measure, compare",
+    "sources": "cameras, streams, videos, folders: live, with events",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({
     "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
-    "streams": "Strm", "analytics": "Anly",
+    "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src",
 })  # fmt: skip
 """Titles where there is no room for whole ones."""
 WHOLE: Mapping[str, str] = MappingProxyType({})

@@ -1,0 +1,128 @@
+"""What the keys of the Inference page do; and asking for some of an action's arguments, as the pages beside it do too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from appliance.core.model import JobStatus
+from appliance.screens import inference_view as view
+from appliance.screens.page import Page
+
+if TYPE_CHECKING:
+    from appliance.screens.inference import Inference
+
+FILES = "files on this machine, with commas between them"
+OPTIONS = ("paths", "model", "task", "threshold", "priority")
+
+
+async def ask_for(page: Page, name: str, title: str, fields: Sequence[str], known: Mapping[str, Any] | None = None) -> Any:
+    """Ask for some of an action's arguments until it takes them; its result, or None where the reader left.
+
+    Args:
+        page: Where the reader is.
+        name: Of the action.
+        title: Of the form.
+        fields: What is asked for, in this order.
+        known: Further arguments.
+
+    Raises:
+        NotAuthorizedError: The reader's role does not reach: said before anything is typed.
+    """
+    given = dict(known or {})
+    action = next((each for each in page.console.actions() if each.name == name), None)
+    if action is None:
+        return await page.console.invoke(name, given)
+    schema = action.parameters.get("properties", {})
+    properties = {field: schema[field] for field in fields if field in schema}
+    if "paths" in properties:
+        properties["paths"] = {**properties["paths"], "description": FILES}
+
+    async def submit(values: dict[str, Any]) -> Any:
+        return await page.console.invoke(name, {**values, **given})
+
+    required = [field for field in action.parameters.get("required", []) if field in properties]
+    done = await page.spark.flows.form(title, {"properties": properties, "required": required}, submit=submit)
+    return None if done is None else done.result
+
+
+async def follow(page: Page, job: JobStatus) -> JobStatus:
+    """Wait for a job's end, and say how it ended."""
+    page.say(f"{job.name}: running; its progress is on the page")
+    ended = await page.console.invoke("job.wait", {"job_id": job.job_id})
+    page.say(ended.error or f"{job.name}: done", "bad" if ended.error else "ok")
+    return msgspec.convert(msgspec.to_builtins(ended), JobStatus)
+
+
+class Acts:
+    """Dialogs and invocations of one Inference page.
+
+    Args:
+        page: It.
+    """
+
+    def __init__(self, page: Inference) -> None:
+        self._page = page
+
+    def do(self, what: str) -> None:
+        """One of the page's own keys."""
+        flow = {
+            "open": self._open, "options": self._options, "drivers": self._drivers, "bench": self._bench,
+            "clear": self._clear, "all": self._all,
+        }[what]  # fmt: skip
+        self._page.spark.flows.start(flow(), what)
+
+    def open(self, panel: str, key: str) -> None:
+        """All of what the cursor is on."""
+        page, flows = self._page, self._page.spark.flows
+        if panel == "results" and (result := page.result) is not None:
+            flows.start(flows.read("Result", page.all_of(result)), "result")
+        elif panel == "drivers":
+            flows.start(self._drivers(), "drivers")
+        elif panel == "fallbacks" and (status := page.status) is not None:
+            rows = [each for each in status.engine.last_fallbacks if view.fallback_key(each) == key]
+            if rows:
+                flows.start(flows.show("Fallback", rows[0]), "fallback")
+
+    async def _open(self, fields: Sequence[str] = OPTIONS[:1]) -> None:
+        page = self._page
+        job = await ask_for(page, "inference.run", "Run a model on files", fields)
+        if job is None:
+            return
+        page.say(f"{job.name}: running")
+        ended = await page.console.invoke("job.wait", {"job_id": job.job_id})
+        outcomes = ended.result or ()
+        bad = [outcome for outcome in outcomes if "error" in outcome]
+        page.awaited = next((outcome["result"]["result_id"] for outcome in outcomes if "result" in outcome), "")
+        page.go_to_awaited()
+        if ended.error or bad:
+            page.say(ended.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
+        else:
+            page.say(f"{job.name}: done", "ok")
+
+    async def _options(self) -> None:
+        await self._open(OPTIONS)
+
+    async def _drivers(self) -> None:
+        status = self._page.status
+        if status is not None:
+            await self._page.spark.flows.show("Drivers", status.engine.devices)
+
+    async def _bench(self) -> None:
+        job = await ask_for(self._page, "model.bench", "Measure a model", ("name", "requests", "parallel"))
+        if job is not None:
+            ended = await follow(self._page, job)
+            if ended.result is not None:
+                await self._page.spark.flows.show(ended.name, ended.result)
+
+    async def _clear(self) -> None:
+        flows = self._page.spark.flows
+        held = self._page.status.cache.entries if self._page.status is not None else 0
+        text = f"The {held} remembered results are forgotten; each is worked out again when it is asked for."
+        await flows.confirm("inference.cache-clear", "Empty the cache", text, "yes, forget them")
+        await flows.do("inference.cache-clear", {}, "the cache is empty")
+
+    async def _all(self) -> None:
+        await self._page.spark.flows.show("Inference", await self._page.console.invoke("inference.stats"))

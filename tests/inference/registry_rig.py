@@ -16,6 +16,7 @@ import tomlkit
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from appliance.core.clock import SystemClock
 from appliance.core.inference.build import Ground, build
 from appliance.core.inference.registry.intake import Remote
 from appliance.core.inference.service import InferenceService
@@ -25,7 +26,6 @@ from appliance.core.state import LiveState
 from appliance.core.store import Store
 from appliance.hw.onnx import OnnxAccelerator
 from appliance.settings import Settings
-from tests.support import ManualClock
 
 SIDE = 32
 COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255)}
@@ -52,14 +52,19 @@ def write_onnx(path: Path, *, outputs: int = 7, breaks_on_blue: bool = False, fl
     nodes = [helper.make_node("GlobalAveragePool", ["images"], ["mean"])]
     source = "mean"
     if breaks_on_blue:  # an index that lies outside as soon as there is blue
-        constants += [numpy_helper.from_array(np.array([2], np.int64), "channel"), numpy_helper.from_array(np.zeros(1, np.float32), "one"),
-                      numpy_helper.from_array(np.array(9.0, np.float32), "nine"), numpy_helper.from_array(np.array([1], np.int64), "flat")]  # fmt: skip
-        nodes += [
-            helper.make_node("Gather", ["mean", "channel"], ["blue"], axis=1),
-            helper.make_node("Mul", ["blue", "nine"], ["far"]), helper.make_node("Reshape", ["far", "flat"], ["far1"]),
-            helper.make_node("Cast", ["far1"], ["index"], to=TensorProto.INT64), helper.make_node("Gather", ["one", "index"], ["zero"]),
-            helper.make_node("Add", ["mean", "zero"], ["mean2"]),
-        ]  # fmt: skip
+        values = {
+            "channel": np.array([2]),
+            "one": np.zeros(1, np.float32),
+            "nine": np.array(9, np.float32),
+            "flat": np.array([1]),
+        }
+        constants += [numpy_helper.from_array(value, each) for each, value in values.items()]
+        steps: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+            ("Gather", "mean channel", "blue", {"axis": 1}), ("Mul", "blue nine", "far", {}),
+            ("Reshape", "far flat", "far1", {}), ("Cast", "far1", "index", {"to": TensorProto.INT64}),
+            ("Gather", "one index", "zero", {}), ("Add", "mean zero", "mean2", {}),
+        )  # fmt: skip
+        nodes += [helper.make_node(kind, takes.split(), [gives], **more) for kind, takes, gives, more in steps]
         source = "mean2"
     nodes.append(helper.make_node("Conv", [source, "w", "b"], ["map"]))
     graph = helper.make_graph(
@@ -74,8 +79,8 @@ def write_onnx(path: Path, *, outputs: int = 7, breaks_on_blue: bool = False, fl
 
 
 def write_model(
-    directory: Path, version: str = "1", *, name: str = "colours", expects: str = "red", labels: tuple[str, ...] = ("red", "blue"),
-    self_test: bool = True, change: dict[str, Any] | None = None, **wanted: Any,
+    directory: Path, version: str = "1", *, name: str = "colours", expects: str = "red",
+    labels: tuple[str, ...] = ("red", "blue"), self_test: bool = True, change: dict[str, Any] | None = None, **wanted: Any,
 ) -> Path:  # fmt: skip
     """A directory that can be added; the hashes are right."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -107,6 +112,18 @@ def archive(directory: Path, path: Path) -> tuple[Path, str]:
     return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+class MovedClock(SystemClock):
+    """The machine's clocks, and what the test adds to both."""
+
+    ahead = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
 class Rig:
     """A service on a directory, whose events and results are lists."""
 
@@ -119,7 +136,7 @@ class Rig:
         self.events: list[tuple[str, Severity, dict[str, Any]]] = []
         self.results: list[InferenceResult] = []
         self.failure: Exception | None = None
-        self.clock = clock or ManualClock()
+        self.clock = clock or MovedClock()
         self.state = LiveState(self.clock)
         home.mkdir(exist_ok=True)
         self.store = Store(home / "state.sqlite")

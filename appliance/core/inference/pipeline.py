@@ -153,6 +153,7 @@ class Pipeline:
         """Let the threads end; a later call starts new ones."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool = ThreadPoolExecutor(self._threads, "inference")
+        self._tasks.clear()
 
     async def _tasks_of(self, version: ModelVersion) -> dict[str, Task]:
         """By the kind of file; one at least. The first time, the files are held against their hashes. Raises ModelError."""

@@ -179,7 +179,7 @@ class EngineDevice:
         await self._room()
         model = await self._do(self._control, lambda: self.accelerator.load(path), self._limits.load, f"load {version.key}")
         most = self._limits.max_batch.get(self.backend, 1)
-        loaded = Loaded(version, model, Pace(most), batching.batches(model.inputs, model.outputs))
+        loaded = Loaded(version, model, Pace(most, self._limits.hold), batching.batches(model.inputs, model.outputs))
         self.loaded[version.key] = loaded
         self._last = version
         return loaded
@@ -192,7 +192,8 @@ class EngineDevice:
             await self.unload(idle)
 
     async def unload(self, key: str) -> None:
-        """Close a model, now or when its last run ends."""
+        """Close a model, now or when its last run ends; that it could not be loaded is forgotten: it may come back mended."""
+        self._tally.broken.pop(key, None)
         if (loaded := self.loaded.pop(key, None)) is None:
             return
         loaded.retired = True

@@ -184,6 +184,8 @@ class Deciding:
         except ModelError as error:
             told = {"model": version.manifest.name, "version": version.manifest.version, "error": error.message}
             await self._registry.tell("model.refused", Severity.warning, **told)
+            if self._registry.record(version.manifest.name).active != version.manifest.version:
+                await self._free(version)  # and what the devices remember of it: it may be mended
             raise
         return msgspec.structs.replace(facts, tested=tested)
 

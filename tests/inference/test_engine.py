@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from appliance.core.inference.engine import Limits
+from appliance.core.inference.engine.batching import Pace
 from appliance.core.inference.model import Answer, DeviceReading, Priority
 from appliance.core.model import Health
 from appliance.errors import (
@@ -108,6 +110,44 @@ async def test_the_oldest_frame_is_dropped_and_others_are_refused(tmp_path: Path
         assert made.status().dropped == 2
         doll.gate.set()
         await asyncio.gather(running, *asked, *frames[1:])
+
+
+async def test_a_fast_source_does_not_starve_a_slow_one(tmp_path: Path) -> None:
+    doll, model = cpu(), version(tmp_path)
+    doll.batch = 1
+    async with engine(doll, limits=Limits(waiting=3)) as (made, _):
+        await made.run(request(model))
+        doll.gate.clear()
+        running = asyncio.create_task(made.run(request(model)))
+        await wait_for(lambda: len(doll.ran) == 2)
+
+        def frame(source: str, value: float) -> asyncio.Task:
+            return asyncio.create_task(made.run(replace(request(model, value, Priority.low), source=source)))
+
+        slow = frame("slow", 1)
+        fast = [frame("fast", value) for value in range(10, 16)]
+        dropped = await asyncio.gather(*fast[:4], return_exceptions=True)
+        assert all(isinstance(each, QueueFullError) for each in dropped)
+        doll.gate.set()
+        same(await slow, 1)
+        await asyncio.gather(running, *fast[4:])
+
+
+def test_a_batch_grows_while_that_pays_and_nobody_waits_too_long() -> None:
+    pace = Pace(8, hold=0.05)
+    assert [pace.size(8), pace.size(1)] == [1, 1]  # nothing is known
+    pace.learn(1, 0.004)
+    assert pace.size(8) == 2  # one step beyond what is known
+    pace.learn(2, 0.006)
+    pace.learn(4, 0.010)
+    assert pace.size(8) == 8
+    pace.learn(8, 0.040)
+    assert pace.size(8) == 4  # eight take as long as four each
+    heavy = Pace(8, hold=0.05)
+    heavy.learn(1, 0.03)
+    assert heavy.size(8) == 1  # two would take 60 ms
+    pace.forbid()
+    assert pace.size(8) == 1
 
 
 async def test_bytes_are_bounded_and_the_less_urgent_make_room(tmp_path: Path) -> None:

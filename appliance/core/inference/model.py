@@ -80,6 +80,7 @@ class Request:
         deadline: Monotonic seconds after which nobody wants the answer; None for no such time.
         kind: Of the file that the tensors are for: "onnx" or "hef"; empty where they fit any.
         others: The same input for files of another kind, by kind; each blocks, and is called where such a device runs it.
+        source: Whose frame it is; where frames must be dropped, it is the oldest of the source that has most of them waiting.
     """
 
     model: ModelVersion
@@ -88,6 +89,7 @@ class Request:
     deadline: float | None = None
     kind: str = ""
     others: Mapping[str, Callable[[], Mapping[str, npt.NDArray[Any]]]] = field(default_factory=dict)
+    source: str = ""
 
     def inputs(self, kind: str) -> Mapping[str, npt.NDArray[Any]]:
         """The tensors for a file of this kind; blocks where they are others than `tensors`."""

@@ -85,10 +85,12 @@ class Pace:
 
     Args:
         most: Largest batch that is allowed.
+        hold: Seconds that a run of several may take.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, hold: float = float("inf")) -> None:
         self._most = most
+        self._hold = hold
         self._each: dict[int, float] = {}
         """Seconds for each request, by the size of the batch: powers of two."""
         self.mean: float | None = None
@@ -110,7 +112,8 @@ class Pace:
         """How many to run at once, of so many that wait: doubled as long as that pays, one step beyond what is known."""
         size = 1
         while 2 * size <= min(waiting, self._most) and size in self._each:
-            if 2 * size in self._each and self._each[2 * size] >= GAIN * self._each[size]:
+            each = self._each.get(2 * size, self._each[size])
+            if 2 * size * each > self._hold or (2 * size in self._each and each >= GAIN * self._each[size]):
                 break
             size *= 2
         return size

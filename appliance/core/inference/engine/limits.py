@@ -23,9 +23,10 @@ class Limits:
     """Bounds of queues, batches and times; all times in seconds.
 
     Attributes:
-        waiting: Requests of one priority that may wait. Beyond it the oldest of Priority.low is dropped, any other is refused.
+        waiting: Requests of one priority that may wait. Beyond it a frame (Priority.low) is dropped, any other is refused.
         waiting_bytes: Bytes of all waiting inputs; beyond it the lowest priority's oldest is dropped first.
         max_batch: Most requests in one run, by backend.
+        hold: Longest that a shared run may take, where one request alone does not take longer: what is urgent waits for it.
         max_wait: Longest that a request waits for others to share its run, where they come that fast.
         slots: Batches that a device works on at the same time, by backend.
         stall: Without an answer for so long, a device is held for stalled, by backend; drivers may notice earlier.
@@ -44,6 +45,7 @@ class Limits:
     waiting: int = 64
     waiting_bytes: int = 256 * 1024 * 1024
     max_batch: Mapping[str, int] = field(default_factory=_batches)
+    hold: float = 0.05
     max_wait: float = 0.002
     slots: Mapping[str, int] = field(default_factory=_slots)
     stall: Mapping[str, float] = field(default_factory=_stalls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -102,12 +102,12 @@ class Queues:
         self._bytes += item.size
 
     def _drop(self, newcomer: Priority, lowest: Priority) -> bool:
-        """Give up the oldest of the lowest priority, from `lowest` up to the newcomer's; only frames give way to their like."""
+        """Give up one of the lowest priority, from `lowest` up to the newcomer's; only frames give way to their like."""
         for priority in sorted(Priority, reverse=True):
             if priority > lowest or priority < newcomer or (priority == newcomer != Priority.low):
                 continue
             if items := self._waiting[priority]:
-                dropped = items[0]
+                dropped = _oldest_of_most(items)
                 self.remove(dropped)
                 why = "a newer one" if priority == newcomer else f"one of priority {newcomer.name}"
                 fail(
@@ -140,6 +140,13 @@ class Queues:
         for item in taken:
             self.remove(item)
         return taken
+
+
+def _oldest_of_most(items: deque[Item]) -> Item:
+    """The oldest item of the source that has most of them; none is starved by a faster one."""
+    counted = Counter(item.request.source for item in items)
+    most = max(counted.values())
+    return next(item for item in items if counted[item.request.source] == most)
 
 
 def fail(item: Item, error: Exception) -> None:

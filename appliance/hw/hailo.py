@@ -40,7 +40,7 @@ FRESH = 5.0
 FORGET = 300.0
 """Seconds after which a package that could not be imported is tried again."""
 NOTICES = 20
-"""Notifications of the device that are kept."""
+"""Notifications of the device that are kept until a reading tells them; older ones are in the log alone."""
 
 
 class HailoAccelerator:
@@ -87,8 +87,8 @@ class HailoAccelerator:
         """Why the package cannot be imported, and until when that is believed."""
         self.about: dict[str, str] = {}
         """library, python, device, firmware, architecture: as far as they are known."""
-        self.notices: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=NOTICES)
-        """(wall clock, name, facts), newest last."""
+        self._notices: deque[str] = deque(maxlen=NOTICES)
+        """Not yet told by a reading, newest last."""
 
     def detect(self) -> Device:
         """Look for its device file; whether the package can be imported is known after the first use."""
@@ -158,6 +158,7 @@ class HailoAccelerator:
             utilisation=utilisation(self._monitor, child.pid),
             throttled=told["throttled"],
             firmware=self.about.get("firmware"),
+            notices=tuple(self._notices.popleft() for _ in range(len(self._notices))),
         )
 
     def reset(self) -> None:
@@ -193,7 +194,8 @@ class HailoAccelerator:
 
     def _noticed(self, name: str, facts: dict[str, Any]) -> None:
         log.warning("the Hailo tells %s: %s", name, facts)
-        self.notices.append((time.time(), name, facts))
+        told = ", ".join(f"{key} {value}" for key, value in facts.items())
+        self._notices.append(name.removeprefix("HEALTH_MONITOR_").lower().replace("_", " ") + (f": {told}" if told else ""))
         self._tell(name, facts)
 
 

@@ -363,6 +363,15 @@ async def test_a_hot_device_is_spared_until_it_is_cool(tmp_path: Path) -> None:
         assert (await made.run(request(model))).backend == "hailo"
 
 
+async def test_a_devices_alarms_become_events(tmp_path: Path) -> None:
+    hailo = Doll()
+    async with engine(hailo) as (made, events):
+        await made.run(request(version(tmp_path, hef_file=True)))
+        hailo.told = DeviceReading(notices=("overcurrent alarm: zone RED",))
+        await wait_for(lambda: "notice" in kinds(events))
+        assert events[0].reason == "overcurrent alarm: zone RED"
+
+
 @pytest.mark.parametrize(("power", "other"), [("performance", True), ("power-saving", False)])
 async def test_a_busy_device_gives_work_away_but_not_when_power_is_saved(tmp_path: Path, power: str, other: bool) -> None:
     hailo, stand_in, model = Doll(), cpu(), version(tmp_path / power, hef_file=True)

@@ -63,4 +63,5 @@ def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -
         nas_path=settings.nas.path,
         model_dirs=tuple(manifest.places(settings.inference.model_dir, paths.models)),
         kafka=_kafka(settings, paths, environ),
+        system_python=settings.hailo.python or DoctorContext.system_python,
     )

@@ -60,6 +60,7 @@ class DeviceReading(msgspec.Struct, frozen=True):
         utilisation: 0…1, of the device's time.
         throttled: It works slower than it could, because of heat or power.
         firmware: Version.
+        notices: What it told of its own accord since the last reading (alarms of heat, over-current, memory errors).
     """
 
     temperature_c: float | None = None
@@ -67,6 +68,7 @@ class DeviceReading(msgspec.Struct, frozen=True):
     utilisation: float | None = None
     throttled: bool | None = None
     firmware: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,10 @@ class Watchdog:
         except ModelError as error:
             device.reading = None
             log.debug("%s does not tell how it is: %s", device.name, error)
+        for notice in device.reading.notices if device.reading is not None else ():
+            self._on_event(
+                device, "notice", notice, "see to its cooling and its power supply; then: sudo dmesg | grep -i hailo"
+            )
         if bool(before) != bool(device.hot):
             kind, reason = ("hot", device.hot) if device.hot else ("cool", "it is cool again")
             self._on_event(device, kind, reason, "see to its cooling." if device.hot else "")

@@ -128,12 +128,12 @@ def _split(text: str, fault: str, form: str) -> SplitResult:
     return parts
 
 
-def ordered(low: float, high: float) -> None:
+def ordered(low: float, high: float, low_name: str = "disk_low_percent", high_name: str = "disk_high_percent") -> None:
     """The mark that values leave down to lies below the one from which they leave. Raises SettingError."""
     if low >= high:
         _refuse(
-            f"disk_low_percent ({low:g}) is not below disk_high_percent ({high:g})",
-            "set disk_low_percent below disk_high_percent, such as 85 and 95.",
+            f"{low_name} ({low:g}) is not below {high_name} ({high:g})",
+            f"set {low_name} below {high_name}, such as 85 and 95.",
         )
 
 

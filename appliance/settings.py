@@ -93,6 +93,19 @@ class NasSettings(Group):
     """Whether it is a tier of the memory; auto: where the directory of its mount point exists."""
     path: Annotated[Path, AfterValidator(forms.absolute)] = Field(Path("/mnt/nas"), json_schema_extra=env("NAS_SHARE_PATH"))
     """Mount point; the marker file .prime-spark-nas proves that it is mounted."""
+    max_mib: Annotated[int, Field(ge=0)] = 0
+    """Most that the memory takes on it, MiB; 0: as much as it has."""
+    policy: Literal["lru", "lfu", "ttl"] = "lru"
+    """What leaves it first at that bound: least recently used, least often used, nearest to its end."""
+    high_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    """Values that are held elsewhere too begin to leave it at this share of max_mib."""
+    low_percent: Annotated[float, Field(gt=0, le=100)] = 85.0
+    """They leave until it is down to this share; below high_percent."""
+
+    @model_validator(mode="after")
+    def _marks(self) -> NasSettings:
+        forms.ordered(self.low_percent, self.high_percent, "low_percent", "high_percent")
+        return self
 
 
 class MemorySettings(Group):

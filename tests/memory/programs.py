@@ -77,9 +77,12 @@ class World:
         cloud: Makes the shared tiers of an appliance.
         names: Of the appliances.
         room: Bytes of each local disk.
+        nas_room: Bytes of each NAS; 0 for no limit.
     """
 
-    def __init__(self, directory: Path, cloud: Any = None, names: tuple[str, ...] = ("pc",), room: int = 300_000) -> None:
+    def __init__(
+        self, directory: Path, cloud: Any = None, names: tuple[str, ...] = ("pc",), room: int = 300_000, nas_room: int = 0
+    ) -> None:
         self.directory = directory
         self.clock = ManualClock()
         self.model = Model()
@@ -87,6 +90,7 @@ class World:
         self.rigs: list[Rig] = []
         self._cloud = cloud
         self._room = room
+        self._nas_room = Room(nas_room, 0.9, 0.6) if nas_room else None
         self.proxy: Any = None
         self.cloud_down = False
         self.nas_gone = dict.fromkeys(names, False)
@@ -99,7 +103,7 @@ class World:
         tiers: list[Replica] = [NasReplica(nas, name, 64 * MIB)]
         if self._cloud is not None:
             tiers += self._cloud(name)
-        return Rig(self.directory / name, tiers, device=name, room=Room(self._room), clock=self.clock)
+        return Rig(self.directory / name, tiers, device=name, room=Room(self._room), clock=self.clock, nas_room=self._nas_room)
 
     async def start(self) -> None:
         """Start all."""
@@ -365,6 +369,19 @@ class World:
                     pass
             except TierUnavailableError:
                 assert self.cloud_down or self.nas_gone[self.names[step.device]]
+            except TierFullError:
+                assert self._nas_room is not None
+            await self._check_nas(step.device)
+
+    async def _check_nas(self, device: int) -> None:
+        """What is on the NAS is within its limit, and is what it is thought to be."""
+        nas = self.rigs[device].parts.replicas.tiers["nas"]
+        if self.nas_gone[self.names[device]] or not isinstance(nas, NasReplica):
+            return
+        async with self.rigs[device].parts.replicas.alone("nas"):  # the deliverer works on by itself
+            known, usage = nas.held, await nas.usage()
+        assert known in {None, usage.size}
+        assert self._nas_room is None or usage.size <= self._nas_room.limit
 
     async def _cloud_away(self, step: Step) -> None:
         await asyncio.to_thread(self.proxy.refuse)

@@ -39,6 +39,7 @@ class Rig:
     def __init__(
         self, home: Path, replicas: Iterable[Replica] = (), hot: HotTier | None = None, device: str = "pc",
         room: Room | None = None, plan: SyncPlan | None = None, absent_for: float = 5.0, clock: ManualClock | None = None,
+        nas_room: Room | None = None,
     ) -> None:  # fmt: skip
         self.clock = clock or ManualClock()
         self.hot = hot or LocalLru(16 * MIB)
@@ -49,7 +50,7 @@ class Rig:
         )
         self.notes: list[tuple[str, dict[str, object]]] = []
         self.machinery = assemble(
-            self.parts, room or Room(256 * MIB), Limits(64 * MIB), plan or SyncPlan(interval=3600), self._note
+            self.parts, room or Room(256 * MIB), Limits(64 * MIB), plan or SyncPlan(interval=3600), self._note, nas_room
         )
         self.state = LiveState(self.clock)
         self.service = MemoryService(self.parts, self.machinery, self.state)

@@ -16,6 +16,7 @@ import pytest
 from appliance.core.events import new_id
 from appliance.core.memory import codec, files
 from appliance.core.memory.eviction import Room
+from appliance.core.memory.keys import key_id
 from appliance.core.memory.lane import Lane
 from appliance.core.memory.model import Durability, Kind, Meta, Record
 from appliance.core.memory.nas import NasReplica
@@ -458,3 +459,84 @@ async def test_a_disk_that_nobody_has_met_is_not_written_to(tmp_path: Path) -> N
     assert (await nas.health()).health is Health.healthy
     await nas.purge("default", "k", "v")
     await nas.close()
+
+
+def small(nas: Nas, home: Path, limit: int = 600_000) -> Rig:
+    """A memory that may take so many bytes on the share."""
+    return Rig(home, [NasReplica(nas.path, "pc", 64 * MIB)], nas_room=Room(limit, 0.9, 0.6))
+
+
+async def test_the_least_used_leave_a_nas_at_its_limit(nas: Nas, tmp_path: Path) -> None:
+    async with running(small(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        for number in range(9):
+            await rig.memory.set(f"k{number}", value(number))
+            await rig.delivered()
+        there = [number for number in range(9) if nas_has(nas, f"k{number}")]
+        assert there == list(range(9 - len(there), 9)), "the newest ones"
+        assert 3 <= len(there) <= 5
+        assert sum(each.stat().st_size for each in values_below(nas.path)) <= 600_000
+        await rig.service._count(rig.parts.replicas.tiers["nas"])
+        await rig.service.show()
+        shown = rig.shown("nas")
+        assert (shown.limit, shown.evictions, shown.entries) == (600_000, 9 - len(there), len(there))
+        for number in range(9):
+            assert await rig.memory.get(f"k{number}") == value(number)
+
+
+def nas_has(nas: Nas, key: str) -> bool:
+    """Whether a key's value lies on the share."""
+    name = key_id("default", key)
+    return any(each.name == name for each in values_below(nas.path))
+
+
+async def test_what_left_the_nas_is_not_brought_back_by_a_restart(nas: Nas, tmp_path: Path) -> None:
+    async with running(small(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        for number in range(9):
+            await rig.memory.set(f"k{number}", value(number))
+        await rig.delivered()
+    before = sorted(values_below(nas.path))
+    async with running(small(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        await wait_for(lambda: not rig.service._unseeded)
+        await rig.delivered()
+        assert sorted(values_below(nas.path)) == before
+        await rig.memory.set("k0", b"new")
+        await rig.delivered()
+        assert nas_has(nas, "k0"), "a new version is another matter"
+
+
+async def test_a_last_copy_never_leaves_the_nas(nas: Nas, tmp_path: Path) -> None:
+    async with running(small(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        for number in range(4):
+            await rig.memory.set(f"k{number}", value(number))
+        await rig.delivered()
+        for number in range(4):
+            await rig.memory.evict(f"k{number}", tier=2)
+        for number in range(4, 9):
+            await rig.memory.set(f"k{number}", value(number))
+        await rig.delivered()
+        assert all(nas_has(nas, f"k{number}") for number in range(4))
+        rig.hot.forget_all()
+        for number in range(9):
+            assert await rig.memory.get(f"k{number}") == value(number)
+
+
+async def test_a_damaged_copy_on_the_disk_keeps_the_one_on_the_nas(nas: Nas, tmp_path: Path) -> None:
+    async with running(small(nas, tmp_path / "memory")) as rig:
+        await shows(rig, Health.healthy)
+        await rig.memory.set("k0", value(0))
+        await rig.delivered()
+        (local,) = files_below(tmp_path / "memory" / "files")
+        data = bytearray(local.read_bytes())
+        data[-1] ^= 1
+        local.write_bytes(data)
+        for number in range(1, 9):
+            await rig.memory.set(f"k{number}", value(number))
+        await rig.delivered()
+        assert nas_has(nas, "k0")
+        assert not nas_has(nas, "k1")
+        rig.hot.forget_all()
+        assert await rig.memory.get("k0") == value(0)

@@ -59,6 +59,13 @@ def test_one_appliance_with_a_nas(steps: list[Step], monkeypatch: pytest.MonkeyP
         carry_out(World(Path(directory)), steps, monkeypatch)
 
 
+@given(steps=programs(1, (*ALWAYS, *CLOCKS), ("bytes", "json")))
+@rules
+def test_one_appliance_with_a_small_nas(steps: list[Step], monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        carry_out(World(Path(directory), nas_room=200_000), steps, monkeypatch)
+
+
 @pytest.fixture
 def far(postgres: str) -> Iterator[tuple[str, FaultyProxy]]:
     """A database behind a network that can be cut."""
@@ -67,7 +74,7 @@ def far(postgres: str) -> Iterator[tuple[str, FaultyProxy]]:
         yield postgres.replace(f":{parts.port}/", f":{proxy.port}/"), proxy
 
 
-def in_the_cloud(far: tuple[str, FaultyProxy], names: tuple[str, ...], directory: str) -> World:
+def in_the_cloud(far: tuple[str, FaultyProxy], names: tuple[str, ...], directory: str, nas_room: int = 0) -> World:
     """A world whose cloud is empty, and answers."""
     dsn, proxy = far
     proxy.heal()
@@ -80,7 +87,7 @@ def in_the_cloud(far: tuple[str, FaultyProxy], names: tuple[str, ...], directory
         await connection.close()
 
     asyncio.run(clear())
-    world = World(Path(directory), lambda device: [DocumentReplica(dsn, device)], names)
+    world = World(Path(directory), lambda device: [DocumentReplica(dsn, device)], names, nas_room=nas_room)
     world.proxy = proxy
     return world
 
@@ -92,6 +99,15 @@ def test_one_appliance_with_nas_and_cloud(
 ) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         carry_out(in_the_cloud(far, ("pc",), directory), steps, monkeypatch)
+
+
+@given(steps=programs(1, (*ALWAYS, *CLOCKS, *CLOUD), ("bytes", "json", "json")))
+@rules
+def test_one_appliance_with_a_small_nas_and_cloud(
+    steps: list[Step], far: tuple[str, FaultyProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        carry_out(in_the_cloud(far, ("pc",), directory, nas_room=150_000), steps, monkeypatch)
 
 
 @given(steps=programs(2, (*ALWAYS, *CLOUD), ("json",)))

@@ -25,7 +25,7 @@ from appliance.core.ports import Clock, Service
 from appliance.core.secrets import Secrets
 from appliance.core.state import LiveState
 from appliance.errors import ConfigError
-from appliance.settings import Settings, SyncSettings
+from appliance.settings import NasSettings, Settings, SyncSettings
 
 MIB = 1024 * 1024
 
@@ -68,8 +68,14 @@ def build(
     )  # fmt: skip
     low = min(wanted.disk_low_percent, wanted.disk_high_percent)
     room = Room(wanted.disk_max_mib * MIB, wanted.disk_high_percent / 100, low / 100, wanted.disk_policy)
-    machinery = assemble(parts, room, Limits(wanted.value_max_mib * MIB), _plan(settings.sync), note)
+    machinery = assemble(parts, room, Limits(wanted.value_max_mib * MIB), _plan(settings.sync), note, _nas_room(settings.nas))
     return MemoryService(parts, machinery, state), [server] if server is not None else []
+
+
+def _nas_room(wanted: NasSettings) -> Room | None:
+    if not wanted.max_mib:
+        return None
+    return Room(wanted.max_mib * MIB, wanted.high_percent / 100, wanted.low_percent / 100, wanted.policy)
 
 
 def _hot(settings: Settings, places: Places, secrets: Secrets) -> tuple[HotTier, RedisServer | None]:

@@ -17,6 +17,7 @@ from appliance.core.memory.ledger import Debt
 from appliance.core.memory.model import Record
 from appliance.core.memory.parts import Parts
 from appliance.core.memory.priority import order
+from appliance.core.memory.quota import Quota
 from appliance.core.memory.rows import Row
 from appliance.core.memory.tier import Diverged, Replica
 from appliance.core.memory.uncut import heed
@@ -56,9 +57,12 @@ class Deliverer:
         settler: For versions that diverged.
         pay: Bounds the bandwidth.
         batch: Deliveries in a row.
+        quota: Keeps the tier below a limit; None for no limit.
     """
 
-    def __init__(self, parts: Parts, replica: Replica, settler: Settler, pay: Pay, batch: int) -> None:
+    def __init__(
+        self, parts: Parts, replica: Replica, settler: Settler, pay: Pay, batch: int, quota: Quota | None = None
+    ) -> None:
         self._parts = parts
         self._edge = parts.edge
         self._ledger = parts.ledger
@@ -66,6 +70,7 @@ class Deliverer:
         self._settler = settler
         self._pay = pay
         self._batch = batch
+        self.quota = quota
         self._wake = asyncio.Event()
         self.alone = parts.replicas.alone(replica.name)
         self.delivered = 0
@@ -167,6 +172,8 @@ class Deliverer:
         if record is None or not self.replica.accepts(row.meta):
             await self._ledger.settle(name, entry)
             return True
+        if self.quota is not None and not row.meta.deleted:
+            await self.quota.make_room(row.meta.size)
         await self._pay(row.meta.size)
         diverged = await self._put(record, await self._ledger.common(name, entry))
         if diverged is not None:

@@ -58,6 +58,7 @@ class Evictor:
     def __init__(self, edge: EdgeStore, replicas: Replicas, room: Room) -> None:
         self._edge = edge
         self._replicas = replicas
+        self._witness = Witness(edge, replicas)
         self.room = room
         self.totals = Totals(0, 0, 0)
         self._reserved = 0
@@ -134,12 +135,29 @@ class Evictor:
 
     async def _let_go(self, row: Row, silent: set[str]) -> bool:
         """As `let_go`; notes in `silent` which tiers do not answer."""
+        tiers = await self._witness.who_gives(row, self._answering(silent), silent)
+        return bool(tiers) and await self._edge.drop_value(row, tiers)
+
+
+class Witness:
+    """Asks the tiers that should hold a value whether they do.
+
+    Args:
+        edge: The local disk, with the index.
+        replicas: The tiers below it.
+    """
+
+    def __init__(self, edge: EdgeStore, replicas: Replicas) -> None:
+        self._edge = edge
+        self._replicas = replicas
+
+    async def who_gives(self, row: Row, among: Collection[str], silent: set[str]) -> list[str]:
+        """The fastest tier that gives a value whole now; none where none does. Notes in `silent` who does not answer."""
         held, _ = await self._edge.ledger.copies(row.entry)
         for replica in self._replicas.ordered([tier for tier, version in held.items() if version == row.meta.version]):
-            asked = self._replicas.answers(replica.name) and replica.name not in silent
-            if asked and await self._gives(replica, row, silent):
-                return await self._edge.drop_value(row, [replica.name])
-        return False
+            if replica.name in among and replica.name not in silent and await self._gives(replica, row, silent):
+                return [replica.name]
+        return []
 
     async def _gives(self, replica: Replica, row: Row, silent: set[str]) -> bool:
         """Whether a tier gives a value whole; where what it should hold is damaged or gone, it is owed it again."""

@@ -87,6 +87,14 @@ def read(root: int, relative: str) -> bytes | None:
         return stream.read()
 
 
+def size(root: int, relative: str) -> int:
+    """Bytes of a file; 0 where there is none. Raises OSError."""
+    try:
+        return os.stat(relative, dir_fd=root, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def remove(root: int, relative: str) -> None:
     """Remove a file; one that is not there is no error. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):

@@ -136,6 +136,8 @@ class Ledger:
                     all_there = False
                     continue
                 connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
+                connection.execute("DELETE FROM let_go WHERE tier = ? AND entry = ?", (tier, entry))
+                connection.execute("DELETE FROM purges WHERE tier = ? AND version = ?", (tier, version))
                 connection.execute(
                     "DELETE FROM owed WHERE tier = ? AND entry = ? AND EXISTS "
                     "(SELECT 1 FROM entries e WHERE e.entry = owed.entry AND e.version = ?)",
@@ -209,8 +211,8 @@ class Ledger:
             connection.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (tier, identity))
             other = found is not None and found[0] != identity
             if other:
-                for table in ("copies", "purges"):
-                    sql = f"UPDATE OR REPLACE {table} SET tier = ? WHERE tier = ?"  # noqa: S608 one of two words
+                for table in ("copies", "purges", "let_go"):
+                    sql = f"UPDATE OR REPLACE {table} SET tier = ? WHERE tier = ?"  # noqa: S608 one of three words
                     connection.execute(sql, (away(tier, found[0]), tier))
                     connection.execute(sql, (tier, away(tier, identity)))
             return other
@@ -234,11 +236,12 @@ class Ledger:
         """The next ones that a tier does not have, or has in another version."""
         condition = (
             "WHERE entry > ? AND ((deleted = 0 AND place <> '' AND NOT EXISTS "
-            "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry)) OR EXISTS "
+            "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry) AND NOT EXISTS (SELECT 1 FROM let_go l "
+            "WHERE l.tier = ? AND l.entry = entries.entry AND l.version = entries.version)) OR EXISTS "
             "(SELECT 1 FROM copies c WHERE c.tier = ? AND c.entry = entries.entry AND c.version <> entries.version)) "
             "ORDER BY entry LIMIT ?"
         )
-        return await self._store.read(lambda connection: rows.select(connection, condition, (after, tier, tier, SEEDED)))
+        return await self._store.read(lambda connection: rows.select(connection, condition, (after, tier, tier, tier, SEEDED)))
 
     async def _owe_many(self, tier: str, entries: list[int]) -> None:
         now = self._clock.wall()

@@ -12,6 +12,7 @@ from appliance.core.memory.diskwatch import DiskWatch
 from appliance.core.memory.eviction import Evictor, Room
 from appliance.core.memory.memory import Limits, Memory
 from appliance.core.memory.parts import Parts
+from appliance.core.memory.quota import Counting, Quota
 from appliance.core.memory.reading import Reader
 from appliance.core.memory.strategy import Strategy
 from appliance.core.memory.sync import Synchroniser
@@ -51,8 +52,19 @@ class Machinery:
     synchroniser: Synchroniser
 
 
-def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Note) -> Machinery:
-    """Wire the memory."""
+def assemble(
+    parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Note, nas_room: Room | None = None
+) -> Machinery:
+    """Wire the memory.
+
+    Args:
+        parts: The tiers.
+        room: Of the local disk.
+        limits: Of values.
+        plan: How the cloud is kept the same.
+        note: Told of conflicts.
+        nas_room: Of the NAS; None for as much as it has.
+    """
     evictor = Evictor(parts.edge, parts.replicas, room)
     deliverers: dict[str, Deliverer] = {}
 
@@ -66,7 +78,10 @@ def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Not
     settler = Settler(parts, writer, Strategies(plan.strategy, plan.by_namespace or {}), note)
     pay, free = limiter(plan.kib_per_second), limiter(0)
     for name, replica in parts.replicas.tiers.items():
-        deliverers[name] = Deliverer(parts, replica, settler, pay if replica.shared else free, plan.batch)
+        quota = None
+        if nas_room is not None and isinstance(replica, Counting):
+            quota = Quota(parts.edge, parts.replicas, replica, nas_room)
+        deliverers[name] = Deliverer(parts, replica, settler, pay if replica.shared else free, plan.batch, quota)
 
     async def deliver(namespace: str, key: str) -> bool:
         row = await parts.edge.row(namespace, key)

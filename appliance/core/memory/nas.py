@@ -54,6 +54,8 @@ class NasReplica:
         self._lists = Lane("nas", self._mounted)
         self._probes = Lane("nas", self._mounted)
         """Of its own, so that a long listing or a large file is not taken for a mount that hangs."""
+        self.held: int | None = None
+        """Bytes of its values: as counted last, and what went and came since; None before."""
         self._opened: bytes | None = None
         """Identity of the disk that was opened last."""
         self._known: bytes | None = None
@@ -71,8 +73,11 @@ class NasReplica:
 
     async def open(self) -> str:
         """Nothing is made before the marker is there. Raises TierUnavailableError."""
-        self._opened = await self._call(self._identity, PROBE, self._probes, any_disk=True)
-        return self._opened.decode(errors="replace")
+        found = await self._call(self._identity, PROBE, self._probes, any_disk=True)
+        if found != self._opened:
+            self.held = None
+        self._opened = found
+        return found.decode(errors="replace")
 
     def _identity(self, root: int) -> bytes:
         """A name that lies in our directory there: another disk that took this one's place has another one."""
@@ -129,11 +134,13 @@ class NasReplica:
                 _remove_parts(root, path)
             if record.meta.deleted:
                 allowed()
-                files.remove(root, path)
+                self._remove(root, path)
                 return
             data = codec.encode(record)
             allowed()
+            before = files.size(root, path)
             files.write(root, path, data, allowed)
+            self._changed(len(data) - before)
 
         await self._call_guarded(work, CALL)
         return None
@@ -150,9 +157,18 @@ class NasReplica:
             data = files.read(root, path)
             if data is not None and _is_version(data, path, version):
                 allowed()
-                files.remove(root, path)
+                self._remove(root, path)
 
         await self._call_guarded(work, CALL)
+
+    def _remove(self, root: int, path: str) -> None:
+        before = files.size(root, path)
+        files.remove(root, path)
+        self._changed(-before)
+
+    def _changed(self, size: int) -> None:
+        if self.held is not None:
+            self.held += size
 
     async def heads(self) -> AsyncIterator[Head]:
         """Every file, read for its version."""
@@ -166,6 +182,7 @@ class NasReplica:
     async def usage(self) -> Usage:
         """Counted file by file."""
         sizes = [size async for _, size in self._files()]
+        self.held = sum(sizes)
         return Usage(len(sizes), sum(sizes))
 
     async def _files(self) -> AsyncIterator[tuple[str, int]]:

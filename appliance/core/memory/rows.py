@@ -120,6 +120,19 @@ def may_go(tiers: Collection[str]) -> tuple[str, tuple[str, ...]]:
     return condition, tuple(tiers)
 
 
+def may_leave(tier: str, others: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """(condition, its values): a tier's copy is not needed: this disk or another tier has it, and nothing is owed there."""
+    marks = ", ".join("?" * len(others))
+    condition = (
+        "pinned = 0 AND deleted = 0 AND EXISTS (SELECT 1 FROM copies c "  # noqa: S608 question marks only
+        "WHERE c.entry = entries.entry AND c.version = entries.version AND c.tier = ?) "
+        "AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.entry = entries.entry AND o.tier = ?) "
+        "AND (place <> '' OR EXISTS (SELECT 1 FROM copies c "
+        f"WHERE c.entry = entries.entry AND c.version = entries.version AND c.tier IN ({marks})))"
+    )
+    return condition, (tier, tier, *others)
+
+
 def file_name(meta: Meta) -> str:
     """Name of a large value's file; each version has its own, so a crash never leaves half of one under a good name."""
     identifier = key_id(meta.namespace, meta.key)

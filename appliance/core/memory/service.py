@@ -14,6 +14,7 @@ from appliance.core.memory.ledger import Debts
 from appliance.core.memory.machinery import Machinery
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.parts import Parts
+from appliance.core.memory.release import evictions
 from appliance.core.memory.stats import TierStats
 from appliance.core.memory.sync import TOMBSTONES_KEPT
 from appliance.core.memory.tier import Replica, Usage
@@ -73,6 +74,7 @@ class MemoryService:
         self._disk_error: StoreError | None = None
         """From the newest look at it."""
         self._owed: dict[str, Debts] = {}
+        self._evictions: dict[str, int] = {}
         self._conflicts = 0
         self._damaged: list[str] = []
         self._believed_at = 0.0
@@ -267,6 +269,7 @@ class MemoryService:
             await self.parts.edge.store.probe(ANSWER)
             await self._evictor.refresh()
             self._owed = await self.parts.ledger.counts()
+            self._evictions = await evictions(self.parts.edge.store)
             self._conflicts = await self.parts.ledger.count_conflicts()
             self._damaged = await self.parts.edge.damage.still(self.parts.edge.row)
             self._disk_error = None
@@ -281,10 +284,11 @@ class MemoryService:
         now = self.parts.clock.wall()
         for name, replica in self.parts.replicas.tiers.items():
             report, usage, debts = self.parts.replicas.reports[name], self._usage.get(name), owed.get(name)
-            oldest = debts.oldest if debts else None
+            oldest, quota = debts.oldest if debts else None, self._deliverers[name].quota
             tiers.append(TierStatus(
                 name=name, level=replica.level, health=report.health, reason=report.reason, next_step=report.next_step,
                 entries=usage.entries if usage else None, size=usage.size if usage else None,
+                limit=quota.room.limit if quota else None, evictions=self._evictions.get(name, 0),
                 owed=debts.waiting if debts else 0, oldest_owed_s=None if oldest is None else max(0.0, now - oldest),
                 **counted(self.parts.replicas.stats[name]),
             ))  # fmt: skip

@@ -132,7 +132,7 @@ class Domains:
         spine, hailo, wanted = self._spine, self._spine.settings.hailo, self._spine.settings.inference
         found = accelerators.find(
             hailo=hailo.enabled, python=hailo.python, device_id=hailo.device_id, stall_seconds=wanted.stall_seconds,
-            threads=wanted.threads,
+            threads=wanted.threads, ways=self._spine.paths.data / "onnx-ways.json",
         )  # fmt: skip
         return inference.build(inference.Ground(
             settings=spine.settings, accelerators=found,

@@ -15,7 +15,14 @@ TUNE = 3.0
 
 
 def find(
-    *, hailo: bool, python: str, device_id: str, stall_seconds: float, threads: int, sysfs: Path = Path("/sys")
+    *,
+    hailo: bool,
+    python: str,
+    device_id: str,
+    stall_seconds: float,
+    threads: int,
+    ways: Path | None = None,
+    sysfs: Path = Path("/sys"),
 ) -> tuple[Accelerator, ...]:
     """The Hailo first, the CPU behind it; nothing is opened yet.
 
@@ -25,11 +32,12 @@ def find(
         device_id: Which Hailo of several.
         stall_seconds: Without an answer for so long, the Hailo is held for stalled.
         threads: Of the CPU, within one operator.
+        ways: File that keeps how models run best on the CPU.
         sysfs: Where the machine's temperature is read.
     """
     return (
         HailoAccelerator(python, device_id, stall_seconds, enabled=hailo),
-        OnnxAccelerator(threads, host=lambda: machine(sysfs), tune_seconds=TUNE),
+        OnnxAccelerator(threads, host=lambda: machine(sysfs), tune_seconds=TUNE, ways=ways),
     )
 
 

@@ -51,6 +51,8 @@ class Child:
         self._slow = 0
         """Requests under way during which the worker may be deaf: the library holds the interpreter's lock while it loads."""
         self.gone = False
+        self._stalled: DeviceStalledError | None = None
+        """Why it was killed."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock = ours
         try:
@@ -149,16 +151,20 @@ class Child:
                 if deaf:  # its own limit ends it
                     ends = time.monotonic() + limit
                     continue
-                self.kill()
-                raise DeviceStalledError(
+                self._stalled = DeviceStalledError(
                     f"The Hailo did not answer within {limit:g} s ({op}).",
                     "it is reset by itself; if it goes on, restart the machine.",
-                ) from None
+                )
+                self.kill()
+                raise self._stalled from None
             if "gone" in told:
                 raise self._gone()
             return told
 
     def _gone(self) -> DeviceError:
+        """What everybody else who waits is told: that it was killed because it stalled, or how it ended."""
+        if self._stalled is not None:
+            return DeviceStalledError(self._stalled.message, self._stalled.next_step)
         return DeviceError(
             f"The Hailo's process ended: {self.last_words()}.", "it is started again by itself; see: sudo dmesg | grep -i hailo"
         )
@@ -185,6 +191,8 @@ class Child:
             while data := sock.recv(MESSAGE):
                 self._take(json.loads(data))
         self.gone = True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(REAP)
         self._hello.put({"gone": True})
         for answer in list(self._waiting.values()):
             answer.put({"gone": True})

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.inference.model import DeviceReading, TensorSpec
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 
 DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
 """ONNX Runtime's names of element types that are not numpy's."""
-WAYS_KEPT = 64
-"""Models whose measured way is remembered."""
 
 
 class Usage:
@@ -166,18 +165,25 @@ class OnnxAccelerator:
         threads: Most threads within one operator.
         host: What the machine says of itself (temperature, throttling); None where nobody tells.
         tune_seconds: Time to try ways of running a model when it is loaded first; 0 for the plain way.
+        ways: File that keeps what was measured; None to forget it at the end.
     """
 
     name = "ONNX Runtime"
     backend = "cpu"
     kind = "onnx"
 
-    def __init__(self, threads: int, host: Callable[[], DeviceReading] | None = None, tune_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        threads: int,
+        host: Callable[[], DeviceReading] | None = None,
+        tune_seconds: float = 0.0,
+        ways: Path | None = None,
+    ) -> None:
         self._threads = max(1, threads)
         self._host = host
         self._tune_seconds = tune_seconds
         self._usage = Usage()
-        self._ways: dict[tuple[str, int, int], tuple[Way, str]] = {}
+        self._ways = onnx_tuning.Ways(ways)
 
     def detect(self) -> Device:
         """The CPU is always there; the library may not be."""
@@ -198,17 +204,18 @@ class OnnxAccelerator:
             status = os.stat(path)  # noqa: PTH116 the path may be relative to nothing that exists
         except OSError as error:
             raise ModelError(f"The model {path} cannot be read: {error.strerror}.", onnx_faults.AGAIN + ".") from error
-        key = (path, status.st_size, status.st_mtime_ns)
-        if key not in self._ways:
-            while len(self._ways) >= WAYS_KEPT:
-                del self._ways[next(iter(self._ways))]
-            self._ways[key] = self._tune(path)
-        return self._ways[key]
-
-    def _tune(self, path: str) -> tuple[Way, str]:
         if self._tune_seconds <= 0:
             return Way(threads=self._threads), "not measured"
-        providers = _library().get_available_providers()
+        library = _library()
+        version, machine = library.__version__, f"{os.cpu_count()} cores, {self._threads} threads"
+        key = f"{path} {status.st_size} {status.st_mtime_ns} on {version}, {machine}"
+        if (known := self._ways.get(key)) is not None:
+            return known
+        found = self._tune(path, library.get_available_providers())
+        self._ways.put(key, *found)
+        return found
+
+    def _tune(self, path: str, providers: Sequence[str]) -> tuple[Way, str]:
         way, reason = onnx_tuning.choose(
             lambda each: self._build(path, each), threads=self._threads, providers=providers, seconds=self._tune_seconds
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from appliance.errors import ModelError
@@ -21,6 +24,8 @@ BETTER = 0.95
 """A way must take less than this part of the time of the plainer one, to be worth leaving it."""
 ROUNDS = 5
 """Runs of each of two ways, in turns, of which the quickest counts: disturbances only ever add time."""
+KEPT = 64
+"""Models whose measured way is kept."""
 PROVIDERS = ("XnnpackExecutionProvider", "ACLExecutionProvider")
 """ONNX Runtime's for the CPU, beside its own; tried where the installed library was built with them."""
 OWN = "CPUExecutionProvider"
@@ -46,6 +51,52 @@ class Way:
         parts = [self.provider.removesuffix("ExecutionProvider"), f"{self.threads} threads"]
         parts += ["memory given back"] * (not self.arena) + ["bound outputs"] * self.binding
         return ", ".join(parts)
+
+
+class Ways:
+    """What was measured, kept in a file, so that the next start need not measure again.
+
+    Args:
+        path: JSON file; None to keep it in memory alone.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[Way, str]] | None = None
+
+    def get(self, key: str) -> tuple[Way, str] | None:
+        """The way and the reason, by model and machine."""
+        with self._lock:
+            return self._all().get(key)
+
+    def put(self, key: str, way: Way, reason: str) -> None:
+        """Keep one; the oldest goes beyond the bound. A file that cannot be written is no fault: it is measured again."""
+        with self._lock:
+            known = self._all()
+            while len(known) >= KEPT:
+                del known[next(iter(known))]
+            known[key] = (way, reason)
+            if self._path is None:
+                return
+            made = self._path.with_suffix(".new")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                made.write_text(json.dumps({name: [asdict(way), why] for name, (way, why) in known.items()}), encoding="utf-8")
+                made.replace(self._path)
+            except OSError as error:
+                log.warning("what was measured cannot be kept in %s: %s", self._path, error.strerror)
+
+    def _all(self) -> dict[str, tuple[Way, str]]:
+        if self._known is None:
+            self._known = {}
+            if self._path is not None and self._path.exists():
+                try:
+                    told = json.loads(self._path.read_text(encoding="utf-8"))
+                    self._known = {name: (Way(**way), str(why)) for name, (way, why) in told.items()}
+                except (OSError, ValueError, TypeError, AttributeError) as error:
+                    log.warning("%s cannot be read, so it is measured again: %s", self._path, error)
+        return self._known
 
 
 class Runnable(Protocol):

@@ -174,6 +174,22 @@ def test_a_hang_is_found_within_two_seconds_and_reset_cures_it(bench: Bench, tmp
         model.infer({"net/input_layer1": picture()})  # of the process that was killed
 
 
+def test_all_that_wait_for_one_that_hangs_are_told_so(bench: Bench, tmp_path: Path) -> None:
+    model = bench.driver(stall_seconds=1.5).load(str(halves(tmp_path / "net.hef")))
+    model.infer({"net/input_layer1": picture()})
+    bench.say(hang="infer-deaf")
+
+    def one(seed: int) -> type[Exception] | None:
+        try:
+            model.infer({"net/input_layer1": picture(seed)})
+        except ModelError as error:
+            return type(error)
+        return None
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(one, range(4))) == {DeviceStalledError}
+
+
 def test_a_hang_of_the_reading_and_of_the_loading_are_found_too(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,9 +259,20 @@ def test_free_sides_are_not_measured_and_a_measured_way_is_kept(tmp_path: Path) 
     path = str(write_onnx(tmp_path / "m.onnx"))
     model = accelerator.load(path)
     assert model.reason.startswith("measured")
-    assert accelerator.way(path) is accelerator.way(path)
+    assert accelerator.way(path) is accelerator.way(path)  # measured once
     np.testing.assert_allclose(model.infer({"x": rows(2)})[0], expected(rows(2)), rtol=1e-5)
     assert onnx_tuning.sample((TensorSpec("x", (None, 3, None, None), "float32"),)) is None
+
+
+def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, kept = str(write_onnx(tmp_path / "m.onnx")), tmp_path / "state" / "ways.json"
+    measured = cpu(tune_seconds=5.0, ways=kept).way(path)
+    monkeypatch.setattr(onnx_tuning, "choose", lambda *args, **kwargs: (Way(threads=7), "measured again"))
+    assert cpu(tune_seconds=5.0, ways=kept).way(path) == measured
+    kept.write_text("{ no JSON")
+    assert cpu(tune_seconds=5.0, ways=kept).way(path) == (Way(threads=7), "measured again")
+    write_onnx(tmp_path / "m.onnx", side=8)  # another file: what was measured is not for it
+    assert cpu(tune_seconds=5.0, ways=kept).way(path)[0] == Way(threads=7)
 
 
 @pytest.mark.parametrize("way", [Way(threads=1, arena=False), Way(threads=1, binding=True)])

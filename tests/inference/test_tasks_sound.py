@@ -218,7 +218,7 @@ def test_a_recording_cut_off_keeps_what_is_there() -> None:
 
 
 def test_a_recording_that_is_too_long_is_refused() -> None:
-    with pytest.raises(SoundError, match="longer than 0.5 s"):
+    with pytest.raises(SoundError, match=r"longer than 0\.5 s"):
         sound.decode(encoded(tone(440, 8000, 1.0)[:, None], 2), "x.wav", 0.5)
 
 

@@ -252,6 +252,23 @@ async def test_a_stalled_device_is_replaced_by_the_cpu_reset_and_comes_back(tmp_
         assert made.status().devices[0].resets == hailo.resets >= 1
 
 
+async def test_a_device_that_relapses_waits_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hailo, model = Doll(), version(tmp_path, hef_file=True)
+    pauses: list[int] = []
+    monkeypatch.setattr(
+        "appliance.core.inference.engine.watchdog.backoff", lambda failures, *_: pauses.append(failures) or 0.001
+    )
+    async with engine(hailo, OnnxAccelerator(1)) as (made, events):
+        for relapse in range(3):
+            hailo.error = None
+            assert (await made.run(request(model))).backend == "hailo"
+            hailo.error = DeviceError("It fails on this.")
+            assert (await made.run(request(model))).backend == "cpu"
+            hailo.error = None
+            await wait_for(lambda: kinds(events).count("returned") == relapse + 1)  # noqa: B023
+        assert pauses == [1, 2, 3]
+
+
 async def test_a_hung_thread_is_left_behind_and_the_request_answered_elsewhere(tmp_path: Path) -> None:
     hailo, model = Doll(), version(tmp_path, hef_file=True)
     quick = Limits(stall={"hailo": 0.1, "cpu": 60}, poll=5, probe_first=0.02, probe_longest=0.05)

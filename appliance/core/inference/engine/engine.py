@@ -58,7 +58,12 @@ class DeviceEngine:
         for device in self._devices:
             await device.detect()
             watchdog = Watchdog(
-                device, self._limits, on_change=self._dispatch, on_event=self._event, on_failure=self._device_failed
+                device,
+                self._limits,
+                self._clock,
+                on_change=self._dispatch,
+                on_event=self._event,
+                on_failure=self._device_failed,
             )
             self._spawn(watchdog.run(), f"watch {device.name}")
 

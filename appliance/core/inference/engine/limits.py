@@ -38,6 +38,7 @@ class Limits:
         cool_c: °C below which it is preferred again.
         probe_first: Until the first attempt to bring a stalled device back.
         probe_longest: Between later ones at most.
+        relapse: A device that fails again within this time after its return waits longer each time.
         absent_retry: Between two looks for a device that is not there.
         broken_retry: Until a model that a device could not load is tried there again.
     """
@@ -57,5 +58,6 @@ class Limits:
     cool_c: float = 78.0
     probe_first: float = 0.5
     probe_longest: float = 60.0
+    relapse: float = 120.0
     absent_retry: float = 30.0
     broken_retry: float = 60.0

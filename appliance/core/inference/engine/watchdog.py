@@ -11,6 +11,7 @@ from appliance.core.figures import counted
 from appliance.core.inference.engine.device import EngineDevice
 from appliance.core.inference.engine.limits import Limits
 from appliance.core.model import Device, Health
+from appliance.core.ports import Clock
 from appliance.errors import DeviceError, DeviceStalledError, ModelError
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class Watchdog:
     Args:
         device: Which.
         limits: Times.
+        clock: For the time since it came back.
         on_change: Called when the device can be used again, or is to be spared: requests may be sent elsewhere.
         on_event: Called with (kind, reason, next step).
         on_failure: Called where the device is found to have failed.
@@ -31,6 +33,7 @@ class Watchdog:
         self,
         device: EngineDevice,
         limits: Limits,
+        clock: Clock,
         *,
         on_change: Callable[[], None],
         on_event: Callable[[EngineDevice, str, str, str], None],
@@ -38,6 +41,9 @@ class Watchdog:
     ) -> None:
         self._device = device
         self._limits = limits
+        self._clock = clock
+        self._returned: float | None = None
+        self._streak = 0
         self._on_change = on_change
         self._on_event = on_event
         self._on_failure = on_failure
@@ -45,14 +51,20 @@ class Watchdog:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            device = self._device
-            if device.health is Health.absent:
-                await asyncio.sleep(self._limits.absent_retry)
-                await self._look()
-            elif device.works:
-                await self._watch()
-            else:
-                await self._bring_back()
+            try:
+                await self._care()
+            except Exception:
+                log.exception("looking after %s failed; it is tried again", self._device.name)
+                await asyncio.sleep(self._limits.poll)
+
+    async def _care(self) -> None:
+        if self._device.health is Health.absent:
+            await asyncio.sleep(self._limits.absent_retry)
+            await self._look()
+        elif self._device.works:
+            await self._watch()
+        else:
+            await self._bring_back()
 
     async def _look(self) -> None:
         if await self._device.detect():
@@ -87,10 +99,11 @@ class Watchdog:
             self._on_change()
 
     async def _bring_back(self) -> None:
-        device, failures = self._device, 0
+        """Reset and prove it, with growing pauses; one that fails soon after its return waits longer from the beginning."""
+        device, failures, relapses = self._device, 0, self._relapses()
         while True:
             failures += 1
-            await asyncio.sleep(backoff(failures, self._limits.probe_first, self._limits.probe_longest))
+            await asyncio.sleep(backoff(failures + relapses, self._limits.probe_first, self._limits.probe_longest))
             try:
                 found = await asyncio.to_thread(device.accelerator.detect)
                 if found.health is not Health.absent:
@@ -106,8 +119,15 @@ class Watchdog:
             self._is(found, failures)
             return
 
+    def _relapses(self) -> int:
+        """How often in a row it failed soon after it had come back."""
+        soon = self._returned is not None and self._clock.monotonic() - self._returned < self._limits.relapse
+        self._streak = self._streak + 1 if soon else 0
+        return self._streak
+
     def _is(self, found: Device, attempts: int) -> None:
         device = self._device
+        self._returned = self._clock.monotonic()
         device.failed.clear()
         device.set(found.health, found.reason, found.next_step)
         if device.works:

@@ -223,11 +223,11 @@ async def test_the_answers_as_text(tmp_path: Path) -> None:
         def text(name: str, value: Any, width: int = 80) -> str:
             return str(verbs.as_text(f"source.{name}", msgspec.to_builtins(value), width, colour=False))
 
-        listed = text("list", await front("list"))
+        listed = " ".join(text("list", await front("list")).split())
         assert "cam" in listed
         assert "ended" in listed
         assert "gone: " in listed
-        assert "Next: look whether the path is right" in " ".join(listed.split())
+        assert "Next: look whether the path is right" in listed
         assert "square #1 0.90" in text("events", await front("events"))
         kept = text("snapshot", await front("snapshot", name="cam"), 200)
         assert "\ninto a file: memory get sources:cam/" in kept

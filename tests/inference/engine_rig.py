@@ -82,6 +82,8 @@ class Doll:
         self.gate.set()
         """Cleared: runs wait."""
         self.error: Exception | None = None
+        self.fails_on: float | None = None
+        """The first number of an input on which the device fails."""
         self.load_error: ModelError | None = None
         self.here = True
         self.told = DeviceReading()
@@ -126,6 +128,8 @@ class DollModel:
         doll.gate.wait(30)
         if doll.error is not None:
             raise doll.error
+        if doll.fails_on in x[:, 0]:
+            raise DeviceError("It fails on this.")
         return [expected(x)]
 
     def close(self) -> None:

@@ -259,12 +259,10 @@ async def test_a_device_that_relapses_waits_longer_each_time(tmp_path: Path, mon
         "appliance.core.inference.engine.watchdog.backoff", lambda failures, *_: pauses.append(failures) or 0.001
     )
     async with engine(hailo, OnnxAccelerator(1)) as (made, events):
+        hailo.fails_on = 9.0
         for relapse in range(3):
-            hailo.error = None
             assert (await made.run(request(model))).backend == "hailo"
-            hailo.error = DeviceError("It fails on this.")
-            assert (await made.run(request(model))).backend == "cpu"
-            hailo.error = None
+            assert (await made.run(request(model, 9))).backend == "cpu"
             await wait_for(lambda: kinds(events).count("returned") == relapse + 1)  # noqa: B023
         assert pauses == [1, 2, 3]
 

@@ -78,6 +78,7 @@ async def test_every_digit_is_shown(bench: Bench, inside: Role | None) -> None: 
         ('{"a":1,"a":2}', "the name 'a' twice", "give each name once"),
         ('[{"x":{"b":1,"c":2,"b":3}}]', "the name 'b' twice", "give each name once"),
         ("[" * 5000 + "]" * 5000, "nested too deeply", "levels deep"),
+        ("[" * 501 + "]" * 501, "nested too deeply", "500 levels deep"),
         ('{"a":1e999}', "out of range", "1.7e308"),
         (r'{"a":"\ud800"}', "no JSON that can be kept", "half a pair"),
         ("{no", "no JSON that can be kept", "double quotes"),

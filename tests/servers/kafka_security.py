@@ -20,6 +20,10 @@ Listener = Literal[Security, "PROXIED"]  # PROXIED is a second PLAINTEXT, for a 
 SECURED: tuple[Security, ...] = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISM = "SCRAM-SHA-512"  # PLAIN and SCRAM-SHA-256 are offered too
 LIFE = timedelta(days=1)
+MAY_SIGN = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
 
 
 class Authority:
@@ -30,8 +34,10 @@ class Authority:
         self.directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-        self._certificate = self._build(self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(True, None), True
+        self._certificate = (
+            self._build(self._name, self._key.public_key())
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .add_extension(MAY_SIGN, True)
         )
         self.path = directory / "ca.pem"
         self.path.write_bytes(self._signed(self._certificate))
@@ -39,6 +45,8 @@ class Authority:
     def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)  # Python 3.13 asks for both
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         return builder.serial_number(x509.random_serial_number()).not_valid_before(now - LIFE).not_valid_after(now + LIFE)
 
     def _signed(self, builder: x509.CertificateBuilder) -> bytes:

@@ -10,6 +10,9 @@ from appliance.core.doctor.checks import ports
 from appliance.core.doctor.model import DoctorContext
 from appliance.errors import ApplianceError
 
+NOWHERE = "could not bind on any address"
+"""What asyncio says, without a number, since Python 3.12.7 and 3.13 where no address of a name is this machine's."""
+
 
 def refusal(error: Exception, host: str, port: int, group: str, root: Path = Path("/")) -> ApplianceError | None:
     """What a failed bind means for the operator; looks through /proc, so it blocks.
@@ -25,7 +28,8 @@ def refusal(error: Exception, host: str, port: int, group: str, root: Path = Pat
         The reason and its fix; None where the error is not about the address.
     """
     code = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, socket.gaierror | UnicodeError) or code == errno.EADDRNOTAVAIL:  # no name at all: UnicodeError
+    nowhere = code is None and str(error).startswith(NOWHERE)
+    if isinstance(error, socket.gaierror | UnicodeError) or nowhere or code == errno.EADDRNOTAVAIL:  # no name: UnicodeError
         return ApplianceError(
             f"{group}.host {host!r} is no address of this machine.",
             f"set {group}.host to one of its addresses (`ip -brief address` lists them), or to 0.0.0.0 for all, and restart.",

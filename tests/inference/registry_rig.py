@@ -138,7 +138,7 @@ class Rig:
         self.failure: Exception | None = None
         self.clock = clock or MovedClock()
         self.state = LiveState(self.clock)
-        home.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         self.store = Store(home / "state.sqlite")
         self.given = home / "given"
         """What a set-up put there."""

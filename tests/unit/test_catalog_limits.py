@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.core.actions import Params
-from appliance.core.catalog import data, doctor, memory, people, services, settings, sync, work
-from appliance.core.catalog.data import Pictures
+from appliance.core.catalog import data, doctor, inference, memory, models, people, services, settings, sync, work
+from appliance.core.catalog.inference import Pictures
 from appliance.core.catalog.settings import Setting
 
 BOUNDED = {"maxLength", "enum", "const", "pattern"}
@@ -18,7 +18,7 @@ BOUNDED = {"maxLength", "enum", "const", "pattern"}
 
 def kinds() -> list[type[Params]]:
     """The parameters of these actions."""
-    modules = (data, doctor, memory, people, services, settings, sync, work)
+    modules = (data, doctor, inference, memory, models, people, services, settings, sync, work)
     names = [each for module in modules for each in vars(module).values()]
     found = {each for each in names if isinstance(each, type) and issubclass(each, Params)}
     return sorted(found, key=lambda kind: kind.__name__)

@@ -18,20 +18,17 @@ from appliance.errors import ApplianceError
 from appliance.screens import analytics_view as view
 from appliance.screens import format as f
 from appliance.screens.analytics_acts import Acts
-from appliance.screens.analytics_ask import BUCKETS, Ask
+from appliance.screens.analytics_ask import BUCKETS, Ask, first_of
 from appliance.screens.page import Page
 from appliance.screens.streams_view import flow
 from appliance.screens.units import unit_of
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import Line, LineView
-from appliance.screens.widgets.plot import draw, frame_of
 
 GUTTER = 14
 """Cells beside the values, about."""
 AGAIN = 3.0
 """Seconds after which is asked again what was not answered."""
-FIRST = ("cpu_usage", "temperature_c", "memory_usage")
-"""Metrics to begin with, where they are there."""
 
 
 class Analytics(Page):
@@ -68,7 +65,7 @@ class Analytics(Page):
         self.cursor: float | None = None
         self._stamp = f.Stamp()
         self._tried = 0.0
-        self._fault = ""
+        self._fault: ApplianceError | None = None
         self._reading = self._again = self._fresh = False
 
     def body(self) -> Iterable[Widget]:
@@ -150,17 +147,16 @@ class Analytics(Page):
             args = asked.arguments(time.time(), self.columns) | {"fresh": fresh}
             found = msgspec.convert(msgspec.to_builtins(await self.console.invoke("analytics.query", args)), Answer)
         except ApplianceError as error:
-            self._fault, self.answer, self._stamp.at = str(error), None, None
+            self._fault, self.answer, self._stamp.at = error, None, None
             return
         if asked == self.ask:
-            self._fault, self.answer = "", found
+            self._fault, self.answer = None, found
             self._stamp.set()
 
     async def _begin(self) -> None:
         """Take a first metric."""
         known = list(await self.console.invoke("analytics.metrics"))
-        first = next((name for name in FIRST if name in known), next(iter(known), ""))
-        if not first:
+        if not (first := first_of(known)):
             raise ApplianceError("There are no readings yet.", "they come a few seconds after the start; look at Services.")
         self.ask = replace(self.ask, metric=first)
 
@@ -173,7 +169,7 @@ class Analytics(Page):
         self._show_question(bucket)
         grid = self.query_one("#series", Grid)
         rows = view.series_rows(self.answer, unit, self.cursor, self.step) if self.answer is not None else []
-        grid.set_empty(self._fault or "no readings in this range")
+        grid.set_empty("no answer" if self._fault is not None else "no readings in this range")
         grid.styles.height = 3 + max(1, len(rows))
         grid.set_rows(rows)
         self._show_plot()
@@ -187,26 +183,18 @@ class Analytics(Page):
 
     def _show_plot(self) -> None:
         panel = self.query_one("#plot", LineView)
-        unit = unit_of(self.ask.metric, self.ask.aggregation)
-        title = f"{self.ask.metric or 'Plot'}{f', {unit.name}' if unit.name else ''}"
-        if self.cursor is not None:
-            title += f"   cursor {f.clock(self.cursor)} for {f.span(self.step)}"
+        title = view.plot_title(self.ask, self.cursor, self.step)
         if panel.box_title != title:
             panel.box_title = title
             panel.repaint(0)
         panel.set_lines(self._plot_lines(panel.inner_width, panel.inner_height))
 
     def _plot_lines(self, width: int, height: int) -> list[Line]:
-        if self.answer is None or not any(series.points for series in self.answer.series):
-            return [((f" {self._fault or ('no readings in this range' if self.answer else 'asking')}", "muted"),)]
-        unit, step = unit_of(self.ask.metric, self.ask.aggregation), self.step
-        since, until = self.answer.query.since, self.answer.query.until
-        lines = view.plotted(self.answer, step)
-        frame = frame_of(lines, since, until, width, height, unit)
-        if frame is None:
-            return [((" no room for a plot", "muted"),)]
-        cursor = None if self.cursor is None else self.cursor + step / 2
-        return draw(lines, frame, unit, fine=not self.spark.caps.is_console, cursor=cursor)
+        if self._fault is not None:
+            return view.fault_lines(self._fault, width)
+        unit = unit_of(self.ask.metric, self.ask.aggregation)
+        fine = not self.spark.caps.is_console
+        return view.plot_lines(self.answer, unit, self.cursor, self.step, width, height, fine=fine)
 
     def _show_source(self) -> None:
         if self.answer is None:
@@ -258,14 +246,5 @@ class Analytics(Page):
         if self.answer is None or not by:
             self.cursor = None
         else:
-            query, step = self.answer.query, self.step
-            last = query.since + (max(0.0, query.until - query.since - 1e-6) // step) * step
-            at = (
-                last + step
-                if self.cursor is None and by < 0
-                else self.cursor
-                if self.cursor is not None
-                else query.since - step
-            )
-            self.cursor = max(query.since, min(last, at + by * step))
+            self.cursor = view.moved_cursor(self.cursor, by, self.answer.query, self.step)
         self.draw()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ LINES = 6
 """Most lines of a plot: more cannot be told apart."""
 SHORTEST, LONGEST = 10.0, 10 * 365 * 86400.0
 """Seconds of the range."""
+FIRST = ("cpu_usage", "temperature_c", "memory_usage")
+"""Metrics to begin with, where they are there."""
 FASTEST, SLOWEST = 2.0, 60.0
 """Seconds between two readings while the end of the range is now."""
 
@@ -103,6 +106,11 @@ class Ask:
     def pause(self, columns: int) -> float:
         """Seconds until the answer is worth another reading."""
         return max(FASTEST, min(SLOWEST, self.width_of(columns)[1] / 2))
+
+
+def first_of(known: Sequence[str]) -> str:
+    """The metric to begin with; "" where there is none."""
+    return next((name for name in FIRST if name in known), next(iter(known), ""))
 
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}

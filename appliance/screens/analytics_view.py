@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Sequence
 
-from appliance.core.analytics.model import Answer, QualityFinding, Series
+from appliance.core.analytics.model import Answer, QualityFinding, Query, Series
+from appliance.errors import ApplianceError
 from appliance.screens import format as f
 from appliance.screens.analytics_ask import Ask
 from appliance.screens.glyphs import Glyphs
 from appliance.screens.themes import LINES, Role
-from appliance.screens.units import Unit
+from appliance.screens.units import Unit, unit_of
 from appliance.screens.widgets.grid import Column, Row
 from appliance.screens.widgets.lines import Line, Piece
-from appliance.screens.widgets.plot import Plotted
+from appliance.screens.widgets.plot import Plotted, draw, frame_of
 
 SERIES = (
     Column("", 1), Column("series"), Column("min", 10, "right"), Column("avg", 10, "right"), Column("max", 10, "right"),
@@ -35,6 +37,53 @@ def plotted(answer: Answer, step: float) -> list[Plotted]:
         )
         for index, series in enumerate(answer.series[: len(LINES)])
     ]
+
+
+def plot_title(ask: Ask, cursor: float | None, step: float) -> str:
+    """What is drawn, in which unit, and where the cursor is."""
+    unit = unit_of(ask.metric, ask.aggregation)
+    title = f"{ask.metric or 'Plot'}{f', {unit.name}' if unit.name else ''}"
+    return title if cursor is None else f"{title}   cursor {f.clock(cursor)} for {f.span(step)}"
+
+
+def plot_lines(
+    answer: Answer | None, unit: Unit, cursor: float | None, step: float, width: int, height: int, *, fine: bool
+) -> list[Line]:
+    """The answer drawn, or why nothing is.
+
+    Args:
+        answer: What was found; None while it is asked.
+        unit: Of the values.
+        cursor: Begin of the bucket that is looked at.
+        step: Seconds of a bucket.
+        width: Cells.
+        height: Lines.
+        fine: With the glyphs that a plain console lacks.
+    """
+    if answer is None or not any(series.points for series in answer.series):
+        return [((" no readings in this range" if answer is not None else " asking", "muted"),)]
+    lines = plotted(answer, step)
+    frame = frame_of(lines, answer.query.since, answer.query.until, width, height, unit)
+    if frame is None:
+        return [((" no room for a plot", "muted"),)]
+    return draw(lines, frame, unit, fine=fine, cursor=None if cursor is None else cursor + step / 2)
+
+
+def fault_lines(fault: ApplianceError, width: int) -> list[Line]:
+    """Why there is no answer, and what to do, wrapped to so many cells."""
+    room = max(1, width - 1)
+    told: tuple[tuple[str, Role], ...] = (
+        (fault.message, "bad"),
+        (f"Next: {fault.next_step}" if fault.next_step else "", "accent"),
+    )
+    return [((f" {part}", role),) for text, role in told for part in textwrap.wrap(text, room)]
+
+
+def moved_cursor(cursor: float | None, by: int, query: Query, step: float) -> float:
+    """The bucket so many further, within the answer: its begin. Without a cursor it comes in from the side."""
+    last = query.since + (max(0.0, query.until - query.since - 1e-6) // step) * step
+    at = cursor if cursor is not None else last + step if by < 0 else query.since - step
+    return max(query.since, min(last, at + by * step))
 
 
 def name_of(series: Series) -> str:

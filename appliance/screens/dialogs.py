@@ -118,6 +118,9 @@ class Palette(Dialog):
     def _narrow(self, typed: str) -> None:
         words = typed.lower().replace(":", " ").split()
         found = [each for each in self._offered if all(word in " ".join(each).lower() for word in words)]
+        found.sort(
+            key=lambda each: not all(word in each[0].lower() for word in words)
+        )  # what is called so, before what tells of it
         self.query_one(Grid).set_rows([Row(name, ((name.replace(".", ": "), "accent"), about)) for name, about in found])
         self.query_one(Grid).highlight = True
 

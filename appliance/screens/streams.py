@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
@@ -16,35 +15,20 @@ from appliance.core.state import Section
 from appliance.core.streams.model import DeadLetter, LinkState, StreamsStatus
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
+from appliance.screens import streams_letters as letters
 from appliance.screens import streams_rules as rules
 from appliance.screens import streams_view as view
 from appliance.screens.chrome import Footer
-from appliance.screens.entries import value_lines
 from appliance.screens.page import COMMON, Page
 from appliance.screens.streams_acts import Acts
+from appliance.screens.streams_keys import BINDINGS, HELP, KEYS, PANELS, TITLES
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import LineView
 
-PANELS = ("topics", "groups", "letters", "rules")
-TITLES = MappingProxyType({"topics": "Topics", "groups": "Groups", "letters": "Dead letters", "rules": "Window rules"})
-SHORT = MappingProxyType({"topics": "topics", "groups": "groups", "letters": "dead", "rules": "rules"})
-KEYS: dict[str, tuple[tuple[str, str], ...]] = {
-    "topics": (("Tab", "Groups"), ("t", "Tail"), ("p", "Pause"), ("c", "Command"), ("y", "Replay"), ("Enter", "All")),
-    "groups": (("Tab", "Dead letters"), ("t", "Tail"), ("p", "Pause"), ("c", "Command"), ("y", "Replay")),
-    "letters": (
-        ("Tab", "Rules"),
-        ("Enter", "Body"),
-        ("r", "Retry"),
-        ("R", "all"),
-        ("d", "Discard"),
-        ("D", "all"),
-        ("p", "Pause"),
-    ),
-    "rules": (("Tab", "Topics"), ("Enter", "All"), ("a", "Add"), ("e", "Edit"), ("o", "On/off"), ("x", "Try"), ("d", "Remove")),
-}
-"""What the footer offers while a panel has the focus."""
 EVERY = 10
 """Seconds after which letters and rules are read again though nothing seems to have changed."""
+COMMAND_LINES = 2
+"""Most lines for commands and offers; `i` shows all of it."""
 TALL, WIDE = 36, 110
 """Lines and cells from which all panels stand side by side."""
 
@@ -54,23 +38,9 @@ class Streams(Page):
 
     page = "streams"
     sections = frozenset({Section.streams})
-    keys = (
-        ("Tab", "Next panel"), ("t", "Tail the topic under the cursor"), ("p", "Pause the outbox, or resume it"),
-        ("c", "Send a signed command"), ("y", "Replay kept messages"), ("i", "All that is known"),
-        ("r R", "Dead letters: send this one again, or all"), ("d D", "Dead letters: discard this one, or all; rules: remove"),
-        ("a e", "Rules: add one, change one"), ("o", "Rules: switch on or off"), ("x", "Rules: try one on past events"),
-    )  # fmt: skip
+    keys = HELP
     AUTO_FOCUS = "#topics"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "panel(1)", show=False), Binding("shift+tab", "panel(-1)", show=False),
-        Binding("t", "do('tail')", show=False), Binding("p", "do('pause')", show=False),
-        Binding("c", "do('command')", show=False), Binding("y", "do('replay')", show=False),
-        Binding("i", "do('all')", show=False), Binding("d,delete", "drop", show=False),
-        Binding("r", "letters('retry')", show=False), Binding("R", "letters('retry', 'all')", show=False),
-        Binding("D", "letters('discard', 'all')", show=False),
-        Binding("a", "rule('add')", show=False), Binding("e", "rule('edit')", show=False),
-        Binding("o", "rule('switch')", show=False), Binding("x", "rule('try')", show=False),
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -92,7 +62,7 @@ class Streams(Page):
             yield Grid(view.TOPICS, TITLES["topics"], id="topics", empty="the streams are starting")
             yield Grid(view.GROUPS, TITLES["groups"], id="groups", empty="no consumer group is known")
         with Horizontal(classes="pair", id="second"):
-            yield Grid(view.LETTERS, TITLES["letters"], id="letters", empty="reading")
+            yield Grid(letters.LETTERS, TITLES["letters"], id="letters", empty="reading")
             yield Grid(rules.RULES, TITLES["rules"], id="rules", empty="reading")
 
     @property
@@ -137,7 +107,9 @@ class Streams(Page):
         if outbox.box_title != title:
             outbox.box_title = title
             outbox.repaint(0)
-        self.query_one("#commands", LineView).set_lines([view.command_line(status.commands, self.size.width)])
+        commands, lines = self.query_one("#commands", LineView), view.flow(view.command_pieces(status), self.size.width)
+        commands.styles.height = min(COMMAND_LINES, len(lines))
+        commands.set_lines(lines)
 
     def show_ages(self) -> None:
         """How old everything is; read again what nobody tells of."""
@@ -217,7 +189,7 @@ class Streams(Page):
                 self._stale = False
                 self.letters = tuple(await self._listed("letters", "streams.dead-letters", DeadLetter, "no dead letters"))
                 self.rules = tuple(await self._listed("rules", "rules.list", dict, "no rules; a adds one"))
-                self.query_one("#letters", Grid).set_rows(view.letter_rows(self.letters))
+                self.query_one("#letters", Grid).set_rows(letters.letter_rows(self.letters))
                 self.query_one("#rules", Grid).set_rows(rules.rule_rows(self.rules, self.spark.glyphs))
                 self.show_ages()
         finally:
@@ -256,8 +228,3 @@ class Streams(Page):
         """Discard the dead letter, or remove the rule, under the cursor."""
         self.action_letters("discard")
         self.action_rule("remove")
-
-    def body_lines(self, letter: DeadLetter) -> list[Any]:
-        """A dead letter with its body."""
-        width = max(1, self.size.width - 6)
-        return [*view.letter_facts(letter), (), (("Body", "title"),), *value_lines(view.pretty(letter.body).split("\n"), width)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.core.streams.model import DeadLetter
+from appliance.screens import streams_letters as letters
 from appliance.screens import streams_rules as rules
 from appliance.screens.flows import Flows
 from appliance.screens.streams_tail import Tail
@@ -49,7 +50,8 @@ class Acts:
     async def _letter(self, key: str) -> None:
         found = await self._page.console.invoke("streams.dead-letter", {"letter_id": key})
         letter = msgspec.convert(msgspec.to_builtins(found), DeadLetter)
-        await self._flows.read(f"Dead letter of {letter.topic}", self._page.body_lines(letter))
+        width = max(1, self._page.size.width - 6)
+        await self._flows.read(f"Dead letter of {letter.topic}", letters.body_lines(letter, width))
 
     async def _show(self, title: str, action: str, key: str) -> None:
         await self._flows.show(title, await self._page.console.invoke(action, {"rule_id": key}))
@@ -104,7 +106,9 @@ class Acts:
             await self._page.console.invoke("streams.discard", {"letter_id": which}, confirm=True)
             self._flows.say(f"{told} {'are' if many else 'is'} discarded", "ok")
         else:
-            await self._flows.do("streams.retry", {"letter_id": which}, f"{told}: on the way again")
+            result = await self._flows.invoke("streams.retry", {"letter_id": which})
+            letter = next((each for each in self._page.letters if each.letter_id == which), None)
+            self._flows.say(*(letters.retried(result) if many else (letters.retried_one(letter), "ok")))
         self._page.read()
 
     def rule(self, what: str, key: str) -> None:

@@ -1,17 +1,13 @@
-"""The streams as lines and rows: the link, the outbox, commands, topics, groups, dead letters."""
+"""The streams as lines and rows: the link, the outbox, commands, topics, groups."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
 
 from rich.cells import cell_len
 
 from appliance.core.streams.model import (
     ClassStatus,
-    CommandStats,
-    DeadLetter,
     GroupLag,
     LinkState,
     LinkStatus,
@@ -24,7 +20,7 @@ from appliance.screens.glyphs import Glyphs
 from appliance.screens.themes import Role
 from appliance.screens.widgets.charts import meter
 from appliance.screens.widgets.grid import Cell, Column, Row
-from appliance.screens.widgets.lines import Line, Piece, width_of
+from appliance.screens.widgets.lines import Line, Piece
 
 TOPICS = (
     Column("topic", 18), Column("way", 4), Column("msg/s", 7, "right"), Column("bytes/s", 11, "right", 96),
@@ -32,10 +28,6 @@ TOPICS = (
     Column("parts", 5, "right"), Column("copies", 6, "right", 112), Column("what differs"),
 )  # fmt: skip
 GROUPS = (Column("group"), Column("topic", 18), Column("behind", 8, "right"), Column("members", 7, "right"))
-LETTERS = (
-    Column("when", 11), Column("from", 8), Column("topic", 18), Column("key", 14, least=90), Column("size", 9, "right", 60),
-    Column("why"),
-)  # fmt: skip
 BAR = 12
 MUCH_LAG = 1000
 """Messages behind from which it is a warning (contracts, section 9)."""
@@ -155,6 +147,7 @@ def _room(outbox: OutboxStatus, glyphs: Glyphs) -> list[Piece]:
         (f"  sent {outbox.sent}", "muted"),
         (f"  dropped {outbox.dropped}", "bad" if outbox.dropped else "muted"),
         (f"  dead {outbox.dead}", "warn" if outbox.dead else "muted"),
+        (f" (and {outbox.dead_dropped} given up)" if outbox.dead_dropped else "", "bad"),
     ]
     return [*pieces, (f"  lost to damage {outbox.quarantined}", "bad")] if outbox.quarantined else pieces
 
@@ -174,18 +167,23 @@ def _fault(outbox: OutboxStatus, glyphs: Glyphs) -> list[Piece]:
     return [*told, (again, "muted"), *words(f"  Next: {outbox.next_step}" if outbox.next_step else "", "accent")]
 
 
-def command_line(commands: CommandStats, width: int) -> Line:
-    """Signed commands: how many were obeyed, how many refused and why; the newest where there is room."""
+def command_pieces(status: StreamsStatus) -> list[Piece]:
+    """Signed commands: how many were taken, how many refused and why, the newest; the models that were offered."""
+    commands = status.commands
     refused = sum(commands.refused.values())
     reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(commands.refused.items()))
     pieces: list[Piece] = [
         (" Commands: ", "title"),
-        (f"{commands.accepted} obeyed, ", "text"),
+        (f"{commands.accepted} taken, ", "text"),
         (f"{refused} refused", "warn" if refused else "text"),
-        (f" ({reasons})" if reasons else "", "muted"),
+        *words(f" ({reasons})" if reasons else "", "muted"),
+        *words(f"  last {f.since(commands.last_time)} ago: {commands.last}" if commands.last else "", "muted"),
     ]
-    newest: Piece = (f"  last {f.since(commands.last_time)} ago: {commands.last}" if commands.last else "", "muted")
-    return (*pieces, newest) if width_of((*pieces, newest)) <= width else tuple(pieces)
+    if status.offers or status.offers_passed:
+        pieces += [("  Models: ", "title"), (f"{len(status.offers)} offered", "text")]
+    if status.offers_passed:
+        pieces.append((f", {status.offers_passed} passed over: too many came at a time", "warn"))
+    return pieces
 
 
 def topic_rows(status: StreamsStatus, glyphs: Glyphs) -> list[Row]:
@@ -225,36 +223,3 @@ def group_rows(groups: Sequence[GroupLag]) -> list[Row]:
         )
         for group in groups
     ]  # fmt: skip
-
-
-def letter_rows(letters: Sequence[DeadLetter]) -> list[Row]:
-    """A row a dead letter."""
-    return [
-        Row(
-            letter.letter_id,
-            (
-                (f.clock(letter.time), "muted"), letter.origin, letter.topic, (letter.key, "muted"),
-                f.size(letter.size), (letter.reason, "warn"),
-            ),
-        )
-        for letter in letters
-    ]  # fmt: skip
-
-
-def pretty(body: str) -> str:
-    """JSON laid out; anything else as it is."""
-    try:
-        return json.dumps(json.loads(body), ensure_ascii=False, indent=2)
-    except (ValueError, RecursionError):
-        return body
-
-
-def letter_facts(letter: DeadLetter) -> list[Line]:
-    """What is known of a dead letter, above its body."""
-    place = f.NONE if letter.partition is None else f"partition {letter.partition}, offset {count(letter.offset)}"
-    told = [
-        ("why", letter.reason), ("set aside", f"{f.clock(letter.time)}, {f.span(max(0.0, time.time() - letter.time))} ago"),
-        ("from", letter.origin), ("topic", letter.topic), ("key", letter.key or f.NONE), ("place", place),
-        ("size", f"{f.size(letter.size)} ({letter.size} bytes)"), ("id", letter.letter_id),
-    ]  # fmt: skip
-    return [((f" {name:<10}", "muted"), (text, "warn" if name == "why" else "text")) for name, text in told]

@@ -48,7 +48,7 @@ def plain(value: float) -> str:
 FORMS: tuple[tuple[re.Pattern[str], Callable[[float], str]], ...] = (
     (
         re.compile(
-            r"time|since|created|started|ended|checked|updated|active|changed|detected|modified|expires|used|next_try"
+            r"time|since|created|started|ended|checked|updated|active|changed|detected|modified|expires|used|next_try|until"
             r"|\w+_(at|until|modified)"
         ),
         moment,

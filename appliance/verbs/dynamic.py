@@ -160,11 +160,10 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            text = memory.as_text(action.name, result, context.width, colour=context.colour)
-            text = text or streams.as_text(action.name, result, context.width, colour=context.colour)
+            forms = {**memory.FORMS, **streams.FORMS, **rules.FORMS}
+            text = render.formed(forms, action.name, result, context.width, colour=context.colour)
             text = text or analytics.as_text(action.name, result, context)
             text = text or models.as_text(action.name, result, context.width, colour=context.colour)
-            text = text or rules.as_text(action.name, result, context.width, colour=context.colour)
             text = text or sources.as_text(action.name, result, context.width, colour=context.colour)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))
 

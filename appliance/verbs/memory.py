@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -24,21 +24,6 @@ WIDE = 110
 """Columns from which all fields of a row are shown."""
 FOUND = ("key", "snippet", "rank", "age")
 CONFLICT = ("id", "key", "tier", "mine", "theirs", "reason")
-
-
-def as_text(name: str, value: Any, width: int, *, colour: bool) -> str | None:
-    """An answer as text; None where its action has no form of its own here.
-
-    Args:
-        name: Of the action.
-        value: What it returned, as plain JSON types.
-        width: Columns of the terminal.
-        colour: Whether to use colours.
-    """
-    form = FORMS.get(name)
-    if form is None or not value:
-        return None
-    return "\n\n".join(render.draw(block, width, colour=colour) for block in form(value, width))
 
 
 def _listing(value: Mapping[str, Any], width: int) -> list[Block]:
@@ -159,7 +144,7 @@ def _conflict(value: Mapping[str, Any], width: int) -> list[Block]:
     return [Text(head), body, Text(decide)]
 
 
-FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({
+FORMS: Mapping[str, render.Form] = MappingProxyType({
     "memory.list": _listing, "memory.status": _status, "sync.status": _runs, "sync.conflicts": _conflicts,
     "sync.conflict": _conflict, "memory.search": _found, "memory.delete": _deleted,
 })  # fmt: skip

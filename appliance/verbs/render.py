@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +25,9 @@ STYLES = {
 }
 ROLES = {"muted": "bold", "title": "bold underline", "ok": "green", "warn": "yellow", "bad": "red"}
 """Of a record's lines → styles."""
+
+Form = Callable[[Any, int], Sequence[Table | Text]]
+"""(value, columns of the terminal) → what is printed."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
@@ -99,6 +102,22 @@ def cell(name: str, value: Any) -> str:
     if name == "boxes":
         return ", ".join(f"{printable(box['label'])} {box['score']:.2f}" for box in value) or "nothing found"
     return told(name, value)
+
+
+def formed(forms: Mapping[str, Form], name: str, value: Any, width: int, *, colour: bool) -> str | None:
+    """An answer in its action's own form; None where it has none, or there is nothing to show.
+
+    Args:
+        forms: By the action's name: what makes tables and lines of a value for so many columns.
+        name: Of the action.
+        value: What it returned, as plain JSON types.
+        width: Columns of the terminal.
+        colour: Whether to use colours.
+    """
+    form = forms.get(name)
+    if form is None or not value:
+        return None
+    return "\n\n".join(draw(block, width, colour=colour) for block in form(value, width))
 
 
 def draw(renderable: Table | Text, width: int, *, colour: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -31,25 +31,10 @@ EVERY = 0.5
 """Seconds between two looks while a topic is followed."""
 
 
-def as_text(name: str, value: Any, width: int, *, colour: bool) -> str | None:
-    """An answer as text; None where its action has no form of its own here.
-
-    Args:
-        name: Of the action.
-        value: What it returned, as plain JSON types.
-        width: Columns of the terminal.
-        colour: Whether to use colours.
-    """
-    form = FORMS.get(name)
-    if form is None or not value:
-        return None
-    return "\n\n".join(render.draw(block, width, colour=colour) for block in form(value))
-
-
-def _status(value: Mapping[str, Any]) -> list[Block]:
+def _status(value: Mapping[str, Any], width: int) -> list[Block]:
     blocks: list[Block] = [Text(_link(value["link"])), *_outbox(value["outbox"])]
     if value["topics"]:
-        blocks += _topics(value["topics"])
+        blocks += _topics(value["topics"], width)
     if value["groups"]:
         blocks.append(render.table(value["groups"], ("group", "topic", "lag", "members")))
     blocks.append(Text(_commands(value["commands"])))
@@ -71,8 +56,9 @@ def _outbox(box: Mapping[str, Any]) -> list[Block]:
     parts = [
         "paused" if box["paused"] else "", f"{box['waiting']} waiting",
         f"{f.size(box['bytes'])} of {f.size(box['byte_limit'])}", f"oldest {_span(box['oldest_s'])}",
-        f"{box['drain_rate']:.0f}/s", f"empty in {_span(box['eta_s'])}", f"sent {box['sent']}",
-        f"dropped {box['dropped']}", f"dead letters {box['dead']}", f"lost {box['quarantined']}" if box["quarantined"] else "",
+        f"out {_rate(box['drain_rate'])}", _ends(box), f"sent {box['sent']}", f"dropped {box['dropped']}",
+        f"dead letters {box['dead']}", f"dead letters given up {box['dead_dropped']}" if box["dead_dropped"] else "",
+        f"lost {box['quarantined']}" if box["quarantined"] else "",
         f"next try in {_span(box['retry_s'])}" if box["retry_s"] is not None else "",
     ]  # fmt: skip
     told = "outbox " + "  ".join(part for part in parts if part)
@@ -92,7 +78,17 @@ def _span(seconds: float | None) -> str:
     return f.NONE if seconds is None else f.duration(seconds)
 
 
-def _topics(value: list[Mapping[str, Any]]) -> list[Block]:
+def _rate(value: float) -> str:
+    return f"{value:.0f}/s" if value >= 10 else f"{value:.1f}/s"
+
+
+def _ends(box: Mapping[str, Any]) -> str:
+    if not box["waiting"]:
+        return "empty"
+    return "" if box["paused"] else f"empty in {_span(box['eta_s'])}" if box["eta_s"] is not None else "it does not empty"
+
+
+def _topics(value: list[Mapping[str, Any]], _: int) -> list[Block]:
     rows = [
         {
             "topic": each["name"], "way": each["direction"], "parts": each["partitions"], "copies": each["replication"],
@@ -110,12 +106,12 @@ def _commands(stats: Mapping[str, Any]) -> str:
     return printable(f"commands taken {stats['accepted']}  refused: {refused}{last}", keep="\n")
 
 
-def _letters(value: list[Mapping[str, Any]]) -> list[Block]:
+def _letters(value: list[Mapping[str, Any]], _: int) -> list[Block]:
     rows = [{**each, "id": each["letter_id"][-8:], "size": f.size(each["size"])} for each in value]
     return [render.table(rows, LETTER), Text("whole: streams dead-letter ID   again: streams retry ID|all")]
 
 
-def _tail(value: list[Mapping[str, Any]]) -> list[Block]:
+def _tail(value: list[Mapping[str, Any]], _: int) -> list[Block]:
     return [Text("\n".join(line(each) for each in value))]
 
 
@@ -125,7 +121,7 @@ def line(message: Mapping[str, Any]) -> str:
     return printable(f"{f.clock(message['time'])} {message['partition']}:{message['offset']} {message['key']} {text}")
 
 
-FORMS: Mapping[str, Callable[[Any], list[Block]]] = MappingProxyType({
+FORMS: Mapping[str, render.Form] = MappingProxyType({
     "streams.status": _status, "streams.topics": _topics, "streams.dead-letters": _letters, "streams.tail": _tail,
 })  # fmt: skip
 

@@ -13,11 +13,11 @@ import pytest
 from appliance.core.analytics.model import Answer, QualityFinding, Query, Series
 from appliance.core.model import Actor, Role
 from appliance.core.state import Section
-from appliance.errors import ConflictError, InvalidArgumentsError
+from appliance.errors import ConflictError, DatabaseError, InvalidArgumentsError
 from appliance.screens.analytics import Analytics
 from appliance.screens.analytics_acts import end_of, length_of
 from appliance.screens.analytics_ask import BUCKETS, Ask
-from appliance.screens.analytics_view import answer_pieces, finding_lines, series_rows
+from appliance.screens.analytics_view import answer_pieces, fault_lines, finding_lines, series_rows
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
 from appliance.screens.units import Unit, unit_of
 from appliance.screens.widgets.axes import time_label, time_ticks, value_range, value_ticks
@@ -40,6 +40,13 @@ def plot(points: list[tuple[float, float | None]], *, fine: bool = False, cursor
     frame = frame_of(lines, NOW, NOW + 3600, 70, 12, NO_UNIT)
     assert frame is not None
     return text_of(draw(lines, frame, NO_UNIT, fine=fine, cursor=cursor))
+
+
+def test_why_there_is_no_answer_is_told_whole_with_the_next_step() -> None:
+    fault = DatabaseError("measurements on 10.8.0.14:5432 refuses connections: no server listens there.", "start the server.")
+    lines = fault_lines(fault, 40)
+    assert all(width_of(line) <= 40 for line in lines)
+    assert " ".join(text_of(lines)).split() == f"{fault.message} Next: {fault.next_step}".split()
 
 
 def wave(gap: range = range(0)) -> list[tuple[float, float | None]]:

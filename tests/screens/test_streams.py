@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,12 +27,15 @@ from appliance.core.streams.model import (
     TopicStatus,
 )
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
+from appliance.screens.streams_letters import retried
 from appliance.screens.streams_rules import document, form, window
 from appliance.screens.streams_tail import gist, message_lines
-from appliance.screens.streams_view import command_line, flow, link_pieces, outbox_lines, topic_rows, words
+from appliance.screens.streams_view import command_pieces, flow, link_pieces, outbox_lines, topic_rows, words
 from appliance.screens.tabs import ABOUT, LETTERS, TABS, tab_line
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import Line, width_of
+from appliance.verbs import render
+from appliance.verbs.streams import FORMS
 from tests.screens.conftest import Bench, running
 from tests.servers.kafka import KafkaServer
 from tests.support import free_ports, wait_for
@@ -109,11 +114,45 @@ def test_a_link_that_is_down_says_why_and_what_to_do() -> None:
         assert text in told
 
 
+def status(**more: Any) -> StreamsStatus:
+    return StreamsStatus(**{"link": LinkStatus(state=LinkState.up, reason=""), "outbox": outbox(), **more})
+
+
 def test_refused_commands_are_told_by_reason() -> None:
+    """An accepted command may still fail, or be refused for its role: it is taken, not obeyed."""
     stats = CommandStats(accepted=4, refused={"expired": 2, "unsigned": 1}, last="x", last_time=time.time())
-    assert "4 obeyed, 3 refused (expired 2, unsigned 1)" in text_of([command_line(stats, 60)])
-    assert "last" not in text_of([command_line(stats, 60)])
-    assert "last 0 s ago: x" in text_of([command_line(stats, 100)])
+    told = text_of(flow(command_pieces(status(commands=stats)), 100))
+    assert "4 taken, 3 refused (expired 2, unsigned 1)" in told
+    assert "last 0 s ago: x" in told
+    assert "obeyed" not in told
+    assert "Models" not in told
+    narrow = flow(command_pieces(status(commands=stats)), 40)
+    assert all(width_of(line) <= 40 for line in narrow)
+    assert "unsigned" in text_of(narrow)
+
+
+def test_what_was_passed_over_and_given_up_is_seen() -> None:
+    assert "0 offered, 7 passed over" in text_of(flow(command_pieces(status(offers_passed=7)), 200))
+    assert "dead 2 (and 5 given up)" in text_of(outbox_lines(outbox(dead=2, dead_dropped=5), 100, CONSOLE, link_up=True))
+    assert "given up" not in text_of(outbox_lines(outbox(dead=2), 78, CONSOLE, link_up=True))
+
+
+def test_the_text_twin_says_the_same() -> None:
+    def told(**more: Any) -> str:
+        return str(render.formed(FORMS, "streams.status", msgspec.to_builtins(status(**more)), 200, colour=False))
+
+    assert "out 2.5/s  empty in 4 s" in told()
+    assert "out 0.5/s  empty  sent" in told(outbox=outbox(waiting=0, drain_rate=0.5, eta_s=0.0))
+    assert "it does not empty" in told(outbox=outbox(eta_s=None))
+    assert "dead letters given up 5" in told(outbox=outbox(dead_dropped=5))
+    assert "7 messages of models.updates were passed over" in told(offers_passed=7)
+
+
+def test_letters_that_stay_are_not_told_as_gone() -> None:
+    assert retried({"retried": 2, "kept": 0}) == ("2 dead letters sent again or stored", "ok")
+    assert retried({"retried": 0, "kept": 14}) == (
+        "0 dead letters sent again or stored, 14 cannot be and stay: r on one says why", "warn",
+    )  # fmt: skip
 
 
 def test_a_topic_that_differs_has_a_sign() -> None:
@@ -273,9 +312,47 @@ async def test_dead_letters_are_read_and_discarded(broker: KafkaServer, monkeypa
         assert "\x1b[31mJSON" not in seen.channel.text
         seen.session.feed(b"\x1b")
         await wait_for(lambda: "this is no" not in seen.display, 20)
+        await seen.press("r", "would be a replay")
+        await seen.press("R", "cannot be and stay")
+        assert "0 dead letters sent again or stored" in seen.display
         await seen.press("D", "gone for ever")
         await seen.press("y", "are discarded")
         assert await bench.invoke("streams.dead-letters") == []
+        await seen.end()
+
+
+async def test_kept_events_are_replayed_and_a_command_is_sent(
+    broker: KafkaServer, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """Both forms, typed to their ends: what they refuse is told in the form, what they did is on the broker."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap())
+    async with running(home) as bench:
+        seen = bench.open(PLAIN)
+        await seen.press("gt", "● up")
+        await seen.press("y", "Replay messages that are kept")
+        for field, value in (("since", "yesterday"), ("until", ""), ("topics", "")):
+            await seen.fill(field, value)
+        await seen.shows("is no time")
+        seen.session.feed(b"\x1b")
+        await wait_for(lambda: "is no time" not in seen.display, 20)
+        await seen.press("y", "Replay messages that are kept")
+        for field, value in (("since", "3600"), ("until", ""), ("topics", "system.health")):
+            await seen.fill(field, value)
+        await seen.shows("events")
+        before = bench.appliance.state.get(Section.streams).value.outbox.sent
+        assert before > 0
+        seen.session.feed(b"\x1b")
+        await wait_for(lambda: "Send events" not in seen.display, 20)
+        await seen.press("c", "Send a signed command")
+        wanted = {"device": "other-pc", "action": "service.restart", "args": '{"name": "telemetry"}'}
+        for field in ("device", "action", "args", "seconds", "reply_to", "confirm"):
+            await seen.fill(field, wanted.get(field, ""))
+        await seen.press("", "Have other-pc carry out")
+        await seen.press("y", "command id")
+        found = await asyncio.to_thread(broker.console_consumer, "cloud.commands", 1)
+        sent = json.loads(found[0])
+        assert (sent["device_id"], sent["data"]["action"]) == ("other-pc", "service.restart")
+        assert sent["signature"]
         await seen.end()
 
 

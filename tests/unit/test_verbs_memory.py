@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from appliance.verbs.memory import as_text
+from appliance.verbs import render
+from appliance.verbs.memory import FORMS
 
 NOW = time.time()
 ENTRY = {
@@ -76,7 +77,7 @@ COMPARED = {
     ],
 )
 def test_an_answer_is_a_table_that_fits(name: str, value: Any, shown: list[str]) -> None:
-    text = as_text(name, value, 80, colour=False)
+    text = render.formed(FORMS, name, value, 80, colour=False)
     assert text is not None
     assert [part for part in shown if part not in text] == [], text
     assert max(map(len, text.splitlines())) <= 80
@@ -84,15 +85,18 @@ def test_an_answer_is_a_table_that_fits(name: str, value: Any, shown: list[str])
 
 
 def test_a_wide_terminal_has_more_columns() -> None:
-    texts = [as_text("memory.list", {"entries": [ENTRY], "cursor": ""}, width, colour=False) or "" for width in (80, 140)]
+    texts = [
+        render.formed(FORMS, "memory.list", {"entries": [ENTRY], "cursor": ""}, width, colour=False) or ""
+        for width in (80, 140)
+    ]
     assert ["0123456789ab" in text for text in texts] == [False, True]
-    texts = [as_text("memory.status", STATUS, width, colour=False) or "" for width in (80, 140)]
+    texts = [render.formed(FORMS, "memory.status", STATUS, width, colour=False) or "" for width in (80, 140)]
     assert ["evicted" in text for text in texts] == [False, True]
 
 
 @pytest.mark.parametrize(("name", "value"), [("memory.get", {"key": "a"}), ("memory.status", None), ("sync.conflicts", [])])
 def test_other_answers_have_the_general_form(name: str, value: Any) -> None:
-    assert as_text(name, value, 80, colour=False) is None
+    assert render.formed(FORMS, name, value, 80, colour=False) is None
 
 
 def test_tables_need_no_textual() -> None:

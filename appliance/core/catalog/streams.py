@@ -158,8 +158,8 @@ def letter_actions(service: StreamService, sink: SinkLetters | None = None) -> l
         ),
         Action(
             "streams.discard", "Throw a dead letter away", discard, params=LetterOrAll, positional=("letter_id",),
-            dangerous=True, confirm_text="Throw away the dead letter {letter_id}? It is lost then.", look_up=look_up,
-            timeout=120.0,
+            dangerous=True, confirm_text="Dead letters to throw away: {letter_id}. What is in them is lost then.",
+            look_up=look_up, timeout=120.0,
         ),
     ]  # fmt: skip
 

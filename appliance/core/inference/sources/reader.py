@@ -153,6 +153,15 @@ class Reader:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._lives()
+            if not self._stop.is_set():
+                self.progress.state = SourceState.ended
+        finally:
+            self.mailbox.close()
+
+    def _lives(self) -> None:
+        """Open, read, and again, until it is to stop or has ended."""
         failures = 0
         while not self._stop.is_set():
             began, before = time.monotonic(), self.progress.frames
@@ -160,15 +169,12 @@ class Reader:
             came = self.progress.frames - before
             if error is not None and came and self._manner.finite:
                 self.progress.error = SourceError(f"It ended early: {error.message}", error.next_step)
-                break
+                return
             if error is None and not (self._manner.repeat and came):
-                break
+                return
             if error is not None:
                 failures = 1 if came and time.monotonic() - began >= STEADY else failures + 1
                 self._rest(failures, error)
-        if not self._stop.is_set():
-            self.progress.state = SourceState.ended
-        self.mailbox.close()
 
     def _rest(self, failures: int, error: SourceError) -> None:
         progress = self.progress

@@ -102,6 +102,8 @@ class Runner:
                     await asyncio.sleep(TURN)
                 elif await self._read():
                     return
+                else:
+                    await asyncio.sleep(TURN)
         finally:
             await self._teller.finish()
             self._tracks = ()

@@ -28,7 +28,7 @@ SHOW = 1.0
 """Seconds between two looks at every source."""
 TRIM = 600.0
 """Seconds between two looks at what was kept."""
-ENDING = 8.0
+ENDING = 4.0
 """Seconds for a source to stop; its clip is kept in that time."""
 AGAIN = 5.0
 """Seconds until a source is begun again that failed in a way that nobody had thought of."""

@@ -20,7 +20,7 @@ from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
 
-CLOSING = 5.0
+CLOSING = 3.0
 """Seconds for the clips that are under way when a source is stopped."""
 
 

@@ -133,6 +133,24 @@ async def test_a_fast_source_does_not_starve_a_slow_one(tmp_path: Path) -> None:
         await asyncio.gather(running, *fast[4:])
 
 
+async def test_sources_take_turns(tmp_path: Path) -> None:
+    doll, model = cpu(), version(tmp_path)
+    doll.batch = 1
+    async with engine(doll) as (made, _):
+        await made.run(request(model))
+        doll.gate.clear()
+        tasks = [asyncio.create_task(made.run(request(model)))]
+        await wait_for(lambda: len(doll.ran) == 2)
+        for source, values in (("a", (1, 2, 3)), ("b", (11, 12)), ("c", (21,))):
+            for value in values:
+                frame = replace(request(model, value, Priority.low), source=source)
+                tasks.append(asyncio.create_task(made.run(frame)))
+        await waits(made, 6)
+        doll.gate.set()
+        await asyncio.gather(*tasks)
+        assert [run[0] for run in doll.ran[2:]] == [1, 11, 21, 2, 12, 3]
+
+
 def test_a_batch_grows_while_that_pays_and_nobody_waits_too_long() -> None:
     pace = Pace(8, hold=0.05)
     assert [pace.size(8), pace.size(1)] == [1, 1]  # nothing is known

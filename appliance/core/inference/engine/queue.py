@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from appliance.core.inference.model import Answer, Priority, Request
 from appliance.errors import ModelError, QueueFullError
+
+SOURCES = 256
+"""Whose last turn is remembered."""
 
 
 @dataclass(eq=False)
@@ -56,14 +59,20 @@ class Queues:
         self._on_drop = on_drop
         self._waiting: dict[Priority, deque[Item]] = {priority: deque() for priority in Priority}
         self._bytes = 0
+        self._turns: OrderedDict[str, int] = OrderedDict()
+        """By source, the number of its last turn; the oldest first."""
+        self._turn = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
     def __iter__(self) -> Iterator[Item]:
-        """The most urgent first, then by age; those that nobody waits for are left out."""
+        """The most urgent first, then by age; frames take turns by their source. Those that nobody wants are left out."""
         for priority in Priority:
-            yield from [item for item in self._waiting[priority] if not item.future.done()]
+            items = [item for item in self._waiting[priority] if not item.future.done()]
+            if priority is Priority.low:
+                items.sort(key=lambda item: self._turns.get(item.request.source, 0))
+            yield from items
 
     @property
     def bytes(self) -> int:
@@ -100,6 +109,10 @@ class Queues:
     def _add(self, item: Item) -> None:
         self._waiting[item.request.priority].append(item)
         self._bytes += item.size
+        if item.request.priority is Priority.low:  # a new source is not before those that wait for their turn
+            self._turns.setdefault(item.request.source, self._turn)
+            if len(self._turns) > SOURCES:
+                self._turns.popitem(last=False)
 
     def _drop(self, newcomer: Priority, lowest: Priority) -> bool:
         """Give up one of the lowest priority, from `lowest` up to the newcomer's; only frames give way to their like."""
@@ -139,7 +152,14 @@ class Queues:
                 taken.append(item)
         for item in taken:
             self.remove(item)
+            self._had_turn(item)
         return taken
+
+    def _had_turn(self, item: Item) -> None:
+        if item.request.priority is Priority.low:
+            self._turn += 1
+            self._turns[item.request.source] = self._turn
+            self._turns.move_to_end(item.request.source)
 
 
 def _oldest_of_most(items: deque[Item]) -> Item:

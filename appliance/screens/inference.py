@@ -166,7 +166,6 @@ class Inference(Page):
     def on_screen_suspend(self) -> None:
         """Another page or a dialog is over this one: no picture may lie over that."""
         self.query_one(PictureView).forget()
-        super().on_screen_suspend()
 
     def _arrange(self) -> None:
         """Show the panel that is open; all where there is room."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from appliance.core.model import JobStatus
+from appliance.errors import ApplianceError
 from appliance.screens import inference_view as view
 from appliance.screens.page import Page
 
@@ -48,12 +47,15 @@ async def ask_for(page: Page, name: str, title: str, fields: Sequence[str], know
     return None if done is None else done.result
 
 
-async def follow(page: Page, job: JobStatus) -> JobStatus:
-    """Wait for a job's end, and say how it ended."""
-    page.say(f"{job.name}: running; its progress is on the page")
-    ended = await page.console.invoke("job.wait", {"job_id": job.job_id})
+async def follow(page: Page, job: JobStatus) -> JobStatus | None:
+    """Wait for a job's end, and say how it ended; None where that cannot be known."""
+    try:
+        ended: JobStatus = await page.console.invoke("job.wait", {"job_id": job.job_id})
+    except ApplianceError as error:
+        page.say(str(error), "bad")
+        return None
     page.say(ended.error or f"{job.name}: done", "bad" if ended.error else "ok")
-    return msgspec.convert(msgspec.to_builtins(ended), JobStatus)
+    return ended
 
 
 class Acts:
@@ -92,15 +94,17 @@ class Acts:
         if job is None:
             return
         page.say(f"{job.name}: running")
-        ended = await page.console.invoke("job.wait", {"job_id": job.job_id})
-        outcomes = ended.result or ()
-        bad = [outcome for outcome in outcomes if "error" in outcome]
+        page.run_worker(self._await(job), name="run", group="run", exit_on_error=False)
+
+    async def _await(self, job: JobStatus) -> None:
+        """Tell what came of a run, and go to its first result; keys go on working meanwhile."""
+        page, ended = self._page, await follow(self._page, job)
+        outcomes = (ended.result if ended is not None else None) or ()
         page.awaited = next((outcome["result"]["result_id"] for outcome in outcomes if "result" in outcome), "")
         page.go_to_awaited()
-        if ended.error or bad:
-            page.say(ended.error or f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
-        else:
-            page.say(f"{job.name}: done", "ok")
+        bad = [outcome for outcome in outcomes if "error" in outcome]
+        if ended is not None and not ended.error and bad:
+            page.say(f"{bad[0]['error']} {bad[0].get('next_step', '')}", "bad")
 
     async def _options(self) -> None:
         await self._open(OPTIONS)
@@ -108,14 +112,14 @@ class Acts:
     async def _drivers(self) -> None:
         status = self._page.status
         if status is not None:
-            await self._page.spark.flows.show("Drivers", status.engine.devices)
+            told = {"drivers": status.engine.devices, "models on them": status.engine.loads}
+            await self._page.spark.flows.show("Drivers", told)
 
     async def _bench(self) -> None:
         job = await ask_for(self._page, "model.bench", "Measure a model", ("name", "requests", "parallel"))
         if job is not None:
-            ended = await follow(self._page, job)
-            if ended.result is not None:
-                await self._page.spark.flows.show(ended.name, ended.result)
+            self._page.say(f"{job.name}: running; F5 Models shows its figures")
+            self._page.run_worker(follow(self._page, job), name="bench", group="bench", exit_on_error=False)
 
     async def _clear(self) -> None:
         flows = self._page.spark.flows

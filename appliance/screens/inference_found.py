@@ -16,8 +16,8 @@ LONGEST = 18
 """Cells of a label at most."""
 SURE = 0.3
 """Score from which a point of a pose is counted as seen."""
-POINT, STRETCH = 38, 16
-"""Cells of a point of a pose, and of a stretch of time."""
+POINT, STRETCH, NUMBER = 38, 16, 7
+"""Cells of a point of a pose, of a stretch of time, and of a number of an embedding."""
 SHORT = 3
 """Classes, stretches or statistics that a row names."""
 
@@ -193,7 +193,8 @@ def _number_lines(result: InferenceResult, room: Room) -> list[Line]:
         ((f"{cut(name, room.label)} ", "text"), (f"{value:.6g}", "accent")) for name, value in result.statistics.items()
     ]
     if result.embedding:
-        shown = " ".join(f"{value:+.3f}" for value in result.embedding[:8])
-        more = " …" if len(result.embedding) > 8 else ""
-        lines.append(((f"embedding of {len(result.embedding)}: ", "title"), (f"{shown}{more}", "muted")))
+        name = f"embedding of {len(result.embedding)}: "
+        most = max(1, (room.width - len(name) - 1) // NUMBER)
+        shown = " ".join(f"{value:+.3f}" for value in result.embedding[:most])
+        lines.append(((name, "title"), (shown + ("…" if len(result.embedding) > most else ""), "muted")))
     return lines

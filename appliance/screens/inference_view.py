@@ -13,7 +13,7 @@ from appliance.screens.themes import Role
 from appliance.screens.tiers import count
 from appliance.screens.widgets.charts import badge, meter
 from appliance.screens.widgets.grid import Cell, Column, Row
-from appliance.screens.widgets.lines import Line, Piece, cut
+from appliance.screens.widgets.lines import Line, Piece
 
 DRIVERS = (
     Column("driver", 12), Column("state", 11), Column("use", 5, "right"), Column("°C", 4, "right"), Column("W", 4, "right"),
@@ -184,7 +184,7 @@ def _time(limit: float | None) -> str:
 
 
 def figure_lines(status: InferenceStatus, glyphs: Glyphs) -> list[Line]:
-    """Throughput, batches, losses, the cache, and each model on each device."""
+    """Throughput, batches, losses, and the cache."""
     engine, cache = status.engine, status.cache
     each = engine.batched / engine.batches if engine.batches else None
     by = "".join(f", {name} {number}" for name, number in sorted(status.done_by.items()))
@@ -199,11 +199,6 @@ def figure_lines(status: InferenceStatus, glyphs: Glyphs) -> list[Line]:
         _figure("cancelled", count(engine.cancelled), "by who had asked"),
         *cache_lines(cache, glyphs),
         _figure("prepared", count(status.prepared), "inputs"),
-        *(
-            ((f" {cut(load.model, 22)} ", "muted"),
-             (f"{count(load.requests)} done, batch {load.batch}, {f.ms(load.mean_ms)} ms", "text"))
-            for load in engine.loads
-        ),
     ]  # fmt: skip
 
 

@@ -146,7 +146,6 @@ class Sources(Page):
     def on_screen_suspend(self) -> None:
         """Another page or a dialog is over this one: no picture may lie over that."""
         self._redraw()
-        super().on_screen_suspend()
 
     def _redraw(self) -> None:
         self._drawn = f.Stamp()

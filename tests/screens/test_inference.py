@@ -1,27 +1,263 @@
-"""The Inference page: what was just asked for is what is seen, and no text is cut off."""
+"""The Inference page: drivers, figures, results of all tasks; what was just asked for is what is seen."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from appliance.core.inference.draw import with_boxes
+from appliance.core.inference.model import Class, DeviceReading, Keypoint, Mask, Pose, Segment
 from appliance.core.inference.render import console, half_blocks
-from appliance.core.model import Box
+from appliance.core.inference.status import CacheStatus, DeviceStatus, EngineStatus, Fallback, InferenceStatus
+from appliance.core.model import Box, Health, InferenceResult, JobStatus, Role
+from appliance.core.state import Section
+from appliance.screens import inference_view as view
+from appliance.screens.glyphs import CONSOLE, FULL, Caps, Colours, unsafe
 from appliance.screens.inference import Inference
+from appliance.screens.inference_found import fact_lines, finding_lines, found, share
+from appliance.screens.picture import cell_style
 from appliance.screens.widgets.grid import Grid
+from appliance.screens.widgets.lines import Line, LineView, width_of
 from tests.screens.conftest import Bench, Seen
 from tests.support import capability, wait_for
 
-SAMPLES = Path(__file__).resolve().parents[2] / ".models" / "samples"
+MODELS = Path(__file__).resolve().parents[2] / ".models"
+SAMPLES = MODELS / "samples"
+SPEECH = MODELS / "zoo" / "silero-vad" / "speech.wav"
+PLAIN = Caps(Colours.console, full_glyphs=False, mouse=False)
+BOXES = (Box("person", 0.9, 1, 2, 30, 40), Box("person", 0.8, 5, 6, 70, 80), Box("bus", 0.7, 0, 0, 1200, 700))
+
+
+def text_of(lines: list[Line]) -> str:
+    return "\n".join("".join(piece for piece, _ in line) for line in lines)
+
+
+def result(**more: Any) -> InferenceResult:
+    values: dict[str, Any] = {
+        "result_id": "r1", "time": time.time(), "source": "/a/street.jpg", "model": "m", "model_version": "1",
+        "task": "detection",
+        "backend": "cpu", "width": 1280, "height": 720, "boxes": (), "inference_time_ms": 31.0, "total_time_ms": 42.0,
+    }  # fmt: skip
+    return InferenceResult(**{**values, **more})
+
+
+POSE = Pose((Keypoint("nose", 4, 5, 0.9), Keypoint("left ear", 6, 7, 0.1)))
+TASKS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "detection": ({"boxes": BOXES}, "person x2, bus", ("0.90", "person", "1200")),
+    "classification": (
+        {"classes": (Class("tabby cat", 0.82), Class("lynx", 0.1))}, "tabby cat 82 %, lynx 10 %", ("0.82", "tabby cat"),
+    ),
+    "pose": ({"boxes": BOXES[:1], "poses": (POSE,)}, "person; 1 points", ("1 of 2 points are seen", "nose")),
+    "segmentation": ({"masks": (Mask("road", 10, 10, (25, 50, 25)),)}, "masks: road", ("50 %", "road")),
+    "audio": ({"segments": (Segment("speech", 0.97, 0.4, 1.2),)}, "speech 0.40–1.20 s", ("0.97", "0.40–1.20 s")),
+    "embedding": ({"embedding": (0.5,) * 512}, "embedding of 512", ("embedding of 512", "+0.500")),
+    "sensors": ({"statistics": {"mean": 21.5}}, "mean 21.5", ("mean", "21.5")),
+    "nothing": ({}, "nothing found", ("nothing found",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_results_of_every_task_are_told(task: str) -> None:
+    """In one line, and whole; on the console's characters; no line is wider than there is room."""
+    more, row, whole = TASKS[task]
+    told = result(**more)
+    assert found(told) == row
+    lines = finding_lines(told, 60, CONSOLE)
+    for text in whole:
+        assert text in text_of(lines)
+    assert max(map(width_of, lines)) <= 60
+    assert unsafe(text_of(lines).replace("\n", "")) == set()
+
+
+def test_a_stretch_of_a_recording_stands_in_its_place() -> None:
+    """Two halves of a recording: one bar to the left, the other to the right."""
+    halves = (Segment("a", 0.9, 0, 5), Segment("b", 0.9, 5, 10))
+    first, second = (
+        text.rpartition("s  ")[2] for text in text_of(finding_lines(result(segments=halves), 60, CONSOLE)).split("\n")
+    )
+    first, second = first.lstrip(), second.lstrip()
+    half = len(first) // 2
+    assert (first[:half], second[half:]) == ("█" * half, "█" * (len(second) - half))
+    assert "█" not in second[: half - 1] + first[half + 1 :]
+
+
+def test_a_mask_without_a_size_has_no_share() -> None:
+    assert share(Mask("road", 0, 0, ())) is None
+    assert "–" in text_of(finding_lines(result(masks=(Mask("road", 0, 0, ()),)), 60, CONSOLE))
+
+
+def test_a_result_says_why_it_ran_elsewhere() -> None:
+    told = text_of(fact_lines(result(device="cpu0", reason="hailo stalled", fell_back=True, queued_ms=3.0), 60))
+    for text in ("fell back: hailo stalled", "cpu0 (cpu)", "waited 3.0 ms", "model 31 ms, in all 42 ms"):
+        assert text in told
+    cached = text_of(fact_lines(result(cached=True), 60))
+    assert "from the cache" in cached
+    assert "42 ms" not in cached
+    assert text_of(fact_lines(result(source="/a" * 40 + "/bus.jpg"), 20)).split("\n")[0].endswith("/bus.jpg")
+
+
+def device(**more: Any) -> DeviceStatus:
+    return DeviceStatus(**{"name": "hailo", "backend": "hailo", "health": Health.healthy, "reason": "", **more})
+
+
+def test_what_a_driver_does_not_say_is_a_dash() -> None:
+    """Unknown is never 0; what it says of itself goes before what was measured of it."""
+    silent, telling = (
+        ["".join(cell if isinstance(cell, str) else cell[0]) for cell in row.cells]
+        for row in view.driver_rows(
+            EngineStatus(devices=(device(), device(name="b", busy=0.5, reading=DeviceReading(61.4, 2.53, 0.25)))), CONSOLE
+        )
+    )
+    assert silent[2:5] == ["–", "–", "–"]
+    assert silent[9] == "–"
+    assert telling[2:5] == ["25 %", "61", "2.5"]
+
+
+def test_an_absent_driver_has_a_reason_and_a_next_step() -> None:
+    absent = device(health=Health.absent, reason="no card", next_step="fit the card.")
+    told = text_of([tuple(view.trouble_pieces(EngineStatus(devices=(absent, device(name="cpu"))), CONSOLE))])
+    for text in ("– hailo:", "no card", "Next: fit the card."):
+        assert text in told
+    assert "cpu" not in told
+    hot = EngineStatus(devices=(device(reading=DeviceReading(90.0, throttled=True)),))
+    assert "throttled" in text_of([tuple(view.trouble_pieces(hot, CONSOLE))])
+
+
+@pytest.mark.parametrize("height", [2, 5, 40])
+def test_a_histogram_loses_no_answer(height: int) -> None:
+    """Where there are fewer lines than ranges, neighbours stand together."""
+    histogram = ((5.0, 0), (10.0, 3), (20.0, 40), (50.0, 7), (1000.0, 2), (None, 1))
+    lines = view.histogram_lines(histogram, 18.0, (60, height), CONSOLE)
+    assert len(lines) <= height
+    assert sum(int(line[3][0]) for line in lines) == 53
+    assert "over 1 s" in text_of(lines)
+    assert [("p50" in text_of([line]), "to 20 ms" in text_of([line])) for line in lines].count((True, True)) == (height > 2)
+    assert max(map(width_of, lines)) <= 60
+
+
+def test_an_empty_histogram_says_so() -> None:
+    assert "nothing measured yet" in text_of(view.histogram_lines(((5.0, 0), (None, 0)), None, (60, 5), CONSOLE))
+
+
+def status(**engine: Any) -> InferenceStatus:
+    return InferenceStatus(model="", backend="", total=0, errors=0, p50_ms=None, p95_ms=None, engine=EngineStatus(**engine))
+
+
+def test_losses_are_seen_and_nothing_unknown_is_a_number() -> None:
+    told = text_of([tuple(view.queue_pieces(EngineStatus(waiting={"low": 3}, dropped=2, expired=1), short=True))])
+    for text in ("low 3", "dropped 2", "too late 1"):
+        assert text in told
+    assert "fallbacks" not in told
+    nothing = text_of([tuple(view.work_pieces(status(), short=False))])
+    for text in ("no model serves", "p50 – p95 –", "cache –"):
+        assert text in nothing
+    figures = text_of(view.figure_lines(status(dropped=2, dropped_by={"low": 2, "high": 0}), FULL))
+    assert "dropped 2, low 2" in figures
+    assert "errors        –" in figures
+
+
+def test_the_cache_tells_how_full_it_is() -> None:
+    cache = CacheStatus(hits=3, misses=1, entries=20, entry_limit=1000, bytes=2048, byte_limit=4096, evicted=9)
+    told = text_of(view.cache_lines(cache, CONSOLE))
+    for text in ("75 % of 4", "20 of 1000, 9 evicted", "2.0 KiB of 4.0 KiB"):
+        assert text in told
+
+
+def test_fallbacks_have_reason_count_and_age() -> None:
+    each = Fallback(time=time.time() - 65, model="m@1", wanted="hailo", used="cpu", reason="hailo stalled", count=7)
+    (row,) = view.fallback_rows((each,))
+    cells = [cell if isinstance(cell, str) else cell[0] for cell in row.cells]
+    assert cells == ["1 min", "7", "hailo", "cpu", "m@1", "hailo stalled"]
 
 
 def page(seen: Seen) -> Inference:
     found = seen.app.page
     assert isinstance(found, Inference)
     return found
+
+
+def given(bench: Bench, monkeypatch: pytest.MonkeyPatch, told: InferenceStatus) -> None:
+    """From now on inference says this of itself, and nothing else."""
+    monkeypatch.setattr(bench.appliance.domains.inference, "status", lambda: told)  # type: ignore[union-attr]
+    bench.appliance.state.put(Section.inference, told)
+
+
+STALLED = device(
+    health=Health.unhealthy, reason="no answer in 2 s", next_step="it is being reset.", stalls=3, resets=2,
+    reading=DeviceReading(71.2, 2.46, 0.31, False, "4.20.0"),
+)  # fmt: skip
+
+
+async def test_a_stalled_driver_and_its_fallbacks_are_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a console of 80 x 24: state, numbers, reason, next step; one panel further the fallbacks."""
+    seen = bench.open(PLAIN)
+    await seen.press("3", "ONNX Runtime")
+    fallback = Fallback(time=time.time(), model="m@1", wanted="hailo", used="cpu", reason="hailo stalled", count=7)
+    engine = EngineStatus(
+        devices=(STALLED, device(name="cpu0", backend="cpu")), waiting={"critical": 0, "low": 3}, fallbacks=7,
+        last_fallbacks=(fallback,), histogram=((50.0, 12), (None, 1)), dropped=4,
+    )  # fmt: skip
+    histogram = ((50.0, 12), (None, 1))
+    given(
+        bench, monkeypatch, msgspec.structs.replace(status(), engine=engine, histogram=histogram, model="colours", p50_ms=31.0)
+    )
+    for text in (
+        "✗ unhealthy",
+        "31 %",
+        "71",
+        "2.5",
+        "no answer in 2 s",
+        "Next: it is being reset.",
+        "low 3",
+        "dropped 4",
+        "colours",
+    ):
+        await seen.shows(text)
+    await seen.press("\t", "Throughput and cache")
+    await seen.shows("over 50 ms")
+    await seen.press("\t", "hailo stalled")
+    await seen.press("d", "4.20.0")
+    assert unsafe(seen.display.replace("\n", "")) == set()
+    await seen.end()
+
+
+async def test_a_wide_terminal_shows_everything_at_once(bench: Bench) -> None:
+    seen = bench.open(size=(160, 48))
+    await seen.press("3", "Drivers")
+    for text in ("Results", "Picture", "Findings", "Latency", "Throughput and cache", "Fallbacks", "Next: "):
+        await seen.shows(text)
+    await seen.end()
+
+
+async def test_equal_values_repaint_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Showing what is shown already paints no line; and a page that is left is told nothing more."""
+    seen = bench.open(size=(160, 48))
+    await seen.press("3", "ONNX Runtime")
+    painted: list[str] = []
+    whole = LineView.repaint
+
+    def repaint(self: LineView, row: int) -> None:
+        painted.append(f"{self.id} {row}")
+        whole(self, row)
+
+    given(bench, monkeypatch, bench.appliance.domains.inference.status())  # type: ignore[union-attr]
+    shown = page(seen)
+    await wait_for(lambda: shown.status is not None)
+    shown.show(shown.sections)
+    monkeypatch.setattr(LineView, "repaint", repaint)
+    shown.show(shown.sections)
+    assert painted == []
+    given(bench, monkeypatch, status(running=1))
+    await wait_for(lambda: any(line.startswith("figures") for line in painted))
+    await seen.press("1", "Host")
+    await wait_for(lambda: shown._watch is None)
+    assert not any(watch.sections >= shown.sections for watch in bench.appliance.state._watches)
+    await seen.end()
 
 
 async def test_a_new_result_is_selected_and_drawn(bench: Bench) -> None:
@@ -31,20 +267,68 @@ async def test_a_new_result_is_selected_and_drawn(bench: Bench) -> None:
     await seen.press("3", "press o and name a")
     for name in ("bus.jpg", "zidane.jpg"):
         await seen.press("o", "files on this machine")
-        await wait_for(lambda: seen.app.focused is not None and seen.app.focused.id == "field-paths")
-        seen.session.feed(f"{SAMPLES / name}\r".encode())
+        await seen.fill("paths", str(SAMPLES / name))
         await seen.shows(f" {name} ─")
     grid = page(seen).query_one("#results", Grid)
-    assert (grid.cursor, len(grid.rows)) == (0, 2)
+    await wait_for(lambda: (grid.cursor, len(grid.rows)) == (0, 2))
+    await seen.press("\r", "waited")
+    await seen.shows("person")
+    await seen.end()
+
+
+async def test_a_recording_is_heard_and_shown_as_stretches(bench: Bench) -> None:
+    capability(SPEECH.is_file(), "the model for voice activity")
+    job: JobStatus = await bench.invoke("inference.run", paths=[str(SPEECH)], task="audio")  # type: ignore[assignment]
+    await bench.invoke("job.wait", job_id=job.job_id)
+    seen = bench.open(PLAIN)
+    await seen.press("3", "speech.wav")
+    await seen.shows("audio, silero-vad")
+    await seen.shows("█")
+    (heard,) = bench.appliance.state.get(Section.results).value
+    await seen.shows(f"{heard.segments[0].begin:.2f}–{heard.segments[0].end:.2f} s")
+    await seen.end()
+
+
+async def test_a_bad_file_is_told_with_its_next_step(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    seen = bench.open()
+    await seen.press("3", "press o")
+    await seen.press("o", "files on this machine")
+    await seen.fill("paths", str(tmp_path / "broken.jpg"))
+    await seen.shows("broken.jpg is")
+    await seen.end()
+
+
+async def test_the_cache_is_emptied_after_a_question(bench: Bench) -> None:
+    seen = bench.open()
+    await seen.press("3", "ONNX Runtime")
+    await seen.press("x", "yes, forget them")
+    await seen.press("\x1b", "not confirmed")
+    await seen.press("x", "yes, forget them")
+    await seen.press("y", "the cache is empty")
+    await seen.end()
+
+
+async def test_a_viewer_is_offered_no_run(bench: Bench) -> None:
+    seen = bench.open(role=Role.viewer)
+    await seen.press("3", "ONNX Runtime")
+    assert "o Open" not in seen.display
+    await seen.press("o", "needs the role operator")
     await seen.end()
 
 
 async def test_the_hint_is_whole_on_a_small_terminal(bench: Bench) -> None:
     seen = bench.open(size=(60, 24))
-    await seen.press("3", "picture")
+    await seen.press("3", "recording")
     await seen.shows("press o and")
     assert "…" not in seen.display.partition("Results")[2].partition("Picture")[2].split("└")[0]
     await seen.end()
+
+
+def test_colours_of_cells() -> None:
+    """Numbers are the console's sixteen, the rest 24 bits."""
+    assert str(cell_style(9, 0)) == "bright_red on black"
+    assert str(cell_style((1, 2, 3), (255, 0, 0))) == "#010203 on #ff0000"
 
 
 @pytest.mark.parametrize("draw", [half_blocks, console])

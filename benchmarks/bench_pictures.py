@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,7 @@ def _prepared() -> list[Figure]:
         kilobytes = round(sum(map(len, pictures)) / len(pictures) / 1000)
         for side in SIDES:
             wanted = Input("images", side, side)
-            rates = _alternately(
-                pictures, lambda data, wanted=wanted: _fast(data, wanted), lambda data, s=side: _pillow(data, s)
-            )
+            rates = _alternately(pictures, partial(_fast, wanted=wanted), partial(_pillow, side=side))
             ours.append(rates[0])
             theirs.append(rates[1])
             told = f"decode + letterbox, {name} JPEG ({kilobytes} kB) to {side}, {THREADS} threads"

@@ -36,6 +36,7 @@ RECIPE = Recipe(
             "scale": 255.0,
             "fit": "letterbox",
             "grey": 127,
+            "resample": "corners",
         },
         "decode": {
             "head": "yolov3",

@@ -66,6 +66,18 @@ def test_the_letterbox_is_ultralytics_own(size: tuple[int, int]) -> None:
     assert (fit.scale, fit.left, fit.top) == (scale, left, top)
 
 
+@pytest.mark.parametrize("size", [(640, 480), (481, 640), (96, 96), (31, 500), (97, 64), (3, 2)])
+def test_the_letterbox_of_darknet(size: tuple[int, int]) -> None:
+    rgb = picture(*size).rgb
+    tensor, fit = fit_picture(rgb, Input("images", 96, 96, grey=127, resample="corners"))
+    expected, across, down = references.darknet_letterbox(rgb, 96)
+    assert np.abs(tensor - expected).max() * 255 < 4.5, "sampled at 32nds of a pixel, and rounded"
+    assert np.abs(tensor - expected).mean() * 255 < 0.6
+    assert (fit.scale, fit.down) == (across / size[0], down / size[1])
+    assert (fit.left, fit.top) == ((96 - across) / 2, (96 - down) / 2)
+    assert fit_picture(rgb[:1, :1], Input("images", 96, 96, resample="corners"))[0].shape == (1, 3, 96, 96)
+
+
 @pytest.mark.parametrize("fit", ["letterbox", "stretch", "crop"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])

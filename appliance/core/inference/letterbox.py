@@ -66,15 +66,28 @@ def fit_picture(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[
         inner, fit = _crop(rgb, wanted)
     else:
         inner, fit = _inside(rgb, wanted)
-    return _tensor(inner, round(fit.left) if fit.left > 0 else 0, round(fit.top) if fit.top > 0 else 0, wanted), fit
+    return _tensor(inner, max(0, int(fit.left)), max(0, int(fit.top)), wanted), fit
 
 
 def _inside(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[np.uint8], Fit]:
     tall, wide = rgb.shape[:2]
     scale = min(wanted.width / wide, wanted.height / tall)
+    if wanted.resample == "corners":
+        return _as_darknet(rgb, wanted)
     across, down = max(1, round(wide * scale)), max(1, round(tall * scale))
     left, top = (wanted.width - across) // 2, (wanted.height - down) // 2
     return _resize(rgb, across, down, wanted.resample), Fit(scale, left, top)
+
+
+def _as_darknet(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[np.uint8], Fit]:
+    """Darknet's letterbox: sides rounded down, margins placed at whole pixels and thought of at halves."""
+    tall, wide = rgb.shape[:2]
+    if wanted.width * tall < wanted.height * wide:
+        across, down = wanted.width, max(1, tall * wanted.width // wide)
+    else:
+        across, down = max(1, wide * wanted.height // tall), wanted.height
+    fit = Fit(across / wide, (wanted.width - across) / 2, (wanted.height - down) / 2, down / tall)
+    return _resize(rgb, across, down, "corners"), fit
 
 
 def _crop(rgb: npt.NDArray[np.uint8], wanted: Input) -> tuple[npt.NDArray[np.uint8], Fit]:
@@ -102,10 +115,22 @@ def _resize(
         import cv2
 
         return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if how == "corners":
+        return _between_corners(rgb, width, height)
     from PIL import Image
 
     resampling = Image.Resampling.BICUBIC if how == "bicubic" else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(rgb).resize((width, height), resampling, box=box))
+
+
+def _between_corners(rgb: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    import cv2
+    import numpy as np
+
+    across, down = (rgb.shape[1] - 1) / max(1, width - 1), (rgb.shape[0] - 1) / max(1, height - 1)
+    matrix = np.array([[across, 0, 0], [0, down, 0]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(rgb, matrix, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _tensor(inner: npt.NDArray[np.uint8], left: int, top: int, wanted: Input) -> npt.NDArray[Any]:

@@ -38,8 +38,9 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.875
     grey: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     """Of a letterbox's margins."""
-    resample: Literal["bilinear", "antialias", "bicubic"] = "bilinear"
-    """bilinear: of the four next pixels, as OpenCV does; antialias, bicubic: of all pixels that one covers, as Pillow does."""
+    resample: Literal["bilinear", "corners", "antialias", "bicubic"] = "bilinear"
+    """bilinear: of the four next pixels, as OpenCV does; corners: likewise, the corners' centres on each other, as Darknet
+    does; antialias, bicubic: of all pixels that one covers, as Pillow does."""
 
 
 class SoundInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

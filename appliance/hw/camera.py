@@ -30,6 +30,8 @@ class V4l2Cameras:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
+        self._known: dict[Path, tuple[int, Device | None]] = {}
+        """Node → since when it is there, and what it is: a camera is asked once, for some wake up at that."""
 
     def __call__(self) -> Device:
         """All of them as one kind of hardware, cheaply."""
@@ -46,7 +48,15 @@ class V4l2Cameras:
     def each(self) -> tuple[Device, ...]:
         """Every node that captures pictures; a node that cannot be asked says why."""
         nodes = sorted((self._root / "dev").glob("video*"), key=lambda node: (len(node.name), node.name))
-        return tuple(device for node in nodes if (device := self._one(node)) is not None)
+        self._known = {node: known for node, known in self._known.items() if node in nodes}
+        return tuple(device for node in nodes if (device := self._remembered(node)) is not None)
+
+    def _remembered(self, node: Path) -> Device | None:
+        since = node.lstat().st_ctime_ns
+        known = self._known.get(node)
+        if known is None or known[0] != since or (known[1] is not None and known[1].health is not Health.healthy):
+            known = self._known[node] = since, self._one(node)
+        return known[1]
 
     def _one(self, node: Path) -> Device | None:
         label = self._label(node)

@@ -114,6 +114,12 @@ def _events(events: list[dict[str, Any]], width: int) -> list[Block]:
     return [render.table(rows, EVENTS if width >= WIDE else EVENTS[:6])]
 
 
+def _cameras(devices: list[dict[str, Any]], _: int) -> list[Block]:
+    if not devices:
+        return [Text("no camera among /dev/video*; plug one in. The Pi's own cameras: source add NAME picamera")]
+    return [render.table(devices, ("name", "health", "reason", "next_step"))]
+
+
 def _snapshot(value: dict[str, Any], _: int) -> list[Block]:
     told = f"{value['key']}: {value['width']} x {value['height']}, {f.size(value['size'])}, {f.duration(value['age_s'])} old"
     return [Text(printable(f"{told}\ninto a file: memory get {value['key']} --output FILE", keep="\n"))]
@@ -127,5 +133,5 @@ FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({
     "source.list": _listed, "source.show": _shown, "source.events": _events, "source.snapshot": _snapshot,
     "source.add": _status, "source.change": _status, "source.start": _status, "source.stop": _status,
     "source.set-zone": _status, "source.remove-zone": _status, "source.set-rule": _status, "source.remove-rule": _status,
-    "source.preview": _drawn,
+    "source.preview": _drawn, "source.cameras": _cameras,
 })  # fmt: skip

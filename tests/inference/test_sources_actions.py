@@ -200,7 +200,8 @@ async def test_there_are_only_so_many_and_each_name_once(tmp_path: Path) -> None
         for name in ("one", "two"):
             await front("add", name=name, address=str(tmp_path / "v.mp4"), stopped=True)
         with pytest.raises(ConflictError, match="2 sources already"):
-            await front("add", name="three", address=str(tmp_path / "v.mp4"))
+            await front("add", name="three", address="http://127.0.0.1:9/", password="geheim")
+        assert rig.book.password("three") == "", "nothing is left of it"
         with pytest.raises(ConflictError, match="a source one already"):
             await front("add", name="one", address=str(tmp_path / "w.mp4"))
         with pytest.raises(NotFoundError) as missing:
@@ -213,9 +214,14 @@ async def test_the_answers_as_text(tmp_path: Path) -> None:
 
     async with running(tmp_path) as rig:
         front = Front(rig)
+        assert "no camera" in str(verbs.as_text("source.cameras", [], 80, colour=False))
+        assert "/dev/video0" in str(
+            verbs.as_text("source.cameras", [{"name": "/dev/video0", "health": "healthy"}], 80, colour=False)
+        )
         assert "no sources" in str(verbs.as_text("source.list", [], 80, colour=False))
-        await front("add", name="cam", address=str(video(tmp_path / "v.mp4")))
+        await front("add", name="cam", address=str(video(tmp_path / "v.mp4")), stopped=True)
         await front("set-rule", name="cam", rule="any")
+        await front("start", name="cam")
         await rig.ended()
         await front("add", name="gone", address=str(tmp_path / "gone.mp4"))
         await rig.until(lambda status: status.state is SourceState.retrying, "gone")

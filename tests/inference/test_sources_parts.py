@@ -236,23 +236,29 @@ def test_cameras_are_told_from_codecs_and_metadata(tmp_path: Path, monkeypatch: 
         "video19": (b"rpi-hevc-dec", b"rpi-hevc-dec", 0x84201000, 0x04201000),
     }  # fmt: skip
     found = machine(tmp_path, **dict.fromkeys(answers, "x"))
-    opened: dict[int, str] = {}
+    asked: dict[int, str] = {}
+    opened: list[str] = []
     real = camera.os.open
 
     def open_node(path: Path, flags: int) -> int:
         descriptor = real(path, flags)
-        opened[descriptor] = Path(path).name
+        assert descriptor not in asked or asked.pop(descriptor)
+        asked[descriptor] = Path(path).name
+        opened.append(Path(path).name)
         return descriptor
 
     def ioctl(descriptor: int, request: int, _: bytes) -> bytes:
         assert (request, struct.calcsize(CAPABILITY.format)) == (0x80685600, 104)
-        driver, card, whole, own = answers[opened[descriptor]]
+        driver, card, whole, own = answers[asked[descriptor]]
         return CAPABILITY.pack(driver, card, b"usb", 0x60100, whole, own)
 
     monkeypatch.setattr(camera.os, "open", open_node)
     monkeypatch.setattr(camera.fcntl, "ioctl", ioctl)
     assert [(device.name, device.reason) for device in found.each()] == [("/dev/video0", "HD Webcam")]
     assert found().health is Health.healthy
+    assert sorted(opened) == sorted(answers), "each was asked once"
+    (tmp_path / "dev/video0").unlink()
+    assert found.each() == ()
 
 
 def test_the_pis_camera_without_its_library_is_absent(tmp_path: Path) -> None:

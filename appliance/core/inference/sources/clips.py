@@ -126,7 +126,8 @@ def encode(stills: Sequence[Still]) -> bytes:
             out = cast("VideoStream", container.add_stream(codec, rate=Fraction(25)))
             first = Image.open(io.BytesIO(stills[0].jpeg))
             out.width, out.height = (side - side % 2 for side in first.size)
-            out.pix_fmt = "yuv420p"
+            out.pix_fmt, out.codec_context.thread_count = "yuv420p", 1
+            out.options = {"preset": "veryfast"} if codec == "libx264" else {}
             out.time_base = out.codec_context.time_base = Fraction(1, TICKS)
             before = -1
             for still in stills:

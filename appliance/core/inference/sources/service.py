@@ -89,7 +89,7 @@ class SourceService:
         """Stop all sources."""
         async with self._turn:
             await asyncio.gather(*(self._end(name) for name in list(self._tasks)))
-            self._runners.clear()
+            self._show()
         if self._painter is not None:
             self._painter.shutdown(wait=False, cancel_futures=True)
             self._painter = None
@@ -116,7 +116,11 @@ class SourceService:
                 raise ConflictError(f"There is a source {source.name} already.", "take another name, or remove that one.")
             if password:
                 await self.book.set_password(source.name, password)
-            await self.book.put(source, new=True)
+            try:
+                await self.book.put(source, new=True)
+            except ApplianceError:
+                await self.book.set_password(source.name, "")
+                raise
             return await self._apply(source)
 
     async def change(self, source: Definition, password: str | None = None) -> SourceStatus:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from appliance.agent.windows_counts import Counts, Exporter
+from appliance.agent.windows_log import in_words
 from appliance.core.backoff import backoff
 from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport
@@ -122,7 +124,7 @@ class WindowsService:
                 work.result()
                 return False
         except Exception as error:  # noqa: BLE001  # whatever the library raises: it is told, and the stream is built again
-            self._failure = str(error) or type(error).__name__
+            self._failure = in_words(error)
             log.warning("the stream failed and will be built again: %s", self._failure)
             return False
         finally:
@@ -208,10 +210,11 @@ class WindowsService:
             reason = follower.error if follower is not None and follower.error else "the rules are being read"
             return HealthReport(Health.degraded, reason, "look whether the broker answers: kafka.bootstrap_servers.")
         told = self._told()
-        if follower.error or self._failure:
-            return HealthReport(
-                Health.degraded, f"{self._failure or follower.error}; {told}", "it is tried again; see the log."
-            )
+        if follower.error:
+            step = "look whether the broker answers: kafka.bootstrap_servers; it is tried again."
+            return HealthReport(Health.degraded, f"Kafka: {follower.error}; {told}", step)
+        if self._failure:
+            return HealthReport(Health.degraded, f"{self._failure}; {told}", "it is tried again; see the log.")
         if beyond := follower.beyond():
             return HealthReport(Health.degraded, f"{counted(beyond, 'rule')} too many; {told}", "disable some rules.")
         if refused := self.counts.of("refused"):
@@ -239,7 +242,10 @@ def make_windows(around: Surroundings) -> WindowsService:
 
 def _load() -> None:
     try:
-        import quixstreams  # noqa: F401
+        with warnings.catch_warnings(record=True) as found:  # those of its libraries about each other
+            import quixstreams  # noqa: F401
+        for each in found:
+            log.debug("%s", each.message)
     except ImportError as error:
         raise AbsentError(
             f"The stream library is not installed: {error}.",

@@ -59,3 +59,12 @@ def quiet_library() -> None:
     """Put the filter on the library's loggers."""
     for name in LIBRARY:
         quiet(logging.getLogger(name))
+
+
+def in_words(error: BaseException) -> str:
+    """What an error of librdkafka, or of the library about one, says in words."""
+    cause = error.args[0] if error.args else error
+    for words in (getattr(error, "description", None), getattr(cause, "str", None)):
+        if words is not None:
+            return str(words() if callable(words) else words)
+    return str(error) or type(error).__name__

@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is documented there
 
 from appliance.agent.windows_counts import Counts
-from appliance.agent.windows_log import RECONNECT, quiet
+from appliance.agent.windows_log import RECONNECT, in_words, quiet
 from appliance.core.streams.rules import Rule, check
 from appliance.errors import RuleError
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds for a question to a broker."""
+PROBE, SOON = 3.0, 2.0
+"""Seconds between two questions whether the broker answers, and for the answer: the topic itself is silent for days."""
 REMOVED = 2000
 """Removed rules that are remembered, to take their state away."""
 MOST = 200
@@ -87,7 +89,7 @@ class Follower:
             try:
                 self._follow()
             except KafkaException as error:
-                self.error = _told(error)
+                self.error = in_words(error)
                 log.warning("the rules cannot be read: %s", self.error)
                 self._stopping.wait(2.0)
 
@@ -104,8 +106,11 @@ class Follower:
 
     def _read(self, consumer: Consumer, missing: dict[int, int]) -> None:
         """Take messages until the end; `missing` has the offsets up to which the rules are not complete."""
-        dirty = False
+        dirty, due = False, time.monotonic() + PROBE
         while not self._stopping.is_set():
+            if time.monotonic() >= due:
+                self._probe(consumer)
+                due = time.monotonic() + PROBE
             message = consumer.poll(0.25)
             if message is not None and (error := message.error()) is not None:
                 self._complain(error)
@@ -121,6 +126,17 @@ class Follower:
             if (dirty and message is None) or not self.known:
                 self.known, dirty = True, False
                 self._changed()
+
+    def _probe(self, consumer: Consumer) -> None:
+        """See whether the broker answers."""
+        try:
+            consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=SOON)
+        except KafkaException as error:
+            if not self.error:
+                log.warning("Kafka does not answer: %s", in_words(error))
+            self.error = in_words(error)
+        else:
+            self.error = ""
 
     def _complain(self, error: KafkaError) -> None:
         self.error = error.str()
@@ -188,8 +204,3 @@ class Follower:
                 return sorted(found.partitions)
             self._stopping.wait(0.1)
         raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"there is no topic {self._topic}"))
-
-
-def _told(error: KafkaException) -> str:
-    cause = error.args[0] if error.args else error
-    return str(cause.str()) if isinstance(cause, KafkaError) else str(error)

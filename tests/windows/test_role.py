@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from appliance.agent.report import reports
 from appliance.core.streams.rules import Rule
 from appliance.core.streams.rules_events import envelope_of
 from appliance.core.streams.rules_try import attempt
@@ -282,9 +283,18 @@ async def test_it_goes_on_when_the_broker_comes_back(bench: Bench) -> None:
         await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (1.0, 11.0, 25.0)])
         await bench.topics.expect([lasting.id], 2)
         await asyncio.to_thread(bench.kafka.kill)
+        await wait_for(lambda: reason(role).startswith("degraded: Kafka: "), 30)
+        assert "KafkaError{" not in reason(role)
         bench.kafka.launch()  # in this thread, with which it ends
         await asyncio.to_thread(bench.kafka.wait)
         await bench.topics.send([bench.event(at, metrics={"cpu_usage": at}) for at in (26.0, 45.0)])
         found = await bench.topics.expect([lasting.id], 3, timeout=90)
         assert [one["data"]["event_count"] for one in found] == [1, 1, 2]
         assert role.end() == 0
+        assert "Deprecation" not in role.said()
+
+
+def reason(role: WindowsRole) -> str:
+    """How the role says it is."""
+    found = [each["service"] for each in reports(role.home / "run", "windows")]
+    return f"{found[0]['health']}: {found[0]['reason']}" if found else ""

@@ -93,11 +93,13 @@ class Device:
 
 
 @asynccontextmanager
-async def device(cloud: Cloud, tmp_path: Path, secret: str = "", remote: bool = True, **models: Any) -> AsyncIterator[Device]:
+async def device(
+    cloud: Cloud, tmp_path: Path, secret: str = "", remote: bool = True, s3: dict[str, Any] | None = None, **models: Any
+) -> AsyncIterator[Device]:
     wanted = {"updates": "install", "canary_requests": 10, "canary_seconds": 60, "canary_latency_percent": 10_000, **models}
-    rig = Rig(tmp_path / "home", remote=cloud.files(secret) if remote else None, models=wanted)
+    rig = Rig(tmp_path / "home", remote=cloud.files(secret) if remote else None, models=wanted, s3=s3 or {})
+    (tmp_path / "outbox").mkdir(parents=True, exist_ok=True)
     outbox = OutboxRig(tmp_path / "outbox")
-    (tmp_path / "outbox").mkdir(exist_ok=True)
     await outbox.open()
     await rig.start()
     task = asyncio.create_task(rig.service.run())
@@ -255,6 +257,25 @@ async def test_a_directory_in_s3_is_a_version_too(cloud: Cloud, tmp_path: Path) 
             cloud.server.client().fput_object(cloud.bucket.name, f"plain/8/{path.name}", str(path))
         await pi.rig.parts.intake.add(f"s3://{cloud.bucket.name}/plain/8/")
         assert pi.rig.row("8").stage == "Staging"
+
+
+async def test_a_version_that_was_published_is_offered_as_it_was_told(cloud: Cloud, tmp_path: Path) -> None:
+    """From one appliance, by S3, to another one."""
+    async with device(cloud, tmp_path / "first", s3={"bucket": cloud.bucket.name}) as pi:
+        assert await pi.rig.parts.publishing.stored() == []
+        await pi.rig.serve("1")
+        told = await pi.rig.parts.publishing.publish("colours", "1")
+        assert [each["address"] for each in await pi.rig.parts.publishing.stored()] == [told["address"]]
+        assert (await pi.rig.parts.publishing.publish("colours", "1"))["sha256"] == told["sha256"]  # the same every time
+        with pytest.raises(NotFoundError):
+            await pi.rig.parts.publishing.publish("colours", "2")
+    async with device(cloud, tmp_path / "second") as pi:
+        await pi.offer(told["offer"])
+        await pi.until("1", "active")
+        assert (await pi.rig.service.infer(picture(), "a.png")).boxes[0].label == "red"
+    async with device(cloud, tmp_path / "third", remote=False) as pi:
+        with pytest.raises(AbsentError):
+            await pi.rig.parts.publishing.stored()
 
 
 async def test_offers_come_by_kafka(cloud: Cloud, kafka: Topics, tmp_path: Path) -> None:

@@ -190,7 +190,17 @@ def _offers(parts: Parts) -> list[Action]:
     async def install(_: Invocation, params: Offered) -> Any:
         return await parts.updating.install(params.name)
 
+    async def stored(_: Invocation, __: NoParams) -> list[dict[str, Any]]:
+        return await parts.publishing.stored()
+
+    async def publish(_: Invocation, params: Versioned) -> dict[str, Any]:
+        return await parts.publishing.publish(params.name, params.version)
+
     return [
+        Action("model.stored", "List the versions that lie in S3; `model add` takes their addresses", stored, query=True,
+               role=Role.viewer),
+        Action("model.publish", "Store a version in S3, and say how to offer it", publish, params=Versioned,
+               positional=("name", "version"), role=Role.admin, timeout=LONG),
         Action("model.offers", "List what was offered over models.updates, and how far it came", offers, query=True,
                role=Role.viewer),
         Action("model.install", "Install an offer: download, verify, canary, activate", install, params=Offered,

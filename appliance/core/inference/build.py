@@ -14,6 +14,7 @@ from appliance.core.inference.parts import Limits, Parts
 from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.intake import Intake, Remote
+from appliance.core.inference.registry.publishing import Publishing
 from appliance.core.inference.registry.records import Records
 from appliance.core.inference.registry.registry import Registry, Setup
 from appliance.core.inference.registry.shelf import Shelf
@@ -74,7 +75,9 @@ def build(ground: Ground) -> InferenceService:
     intake = Intake(registry, deciding, pipeline, ground.remote)
     parts = Parts(
         engine=engine, pipeline=pipeline, registry=registry, deciding=deciding, intake=intake,
-        updating=Updating(registry, deciding, intake), cache=ResultCache(wanted.cache_entries, wanted.cache_mib * 2**20),
+        updating=Updating(registry, deciding, intake),
+        publishing=Publishing(registry, intake, f"s3://{ground.settings.s3.bucket}/models/"),
+        cache=ResultCache(wanted.cache_entries, wanted.cache_mib * 2**20),
         state=ground.state, clock=clock, on_result=ground.on_result, limits=limits,
     )  # fmt: skip
     services.append(InferenceService(parts))

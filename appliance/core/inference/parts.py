@@ -11,6 +11,7 @@ from appliance.core.inference.model import Engine
 from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.intake import Intake
+from appliance.core.inference.registry.publishing import Publishing
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.updating import Updating
 from appliance.core.model import InferenceResult
@@ -61,6 +62,7 @@ class Parts:
     deciding: Deciding
     intake: Intake
     updating: Updating
+    publishing: Publishing
     cache: ResultCache
     state: LiveState
     clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 class ObjectFiles:
-    """Downloads and lists (implements registry.intake.Remote).
+    """Downloads, uploads and lists (implements registry.intake.Remote).
 
     Args:
         objects: The connection.
@@ -61,6 +62,12 @@ class ObjectFiles:
             _fetch(client, bucket, key, into, size)
 
         await self._objects.call(work, CALL + largest / SLOWEST)
+
+    async def upload(self, path: Path, address: str) -> None:
+        """A file as one object; whole there when this returns. Raises MemoryTierError, ModelError."""
+        bucket, key = split_address(address)
+        size = await asyncio.to_thread(lambda: path.stat().st_size)
+        await self._objects.call(lambda client: client.fput_object(bucket, key, str(path)), CALL + size / SLOWEST)
 
     async def list(self, address: str) -> list[tuple[str, int]]:
         """Names and sizes below s3://BUCKET/PREFIX/, without the prefix; 1000 at most. Raises MemoryTierError, ModelError."""

@@ -32,6 +32,9 @@ class Remote(Protocol):
     async def download(self, address: str, into: Path, largest: int) -> None:
         """One object s3://BUCKET/KEY into a new file. Raises MemoryTierError, ModelError where it is larger or not there."""
 
+    async def upload(self, path: Path, address: str) -> None:
+        """A file as one object s3://BUCKET/KEY. Raises MemoryTierError."""
+
     async def close(self) -> None:
         """Let the connection go; a later call opens another one."""
 
@@ -62,6 +65,13 @@ class Intake:
     def largest(self) -> int:
         """Bytes of one version at most."""
         return self._registry.setup.settings.version_max_mib * 2**20
+
+    @property
+    def remote(self) -> Remote:
+        """S3. Raises AbsentError where none is configured."""
+        if self._remote is None:
+            raise AbsentError("No S3 is configured.", "set s3.endpoint (MINIO_ENDPOINT) and restart.")
+        return self._remote
 
     async def close(self) -> None:
         """Let S3 go."""
@@ -140,19 +150,18 @@ class Intake:
             raise ModelError(f"{origin} is not there.", "give a directory, a .tar or .zip, or s3://BUCKET/KEY.")
 
     async def _from_s3(self, origin: str, staged: Path, sha256: str) -> None:
-        if self._remote is None:
-            raise AbsentError("No S3 is configured.", "set s3.endpoint (MINIO_ENDPOINT) and restart.")
+        remote = self.remote
         if origin.endswith("/"):
             left = self.largest
-            for name, size in (await self._remote.list(origin))[: FILES + 1]:
+            for name, size in (await remote.list(origin))[: FILES + 1]:
                 if "/" in name or name.startswith(".") or size > left:
                     raise ModelError(f"{origin} holds {name!r}, which is too large or lies deeper.", "put one version there.")
-                await self._remote.download(origin + name, staged / name, left)
+                await remote.download(origin + name, staged / name, left)
                 left -= size
             return
         with self._registry.setup.shelf.staging() as apart:
             archive = apart / "archive"
-            await self._remote.download(origin, archive, self.largest)
+            await remote.download(origin, archive, self.largest)
             if sha256:
                 await asyncio.to_thread(check_hash, archive, sha256)
             await asyncio.to_thread(unpack, archive, staged, self.largest)

@@ -495,6 +495,26 @@ async def test_stopping_fails_what_waits(tmp_path: Path) -> None:
             await made.run(request(model))
 
 
+async def test_it_can_be_started_again(tmp_path: Path) -> None:
+    doll, model = cpu(), version(tmp_path)
+    doll.batch = 1
+    async with engine(doll) as (made, _):
+        await made.run(request(model))
+        doll.gate.clear()
+        cut_off = asyncio.create_task(made.run(request(model)))
+        await wait_for(lambda: len(doll.ran) == 2)
+        await made.stop()
+        with pytest.raises(AbsentError):
+            await cut_off
+        assert made.status().running == 0
+        doll.gate.set()
+        await made.start()
+        answers = await asyncio.gather(*(made.run(request(model, value)) for value in range(5)))
+        for value, answer in enumerate(answers):
+            same(answer, value)
+        assert doll.loads == 2
+
+
 async def test_the_status_tells_of_devices_models_and_times(tmp_path: Path) -> None:
     doll, model = cpu(), version(tmp_path)
     doll.told = DeviceReading(temperature_c=51.5, throttled=False)

@@ -57,8 +57,7 @@ class EngineDevice:
         """Set when the device stopped working, for whoever brings it back."""
         self._last: ModelVersion | None = None
         self._slots = limits.slots.get(self.backend, 1)
-        self._workers = [Worker(f"{self.backend}-{index}") for index in range(self._slots)]
-        self._free = list(self._workers)
+        self._free = [Worker(f"{self.backend}-{index}") for index in range(self._slots)]
         self._control, self._poller = Worker(f"{self.backend}-control"), Worker(f"{self.backend}-poll")
         self._latency: float | None = None
         self._tally = Tally(looked=clock.monotonic(), since=clock.monotonic())
@@ -333,7 +332,7 @@ class EngineDevice:
         log.info("%s answered a probe within %.0f ms", self.name, (time.perf_counter() - began) * 1000)
 
     async def close(self) -> None:
-        """Let go of all of it."""
+        """Let go of all of it; it can be used again."""
         for task in list(self.loading.values()):
             task.cancel()
         self.loaded.clear()
@@ -342,8 +341,11 @@ class EngineDevice:
             await self._do(last, self.accelerator.close, CLOSE, "close")
         except ModelError as error:
             log.warning("%s", error)
-        for worker in {*self._workers, *self._free, self._control, self._poller, last}:
+        for worker in (*self._free, self._control, self._poller, last):
             worker.end()
+        self._free = [Worker(f"{self.backend}-{index}") for index in range(self._slots)]
+        self._control, self._poller = Worker(f"{self.backend}-control"), Worker(f"{self.backend}-poll")
+        self.failed.clear()
         self.set(Health.absent, "the engine stopped")
 
 

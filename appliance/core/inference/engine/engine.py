@@ -68,7 +68,7 @@ class DeviceEngine:
             self._spawn(watchdog.run(), f"watch {device.name}")
 
     async def stop(self) -> None:
-        """Refuse new requests, fail those that wait, let go of the devices."""
+        """Refuse new requests, fail those that wait, let go of the devices. It can be started again."""
         self._open = False
         for item in list(self._queues):
             self._queues.remove(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 from textual.binding import Binding, BindingType
@@ -211,9 +211,8 @@ class Analytics(Page):
     def on_grid_chosen(self, message: Grid.Chosen) -> None:
         """A line as a table."""
         if self.answer is not None:
-            series: Any = self.answer.series[int(message.key)]
-            named = {"metric": self.ask.metric, **series.labels, "points": series.points}
-            self.spark.flows.start(self.spark.flows.show(view.name_of(series), named), "line")
+            series = self.answer.series[int(message.key)]
+            self.spark.flows.start(self.spark.flows.show(view.name_of(series), view.table_of(series, self.ask)), "line")
 
     def action_do(self, what: str) -> None:
         """Change a part of the question, or take the answer away."""

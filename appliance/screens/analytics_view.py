@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from appliance.core.analytics.model import Answer, QualityFinding, Query, Series
 from appliance.errors import ApplianceError
@@ -89,6 +90,13 @@ def moved_cursor(cursor: float | None, by: int, query: Query, step: float) -> fl
 def name_of(series: Series) -> str:
     """What a line stands for."""
     return ", ".join(series.labels.values()) or "all devices together"
+
+
+def table_of(series: Series, ask: Ask) -> dict[str, Any]:
+    """A line as a record: what it stands for, and its buckets' begins and values."""
+    name = ask.metric if unit_of(ask.metric, ask.aggregation).name else "value"
+    points = [{"time": moment, name: value} for moment, value in series.points]
+    return {"metric": ask.metric, "aggregation": ask.aggregation, **series.labels, "points": points}
 
 
 def series_rows(answer: Answer, unit: Unit, cursor: float | None, step: float) -> list[Row]:

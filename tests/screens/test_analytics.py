@@ -17,9 +17,10 @@ from appliance.errors import ConflictError, DatabaseError, InvalidArgumentsError
 from appliance.screens.analytics import Analytics
 from appliance.screens.analytics_acts import end_of, length_of
 from appliance.screens.analytics_ask import BUCKETS, Ask
-from appliance.screens.analytics_view import answer_pieces, fault_lines, finding_lines, series_rows
+from appliance.screens.analytics_view import answer_pieces, fault_lines, finding_lines, series_rows, table_of
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
 from appliance.screens.units import Unit, unit_of
+from appliance.screens.values import layout, moment
 from appliance.screens.widgets.axes import time_label, time_ticks, value_range, value_ticks
 from appliance.screens.widgets.lines import Line, width_of
 from appliance.screens.widgets.plot import Plotted, draw, frame_of
@@ -47,6 +48,17 @@ def test_why_there_is_no_answer_is_told_whole_with_the_next_step() -> None:
     lines = fault_lines(fault, 40)
     assert all(width_of(line) <= 40 for line in lines)
     assert " ".join(text_of(lines)).split() == f"{fault.message} Next: {fault.next_step}".split()
+
+
+def test_a_line_as_a_table_has_moments_and_values() -> None:
+    series = Series(labels={"device_id": "pc"}, points=((NOW, 12.0), (NOW + 60, None)))
+    lines = text_of(layout(table_of(series, Ask(metric="cpu_usage")), 80))
+    assert moment(NOW) in "\n".join(lines)
+    assert not any("1790000000" in line for line in lines)
+    (row,) = (line for line in lines if moment(NOW) in line)
+    assert "12.0 %" in row
+    (row,) = (line for line in lines if moment(NOW + 60) in line)
+    assert "–" in row
 
 
 def wave(gap: range = range(0)) -> list[tuple[float, float | None]]:

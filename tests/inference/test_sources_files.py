@@ -53,6 +53,27 @@ async def test_a_video_begins_again_where_it_is_repeated(tmp_path: Path) -> None
         assert (await rig.service.switch("cam", enabled=False)).state is SourceState.stopped
 
 
+async def test_a_video_without_times_is_looked_at_at_its_rate(tmp_path: Path) -> None:
+    """Bare H.264 has no times; its frames are taken to be 1/25 s apart."""
+    path = video(tmp_path / "v.h264", 50, 25, form="h264", codec="libx264")
+    async with running(tmp_path) as rig:
+        await rig.service.add(definition("video", path, drop="wait", rate=5.0))
+        status = await rig.ended()
+        assert status.frames == 50
+        assert 9 <= status.inferred <= 11
+
+
+async def test_a_fault_that_nobody_foresaw_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.core.inference.sources.service.AGAIN", 0.05)
+    async with running(tmp_path) as rig:
+        rig.inferer.fault = ZeroDivisionError("odd")  # type: ignore[assignment]
+        await rig.service.add(definition("video", video(tmp_path / "v.mp4"), drop="wait"))
+        status = await rig.until(lambda status: status.problem)
+        assert "not foreseen: ZeroDivisionError" in status.problem
+        rig.inferer.fault = None
+        assert (await rig.ended()).inferred >= 19
+
+
 async def test_a_video_that_ends_in_the_middle_of_a_frame_is_read_so_far(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
     encode_video([picture(4 + index) for index in range(40)], str(whole), movflags="faststart")

@@ -200,8 +200,10 @@ class SourceService:
         while True:
             try:
                 await self._runners[name].run()
-            except Exception:
+            except Exception as error:
                 log.exception("the source %s failed and is begun again", name)
+                fault = SourceError(f"It failed in a way that was not foreseen: {type(error).__name__}.", "see the log.")
+                self._tallies[name].say(fault)
                 await asyncio.sleep(AGAIN)
             else:
                 await self._done(name)

@@ -28,6 +28,8 @@ BAD_ROW = 100
 """Packets in a row that cannot be decoded: then it is given up."""
 TRIMMED, SHARE = 5, 0.05
 """Frames, and share of them, that an index may name and a whole file not show (its begin was cut away by an edit list)."""
+USUAL_STEP = 1 / 25
+"""Seconds from frame to frame where a file does not say."""
 NETWORK = "http,https,tcp,udp,rtp,rtsp,rtsps,srtp,tls,crypto,httpproxy"
 """What a stream may open: a playlist from afar names no file of this machine."""
 
@@ -37,9 +39,9 @@ class VideoShot:
 
     source = ""
 
-    def __init__(self, frame: VideoFrame) -> None:
+    def __init__(self, frame: VideoFrame, position: float | None) -> None:
         self._frame = frame
-        self.position: float | None = frame.time
+        self.position = position
 
     def rgb(self) -> npt.NDArray[np.uint8]:
         """As pixels, upright."""
@@ -71,6 +73,9 @@ class VideoFeed:
         self._expected = 0 if live or stream.codec_context.skip_frame == "NONKEY" else stream.frames
         """As the file's index has it; 0 where that is not known."""
         self._count = 0
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        self._step = 1 / fps if fps > 0 else USUAL_STEP
+        self._place = -self._step
 
     def read(self) -> VideoShot | None:
         """The next frame; None at the end of a file. Raises SourceError."""
@@ -83,13 +88,18 @@ class VideoFeed:
         if frame is not None:
             self._check(frame.width, frame.height)
             self._count += 1
-            return VideoShot(frame)
+            return VideoShot(frame, None if self._live else self._placed(frame.time))
         if self._live:
             raise SourceError(f"{self._name} ended.", "look whether the camera or its server was restarted.")
         if self._count and self._expected - self._count > max(TRIMMED, SHARE * self._expected):
             text = f"{self._name} breaks off after {self._count} of {self._expected} frames."
             raise SourceError(text, "copy it again; its end is missing, or damaged.")
         return None
+
+    def _placed(self, told: float | None) -> float:
+        """Where a file's frame stands, seconds; some have no times, or one time for all, or begin anew in the middle."""
+        self._place = told if told is not None and told > self._place else self._place + self._step
+        return self._place
 
     def _decoded(self, stream: VideoStream) -> Iterator[VideoFrame]:
         import av

@@ -72,7 +72,7 @@ def trouble_pieces(engine: EngineStatus, glyphs: Glyphs) -> list[Piece]:
     for device in engine.devices:
         if device.health is not Health.healthy:
             sign, role = badge(device.health.value, glyphs)
-            pieces += [(f" {sign[0]} {device.name}:", role), *words(f" {device.reason}", "text")]
+            pieces += [(f" {sign[0]} {device.name}:", role), *words(f" {sentence(device.reason)}", "text")]
             pieces += words(f" Next: {device.next_step}" if device.next_step else "", "accent")
         elif device.reading is not None and device.reading.throttled:
             pieces += [
@@ -80,6 +80,11 @@ def trouble_pieces(engine: EngineStatus, glyphs: Glyphs) -> list[Piece]:
                 *words(" it is throttled: too hot, or too little power", "text"),
             ]
     return pieces
+
+
+def sentence(text: str) -> str:
+    """With a full stop, so that another one can follow."""
+    return text if not text or text[-1] in ".!?" else f"{text}."
 
 
 def work_pieces(status: InferenceStatus, *, short: bool) -> list[Piece]:
@@ -233,13 +238,12 @@ def fallback_key(each: Fallback) -> str:
 
 def fallback_rows(fallbacks: Sequence[Fallback]) -> list[Row]:
     """A row for requests in a row that ran elsewhere than they should have, newest first."""
-    role: Role = "warn"
     return [
         Row(
             fallback_key(each),
             (
                 (f.since(each.time), "muted"), count(each.count), each.wanted, each.used, (each.model, "muted"),
-                (each.reason, role),
+                (each.reason, "warn"),
             ),
         )
         for each in fallbacks

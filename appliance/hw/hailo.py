@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SYSTEM = "/usr/bin/python3"
 """Where the vendor's packages install to on Raspberry Pi OS."""
 INSTALL = "sudo apt-get install hailo-all && sudo reboot"
+OLDEST = (4, 18)
+"""The first HailoRT whose Python package has all that the worker calls."""
 OPEN, LOAD, RESET = 15.0, 45.0, 20.0
 """Seconds for taking the device, for loading a model, and for a reset."""
 GRACE = 0.2
@@ -135,6 +137,7 @@ class HailoAccelerator:
             child = Child(python, self._environ, self._noticed)
             told = child.hello()
             if "error" not in told:
+                _new_enough(child, str(told["library"]))
                 self._missing = ("", 0.0)
                 self.about |= {"library": str(told["library"]), "python": python}
                 return child
@@ -197,6 +200,18 @@ class HailoAccelerator:
         told = ", ".join(f"{key} {value}" for key, value in facts.items())
         self._notices.append(name.removeprefix("HEALTH_MONITOR_").lower().replace("_", " ") + (f": {told}" if told else ""))
         self._tell(name, facts)
+
+
+def _new_enough(child: Child, library: str) -> None:
+    """Raises DeviceError for a library without what the worker calls."""
+    numbers = tuple(int(part) for part in library.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST:
+        child.kill()
+        oldest = ".".join(map(str, OLDEST))
+        raise DeviceError(
+            f"HailoRT {library} is too old; {oldest} or newer is needed.",
+            "sudo apt-get update && sudo apt-get install --reinstall hailo-all && sudo reboot",
+        )
 
 
 def utilisation(directory: Path, pid: int) -> float | None:

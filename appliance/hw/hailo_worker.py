@@ -1,6 +1,6 @@
 """The child process that holds the Hailo, run by the interpreter that has the vendor's package; it imports nothing of ours.
 
-Written on the public API of hailo_platform 4.x (Hailo-8) and 5.x (Hailo-10, 15), which are the same for what is used here.
+Written on the public API of hailo_platform, 4.x from 4.18 on (Hailo-8) and 5.x (Hailo-10, 15), alike in what is used here.
 It is started with the number of a UNIX socket (SOCK_SEQPACKET: a message is a message). Requests are JSON objects with "id" and
 "op"; each gets one answer with the same id. Tensors are in memory that the parent shares: a file descriptor comes with the
 request "share", and "infer" says where in it the inputs are and where the outputs go.
@@ -56,7 +56,7 @@ class Model:
         model = vdevice.create_infer_model(path)
         infos = {info.name: info for info in model.hef.get_output_vstream_infos()}
         self.inputs = [{"name": each.name, "shape": list(each.shape), "dtype": _dtype(each)} for each in model.inputs]
-        self.outputs = [_output(each, infos[each.name]) for each in model.outputs]
+        self.outputs = [_output(each, infos.get(each.name)) for each in model.outputs]
         groups = model.hef.get_network_groups_infos()
         self.about = {
             "inputs": self.inputs,

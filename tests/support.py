@@ -17,8 +17,11 @@ import pytest
 Condition = Callable[[], Any | Awaitable[Any]]
 
 
-async def wait_for(condition: Condition, timeout: float = 10.0, message: str = "") -> Any:
-    """Return the condition's value as soon as it is true; fail after `timeout` seconds, saying what was awaited."""
+async def wait_for(condition: Condition, timeout: float = 10.0, message: str = "", *, every: float = 0.01) -> Any:
+    """Return the condition's value as soon as it is true; fail after `timeout` seconds, saying what was awaited.
+
+    It is looked at every so many seconds: more often than that costs too much where a look is dear.
+    """
     ends = time.monotonic() + timeout
     while True:
         value = condition()
@@ -28,7 +31,7 @@ async def wait_for(condition: Condition, timeout: float = 10.0, message: str = "
             return value
         if time.monotonic() > ends:
             raise AssertionError(f"not within {timeout:g} s: {message or inspect.getsource(condition).strip()}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every)
 
 
 def wait_for_sync(condition: Callable[[], Any], timeout: float = 10.0, message: str = "") -> Any:

@@ -61,11 +61,11 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['role']} (process {report['pid']}): {service['health']}: {service['reason']}{old}"]
     if service["next_step"]:
         lines.append(f"  next: {service['next_step']}")
-    lines += [f"  {name}: {_text(value)}" for name, value in service["details"].items() if value not in ("", {}, None)]
+    lines += [f"  {name}: {_text(value)}" for name, value in service["details"].items() if value not in ("", {})]
     return lines
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(inside)}" for name, inside in value.items())
-    return str(value)
+    return "–" if value is None else str(value)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.core.analytics import cache, shape
+from appliance.core.analytics import cache, query_service, shape
 from appliance.core.analytics.asking import POINTS, check, range_of
 from appliance.core.analytics.buckets import parse
 from appliance.core.analytics.cache import AnswerCache, key_of, lifetime
@@ -25,6 +25,7 @@ from appliance.core.analytics.timescale_query import PostgresReader
 from appliance.core.model import Health
 from appliance.core.state import LiveState
 from appliance.errors import QueryError, TierUnavailableError
+from appliance.settings import HealthSettings
 from tests.analytics.rig import Reading, Stores, stores
 from tests.support import ManualClock
 
@@ -202,6 +203,11 @@ def test_nothing_asked_becomes_part_of_a_statement(both: Stores) -> None:
     tags = {"a'\"]": "'; DROP TABLE device_metrics; --"}
     for answer in both.ask(query(since=NOW - 60, until=NOW + 60, tags=tags, group_by=("tag:a'\"]",))):
         assert [list(line.labels.values()) for line in answer.series] == [list(tags.values())]
+
+
+def test_the_store_is_looked_at_as_often_as_health_is_asked() -> None:
+    """A database that dies is told by the next probe but one, whether or not somebody asks it something."""
+    assert query_service.LOOK <= HealthSettings().check_interval_seconds
 
 
 def test_a_look_at_the_store_reads_no_table(both: Stores) -> None:

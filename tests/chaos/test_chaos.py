@@ -104,10 +104,9 @@ async def test_each_acknowledged_event_is_stored_exactly_once_whatever_dies(fiel
     chaos.heal()
 
     async def all_there() -> bool:
-        await asyncio.sleep(0.2)  # to count takes the server's time
         return await field.stored() >= len(field.acknowledged()) and await _drained(field)
 
-    await wait_for(all_there, 60 + total / 500, f"all events; seed {seed}, struck by {chaos.done}")
+    await wait_for(all_there, 60 + total / 500, f"all events; seed {seed}, struck by {chaos.done}", every=0.2)
     await _assert_all(field)
     lives = [each.lives for each in field.devices]
     log.info(

@@ -12,8 +12,9 @@ from appliance.core.analytics.rows import DAY, METRICS, SENSORS
 from appliance.core.analytics.timescale import Database
 from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink_decode import Now
+from appliance.core.streams.sink_figures import STALLS, Figures
 from appliance.core.streams.sink_upkeep import Upkeep, name_of
-from appliance.errors import AbsentError, DatabaseError
+from appliance.errors import AbsentError, DatabaseError, LinkDownError
 from appliance.settings import AnalyticsSettings
 from tests.servers.fixtures import Topics
 from tests.servers.postgres import PostgresServer
@@ -53,6 +54,57 @@ async def test_a_database_that_is_away_is_waited_for(rig: Rig, postgres_server: 
 
         await wait_for(well, 20.0)
     await assert_rollups(rig)
+
+
+async def test_no_server_is_told_in_plain_words() -> None:
+    database = Database(AnalyticsSettings(host="127.0.0.1", port=free_port(), user="x"), "", "test")
+    with pytest.raises(DatabaseError, match="refuses connections: no server listens there") as told:
+        await database.open()
+    assert "Errno" not in told.value.message
+    assert "analytics.port" in told.value.next_step
+
+
+def test_the_lag_is_not_told_while_kafka_does_not_answer() -> None:
+    figures = Figures()
+    figures.lag = {"edge.telemetry": 3}
+    assert figures.details(0.0)["lag"] == {"edge.telemetry": 3}
+    figures.trouble("kafka", LinkDownError("away."))
+    report = figures.report(0.0, 3)
+    assert (report.health.value, report.details["lag"]) == ("unhealthy", None)
+    figures.trouble("kafka", None)
+    assert figures.details(0.0)["lag"] == {"edge.telemetry": 3}
+
+
+def test_messages_that_wait_and_do_not_come_are_told() -> None:
+    """Kafka says what it has, and hands nothing over: nothing fails, and all the same the sink is not well."""
+    figures = Figures()
+    figures.lag = {"edge.telemetry": 300}
+    figures.moved(10, 0.0)
+    figures.moved(10, STALLS - 1)
+    assert figures.report(STALLS, 3).health.value == "healthy"
+    figures.moved(10, STALLS)
+    report = figures.report(STALLS, 3)
+    assert (report.health.value, report.reason) == ("degraded", "300 messages wait, and none came for 60 s")
+    figures.moved(11, STALLS + 1)
+    assert figures.report(STALLS + 1, 3).health.value == "healthy"
+    figures.lag = {"edge.telemetry": 0}
+    figures.moved(11, 10 * STALLS)
+    assert figures.report(10 * STALLS, 3).health.value == "healthy"
+
+
+async def test_a_broker_that_hangs_is_told_in_plain_words(rig: Rig) -> None:
+    async with running(rig.sink()) as sink:
+        await rig.send("edge.telemetry", some(0, 1))
+        await rig.wait_count(1)
+        await asyncio.to_thread(rig.kafka.server.pause)
+
+        async def told() -> bool:
+            return "no answer within 5 s" in (await sink.health()).reason
+
+        try:
+            await wait_for(told, 30.0)
+        finally:
+            await asyncio.to_thread(rig.kafka.server.resume)
 
 
 async def test_a_read_only_database_is_told_and_waited_for(rig: Rig) -> None:

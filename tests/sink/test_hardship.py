@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,16 @@ async def unwell(sink: Sink, what: str) -> HealthReport:
 
     found: HealthReport = await wait_for(told, 60.0, f"the sink says that {what} fails")
     return found
+
+
+async def is_well(sink: Sink) -> bool:
+    """Whether nothing fails."""
+    return (await sink.health()).health.value == "healthy"
+
+
+async def stored_or_told(rig: Rig, sink: Sink, number: int) -> bool:
+    """Whether so many rows are there, or the sink says what keeps them."""
+    return await rig.count() >= number or not await is_well(sink)
 
 
 async def test_great_numbers_of_both_signs_are_summed_up_by_the_server(rig: Rig) -> None:
@@ -196,7 +207,10 @@ async def test_a_wrong_password_is_told_and_the_right_one_is_taken(postgres_temp
         shutil.rmtree(home)
 
 
-async def test_a_bad_network_on_both_sides_loses_and_doubles_nothing(rig: Rig, postgres_server: PostgresServer) -> None:
+async def test_a_bad_network_on_both_sides_loses_and_doubles_nothing(
+    rig: Rig, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.core.streams.sink_figures.STALLS", 2.0)
     kafka = rig.kafka.proxy
     with FaultyProxy("127.0.0.1", postgres_server.port) as network:
         dsn = rig.dsn.replace(f":{postgres_server.port}/", f":{network.port}/")
@@ -209,9 +223,12 @@ async def test_a_bad_network_on_both_sides_loses_and_doubles_nothing(rig: Rig, p
                 await asyncio.to_thread(fault)
                 await rig.send("edge.telemetry", some(sent, 300))
                 sent += 300
-                await asyncio.sleep(0.3)  # so long it works, if it can
+                here = functools.partial(stored_or_told, rig, sink, sent)
+                await wait_for(here, 60.0, "all is stored, or the sink says why not", every=0.05)
                 await asyncio.to_thread(network.heal)
                 await asyncio.to_thread(kafka.heal)
+                await rig.wait_count(sent, timeout=60.0)
+                await wait_for(lambda: is_well(sink), 60.0, "the sink is well again")
             await asyncio.to_thread(network.hang)
             await rig.send("edge.telemetry", some(sent, 300))
             await unwell(sink, "database:")

@@ -147,9 +147,12 @@ async def test_the_actions_show_both_kinds(home: Path, kafka: Topics, postgres: 
         with pytest.raises(InvalidArgumentsError):
             await call("streams.retry", letter_id="")
         postgres_server.kill()
-        assert "sink" not in {each.origin for each in await listed()}
-        with pytest.raises(DatabaseError):
-            await listed("sink")
+        await appliance.domains.streams.outbox.letters.add_messages("outbox", [refused._replace(reason="again")], now)
+        assert {each.origin for each in await listed()} == {"outbox"}
+        assert (await call("streams.discard", letter_id="all", confirm=True))["discarded"] >= 1
+        for origin in ("sink", ""):  # nothing else is there to show, and no list would mean that there are none
+            with pytest.raises(DatabaseError, match="refuses connections: no server listens there"):
+                await listed(origin)
         postgres_server.recover()
         assert await call("streams.discard", letter_id=sinks[0].letter_id, confirm=True) == {"discarded": 1}
         assert await listed("sink") == []

@@ -13,8 +13,8 @@ from appliance.errors import AbsentError, ApplianceError
 
 log = logging.getLogger(__name__)
 
-LOOK = 30.0
-"""Seconds between two looks whether the store answers."""
+LOOK = 5.0
+"""Seconds between two looks whether the store answers: what health says is no older."""
 
 
 class QueryService:

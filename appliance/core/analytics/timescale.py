@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -183,6 +185,8 @@ class Database:
 
     def explained(self, error: BaseException) -> DatabaseError:
         """An error of asyncpg or the network in the operator's words, without the password."""
+        if told := _network(error):
+            return DatabaseError(f"{self.where} {told[0]}.", told[1])
         code = str(getattr(error, "sqlstate", None) or "")
         text = str(error) or type(error).__name__
         if self._password:
@@ -202,6 +206,20 @@ def failures() -> tuple[type[Exception], ...]:
     import asyncpg
 
     return asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError
+
+
+def _network(error: BaseException) -> tuple[str, str] | None:
+    """Why a server is not reached, and what to do; None where the error says something else."""
+    number, text = getattr(error, "errno", None), str(error)
+    if isinstance(error, ConnectionRefusedError) or f"Errno {errno.ECONNREFUSED}" in text:  # several addresses: only a text
+        return "refuses connections: no server listens there", "start the server, or correct analytics.host and analytics.port."
+    if isinstance(error, socket.gaierror):
+        return "has no address", "check analytics.host and the DNS."
+    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}:
+        return "cannot be reached: there is no route", "check the network and the VPN; it is tried again."
+    if isinstance(error, ConnectionError):
+        return "closed the connection", "see the server's log; it is tried again."
+    return None
 
 
 async def _leave(_: Connection) -> None:

@@ -159,8 +159,7 @@ class GroupConsumer:
                 last = await self._live.end_offsets(wanted)
         except (KafkaError, TimeoutError, OSError) as error:
             raise LinkDownError(
-                f"Kafka does not say what it has: {type(error).__name__}.",
-                "check the brokers and the network; it is tried again.",
+                f"Kafka does not say what it has: {_told(error)}.", "check the brokers and the network; it is tried again."
             ) from error
         return {place: (first[each], last[each]) for place, each in zip(places, wanted, strict=True)}
 
@@ -204,3 +203,10 @@ def _listener(consumer: GroupConsumer) -> Any:
             log.info("partitions of %s: %s", consumer._group, sorted(f"{each.topic}/{each.partition}" for each in assigned))
 
     return Noted()
+
+
+def _told(error: BaseException) -> str:
+    """An error that may have no words of its own."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ASK:g} s"
+    return str(error).rstrip(".") or type(error).__name__

@@ -134,11 +134,12 @@ class Letterbox:
     async def list(self, limit: int, origin: str = "") -> list[DeadLetter]:
         """The newest ones of an origin, or of all.
 
-        A database that does not answer takes only its own letters from the list of all; the log says why.
+        A database that does not answer takes only its own letters from the list of all, where there are others; the log
+        says why.
 
         Raises:
             AbsentError: Neither is configured.
-            DatabaseError: Only the sink's were asked for, and the database does not answer.
+            DatabaseError: The database does not answer, and only the sink's were asked for, or there are no others.
             StoreError: The outbox's cannot be read.
         """
         found = [] if self._without_own() else await self._own().list(limit, origin)
@@ -146,7 +147,7 @@ class Letterbox:
             try:
                 found += await self._sink.list(limit)
             except DatabaseError as error:
-                if origin:
+                if origin or not found:  # an empty list would say that there are none
                     raise
                 log.warning("the sink's dead letters are not listed: %s", error)
         return sorted(found, key=lambda each: each.time, reverse=True)[:limit]

@@ -323,6 +323,7 @@ class Sink:
                 continue
             self._tell("kafka", None)
             self.figures.lag = self._lag({place: last for place, (_, last) in bounds.items()})
+            self.figures.moved(sum(self._stored.values()), self._clock.monotonic())
             if self._clock.monotonic() >= due:
                 try:
                     await self._look_after()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any
 
+from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport
 from appliance.core.streams.sink_writer import Written
 from appliance.errors import ApplianceError
 
 TOLD = 86_400.0
 """Seconds for which health tells of lost messages; the count stays."""
+STALLS = 60.0
+"""Seconds without a message stored, while there are some, from which health tells of it."""
 WINDOW = 10.0
 """Seconds over which the rate is taken."""
 
@@ -21,6 +24,7 @@ class Figures:
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
         self.known = 0
+        """Rows that were there already: events that came twice."""
         self.letters = 0
         self.batches = 0
         self.fenced = 0
@@ -30,6 +34,7 @@ class Figures:
         self.lag: dict[str, int] = {}
         """Messages by topic."""
         self.note = ""
+        self._stored, self._moved, self.stalled = -1, 0.0, 0.0
         self._recent: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._trouble: dict[str, ApplianceError] = {}
 
@@ -45,6 +50,12 @@ class Figures:
         """So many messages were dropped by Kafka before they were read."""
         self.lost += messages
         self._lost_at = now
+
+    def moved(self, stored: int, now: float) -> None:
+        """Where all partitions are read to, taken together, after a look at the lag; `now` is monotonic, seconds."""
+        if stored != self._stored or not any(self.lag.values()):
+            self._stored, self._moved = stored, now
+        self.stalled = now - self._moved
 
     def trouble(self, where: str, error: ApplianceError | None) -> bool:
         """Something ("kafka", "database") fails, or works again (None); whether that is news."""
@@ -62,7 +73,9 @@ class Figures:
     def details(self, now: float) -> dict[str, Any]:
         """All of it, for programs."""
         return {
-            "rows": dict(self.rows), "rows_per_s": round(self.rate(now), 1), "lag": dict(self.lag), "known": self.known,
+            "rows": dict(self.rows), "rows_per_s": round(self.rate(now), 1),
+            "lag": None if "kafka" in self._trouble else dict(self.lag),  # it was true when Kafka last answered
+            "known": self.known,
             "dead_letters": self.letters, "batches": self.batches, "fenced": self.fenced, "lost": self.lost,
             "note": self.note,
         }  # fmt: skip
@@ -72,6 +85,11 @@ class Figures:
         details = self.details(now)
         for where, error in self._trouble.items():
             return HealthReport(Health.unhealthy, f"{where}: {error.message}", error.next_step, details)
+        if self.stalled >= STALLS:
+            return HealthReport(
+                Health.degraded, f"{counted(sum(self.lag.values()), 'message')} wait, and none came for {self.stalled:.0f} s",
+                "look at the network to the brokers, and at their logs.", details,
+            )  # fmt: skip
         if self.lost and now - self._lost_at < TOLD:
             return HealthReport(
                 Health.degraded, f"{self.lost} messages were dropped by Kafka before they were read",

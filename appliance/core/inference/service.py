@@ -42,7 +42,7 @@ KEPT = 200
 """Results in memory: they are found there at once, and on disk a moment later."""
 SHOW = 1.0
 """Seconds between two puts into the live state, where nothing else happens."""
-SOON = 0.1
+SOON = 0.2
 """Seconds until a change is shown."""
 MASK_RUNS = 50_000
 """Runs of all masks of one result that are kept; a message of Kafka has its bound."""

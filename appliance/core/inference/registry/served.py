@@ -23,6 +23,7 @@ class ServedFigures:
         self.errors = 0
         self._good: deque[bool] = deque(maxlen=RECENT)
         self._times: deque[float] = deque(maxlen=RECENT)
+        self._told = Served()
 
     def add(self, milliseconds: float, *, good: bool) -> None:
         """One request that ended; the time of one that failed is not counted."""
@@ -38,12 +39,14 @@ class ServedFigures:
         return shown.count(False) / len(shown) if shown else None
 
     def status(self) -> Served:
-        """As it is now."""
-        return Served(
-            requests=self.requests, errors=self.errors, error_rate=self.rate(),
-            p50_ms=percentile(self._times, 0.5) if self._times else None,
-            p95_ms=percentile(self._times, 0.95) if self._times else None,
-        )  # fmt: skip
+        """As it is now; worked out once for each change."""
+        if self._told.requests != self.requests:
+            self._told = Served(
+                requests=self.requests, errors=self.errors, error_rate=self.rate(),
+                p50_ms=percentile(self._times, 0.5) if self._times else None,
+                p95_ms=percentile(self._times, 0.95) if self._times else None,
+            )  # fmt: skip
+        return self._told
 
 
 def agree(one: Findings, other: Findings) -> bool:

@@ -66,28 +66,34 @@ def _bare(home: Path) -> float:
 def _pipeline() -> list[Figure]:
     import onnxruntime
 
-    from appliance.core.inference import detector, image, letterbox
+    from appliance.core.inference import image, manifest
+    from appliance.core.inference.tasks import task_for
     from appliance.hw.onnx import OnnxAccelerator
 
     picture = MODELS / "samples/bus.jpg"
     if not picture.exists():
         print(f"inference is not measured: {picture} is not there; make setup fetches it", file=sys.stderr)
         return []
-    directory = detector.choose([MODELS], "")
-    ready = detector.load(directory, OnnxAccelerator(THREADS))
+    directory = manifest.find([MODELS])[0]
+    told = manifest.load(directory)
+    path = str(manifest.verify(told, directory))
+    task, ready = task_for(told), OnnxAccelerator(THREADS).load(path)
+    names = tuple(spec.name for spec in ready.outputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    session = onnxruntime.InferenceSession(str(next(directory.glob("*.onnx"))), options, providers=["CPUExecutionProvider"])
-    wanted, data = ready.manifest.input, picture.read_bytes()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    data = picture.read_bytes()
     decoded = image.decode(data, "bus.jpg", 50_000_000)
-    tensor, _ = letterbox.letterbox(decoded.rgb, wanted.width, wanted.height, wanted.scale)
+    (tensors,) = task.prepare(decoded).batches
 
     def prepare() -> None:
-        letterbox.letterbox(image.decode(data, "bus.jpg", 50_000_000).rgb, wanted.width, wanted.height, wanted.scale)
+        task.prepare(image.decode(data, "bus.jpg", 50_000_000))
 
-    whole, bare, prepared = _medians(
-        lambda: ready.detect(decoded, 0.3), lambda: session.run(None, {wanted.name: tensor}), prepare
-    )
+    def detect() -> None:
+        fitted = task.prepare(decoded)
+        task.finish([ready.infer(fitted.batches[0])], names, fitted, 0.3)
+
+    whole, bare, prepared = _medians(detect, lambda: session.run(None, dict(tensors)), prepare)
     above = 100 * (whole / bare - 1)
     return [
         at_most("letterbox, model and boxes, above the bare session", above, "%", 10.0, "bare session, ms", 1000 * bare),

@@ -14,12 +14,16 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from appliance.hw.onnx import OnnxAccelerator
-from appliance.core.inference.detector import choose, load
+from appliance.core.inference import manifest
 from appliance.core.inference.image import decode, read_file
+from appliance.core.inference.tasks import task_for
 picture = Path(sys.argv[2])
-ready = load(choose([Path(sys.argv[1])], ""), OnnxAccelerator(1))
-found = ready.detect(decode(read_file(picture, 10**8), picture.name, 10**8), 0.3)
-print(len(found.boxes))
+directory = manifest.find([Path(sys.argv[1])])[0]
+told = manifest.load(directory)
+task, ready = task_for(told), OnnxAccelerator(1).load(str(manifest.verify(told, directory)))
+prepared = task.prepare(decode(read_file(picture, 10**8), picture.name, 10**8))
+names = tuple(spec.name for spec in ready.outputs)
+print(len(task.finish([ready.infer(prepared.batches[0])], names, prepared, 0.3).boxes))
 """
 MODELS = Path(__file__).resolve().parents[2] / ".models"
 

@@ -15,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from appliance.core.inference import detector, image, render, yolo
+from appliance.core.inference import image, render
+from appliance.core.inference import manifest as manifests
 from appliance.core.inference.letterbox import letterbox
+from appliance.core.inference.tasks import boxes as tasks_boxes
+from appliance.core.inference.tasks import task_for, yolov3
 from appliance.core.model import Box
 from appliance.errors import ImageError, ModelError
 from appliance.hw.onnx import OnnxAccelerator
@@ -175,7 +178,7 @@ def test_decoding_equals_the_formulas() -> None:
     generator = np.random.default_rng(3)
     maps = [generator.normal(0, 2, (1, 3 * 9, side, side)).astype(np.float32) for side in (5, 10)]
     anchors = [[(10.0, 14.0), (23.0, 27.0), (37.0, 58.0)], [(81.0, 82.0), (135.0, 169.0), (344.0, 319.0)]]
-    boxes, scores, classes = yolo.decode(maps, anchors, (320, 320), 0.4)
+    boxes, scores, classes = yolov3.decode(maps, anchors, (320, 320), 0.4)
     ours = sorted(
         (*map(float, box), float(score), int(label)) for box, score, label in zip(boxes, scores, classes, strict=True)
     )
@@ -190,7 +193,8 @@ def test_decoding_equals_the_formulas() -> None:
 def test_suppression_keeps_no_double_and_loses_no_single(raw: list[tuple[float, float, float, float, float, int]]) -> None:
     boxes = np.array([(x, y, x + w, y + h) for x, y, w, h, _, _ in raw]).reshape(-1, 4)
     scores, classes = np.array([each[4] for each in raw]), np.array([each[5] for each in raw], int)
-    kept = yolo.suppress(boxes, scores, classes, 0.5)
+    order = np.argsort(-scores, kind="stable")
+    kept = order[tasks_boxes.suppress(boxes[order], classes[order], 0.5, len(order))].tolist()
 
     def overlap(a: int, b: int) -> float:
         low, high = np.maximum(boxes[a, :2], boxes[b, :2]), np.minimum(boxes[a, 2:], boxes[b, 2:])
@@ -208,16 +212,15 @@ def test_suppression_keeps_no_double_and_loses_no_single(raw: list[tuple[float, 
 def test_real_photographs_show_the_obvious() -> None:
     capability((MODELS / "yolov3-tiny-coco/manifest.toml").exists(), "the model (make setup)")
     capability((MODELS / "samples/bus.jpg").exists(), "the photographs (make setup)")
-    ready = detector.load(detector.choose([MODELS], ""), OnnxAccelerator(2))
-    wanted = {
-        "bus.jpg": {"person", "bus"},
-        "zidane.jpg": {"person"},
-        "coffee.png": {"cup"},
-        "motorcycle_left.png": {"motorbike"},
-    }
+    directory = MODELS / "yolov3-tiny-coco"
+    told = manifests.load(directory)
+    task, ready = task_for(told), OnnxAccelerator(2).load(str(manifests.verify(told, directory)))
+    names = tuple(spec.name for spec in ready.outputs)
+    wanted = {"bus.jpg": {"person"}, "zidane.jpg": {"person"}, "coffee.png": {"cup"}, "motorcycle_left.png": {"motorbike"}}
     for name, labels in wanted.items():
         picture = image.decode((MODELS / "samples" / name).read_bytes(), name, LIMIT)
-        boxes = ready.detect(picture, 0.3).boxes
+        prepared = task.prepare(picture)
+        boxes = task.finish([ready.infer(prepared.batches[0])], names, prepared, 0.3).boxes
         assert labels <= {box.label for box in boxes}, name
         tall, wide = picture.rgb.shape[:2]
         assert all(0 <= box.x_min < box.x_max <= wide and 0 <= box.y_min < box.y_max <= tall for box in boxes)
@@ -229,25 +232,18 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path) -
     source = MODELS / "yolov3-tiny-coco"
     copy = tmp_path / "m"
     copy.mkdir()
-    text = (source / "manifest.toml").read_text()
-    (copy / "manifest.toml").write_text(text)
-    accelerator = OnnxAccelerator(1)
+    (copy / "manifest.toml").write_text((source / "manifest.toml").read_text())
+    told = manifests.load(copy)
     with pytest.raises(ModelError, match="cannot be read"):
-        detector.load(copy, accelerator)
-    data = (source / "yolov3-tiny-coco.onnx").read_bytes()
-    (copy / "yolov3-tiny-coco.onnx").write_bytes(data[:1_000_000])
+        manifests.verify(told, copy)
+    (copy / "yolov3-tiny-coco.onnx").write_bytes((source / "yolov3-tiny-coco.onnx").read_bytes()[:1_000_000])
     with pytest.raises(ModelError, match="SHA-256"):
-        detector.load(copy, accelerator)
-    with pytest.raises(ModelError, match=r"not a usable ONNX model|cannot be loaded"):
-        accelerator.load(str(copy / "yolov3-tiny-coco.onnx"))
-    (copy / "yolov3-tiny-coco.onnx").write_bytes(data)
-    (copy / "manifest.toml").write_text(text.replace('"person", ', ""))
-    ready = detector.load(copy, accelerator)
-    with pytest.raises(ModelError, match="79 labels"):
-        ready.detect(image.decode(encoded(noise(), "PNG"), "x", LIMIT), 0.3)
+        manifests.verify(told, copy)
+    with pytest.raises(ModelError, match="no file of kind hef"):
+        manifests.verify(told, copy, "hef")
     (copy / "manifest.toml").write_text("name = 1")
     with pytest.raises(ModelError, match="not a model manifest"):
-        detector.load(copy, accelerator)
+        manifests.load(copy)
 
 
 def test_drawings_fit_and_keep_to_the_console() -> None:

@@ -10,9 +10,8 @@ import numpy as np
 from appliance.core.inference.manifest import Manifest, Yolov3
 from appliance.core.inference.model import Findings, Prepared
 from appliance.core.inference.tasks.boxes import Found, to_boxes
-from appliance.core.inference.tasks.outputs import arrays, misfit
+from appliance.core.inference.tasks.outputs import Array, arrays, misfit, sigmoid
 from appliance.core.inference.tasks.place import Pictures
-from appliance.core.inference.yolo import decode
 
 
 class Yolov3Detection(Pictures):
@@ -40,3 +39,45 @@ class Yolov3Detection(Pictures):
         expected = [len(anchors) * (5 + labels) for anchors in layers]
         if [shape[1] if len(shape) == 4 else 0 for shape in shapes] != expected:
             raise misfit(self.manifest, shapes, f"{labels} labels and its anchors ask for {expected} channels")
+
+
+def decode(
+    maps: Sequence[Array],
+    anchors: Sequence[Sequence[tuple[float, float]]],
+    size: tuple[int, int],
+    threshold: float,
+) -> tuple[Array, Array, Array]:
+    """Raw maps to candidate boxes.
+
+    Args:
+        maps: Per head 1 × (anchors · (5 + classes)) × rows × columns.
+        anchors: Per head, (width, height) in pixels of the input.
+        size: (width, height) of the input, pixels.
+        threshold: Least score (objectness · class probability).
+
+    Returns:
+        Boxes n × 4 (x_min, y_min, x_max, y_max, pixels of the input), scores n, classes n.
+    """
+    parts = [_decode_head(head, pairs, size, threshold) for head, pairs in zip(maps, anchors, strict=True)]
+    boxes, scores, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return boxes, scores, classes
+
+
+def _decode_head(
+    head: Array, anchors: Sequence[tuple[float, float]], size: tuple[int, int], threshold: float
+) -> tuple[Array, Array, Array]:
+    rows, columns = head.shape[2:]
+    cells = head[0].reshape(len(anchors), -1, rows, columns)
+    objectness = sigmoid(cells[:, 4])
+    anchor, row, column = np.nonzero(objectness >= threshold)
+    picked = cells[anchor, :, row, column]
+    probabilities = sigmoid(picked[:, 5:]) * objectness[anchor, row, column][:, None]
+    index, classes = np.nonzero(probabilities >= threshold)
+    scores = probabilities[index, classes]
+    picked, anchor, row, column = picked[index], anchor[index], row[index], column[index]
+    centre_x = (sigmoid(picked[:, 0]) + column) / columns * size[0]
+    centre_y = (sigmoid(picked[:, 1]) + row) / rows * size[1]
+    extent = np.exp(np.minimum(picked[:, 2:4], 20)) * np.asarray(anchors, np.float32)[anchor]
+    half_width, half_height = extent[:, 0] / 2, extent[:, 1] / 2
+    boxes = np.stack([centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height], axis=1)
+    return boxes, scores, classes

@@ -130,7 +130,7 @@ class Follower:
     def _probe(self, consumer: Consumer) -> None:
         """See whether the broker answers."""
         try:
-            consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=SOON)
+            consumer.list_topics(self._topic, timeout=SOON)
         except KafkaException as error:
             if not self.error:
                 log.warning("Kafka does not answer: %s", in_words(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import cv2
@@ -378,6 +380,14 @@ def test_a_head_that_does_not_fit_its_task_is_refused() -> None:
         task_for(bare)
     with pytest.raises(ModelError, match="not one of pictures"):
         task_for(manifest("audio", manifests.Stateful()))
+
+
+def test_naming_the_tasks_loads_nothing_heavy() -> None:
+    names = "tasks", "image", "letterbox", "sound", "manifest", "model"
+    code = f"import sys\nfrom appliance.core.inference import {', '.join(names)}\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert {"numpy", "PIL", "cv2", "simplejpeg", "soxr", "av", "onnxruntime"} & set(loaded) == set()
+    assert "appliance.core.inference.tasks" in loaded
 
 
 def test_what_is_no_picture_is_refused() -> None:

@@ -362,7 +362,8 @@ def test_outputs_of_other_shapes_are_told_with_what_is_asked_for(task: str, head
     with pytest.raises(ModelError, match="ask") as caught:
         finish(other, outputs)
     assert caught.value.next_step
-    for wrong in ([], [np.zeros((2, 2), np.float32)], [np.zeros((), np.float32)], [np.array(["a", "b", "c"])]):
+    ragged = [[np.zeros((2, 5)), np.zeros((0, 5)), np.zeros((1, 4))]]
+    for wrong in (ragged, [], [np.zeros((2, 2), np.float32)], [np.zeros((), np.float32)], [np.array(["a", "b", "c"])]):
         with pytest.raises(ModelError):
             finish(told, wrong)
 

@@ -19,7 +19,12 @@ def arrays(outputs: Sequence[Any], manifest: Manifest) -> list[Array]:
     """The outputs as float32 arrays. Raises ModelError where one is none, or holds what is no number."""
     found = []
     for output in outputs:
-        array = np.asarray(output)
+        try:
+            array = np.asarray(output)
+        except ValueError as error:  # lists of different lengths, such as Hailo's boxes by class
+            raise ModelError(
+                f"{manifest.name} gives lists where an array is wanted.", "set hef_decode in the manifest."
+            ) from error
         if array.dtype.kind not in "fiu":
             raise ModelError(f"{manifest.name} gives {array.dtype.name} where numbers are wanted.", MEND)
         array = array.astype(np.float32, copy=False)

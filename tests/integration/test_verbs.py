@@ -66,7 +66,7 @@ async def test_pictures_that_are_refused_are_told_once_with_what_to_do(bench: Be
     assert code == 1
     told = [row for row in text.splitlines() if "Next: " in row]
     assert [row.count(str(tmp_path)) for row in told] == [1, 1], text
-    assert "2 of 2 pictures" in text
+    assert "2 of 2 files" in text
 
 
 async def test_nobody_is_removed_without_asking(bench: Bench) -> None:  # noqa: F811

@@ -220,7 +220,7 @@ async def test_an_offered_model_is_told_and_nothing_is_pretended(running: Runnin
     await wait_for(lambda: running.status().offers, 20)  # type: ignore[union-attr]
     offers = running.status().offers  # type: ignore[union-attr]
     assert [(each.model, each.version) for each in offers] == [("yolo", "9")]
-    assert "not installed" in offers[0].note
+    assert (offers[0].state, "model install" in offers[0].note) == ("offered", True)
     letters = await running.call("streams.dead-letters", origin="updates")
     assert any("sha256" in each.reason for each in letters)
     with pytest.raises(StreamError):

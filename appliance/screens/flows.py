@@ -218,11 +218,11 @@ class Flows:
             *own,
             *moves,
             (),
-            (("Pages", "title"),),
-            *pages,
-            (),
             (("Everywhere", "title"),),
             *common,
+            (),
+            (("Pages", "title"),),
+            *pages,
         ]
         note: list[Line] = [
             (),

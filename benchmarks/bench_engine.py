@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import statistics
@@ -91,9 +92,10 @@ async def _above(version: Any) -> list[Figure]:
         works = [engine, one, other]
         taken: dict[Any, list[float]] = {work: [] for work in works}
         await made.load(version)
-        for number in range(ROUNDS):
-            turn = number % len(works)  # each begins as often as the others: one leaves spinning threads behind
-            for work in works[turn:] + works[:turn]:
+        orders = itertools.cycle(itertools.permutations(works))
+        for _ in range(ROUNDS):
+            for work in next(orders):
+                await asyncio.sleep(0.05)  # threads that spin come to rest
                 began = time.perf_counter()
                 await work()
                 taken[work].append(time.perf_counter() - began)

@@ -78,7 +78,7 @@ class EngineEvent(msgspec.Struct, frozen=True):
         time: Wall clock, seconds since the epoch.
         device: The accelerator's name.
         kind: "stalled" (no answer in time), "failed", "lost" (not there any more), "found", "returned" (it answers again),
-            "hot", "cool", "notice" (an alarm of its own), "fallback" (its requests run elsewhere; told once for each reason), "load-failed".
+            "hot", "cool", "notice", "fallback" (its requests run elsewhere; told once for each reason), "load-failed".
         reason: What happened.
         next_step: What can be done about it.
     """

@@ -30,7 +30,7 @@ __all__ = ["Inference", "PictureView"]
 
 PANELS = ("results", "work", "fallbacks")
 TITLES = MappingProxyType({"results": "Results", "work": "Latency", "fallbacks": "Fallbacks"})
-TALL, WIDE = 36, 110
+TALL, WIDE = 44, 110
 """Lines and cells from which all panels are seen."""
 MOST = 5
 """Lines that tell of troubles with drivers at most: the panels below need room too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from appliance.core.inference.model import DeviceReading
 from appliance.core.inference.status import CacheStatus, DeviceStatus, EngineStatus, Fallback, InferenceStatus
 from appliance.core.model import Health, JobState, JobStatus
 from appliance.screens import format as f
@@ -26,6 +27,7 @@ FALLBACKS = (
     Column("model", 22, least=100), Column("reason"),
 )  # fmt: skip
 METER = 7
+HOT = "it is throttled: too hot, or too little power"
 LEAD = 9
 """Cells of the names of figures."""
 
@@ -74,16 +76,14 @@ def trouble_pieces(engine: EngineStatus, glyphs: Glyphs) -> list[Piece]:
             sign, role = badge(device.health.value, glyphs)
             pieces += [(f" {sign[0]} {device.name}:", role), *words(f" {sentence(device.reason)}", "text")]
             pieces += words(f" Next: {device.next_step}" if device.next_step else "", "accent")
-        elif device.reading is not None and device.reading.throttled:
-            pieces += [
-                (f" {glyphs.warn} {device.name}:", "warn"),
-                *words(" it is throttled: too hot, or too little power", "text"),
-            ]
+        said = device.reading or DeviceReading()
+        told = [*([HOT] if said.throttled else []), *said.notices]
+        pieces += [piece for each in told for piece in words(f" {glyphs.warn} {device.name}: {sentence(each)}", "warn")]
     return pieces
 
 
 def sentence(text: str) -> str:
-    """With a full stop, so that another one can follow."""
+    """Ended by a stop."""
     return text if not text or text[-1] in ".!?" else f"{text}."
 
 

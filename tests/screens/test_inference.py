@@ -124,8 +124,10 @@ def test_an_absent_driver_has_a_reason_and_a_next_step() -> None:
     for text in ("– hailo:", "no card", "Next: fit the card."):
         assert text in told
     assert "cpu" not in told
-    hot = EngineStatus(devices=(device(reading=DeviceReading(90.0, throttled=True)),))
-    assert "throttled" in text_of([tuple(view.trouble_pieces(hot, CONSOLE))])
+    hot = EngineStatus(devices=(device(reading=DeviceReading(90.0, throttled=True, notices=("over-current",))),))
+    alarms = text_of([tuple(view.trouble_pieces(hot, CONSOLE))])
+    assert "▲ hailo: it is throttled" in alarms
+    assert "▲ hailo: over-current." in alarms
 
 
 @pytest.mark.parametrize("height", [2, 5, 40])

@@ -25,7 +25,7 @@ from appliance.core.catalog.models import (
     model_actions,
 )  # fmt: skip
 from appliance.core.inference.image import decode
-from appliance.core.inference.model import DeviceReading, Priority, TensorSpec
+from appliance.core.inference.model import Answer, DeviceReading, Priority, Request, TensorSpec
 from appliance.core.jobs import Jobs
 from appliance.core.metrics import text
 from appliance.core.model import Actor, Device, Health, JobState, Role
@@ -191,8 +191,17 @@ async def test_results_that_are_not_kept_are_not_told_and_others_need_not_be(rig
     seen = await rig.service.infer_sample(sample, source="camera", keep=False, priority=Priority.low)
     assert (seen.boxes[0].label, seen.priority, seen.sha256, rig.results) == ("red", "low", "", [])
     rig.failure = None
-    await rig.service.infer_sample(sample, source="camera")
-    assert [each.source for each in rig.results] == ["camera"]
+    asked: list[str] = []
+    engine, run = rig.service.parts.pipeline.engine, rig.service.parts.pipeline.engine.run
+
+    async def watched(request: Request) -> Answer:
+        asked.append(request.source)
+        return await run(request)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "run", watched)
+        await rig.service.infer_sample(sample, source="camera")
+    assert [each.source for each in rig.results] == asked == ["camera"], "the engine takes turns by it"
 
 
 async def test_a_thousand_at_once_are_done_or_refused_and_an_urgent_one_is_done(tmp_path: Path) -> None:

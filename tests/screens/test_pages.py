@@ -111,7 +111,7 @@ async def test_alert_is_acknowledged_with_a_key(bench: Bench) -> None:
     from dataclasses import replace
 
     engine = bench.appliance.domains.alerts._engine
-    engine.rules = tuple(replace(rule, threshold=-1.0) if rule.name == "memory" else rule for rule in engine.rules)
+    engine.rules = tuple(replace(rule, threshold=-1.0) for rule in engine.rules if rule.name == "memory")  # no other one fires
     seen = bench.open()
     await seen.press("6", "firing")
     await seen.press("a", "seen by ada")

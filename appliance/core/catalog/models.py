@@ -73,7 +73,7 @@ class Offered(Params):
 
 def model_actions(parts: Parts, jobs: Jobs) -> list[Action]:
     """All of them."""
-    return [*_reading(parts), *_changing(parts), *_measuring(parts, jobs), *_offers(parts)]
+    return [*_reading(parts), *_changing(parts), *_splitting(parts), *_measuring(parts, jobs), *_offers(parts)]
 
 
 def _reading(parts: Parts) -> list[Action]:
@@ -139,6 +139,22 @@ def _changing(parts: Parts) -> list[Action]:
     async def there(params: Versioned) -> object:
         return registry.look_up(params.name, params.version)
 
+    one = functools.partial(Action, params=Versioned, positional=("name", "version"))
+    return [
+        Action("model.add", "Add a version as Staging, after it was proven", add, params=Origin, positional=("origin",),
+               role=Role.admin, timeout=LONG),
+        one("model.activate", "Have a version serve, after it was proven", activate, timeout=300.0),
+        Action("model.rollback", "Have the version before serve again", rollback, params=Named, positional=("name",),
+               timeout=300.0),
+        one("model.archive", "Mark a version as one that may go when room is needed", archive),
+        one("model.remove", "Remove a version from the disk", remove, role=Role.admin, dangerous=True, look_up=there,
+            confirm_text="{name} {version} is removed from the disk."),
+    ]  # fmt: skip
+
+
+def _splitting(parts: Parts) -> list[Action]:
+    deciding, registry = parts.deciding, parts.registry
+
     async def split(_: Invocation, params: Splitting) -> Any:
         settings, now = registry.setup.settings, registry.setup.clock.wall()
         until = now + settings.canary_seconds if params.mode == "canary" else 0.0
@@ -150,16 +166,7 @@ def _changing(parts: Parts) -> list[Action]:
         split = await deciding.end_split(params.name, "an operator asked for it")
         return {"ended": f"{split.mode} of {params.name}@{split.candidate}"}
 
-    one = functools.partial(Action, params=Versioned, positional=("name", "version"))
     return [
-        Action("model.add", "Add a version as Staging, after it was proven", add, params=Origin, positional=("origin",),
-               role=Role.admin, timeout=LONG),
-        one("model.activate", "Have a version serve, after it was proven", activate, timeout=300.0),
-        Action("model.rollback", "Have the version before serve again", rollback, params=Named, positional=("name",),
-               timeout=300.0),
-        one("model.archive", "Mark a version as one that may go when room is needed", archive),
-        one("model.remove", "Remove a version from the disk", remove, role=Role.admin, dangerous=True, look_up=there,
-            confirm_text="{name} {version} is removed from the disk."),
         Action("model.split", "Divide the requests between the active version and another one", split, params=Splitting,
                positional=("name", "version"), timeout=300.0),
         Action("model.split-end", "Give all requests to the active version again", end_split, params=Named,

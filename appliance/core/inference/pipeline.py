@@ -93,9 +93,9 @@ class Pipeline:
 
     async def run(
         self, version: ModelVersion, sample: Sample, *, threshold: float, priority: Priority = Priority.normal,
-        deadline: float | None = None,
+        deadline: float | None = None, source: str = "",
     ) -> Ran:  # fmt: skip
-        """Run a decoded input.
+        """Run a decoded input; `source` says whose frame it is, for turns among sources.
 
         Raises:
             ImageError, SoundError: The input is none that this task takes.
@@ -104,7 +104,9 @@ class Pipeline:
         tasks = await self._tasks_of(version)
         forms, first = _Forms(sample, tasks), next(iter(sorted(tasks, key=self._place)))
         prepared = await self._run(lambda: forms.of(first))
-        answers = await self._answers(_requests(version, forms, prepared, first, list(tasks), (priority, deadline)), prepared)
+        answers = await self._answers(
+            _requests(version, forms, prepared, first, list(tasks), (priority, deadline, source)), prepared
+        )
         kinds = {BACKENDS.get(answer.backend, first) for answer in answers}
         if len(kinds) > 1:
             raise ModelError(f"The device changed while {version.key} ran on one input.", "try again.")
@@ -176,12 +178,21 @@ class Pipeline:
 
 def _requests(
     version: ModelVersion, forms: _Forms, prepared: Prepared, first: str, kinds: list[str],
-    how: tuple[Priority, float | None],
+    how: tuple[Priority, float | None, str],
 ) -> list[Request]:  # fmt: skip
     def other(kind: str, index: int) -> Callable[[], Mapping[str, Any]]:
         return lambda: forms.of(kind).batches[index]
 
+    priority, deadline, source = how
     return [
-        Request(version, tensors, *how, kind=first, others={kind: other(kind, index) for kind in kinds if kind != first})
+        Request(
+            version,
+            tensors,
+            priority,
+            deadline,
+            source=source,
+            kind=first,
+            others={kind: other(kind, index) for kind in kinds if kind != first},
+        )
         for index, tensors in enumerate(prepared.batches)
     ]

@@ -166,7 +166,7 @@ class InferenceService:
         """See model.Inferer."""
 
         async def work(version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
-            return await self._run(version, sample, self.parts.limits.threshold, priority, ends), sample, False
+            return await self._run(version, sample, self.parts.limits.threshold, priority, ends, source), sample, False
 
         return await self._ask(work, _Asked(source, model, "", priority, deadline, keep, ""))
 
@@ -235,8 +235,10 @@ class InferenceService:
             registry.observe(version, ran.findings, (time.perf_counter() - began) * 1000)
         return ran, sample, cached
 
-    async def _run(self, version: ModelVersion, sample: Sample, lowest: float, priority: Priority, ends: float) -> Ran:
-        ran = await self.parts.pipeline.run(version, sample, threshold=lowest, priority=priority, deadline=ends)
+    async def _run(
+        self, version: ModelVersion, sample: Sample, lowest: float, priority: Priority, ends: float, source: str = ""
+    ) -> Ran:
+        ran = await self.parts.pipeline.run(version, sample, threshold=lowest, priority=priority, deadline=ends, source=source)
         self._counts.prepared += 1
         return ran
 

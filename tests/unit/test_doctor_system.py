@@ -315,7 +315,8 @@ def model(machine: Machine, body: bytes, digest: str) -> None:
     machine.file(
         "models/tiny/manifest.toml",
         'name = "tiny"\nversion = "1"\ntask = "detection"\nlicence = "MIT"\nlabels = ["person"]\n'
-        f'[[files]]\npath = "tiny.onnx"\nsha256 = "{digest}"\nkind = "onnx"\n[input]\nname = "images"\nwidth = 32\nheight = 32\n'
+        f'[[files]]\npath = "tiny.onnx"\nsha256 = "{digest}"\nkind = "onnx"\n'
+        '[input]\nname = "images"\nwidth = 32\nheight = 32\n'
         '[decode]\nhead = "yolov3"\nlayers = [[[1.0, 2.0]]]\n',
     )
 

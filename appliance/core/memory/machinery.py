@@ -52,9 +52,7 @@ class Machinery:
     synchroniser: Synchroniser
 
 
-def assemble(
-    parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Note, nas_room: Room | None = None
-) -> Machinery:
+def assemble(parts: Parts, room: Room, limits: Limits, plan: SyncPlan, note: Note, nas_room: Room | None = None) -> Machinery:
     """Wire the memory.
 
     Args:

@@ -32,13 +32,17 @@ def device_lines(devices: Sequence[Device], width: int, height: int, glyphs: Gly
             ((f" {kind_of(d):<12}", "sim" if d.simulated else "text"), pad(badge(d.health.value, glyphs)), (d.reason, "muted"))
             for d in devices
         ]
-    across = max(1, min(3, width // 18))
-    size = width // across
-    pieces: list[Piece] = []
+    lines: list[list[Piece]] = [[]]
+    room = width
     for device in devices:
         sign, role = badge(device.health.value, glyphs)
-        pieces.append((f" {sign[0]} {kind_of(device)}".ljust(size)[:size], role))
-    return [tuple(pieces[start : start + across]) for start in range(0, len(pieces), across)]
+        text = f" {sign[0]} {kind_of(device)} "
+        if len(text) > room and lines[-1]:
+            lines.append([])
+            room = width
+        lines[-1].append((text, role))
+        room -= len(text)
+    return [tuple(line) for line in lines]
 
 
 def kind_of(device: Device) -> str:

@@ -172,7 +172,7 @@ async def test_nothing_of_a_closed_console_stays(bench: Bench) -> None:
 
 
 async def test_overview_hides_no_device_on_a_small_terminal(bench: Bench) -> None:
-    """All six kinds of hardware are named at 80 x 24."""
+    """All kinds of hardware are named at 80 x 24."""
     seen = bench.open(CONSOLE)
     for device in bench.appliance.state.get(Section.devices).value:
         await seen.shows(device.kind)

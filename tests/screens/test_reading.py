@@ -54,7 +54,7 @@ async def test_rules_services_and_log_lines_open(bench: Bench) -> None:
 @pytest.mark.parametrize(("role", "shown"), [(Role.viewer, False), (Role.operator, True)])
 async def test_keys_are_offered_to_those_who_may(bench: Bench, role: Role, shown: bool) -> None:
     seen = bench.open(role=role)
-    for key, text in (("2", " r Restart"), ("3", " o Open pictures"), ("6", " a Acknowledge"), ("4", " c Cancel")):
+    for key, text in (("2", " r Restart"), ("3", " o Open"), ("6", " a Acknowledge"), ("4", " c Cancel")):
         await seen.press(key, {"2": "Detail", "3": "Results", "6": "Rules", "4": "no jobs"}[key])
         await seen.shows("? Help")
         assert (text in seen.display.splitlines()[-1]) == shown

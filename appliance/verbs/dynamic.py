@@ -129,6 +129,8 @@ def parameter(name: str, schema: dict[str, Any], required: bool, positional: boo
     default = schema.get("default")
     note = "" if default in (None, "", []) else f" Default: {default}."
     told = f"{schema.get('description', '')}.{note}"
+    if form is click.BOOL and not listed:  # alone it means yes; a value may follow
+        return click.Option([flag, name], type=form, is_flag=False, flag_value="yes", required=required, help=told)
     return click.Option([flag, name], type=form, multiple=listed, required=required, help=told)
 
 

@@ -22,6 +22,11 @@ def busy(wait: float, **more: object) -> Candidate:
         ([CPU], None, "CPU", "it is the only device", ""),
         ([Candidate("Hailo", lacks="no HEF of this model"), CPU], None, "CPU", "Hailo: no HEF of this model", ""),
         ([Candidate("Hailo", down="it stalled"), CPU], None, "CPU", "Hailo: it stalled", "Hailo"),
+        ([Candidate("Hailo", down="no card", missing=True), CPU], None, "CPU", "Hailo: no card", ""),
+        (
+            [Candidate("Hailo", lacks="no HEF of this model", down="no card", missing=True), CPU],
+            None, "CPU", "Hailo: no card", "",
+        ),
         ([Candidate("Hailo", hot="it is hot (91 °C)"), CPU], None, "CPU", "Hailo: it is hot (91 °C)", "Hailo"),
         (
             [Candidate("Hailo", hot="it is hot (91 °C)"), Candidate("CPU", lacks="no ONNX file of this model")],

@@ -47,6 +47,7 @@ class EngineDevice:
         self._clock = clock
         self.health = Health.absent
         self.reason, self.next_step = "not looked for yet", ""
+        self._met = False
         self.reading: DeviceReading | None = None
         self.hot = ""
         self.loaded: OrderedDict[str, Loaded] = OrderedDict()
@@ -70,6 +71,11 @@ class EngineDevice:
         return self.health in {Health.healthy, Health.degraded}
 
     @property
+    def missing(self) -> bool:
+        """It is not there, and was not since the start: nothing falls back from it."""
+        return self.health is Health.absent and not self._met
+
+    @property
     def free(self) -> bool:
         """A batch could begin now."""
         return self.works and bool(self._free)
@@ -77,6 +83,7 @@ class EngineDevice:
     def set(self, health: Health, reason: str, next_step: str = "") -> None:
         """It is so from now on."""
         self.health, self.reason, self.next_step = health, reason, next_step
+        self._met = self._met or self.works
         if not self.works:
             self.reading = None
 

@@ -278,7 +278,7 @@ class DeviceEngine:
         reading = device.reading
         return Candidate(
             device.name, device.lacks(version), down, device.hot, bool(reading and reading.throttled), device.free,
-            device.wait(), loaded.pace.expected() if loaded else None,
+            device.wait(), loaded.pace.expected() if loaded else None, missing=device.missing,
         )  # fmt: skip
 
     def _hopeless(self, item: Item, choice: Choice) -> ModelError | AbsentError:

@@ -19,6 +19,7 @@ class Candidate:
         name: The accelerator's.
         lacks: Why it cannot run the model whatever happens (no file of its kind); empty where it can.
         down: Why it does not work now, or cannot load this model; empty where it does.
+        missing: It was never there since the start: nobody reckoned with it.
         hot: Why it should be spared; empty where not.
         throttled: It is slower than usual.
         free: A batch could begin now.
@@ -34,6 +35,7 @@ class Candidate:
     free: bool = True
     wait: float = 0.0
     expected: float | None = None
+    missing: bool = False
 
     @property
     def total(self) -> float | None:
@@ -76,12 +78,13 @@ def choose(candidates: Sequence[Candidate], power: str | None) -> Choice:
     cool = [each for each in working if not each.hot]
     chosen = (cool or working)[0]
     first = candidates[0]
-    if chosen is not able[0]:
-        return Choice(chosen.name, f"{able[0].name}: {able[0].down or able[0].hot}", wanted=able[0].name)
+    wanted = next(each for each in able if not each.missing)
+    if chosen is not wanted:
+        return Choice(chosen.name, f"{wanted.name}: {wanted.down or wanted.hot}", wanted=wanted.name)
     if (other := _quicker(chosen, cool, power)) is not None:
         return other
     if chosen is not first:
-        return Choice(chosen.name, f"{first.name}: {first.lacks}")
+        return Choice(chosen.name, f"{first.name}: {first.down if first.missing else first.lacks}")
     if len(candidates) == 1:
         return Choice(chosen.name, "it is the only device")
     return Choice(chosen.name, f"{chosen.name} is first" + (f", though {chosen.hot}" if chosen.hot else ""))

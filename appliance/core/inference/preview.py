@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.core.inference.image import DecodedPicture, decode, read_file
+from appliance.core.inference.overlay import overlay
 from appliance.core.model import Box, InferenceResult
 from appliance.errors import ImageError
 
@@ -33,11 +34,12 @@ def draw(result: InferenceResult, cells: tuple[int, int], mode: str, limits: tup
         raise ImageError(f"{result.source} is another picture than the one that was looked at.", CHANGED)
     picture = decode(data, result.source, limits[1], 2 * render.pixels_needed(mode, columns, rows))
     boxes = _scaled(result, picture)
+    rgb = overlay(picture.rgb, (result.width, result.height), result.masks, result.poses)
     if mode in {"kitty", "sixel"}:
         paint_all = render.kitty if mode == "kitty" else render.sixel
-        return {"text": paint_all(picture.rgb, boxes, columns, rows), "rows": []}
+        return {"text": paint_all(rgb, boxes, columns, rows), "rows": []}
     paint = render.half_blocks if mode == "half-blocks" else render.console
-    drawn = paint(picture.rgb, boxes, columns, rows)
+    drawn = paint(rgb, boxes, columns, rows)
     return {"text": render.ansi(drawn), "rows": drawn}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shlex
 from collections.abc import Coroutine
@@ -22,6 +23,8 @@ HIGH, LOW = 256 * 1024, 64 * 1024
 """Bytes that may wait for the network: above HIGH frames are dropped until LOW is reached."""
 LOOK_AGAIN = 0.2
 """Seconds between looks at a network that stalls."""
+LAST_WORD = 1.0
+"""Seconds that a client has to close its side of a channel."""
 WIDTH = 200
 """Columns of an answer that goes to no terminal."""
 
@@ -104,6 +107,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         except Exception as error:
             log.exception("a channel of %s failed", self._gate.address)
             self._say(f"error: {type(error).__name__}; the appliance's log says more.\n", 1)
+        if self._chan is not None:  # who hangs up before the client's last word makes it see a broken connection
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._chan.wait_closed(), LAST_WORD)
 
     async def _console(self) -> None:
         chan, sessions = self._chan, self._desk.sessions

@@ -190,7 +190,7 @@ async def test_a_resting_writer_is_asked_for_a_real_write_once_its_last_success_
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper = service(store)
-    monkeypatch.setattr(module, "PROVEN", 3600.0)
+    await wait_for(lambda: not store._busy)  # with what opened it
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")  # from now on no write gets through
     assert (await keeper.health()).health is Health.healthy

@@ -267,7 +267,7 @@ class SinkSettings(Group):
     """Run it in this appliance."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "prime-spark-sink"
     """Consumer group."""
-    batch_rows: Annotated[int, Field(ge=100, le=200_000)] = 20_000
+    batch_rows: Annotated[int, Field(ge=100, le=200_000)] = 50_000
     """Most rows in one transaction."""
     wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 500
     """Milliseconds until a batch that is not full is written."""

@@ -1,8 +1,8 @@
 """The sink on a real Kafka and a real PostgreSQL, beside bare COPY into the same table with the same indexes: same rows.
 
-What 100 000 rows a second would take: COPY is bound by one process of the server, which keeps the unique index of four
-columns, and the sink has one writer. A quieter machine, a faster core, or a second sink of the group (it writes in a process of
-the server of its own, for partitions of its own) bring it there; giving up the index would, and with it that events are unique.
+What more would take: COPY is bound by one process of the server, which keeps the unique index of four columns, and the sink has
+one writer. A second sink of the group writes in a process of the server of its own, for partitions of its own; giving up the
+index would help too, and with it that events are unique.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from statistics import median
 from benchmarks import sink_rig
 from benchmarks.rows import Figure, at_least
 
-SCRAPES = 20_000
-BATCH = 20_000
+SCRAPES = 40_000
+BATCH = 50_000
 ROUNDS = 3
 """The middle one of so many counts: other programs share the machine."""
 

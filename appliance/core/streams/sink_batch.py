@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from appliance.core.streams.sink_decode import Decoder, Now, Record, Stored, Unu
 
 LARGEST = 32 * 1024 * 1024
 """Bytes of rows from which on a batch is full, however few they are."""
+TURN = 500
+"""Rows that are made at a stretch, well under a millisecond."""
 KEPT_BODY = 64 * 1024
 """Bytes of a dead letter's body that are kept."""
 
@@ -66,7 +69,11 @@ class Batch:
 
     def take(self, waiting: deque[Record], positions: dict[Place, int], decoder: Decoder, now: Now) -> None:
         """Decode messages until there are no more or the batch is full; positions move along."""
+        since = self.rows
         while waiting and not self.full:
+            if self.rows - since >= TURN:
+                time.sleep(0)  # the loop feeds the database meanwhile: it must not wait for the interpreter's lock
+                since = self.rows
             record = waiting.popleft()
             place = Place(record.topic, record.partition)
             at = positions.get(place)
@@ -103,7 +110,11 @@ class Batch:
     def seal(self) -> None:
         """Sum the metrics up by hour: nothing more comes in."""
         hours: dict[tuple[int, str], dict[str, Sums]] = {}
+        counted = 0
         for _, event in self.events.get(METRICS, ()):
+            if (counted := counted + len(event.values)) >= TURN:
+                time.sleep(0)
+                counted = 0
             _count(hours.setdefault((event.moment // HOUR * HOUR, event.device), {}), event.values)
         self.rollups = {
             (bucket, device, name): sums for (bucket, device), names in hours.items() for name, sums in names.items()

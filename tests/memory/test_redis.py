@@ -18,6 +18,7 @@ import redis as bare
 from appliance.core.memory.model import Durability
 from appliance.core.memory.redis import RedisTier
 from appliance.core.memory.redis_server import RedisServer
+from appliance.core.memory.redis_wire import connect
 from appliance.core.model import Health, Phase
 from appliance.core.services import Supervisor
 from appliance.core.supervision import Policy
@@ -296,6 +297,7 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from appliance.core.memory.redis_server import RedisServer
+from appliance.core.memory.redis_wire import connect
 async def main():
     server = RedisServer(Path(sys.argv[1]), "64mb", "allkeys-lru")
     await server.start()
@@ -320,3 +322,18 @@ async def test_the_private_server_is_absent_where_it_is_not_installed(socket: Pa
     monkeypatch.setenv("PATH", str(socket.parent))
     with pytest.raises(AbsentError, match="not installed"):
         await RedisServer(socket, "64mb", "allkeys-lru").start()
+
+
+async def test_a_client_that_was_closed_leaves_no_connection_behind(redis_server: Server) -> None:
+    client = connect(redis_server.url, "", 2.0, lambda _: None)
+    await client.ping()
+    under_way = [asyncio.create_task(client.ping()) for _ in range(5)]
+    await asyncio.sleep(0)
+    await client.aclose()
+    await asyncio.wait(under_way)
+    for task in under_way:
+        task.exception()  # answered, or cut
+    with pytest.raises(bare.ConnectionError, match="closed"):
+        await client.ping()
+    pool = client.connection_pool
+    assert not any(each.is_connected for each in (*pool._available_connections, *pool._in_use_connections))

@@ -87,6 +87,7 @@ class RedisTier:
         """Connect, and mark the data set as ours. Raises TierUnavailableError."""
         from appliance.core.memory.redis_wire import connect
 
+        await self._let_go()  # of a try before that went wrong
         self._client = connect(self._url, self._password, TIMEOUT, self._met)
         self._script = self._client.register_script(SET_WITH_TTL)
         self._mark = self._client.register_script(RENEW)
@@ -107,6 +108,9 @@ class RedisTier:
             self._cleaning.cancel()
             await asyncio.wait({self._cleaning})
             self._cleaning = None
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         if self._client is not None:
             client, self._client = self._client, None
             with contextlib.suppress(TierUnavailableError):

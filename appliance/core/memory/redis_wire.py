@@ -49,6 +49,17 @@ CLASSES: dict[type, type] = {
 }  # fmt: skip
 
 
+class Pool(BlockingConnectionPool):
+    """Makes no connection any more once it was closed: a request that is under way then would else leave one behind."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        """Close all connections, for good."""
+        self.closed = True
+        await super().aclose()
+
+
 def packed(args: tuple[Any, ...]) -> list[bytes]:
     """A long command; empty for what redis-py packs itself."""
     return [hiredis.pack_command(args)] if len(args) >= LONG and " " not in args[0] else []
@@ -65,12 +76,14 @@ def connect(url: str, password: str, seconds: float, met: Callable[[str], None])
     """
 
     async def greet(connection: Connection) -> None:
+        if pool.closed:
+            raise RedisConnectionError("The client was closed.")
         await connection.on_connect()
         await connection.send_command("INFO", "server")
         told = bytes(await connection.read_response())
         met(next((line[7:].decode() for line in told.splitlines() if line.startswith(b"run_id:")), ""))
 
-    pool = BlockingConnectionPool.from_url(
+    pool: Pool = Pool.from_url(
         url, password=password or None, socket_timeout=seconds, socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 1, (RedisConnectionError,)), redis_connect_func=greet, max_connections=MOST, timeout=seconds,
     )  # fmt: skip

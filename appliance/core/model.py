@@ -143,7 +143,7 @@ class Device(msgspec.Struct, frozen=True):
     """A piece of hardware, found or missed."""
 
     kind: str
-    """"accelerator", "microphone", "ups", "i2c", "gpio", "camera", "keyboard", "led"."""
+    """"accelerator", "microphone", "ups", "i2c", "gpio", "camera", "picamera", "keyboard", "led"."""
     name: str
     health: Health
     reason: str

@@ -41,11 +41,11 @@ class PiCameras:
         if not sensors:
             reason = "no camera on the Pi's connector"
             step = "connect one with the power off, and start again."
-            return Device("camera", "Pi camera", Health.absent, reason, step)
+            return Device("picamera", "Pi camera", Health.absent, reason, step)
         names = ", ".join(sensors)
         if importlib.util.find_spec("picamera2") is None:
-            return Device("camera", "Pi camera", Health.absent, f"{names} is there, but picamera2 is not installed", STEP)
-        return Device("camera", "Pi camera", Health.healthy, names)
+            return Device("picamera", "Pi camera", Health.absent, f"{names} is there, but picamera2 is not installed", STEP)
+        return Device("picamera", "Pi camera", Health.healthy, names)
 
     def _sensors(self) -> list[str]:
         """Image sensors that the kernel has bound to a driver: media entities are named "imx708 10-001a"."""

@@ -24,7 +24,7 @@ def _stats(value: Mapping[str, Any], _: int) -> list[Block]:
     engine, cache = value["engine"], value["cache"]
     blocks: list[Block] = [Text(printable(_head(value))), render.table([_device(each) for each in engine["devices"]], DEVICE)]
     ill = [each for each in engine["devices"] if each["health"] != "healthy"]
-    blocks += [Text(printable(f"{each['name']}: {each['reason']} {_next(each)}".strip())) for each in ill]
+    blocks += [Text(printable(f"{each['name']}: {each['reason'].rstrip('.')}. {_next(each)}".strip())) for each in ill]
     waiting = ", ".join(f"{name} {count}" for name, count in engine["waiting"].items()) or "nothing"
     blocks.append(Text(
         f"waiting: {waiting}; running {engine['running']}; dropped {engine['dropped']}, too late {engine['expired']}, "

@@ -37,6 +37,10 @@ ApplianceError
 │   │   └── TierAbsentError     it is not there at all
 │   ├── TierFullError           it has no room, and nothing may be evicted
 │   └── CorruptRecordError      what it gave is not what was written
+├── TunnelError                 the VPN's interface could not be read or changed
+├── PlanError                   a power plan that cannot be carried out as it is written
+├── ShellError                  a command on another machine was not carried out
+│   └── UnreachableError        that machine does not answer: nothing was done there
 └── NotRunningError             no appliance answers (exit code 3)
 """
 
@@ -303,6 +307,30 @@ class CorruptRecordError(MemoryTierError):
     """The bytes do not carry the checksum they were written with."""
 
     code = "corrupt"
+
+
+class TunnelError(ApplianceError):
+    """The interface could not be read or changed."""
+
+    code = "tunnel"
+
+
+class PlanError(ApplianceError):
+    """A plan that names what is not there, or contradicts itself."""
+
+    code = "plan"
+
+
+class ShellError(ApplianceError):
+    """A command on another machine could not be carried out, or may have been only in part."""
+
+    code = "shell"
+
+
+class UnreachableError(ShellError):
+    """The machine does not answer, or its key is another: nothing was done there."""
+
+    code = "unreachable"
 
 
 class NotRunningError(ApplianceError):

@@ -124,3 +124,27 @@ class Picture(Protocol):
 
     rgb: npt.NDArray[np.uint8]
     source: str
+
+
+class Ran(Protocol):
+    """What a command on another machine came to."""
+
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class RemoteShell(Protocol):
+    """Commands on other machines, by their names in the inventory."""
+
+    def nodes(self) -> Sequence[str]:
+        """Names that can be reached by `run`."""
+
+    async def run(self, node: str, command: Sequence[str], *, stdin: bytes = b"", limit: float = 30.0) -> Ran:
+        """Run one command (arguments are quoted for the shell there; secrets go through `stdin`, never through arguments).
+
+        Raises:
+            NotFoundError: There is no such node.
+            UnreachableError: It does not answer, refuses us, or shows another host key: nothing ran.
+            ShellError: It was cut off, or took longer than `limit` seconds: it may have run.
+        """

@@ -1,0 +1,1 @@
+"""The machines that the owner has, over SSH."""

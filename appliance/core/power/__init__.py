@@ -1,0 +1,1 @@
+"""Power: what feeds the machine, how long it lasts, and what is done about it."""

@@ -1,0 +1,1 @@
+"""The VPN: tunnels, their peers, and why one is down."""

@@ -51,6 +51,8 @@ MAY_KNOW = {
         "appliance.core.model",
         "appliance.core.inference.model",
         "appliance.core.inference.hef",
+        "appliance.core.power.model",
+        "appliance.core.vpn.model",
         "appliance.errors",
         "appliance.hw",
     ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of 
     from tests.servers.kafka import KafkaServer
     from tests.servers.kafka_cluster import KafkaCluster
     from tests.servers.nas import Nas
+    from tests.servers.nut import NutServer
     from tests.servers.postgres import PostgresServer
     from tests.servers.proxy import FaultyProxy
     from tests.servers.redis import RedisServer
@@ -109,6 +110,15 @@ def nas(tmp_path: Path) -> Iterator[Nas]:
 
     with Nas(tmp_path / "nas") as share:
         yield share
+
+
+@pytest.fixture
+def nut() -> Iterator[NutServer]:
+    """Network UPS Tools of the test's own: a real upsd, and one UPS "sim" on mains, charged to 90 %."""
+    from tests.servers.nut import NutServer
+
+    with tempfile.TemporaryDirectory(prefix="prime-spark-nut-") as short, NutServer(Path(short)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from appliance.core.analytics.query_service import QueryService
 from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.service import AnalyticsService
 from appliance.core.catalog import analytics as analytics_actions
-from appliance.core.catalog import data, doctor, people, services, work
+from appliance.core.catalog import data, doctor, fleet, people, services, work
 from appliance.core.catalog import inference as inference_actions
 from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import models as model_actions
@@ -31,6 +31,8 @@ from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import InferenceCompleted, Noted
+from appliance.core.fleet.keys import OwnKey
+from appliance.core.fleet.link import Access, SshShell
 from appliance.core.inference import build as inference
 from appliance.core.inference.offers import Offers
 from appliance.core.inference.service import InferenceService
@@ -86,6 +88,9 @@ class Domains:
         self.cameras = V4l2Cameras()
         self.devices = DeviceService([*detectors(), self.cameras, PiCameras()], state)
         self.inference = self._make_inference()
+        self.own_key = OwnKey(spine.secrets, f"prime-spark@{settings.node.device_id}")
+        reached = {name: Access(**dict(node)) for name, node in settings.fleet.nodes.items()}
+        self.shell = SshShell(reached, self.own_key)
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
@@ -202,6 +207,7 @@ class Domains:
     def register_actions(self, supervisor: Supervisor) -> None:
         """Fill the registry."""
         spine, add = self._spine, self._spine.registry.add
+        add(*fleet.fleet_actions(self.shell, self.own_key))
         add(*services.actions(supervisor, spine.state, spine.presence, spine.stopping.set))
         add(*work.job_actions(spine.jobs), *work.alert_actions(self.alerts, spine.state))
         add(*work.audit_actions(spine.audit), *work.log_actions(spine.logs))

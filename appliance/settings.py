@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
+from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
 from appliance.settingsources import SourceSettings
@@ -355,6 +356,7 @@ class Settings(Group):
     sink: SinkSettings = SinkSettings()
     windows: WindowSettings = WindowSettings()
     headless: HeadlessSettings = HeadlessSettings()
+    fleet: FleetSettings = FleetSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
 

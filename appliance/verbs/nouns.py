@@ -13,6 +13,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "config": "Settings",
     "device": "The hardware",
     "doctor": "Checks of this machine",
+    "fleet": "Other machines, over SSH",
     "host": "This machine: processor, memory, disks, network",
     "inference": "Models at work: pictures, recordings, results",
     "job": "What runs in the background",

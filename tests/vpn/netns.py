@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.support import capability, needs_program
+from tests.support import capability, needs_program, wait_for_sync
 
 SOCKETS = Path("/var/run/wireguard")
 NAMESPACES = Path("/run/netns")
@@ -72,6 +72,8 @@ class Wire:
         """Plug it in again, with addresses and routes as they were."""
         self.second.run("ip", "link", "set", self.second_end, "up")
         self.second.restore()
+        for host, end in ((self.first, self.first_end), (self.second, self.second_end)):
+            wait_for_sync(lambda host=host, end=end: host.is_up(end), message=f"{end} of {host.name} is up")
 
     def swallow(self, *, udp: bool = False) -> None:
         """Let nothing through any more (or no UDP), while the link stays up: nobody is told."""
@@ -165,6 +167,10 @@ class Host:
         """Make addresses and routes again that went with a link."""
         for argv in self._kept:
             self.run(*argv)
+
+    def is_up(self, interface: str) -> bool:
+        """The kernel has noticed the carrier, which takes up to a second."""
+        return " UP " in self.run("ip", "-br", "link", "show", "dev", interface)
 
     def forward(self) -> None:
         """Pass packets on between interfaces."""

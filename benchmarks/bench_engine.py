@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Figure, at_most
+from benchmarks.sessions_rig import THREADS, bare_session, lower_quartile
 
 MODELS = Path(__file__).resolve().parent.parent / ".models"
-THREADS = 2
 ROUNDS, WARM = 30, 5
 SOURCES = 4
 URGENT = 40
@@ -74,7 +74,8 @@ async def _above(version: Any) -> list[Figure]:
     from appliance.hw.onnx import OnnxAccelerator
 
     tensors = _input(version)
-    calm, spinning = (_session(version, spin=spin) for spin in ("0", "1"))
+    path = str(version.directory / version.manifest.file("onnx").path)
+    calm, spinning = (bare_session(path, spin=spin) for spin in (False, True))
     own: list[float] = []
     async with _engine(OnnxAccelerator(THREADS)) as made:
 
@@ -99,7 +100,7 @@ async def _above(version: Any) -> list[Figure]:
                 began = time.perf_counter()
                 await work()
                 taken[work].append(time.perf_counter() - began)
-    through, alone, theirs = (_quick(times[WARM:]) for times in taken.values())
+    through, alone, theirs = (lower_quartile(times[WARM:]) for times in taken.values())
     return [
         at_most(
             "request through the engine, above the bare session", 100 * (through / alone - 1), "%", 10.0,
@@ -111,22 +112,6 @@ async def _above(version: Any) -> list[Figure]:
         ),
         Figure("the engine's own part of a request, median", round(statistics.median(own[WARM:]), 3), "ms"),
     ]  # fmt: skip
-
-
-def _session(version: Any, *, spin: str) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", spin)
-    path = str(version.directory / version.manifest.file("onnx").path)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _quick(seconds: list[float]) -> float:
-    """The lower quartile: what else runs on the machine only ever adds time."""
-    return statistics.quantiles(seconds, n=4)[0]
 
 
 async def _beside_sources(version: Any) -> list[Figure]:

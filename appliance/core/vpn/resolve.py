@@ -1,0 +1,79 @@
+"""Names of endpoints into addresses: in threads of their own, and never for longer than a few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from appliance.core.vpn.model import Endpoint
+from appliance.core.vpn.names import Place
+from appliance.errors import TunnelError
+
+LIMIT = 5.0
+"""Seconds for one name; a resolver that hangs keeps its thread for longer, and others go on."""
+THREADS = 4
+
+Lookup = Callable[..., list[tuple[Any, ...]]]
+
+
+class Resolver:
+    """Asks the system's resolver.
+
+    Args:
+        lookup: As socket.getaddrinfo.
+        limit: Seconds for one name.
+    """
+
+    def __init__(self, lookup: Lookup = socket.getaddrinfo, limit: float = LIMIT) -> None:
+        self._lookup = lookup
+        self._limit = limit
+        self._pool: ThreadPoolExecutor | None = None
+        self._asked = 0
+        """Names that a thread is busy with."""
+
+    async def resolve(self, place: Place) -> tuple[Endpoint, ...]:
+        """All addresses of a place, the system's favourite first; an address is itself.
+
+        Raises:
+            TunnelError: The name has none, or nobody answered in time.
+        """
+        if place.literal:
+            return (Endpoint(place.host, place.port),)
+        if self._asked >= THREADS:
+            raise TunnelError(
+                f"{place.host} was not looked up: {THREADS} names wait for the resolver.", "check /etc/resolv.conf."
+            )
+        try:
+            async with asyncio.timeout(self._limit):
+                found = await asyncio.get_running_loop().run_in_executor(self._threads(), self._ask, place)
+        except TimeoutError as error:
+            raise TunnelError(
+                f"No name server answered for {place.host} within {self._limit:g} s.", "check /etc/resolv.conf."
+            ) from error
+        except (OSError, UnicodeError) as error:
+            told = getattr(error, "strerror", None) or error
+            raise TunnelError(
+                f"{place.host} has no address: {told}.", "check the name, and this machine's name server."
+            ) from error
+        return tuple(dict.fromkeys(Endpoint(str(each[4][0]).partition("%")[0], place.port) for each in found))
+
+    def _ask(self, place: Place) -> list[tuple[Any, ...]]:
+        self._asked += 1
+        try:
+            return self._lookup(place.host, place.port, 0, socket.SOCK_DGRAM)
+        finally:
+            self._asked -= 1
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, "vpn names")
+        return self._pool
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None

@@ -95,6 +95,8 @@ class ActualTunnel(msgspec.Struct, frozen=True):
     fwmark: int = 0
     backend: str = ""
     """"kernel" or "wireguard-go"."""
+    foreign_routes: tuple[str, ...] = ()
+    """Networks that somebody else routes into it; they are left alone."""
 
 
 class PeerChange(msgspec.Struct, frozen=True):

@@ -21,10 +21,25 @@ def temperature(sysfs: Path) -> float | None:
 
 def throttled(sysfs: Path) -> tuple[str, ...] | None:
     """The firmware's flags that are set now, or None on a machine without that firmware."""
+    bits = throttled_bits(sysfs)
+    return None if bits is None else flags(bits)
+
+
+def throttled_bits(sysfs: Path) -> int | None:
+    """What the kernel passes on of the firmware's get_throttled; None where it does not."""
     for path in (sysfs / "devices/platform").glob("soc*/*firmware/get_throttled"):
         try:
-            bits = int(path.read_text(), 16)
+            return int(path.read_text(), 16)
         except (OSError, ValueError):
             continue
-        return tuple(name for bit, name in FLAGS.items() if bits & 1 << bit)
     return None
+
+
+def flags(bits: int, shift: int = 0) -> tuple[str, ...]:
+    """The flags in words.
+
+    Args:
+        bits: Of get_throttled.
+        shift: 0 for those of now, 16 for what was once since the start.
+    """
+    return tuple(name for bit, name in FLAGS.items() if bits >> shift & 1 << bit)

@@ -118,6 +118,10 @@ class Pace:
             size *= 2
         return size
 
+    def each(self) -> float:
+        """Seconds of work that one request of many is; 0 before the first run."""
+        return min(self._each.values(), default=0.0)
+
     def expected(self, count: int = 1) -> float | None:
         """Seconds of a run of so many; None before the first."""
         size = max((known for known in self._each if known <= count), default=None)

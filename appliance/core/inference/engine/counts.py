@@ -90,5 +90,6 @@ class Counts:
         """Answers a second over the last ten; None before the first."""
         if self._first is None:
             return None
-        span = min(float(WINDOW), max(1.0, now - self._first))
-        return round(sum(count for second, count in self._seconds if second > now - WINDOW - 1) / span, 2)
+        begin = int(now) - WINDOW  # whole seconds are counted: the window is up to one longer than it is called
+        span = max(1.0, now - max(self._first, float(begin)))
+        return round(sum(count for second, count in self._seconds if second >= begin) / span, 2)

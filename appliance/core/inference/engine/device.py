@@ -14,7 +14,7 @@ from appliance.core.inference.engine import batching
 from appliance.core.inference.engine.batching import Pace, Tensors
 from appliance.core.inference.engine.held import Loaded, Run, Tally
 from appliance.core.inference.engine.limits import Limits
-from appliance.core.inference.engine.worker import Worker
+from appliance.core.inference.engine.threads import Threads
 from appliance.core.inference.model import DeviceReading, ModelVersion
 from appliance.core.inference.status import DeviceStatus, ModelLoad
 from appliance.core.model import Health
@@ -23,12 +23,12 @@ from appliance.errors import DeviceError, DeviceStalledError, ModelError
 
 log = logging.getLogger(__name__)
 
-LEFT_BEHIND = 4
-"""Threads of a slot that never came back, after which it is given up until the appliance restarts."""
 CLOSE = 3.0
 """Seconds that letting go of a device may take."""
 BROKEN = 64
 """Models that could not be loaded, of which it is remembered why."""
+STRIKES = 3
+"""Failures of a model in a row, after which it is not tried on the device for a while."""
 
 
 class EngineDevice:
@@ -56,10 +56,12 @@ class EngineDevice:
         self.runs: set[Run] = set()
         self.failed = asyncio.Event()
         """Set when the device stopped working, for whoever brings it back."""
-        self._last: ModelVersion | None = None
-        self._slots = limits.slots.get(self.backend, 1)
-        self._free = [Worker(f"{self.backend}-{index}") for index in range(self._slots)]
-        self._control, self._poller = Worker(f"{self.backend}-control"), Worker(f"{self.backend}-poll")
+        self._recent: OrderedDict[str, ModelVersion] = OrderedDict()
+        """Versions to prove it with, the newest last; one that fails makes room for the others."""
+        self.slots = limits.slots.get(self.backend, 1)
+        self.generation = 0
+        """How often it failed: what was begun before that says nothing of it as it is now."""
+        self._threads = Threads(self.name, self.backend, self.slots, lambda: getattr(accelerator, "preparing", False))
         self._latency: float | None = None
         self._tally = Tally(looked=clock.monotonic(), since=clock.monotonic())
 
@@ -78,19 +80,28 @@ class EngineDevice:
     @property
     def free(self) -> bool:
         """A batch could begin now."""
-        return self.works and bool(self._free)
+        return self.works and self._threads.free
+
+    @property
+    def spent(self) -> bool:
+        """So many of its threads hang that it can run nothing until the engine is started anew."""
+        return self._threads.spent
 
     def set(self, health: Health, reason: str, next_step: str = "") -> None:
         """It is so from now on."""
+        if self.spent:
+            health, reason, next_step = Health.unhealthy, "all its threads hang", "restart the appliance."
         self.health, self.reason, self.next_step = health, reason, next_step
         self._met = self._met or self.works
         if not self.works:
             self.reading = None
+            self._tally.share, self._tally.busy, self._tally.looked = None, 0.0, self._clock.monotonic()
 
     def fail(self, error: ModelError) -> bool:
         """It does not work any more; False where that was known. Its models are gone: they are loaded again."""
         if not self.works:
             return False
+        self.generation += 1
         self._tally.stalls += isinstance(error, DeviceStalledError)
         self.set(Health.unhealthy, error.message, error.next_step)
         for loaded in self.loaded.values():
@@ -141,11 +152,11 @@ class EngineDevice:
         ]  # fmt: skip
 
     def wait(self) -> float:
-        """Seconds until a batch could begin, as far as is known."""
-        if self._free:
+        """Seconds until a batch could begin, as far as is known; one that is late may be as late again."""
+        if self._threads.free:
             return 0.0
         now = self._clock.monotonic()
-        return min((max(0.0, run.began + (run.expected or 0.0) - now) for run in self.runs), default=0.0)
+        return min((abs(run.began + run.expected - now) for run in self.runs if run.expected is not None), default=0.0)
 
     # --- models
 
@@ -170,36 +181,63 @@ class EngineDevice:
     def _loaded(self, key: str, task: asyncio.Task[Loaded]) -> None:
         self.loading.pop(key, None)
         if not task.cancelled() and isinstance(error := task.exception(), ModelError) and not isinstance(error, DeviceError):
-            broken = self._tally.broken
-            while len(broken) >= BROKEN:
-                broken.popitem(last=False)
-            broken[key] = (error, self._clock.monotonic() + self._limits.broken_retry)
+            self._break(key, error)
 
     async def _load(self, version: ModelVersion) -> Loaded:
-        if (held := self.loaded.get(version.key)) is not None:
-            return held
+        """Where the device fails and comes back meanwhile, what was loaded is gone with it: it is loaded again."""
+        while True:
+            if (held := self.loaded.get(version.key)) is not None:
+                return held
+            generation = self.generation
+            try:
+                loaded = await self._loaded_now(version)
+            except DeviceError:
+                self._used(version)
+                if generation != self.generation and self.works:
+                    continue
+                raise
+            if generation == self.generation:
+                self.loaded[version.key] = loaded
+                self._used(version)
+                return loaded
+            await self._close(loaded)
+            if not self.works:
+                raise DeviceError(f"{self.name} failed while {version.key} was loaded.", "it is loaded again by itself.")
+
+    def _used(self, version: ModelVersion) -> None:
+        self._recent[version.key] = version
+        self._recent.move_to_end(version.key)
+        while len(self._recent) > self._limits.models:
+            self._recent.popitem(last=False)
+
+    async def _loaded_now(self, version: ModelVersion) -> Loaded:
         named = version.manifest.file(self.kind)
         if named is None:
             raise ModelError(f"{version.key} has {self.lacks(version)}.", "add one to the model.")
         path = str(Path(version.directory) / named.path)
         await self._room()
-        model = await self._do(self._control, lambda: self.accelerator.load(path), self._limits.load, f"load {version.key}")
+        model = await self._threads.control(lambda: self.accelerator.load(path), self._limits.load, f"load {version.key}")
         most = self._limits.max_batch.get(self.backend, 1)
-        loaded = Loaded(version, model, Pace(most, self._limits.hold), batching.batches(model.inputs, model.outputs))
-        self.loaded[version.key] = loaded
-        self._last = version
-        return loaded
+        return Loaded(version, model, Pace(most, self._limits.hold), batching.batches(model.inputs, model.outputs))
 
     async def _room(self) -> None:
         while len(self.loaded) >= self._limits.models:
             idle = next((key for key, loaded in self.loaded.items() if not loaded.users), None)
             if idle is None:
                 return
-            await self.unload(idle)
+            await self.drop(idle)
 
     async def unload(self, key: str) -> None:
         """Close a model, now or when its last run ends; that it could not be loaded is forgotten: it may come back mended."""
+        if (task := self.loading.get(key)) is not None:
+            await asyncio.wait({task})
         self._tally.broken.pop(key, None)
+        self._tally.strikes.pop(key, None)
+        self._recent.pop(key, None)
+        await self.drop(key)
+
+    async def drop(self, key: str) -> None:
+        """Close a model, now or when its last run ends."""
         if (loaded := self.loaded.pop(key, None)) is None:
             return
         loaded.retired = True
@@ -208,21 +246,39 @@ class EngineDevice:
 
     async def _close(self, loaded: Loaded) -> None:
         try:
-            await self._do(self._control, loaded.model.close, self._limits.load, f"close {loaded.version.key}")
+            await self._threads.control(loaded.model.close, self._limits.load, f"close {loaded.version.key}")
         except ModelError as error:
             log.warning("%s could not be closed on %s: %s", loaded.version.key, self.name, error)
+
+    def strike(self, key: str, error: ModelError) -> bool:
+        """A model failed here; True where it did so too often in a row: it is not tried for a while, and is to be dropped."""
+        strikes = self._tally.strikes
+        strikes[key] = strikes.pop(key, 0) + 1
+        while len(strikes) > BROKEN:
+            strikes.popitem(last=False)
+        if strikes[key] < STRIKES:
+            return False
+        del strikes[key]
+        self._break(key, error)
+        return True
+
+    def _break(self, key: str, error: ModelError) -> None:
+        broken = self._tally.broken
+        while len(broken) >= BROKEN:
+            broken.popitem(last=False)
+        broken[key] = (error, self._clock.monotonic() + self._limits.broken_retry)
 
     # --- runs
 
     def begin(self, loaded: Loaded, count: int) -> Run:
         """Take a place for a batch; only where the device is free, and `end` must follow."""
         self._count()
-        run = Run(self._clock.monotonic(), loaded, loaded.pace.expected(count), self._free.pop())
+        run = Run(self._clock.monotonic(), loaded, loaded.pace.expected(count), self._threads.take(), self.generation)
         self.runs.add(run)
         loaded.users += 1
         if loaded.version.key in self.loaded:
             self.loaded.move_to_end(loaded.version.key)
-        self._last = loaded.version
+        self._used(loaded.version)
         return run
 
     async def run(self, run: Run, requests: Sequence[Tensors]) -> tuple[list[list[Any]], float]:
@@ -234,7 +290,7 @@ class EngineDevice:
         """
         loaded, worker = run.loaded, run.worker
         try:
-            outputs, seconds = await self._do(
+            outputs, seconds = await self._threads.run(
                 worker, lambda: _infer(loaded.model, requests), self._limit(loaded), "run a model"
             )
         except ModelError as error:
@@ -251,10 +307,9 @@ class EngineDevice:
         self.runs.discard(run)
         loaded = run.loaded
         loaded.users -= 1
-        if not run.hung:
-            self._free.append(run.worker)
-        elif (worker := self._replace(run.worker)) is not None:
-            self._free.append(worker)
+        self._threads.give(run.worker, hung=run.hung)
+        if self.spent:
+            self.set(Health.unhealthy, "")
         if loaded.retired and not loaded.users and self.works:
             await self._close(loaded)
 
@@ -262,6 +317,9 @@ class EngineDevice:
         loaded.pace.learn(count, seconds)
         loaded.requests += count
         self._tally.done += count
+        self._tally.strikes.pop(loaded.version.key, None)
+        if count > 1:
+            loaded.refused = 0
         self._latency = seconds if self._latency is None else self._latency + batching.WEIGHT * (seconds - self._latency)
 
     def _limit(self, loaded: Loaded) -> float:
@@ -269,39 +327,12 @@ class EngineDevice:
         least = self._limits.stall.get(self.backend, 10.0) + (0.5 if self.backend != "cpu" else 0.0)
         return max(least, self._limits.slow * (loaded.pace.mean or 0.0)) if self.backend == "cpu" else least
 
-    def _replace(self, worker: Worker) -> Worker | None:
-        """A new thread for one that hangs; none after too many."""
-        worker.end()
-        self._tally.left_behind += 1
-        if self._tally.left_behind >= LEFT_BEHIND * self._slots:
-            return None
-        return Worker(f"{self.backend}-{self._tally.left_behind + self._slots}")
-
-    async def _do(self, worker: Worker, function: Any, limit: float, what: str) -> Any:
-        try:
-            return await worker.run(function, limit)
-        except TimeoutError as error:
-            if worker is self._control:
-                self._control = Worker(f"{self.backend}-control")
-            if worker is self._poller:
-                self._poller = Worker(f"{self.backend}-poll")
-            raise DeviceStalledError(f"{self.name} did not {what} within {limit:g} s.", "it is reset; see the log.") from error
-        except (ModelError, asyncio.CancelledError):
-            raise
-        except MemoryError as error:
-            raise ModelError(
-                f"There was not enough memory on {self.name} to {what}.", "free memory, or use a smaller model."
-            ) from error
-        except Exception as error:
-            log.exception("%s could not %s", self.name, what)
-            raise ModelError(f"{self.name} could not {what}: {type(error).__name__}: {error}", "see the log.") from error
-
     # --- care
 
     async def read(self) -> None:
         """Ask it how it is. Raises DeviceError."""
         limit = self._limits.stall.get(self.backend, 10.0) + 0.5
-        reading: DeviceReading = await self._do(self._poller, self.accelerator.reading, limit, "tell how it is")
+        reading: DeviceReading = await self._threads.poll(self.accelerator.reading, limit, "tell how it is")
         self.reading = reading
         self._heat(reading.temperature_c)
 
@@ -315,24 +346,23 @@ class EngineDevice:
     async def reset(self) -> None:
         """Bring it back to a state from which it can be used. Raises DeviceError."""
         self._tally.resets += 1
-        await self._do(self._control, self.accelerator.reset, self._limits.load, "reset")
+        await self._threads.control(self.accelerator.reset, self._limits.load, "reset")
 
     async def prove(self) -> None:
         """Run something on it, or at least ask it. Raises DeviceError where it does not work."""
-        if self._last is None:
+        if not self._recent:
             await self.read()
             return
-        loaded = await self._load(self._last)
+        last = self._recent[next(reversed(self._recent))]
         began = time.perf_counter()
         try:
-            await self._do(
-                self._control,
-                lambda: loaded.model.infer(batching.zeros(loaded.model.inputs)),
-                self._limit(loaded),
-                "run a probe",
-            )
+            loaded = await self._load(last)
+            inputs = batching.zeros(loaded.model.inputs)
+            await self._threads.control(lambda: loaded.model.infer(inputs), self._limit(loaded), "run a probe", patient=True)
         except DeviceError:
-            self.loaded.pop(self._last.key, None)
+            self.loaded.pop(last.key, None)
+            if last.key in self._recent:
+                self._recent.move_to_end(last.key, last=False)  # the next attempt is made with another
             raise
         except ModelError as error:  # zeros are no input for every model; the device answered
             log.info("the probe of %s: %s", self.name, error)
@@ -343,15 +373,7 @@ class EngineDevice:
         for task in list(self.loading.values()):
             task.cancel()
         self.loaded.clear()
-        last = Worker(f"{self.backend}-close")
-        try:
-            await self._do(last, self.accelerator.close, CLOSE, "close")
-        except ModelError as error:
-            log.warning("%s", error)
-        for worker in (*self._free, self._control, self._poller, last):
-            worker.end()
-        self._free = [Worker(f"{self.backend}-{index}") for index in range(self._slots)]
-        self._control, self._poller = Worker(f"{self.backend}-control"), Worker(f"{self.backend}-poll")
+        await self._threads.renew(self.accelerator.close, CLOSE)
         self.failed.clear()
         self.set(Health.absent, "the engine stopped")
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from appliance.core.inference.engine import batching, scheduler
+from appliance.core.inference.engine import batching
+from appliance.core.inference.engine.choosing import Chooser, Line
 from appliance.core.inference.engine.counts import Counts
 from appliance.core.inference.engine.device import EngineDevice
 from appliance.core.inference.engine.held import Loaded, Run
 from appliance.core.inference.engine.limits import Limits
 from appliance.core.inference.engine.queue import Item, Queues, fail
-from appliance.core.inference.engine.scheduler import Candidate, Choice
+from appliance.core.inference.engine.scheduler import Choice
 from appliance.core.inference.engine.watchdog import Watchdog
 from appliance.core.inference.model import Answer, ModelVersion, Priority, Request
 from appliance.core.inference.status import EngineEvent, EngineStatus, Fallback
@@ -21,6 +22,10 @@ from appliance.core.ports import Accelerator, Clock
 from appliance.errors import AbsentError, DeadlineError, DeviceError, DeviceStalledError, ModelError, QueueFullError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+REFUSED = 3
+"""Batches of a model in a row that fail, after which its requests run one by one."""
 
 
 class DeviceEngine:
@@ -38,16 +43,18 @@ class DeviceEngine:
         power: Callable[[], str | None],
         on_event: Callable[[EngineEvent], None],
     ) -> None:
-        self._clock, self._limits, self._power, self._tell = clock, limits, power, on_event
+        self._clock, self._limits, self._tell = clock, limits, on_event
         self._counts = Counts()
         self._queues = Queues(limits.waiting, limits.waiting_bytes, self._dropped)
         self._devices = [EngineDevice(each, limits, clock) for each in accelerators]
         self._by_name = {device.name: device for device in self._devices}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._chooser = Chooser(self._devices, power)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._running: dict[str, int] = {}
         """Requests in batches, by model."""
-        self._batch_ended = asyncio.Event()
+        self._left = asyncio.Event()
+        """A request is not here any more, however it ended."""
         self._open = False
 
     # --- life
@@ -80,12 +87,13 @@ class DeviceEngine:
         for device in self._devices:
             await device.close()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s ended", task.get_name(), exc_info=error)
@@ -123,21 +131,20 @@ class DeviceEngine:
         self._possible(version)
         able = [each for each in self._devices if not each.lacks(version) and each.works]
         if not able:
-            raise AbsentError(f"No device can run {version.key} now: {self._why(version)}.", "see `prime-spark doctor`.")
-        results = await asyncio.gather(*(asyncio.shield(device.load(version)) for device in able), return_exceptions=True)
-        self._dispatch()
-        errors = [each for each in results if isinstance(each, BaseException)]
-        for device, error in zip(able, results, strict=True):
-            if isinstance(error, ModelError):
-                self._load_failed(device, version, error)
-        if len(errors) == len(able):
-            raise errors[0]
+            raise AbsentError(
+                f"No device can run {version.key} now: {self._chooser.why(version)}.", "see `prime-spark doctor`."
+            )
+        tasks = [self._spawn(self._load(device, version), f"load {version.key}") for device in able]
+        await asyncio.wait(tasks)  # they go on where the caller goes away: others may wait for the model by now
+        errors = [_stopped() if task.cancelled() else task.result() for task in tasks]
+        if all(errors):
+            raise errors[0] or _stopped()
 
     async def unload(self, version: ModelVersion) -> None:
         """See model.Engine."""
         while self._running.get(version.key) or any(item.key == version.key for item in self._queues):
-            self._batch_ended.clear()
-            await self._batch_ended.wait()
+            self._left.clear()
+            await self._left.wait()
         for device in self._devices:
             await device.unload(version.key)
 
@@ -170,23 +177,14 @@ class DeviceEngine:
     def _possible(self, version: ModelVersion) -> None:
         if not self._open:
             raise AbsentError("The inference engine does not run.", "see `prime-spark services` for why.")
-        if all(device.lacks(version) for device in self._devices):
-            raise AbsentError(
-                f"No device can run {version.key}: {self._why(version)}.", "add a file of a kind that a device runs."
-            )
-
-    def _why(self, version: ModelVersion) -> str:
-        told = (
-            f"{each.name}: {each.lacks(version) or each.reason}"
-            for each in self._devices
-            if not each.works or each.lacks(version)
-        )
-        return "; ".join(told) or "there is none"
+        self._chooser.possible(version)
 
     def _item(self, request: Request, now: float) -> Item:
         size = sum(int(value.nbytes) for value in request.tensors.values())
         soon = self._counts.arrived(request.model.key, now) <= self._limits.max_wait
-        return Item(request, asyncio.get_running_loop().create_future(), now, size, soon)
+        item = Item(request, asyncio.get_running_loop().create_future(), now, size, soon)
+        item.future.add_done_callback(lambda _: self._left.set())
+        return item
 
     def _dropped(self, item: Item) -> None:
         self._counts.dropped[item.request.priority.name] += 1
@@ -203,38 +201,31 @@ class DeviceEngine:
         """Start what can be started. Called whenever a request came, a batch ended, or a device changed."""
         if not self._open or (any(each.works for each in self._devices) and not any(each.free for each in self._devices)):
             return
-        blocked: set[tuple[str, frozenset[str]]] = set()
+        line = Line()
         for item in list(self._queues):
-            kind = (item.key, frozenset(item.failed))
-            if item.future.done() or kind in blocked or item.taken:
-                continue
-            if not self._try(item):
-                blocked.add(kind)
+            if not item.future.done() and not item.taken and not line.waits(item):
+                self._try(item, line)
 
-    def _try(self, item: Item) -> bool:
-        """Start a batch with this item; False where its like have to wait too."""
-        choice = self._choose(item)
+    def _try(self, item: Item, line: Line) -> None:
+        """Start a batch with this item; where it has to wait, so have its like."""
+        choice, slack = self._chooser.choose(item, line)
         if not choice.name:
             self._queues.remove(item)
-            fail(item, self._hopeless(item, choice))
-            return True
+            fail(item, self._chooser.hopeless(item, choice))
+            return
         device = self._by_name[choice.name]
-        if not device.free:
-            return False
         loaded = device.loaded.get(item.key)
-        if loaded is None:
-            if item.key not in device.loading:
-                self._spawn(self._load(device, item.request.model), f"load {item.key}")
-            return False
-        items = self._batch(item, device, loaded)
-        if items is None:
-            return False
+        if device.free and loaded is None and item.key not in device.loading:
+            self._spawn(self._load(device, item.request.model), f"load {item.key}")
+        items = self._batch(item, device, loaded) if device.free and loaded is not None else None
+        if loaded is None or items is None:
+            line.add(item, device.name, loaded.pace.each() / device.slots if loaded is not None else 0.0, slack)
+            return
         for each in items:
             each.taken = True
         self._running[item.key] = self._running.get(item.key, 0) + len(items)
         run = device.begin(loaded, len(items))
         self._spawn(self._run(device, run, items, choice), f"run {item.key} on {device.name}")
-        return True
 
     def _batch(self, first: Item, device: EngineDevice, loaded: Loaded) -> list[Item] | None:
         """The requests of the next run; None where it is worth waiting a moment for more."""
@@ -267,41 +258,22 @@ class DeviceEngine:
         self._wake = None
         self._dispatch()
 
-    def _choose(self, item: Item) -> Choice:
-        version = item.request.model
-        return scheduler.choose([self._candidate(device, version, item) for device in self._devices], self._power())
-
-    def _candidate(self, device: EngineDevice, version: ModelVersion, item: Item) -> Candidate:
-        error = item.failed.get(device.name) or device.broken(version.key)
-        down = error.message if error is not None else "" if device.works else device.reason
-        loaded = device.loaded.get(version.key)
-        reading = device.reading
-        return Candidate(
-            device.name, device.lacks(version), down, device.hot, bool(reading and reading.throttled), device.free,
-            device.wait(), loaded.pace.expected() if loaded else None, missing=device.missing,
-        )  # fmt: skip
-
-    def _hopeless(self, item: Item, choice: Choice) -> ModelError | AbsentError:
-        able = [device for device in self._devices if not device.lacks(item.request.model)]
-        known = [item.failed.get(device.name) or device.broken(item.key) for device in able]
-        errors = [error for error in known if error is not None]
-        if len(errors) == len(able) == 1:
-            return errors[0]
-        if errors:
-            return ModelError(f"{item.key} ran on no device: {choice.reason}", errors[-1].next_step)
-        return AbsentError(f"No device can run {item.key} now: {choice.reason}.", "see `prime-spark doctor`.")
-
     # --- batches
 
-    async def _load(self, device: EngineDevice, version: ModelVersion) -> None:
+    async def _load(self, device: EngineDevice, version: ModelVersion) -> ModelError | None:
+        """Why it could not be loaded; None where it is."""
         try:
             await device.load(version)
         except ModelError as error:
             self._load_failed(device, version, error)
-        self._dispatch()
+            return error
+        finally:
+            self._dispatch()
+        return None
 
     def _load_failed(self, device: EngineDevice, version: ModelVersion, error: ModelError) -> None:
         if isinstance(error, DeviceError):
+            self._strike(device, version.key, error)
             self._device_failed(device, error)
             return
         log.error("%s cannot be loaded on %s: %s", version.key, device.name, error)
@@ -314,7 +286,9 @@ class DeviceEngine:
                 done = await device.run(run, await batching.inputs([item.request for item in wanted], device.kind))
                 self._answer(device, run, wanted, done, choice)
         except DeviceError as error:
-            self._device_failed(device, error)
+            if run.generation == device.generation:  # else it failed before, and is another one by now
+                self._strike(device, items[0].key, error)
+                self._device_failed(device, error)
             self._again(device, wanted, error)
         except ModelError as error:
             self._model_failed(device, run.loaded, wanted, error)
@@ -331,7 +305,7 @@ class DeviceEngine:
             self._running[key] -= len(items)
             if not self._running[key]:
                 del self._running[key]
-            self._batch_ended.set()
+            self._left.set()
         self._dispatch()
 
     def _answer(
@@ -342,6 +316,9 @@ class DeviceEngine:
         self._counts.batches += 1
         self._counts.batched += len(items)
         for item, each in zip(items, outputs, strict=True):
+            for name, error in item.failed.items():
+                if not isinstance(error, DeviceError):  # another could: so the input is not to blame
+                    self._strike(self._by_name[name], item.key, error)
             if item.future.done():
                 continue
             item.future.set_result(
@@ -364,7 +341,9 @@ class DeviceEngine:
 
     def _model_failed(self, device: EngineDevice, loaded: Loaded, items: list[Item], error: ModelError) -> None:
         if len(items) > 1:  # one of them may be to blame, or the model's batch axis: each alone
-            loaded.pace.forbid()
+            loaded.refused += 1
+            if loaded.refused >= REFUSED:
+                loaded.pace.forbid()
             for item in items:
                 item.alone = True
             self._back(items)
@@ -382,6 +361,14 @@ class DeviceEngine:
             item.taken = False
         self._queues.back(items)
 
+    def _strike(self, device: EngineDevice, key: str, error: ModelError) -> None:
+        """A model failed on a device; one that does so again and again is kept away from it for a while."""
+        if device.strike(key, error):
+            log.error("%s fails again and again on %s and is not tried there for a while: %s", key, device.name, error)
+            reason = f"{key} fails there again and again and is not tried for {self._limits.broken_retry:g} s: {error.message}"
+            self._event(device, "load-failed", reason, error.next_step)
+            self._spawn(device.drop(key), f"drop {key}")
+
     def _device_failed(self, device: EngineDevice, error: ModelError) -> None:
         if device.fail(error):
             log.error("%s failed: %s", device.name, error)
@@ -390,7 +377,10 @@ class DeviceEngine:
             self._dispatch()
 
     def _event(self, device: EngineDevice, kind: str, reason: str, next_step: str) -> None:
-        self._tell(EngineEvent(self._clock.wall(), device.name, kind, reason, next_step))
+        try:
+            self._tell(EngineEvent(self._clock.wall(), device.name, kind, reason, next_step))
+        except Exception:
+            log.exception("nobody was told of %s: %s", device.name, kind)
 
 
 def _stopped() -> AbsentError:

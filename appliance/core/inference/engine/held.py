@@ -24,6 +24,7 @@ class Loaded:
         users: Runs that use it now.
         requests: That it answered here.
         retired: It is to be closed, once nobody uses it.
+        refused: Batches in a row that failed: where it goes on, the model's batch axis is to blame, and no single input.
     """
 
     version: ModelVersion
@@ -33,6 +34,7 @@ class Loaded:
     users: int = 0
     requests: int = 0
     retired: bool = False
+    refused: int = 0
 
 
 @dataclass(eq=False)
@@ -43,6 +45,7 @@ class Run:
         began: Monotonic seconds.
         expected: Seconds that it should take; None where that is not known.
         worker: The thread for it.
+        generation: Of the device, when it began.
         hung: The thread did not come back.
     """
 
@@ -50,6 +53,7 @@ class Run:
     loaded: Loaded
     expected: float | None
     worker: Worker
+    generation: int = 0
     hung: bool = False
 
 
@@ -61,10 +65,11 @@ class Tally:
     failed: int = 0
     stalls: int = 0
     resets: int = 0
-    left_behind: int = 0
     busy: float = 0.0
     """Seconds in which something ran, since the last look."""
     since: float = 0.0
     looked: float = 0.0
     share: float | None = None
     broken: OrderedDict[str, tuple[ModelError, float]] = field(default_factory=OrderedDict)
+    strikes: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """Failures of a model since its last success."""

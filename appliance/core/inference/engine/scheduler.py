@@ -23,7 +23,7 @@ class Candidate:
         hot: Why it should be spared; empty where not.
         throttled: It is slower than usual.
         free: A batch could begin now.
-        wait: Seconds until one could.
+        wait: Seconds until one could, with what waits for it before this request.
         expected: Seconds of a run; None where none is known.
     """
 
@@ -88,6 +88,19 @@ def choose(candidates: Sequence[Candidate], power: str | None) -> Choice:
     if len(candidates) == 1:
         return Choice(chosen.name, "it is the only device")
     return Choice(chosen.name, f"{chosen.name} is first" + (f", though {chosen.hot}" if chosen.hot else ""))
+
+
+def slack(chosen: Candidate, candidates: Sequence[Candidate], power: str | None) -> float:
+    """Seconds of further work that may wait for the chosen one until another that is free is taken instead; may be infinite."""
+    if chosen.total is None or chosen.free:
+        return float("inf")
+    factor = SPILL.get(power or "balanced", SPILL["balanced"])
+    others = [each for each in candidates if each is not chosen and _able(each) and not each.hot and each.free]
+    return min((factor * each.total - chosen.total for each in others if each.total is not None), default=float("inf"))
+
+
+def _able(each: Candidate) -> bool:
+    return not each.lacks and not each.down
 
 
 def _quicker(chosen: Candidate, others: Sequence[Candidate], power: str | None) -> Choice | None:

@@ -16,6 +16,9 @@ from appliance.errors import DeviceError, DeviceStalledError, ModelError
 
 log = logging.getLogger(__name__)
 
+SILENT = 2
+"""Readings in a row that may fail before the device is held to have failed."""
+
 
 class Watchdog:
     """Care for one device.
@@ -44,6 +47,7 @@ class Watchdog:
         self._clock = clock
         self._returned: float | None = None
         self._streak = 0
+        self._silent = 0
         self._on_change = on_change
         self._on_event = on_event
         self._on_failure = on_failure
@@ -58,7 +62,9 @@ class Watchdog:
                 await asyncio.sleep(self._limits.poll)
 
     async def _care(self) -> None:
-        if self._device.health is Health.absent:
+        if self._device.spent:
+            await asyncio.sleep(self._limits.absent_retry)
+        elif self._device.health is Health.absent:
             await asyncio.sleep(self._limits.absent_retry)
             await self._look()
         elif self._device.works:
@@ -82,13 +88,7 @@ class Watchdog:
             return
         device.poll_state()
         before = device.hot
-        try:
-            await device.read()
-        except DeviceStalledError as error:
-            self._on_failure(device, error)
-        except ModelError as error:
-            device.reading = None
-            log.debug("%s does not tell how it is: %s", device.name, error)
+        await self._read()
         for notice in device.reading.notices if device.reading is not None else ():
             self._on_event(
                 device, "notice", notice, "see to its cooling and its power supply; then: sudo dmesg | grep -i hailo"
@@ -97,6 +97,26 @@ class Watchdog:
             kind, reason = ("hot", device.hot) if device.hot else ("cool", "it is cool again")
             self._on_event(device, kind, reason, "see to its cooling." if device.hot else "")
             self._on_change()
+
+    async def _read(self) -> None:
+        """Whether it is there still, and what it says; one that is gone, or says nothing any more, has failed."""
+        device = self._device
+        try:
+            found = await asyncio.to_thread(device.accelerator.detect)
+            if found.health is Health.absent:
+                self._on_failure(device, DeviceError(f"{device.name} is gone: {found.reason}.", found.next_step))
+                return
+            await device.read()
+            self._silent = 0
+        except DeviceStalledError as error:
+            self._on_failure(device, error)
+        except ModelError as error:
+            device.reading = None
+            self._silent += 1
+            log.debug("%s does not tell how it is: %s", device.name, error)
+            if self._silent >= SILENT and isinstance(error, DeviceError):
+                self._silent = 0
+                self._on_failure(device, error)
 
     async def _bring_back(self) -> None:
         """Reset and prove it, with growing pauses; one that fails soon after its return waits longer from the beginning."""
@@ -130,6 +150,8 @@ class Watchdog:
         self._returned = self._clock.monotonic()
         device.failed.clear()
         device.set(found.health, found.reason, found.next_step)
+        if device.spent:
+            found = Device(found.kind, found.name, device.health, device.reason, device.next_step)
         if device.works:
             self._on_event(device, "returned", f"it answers again after {counted(attempts, 'attempt')}", "")
         else:

@@ -16,6 +16,7 @@ class _Job:
     function: Callable[[], Any]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    begun: bool = False
 
 
 class Worker:
@@ -29,9 +30,16 @@ class Worker:
         self._name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.lost = False
+        """What it does took too long: what waits behind that is not begun either."""
 
-    async def run(self, function: Callable[[], Any], limit: float) -> Any:
+    async def run(self, function: Callable[[], Any], limit: float, patient: Callable[[], bool] | None = None) -> Any:
         """Do it there.
+
+        Args:
+            function: What.
+            limit: Seconds, from its begin.
+            patient: While it says so when they are over, they begin anew.
 
         Raises:
             TimeoutError: It took longer than `limit` seconds; the thread goes on with it, so take another worker.
@@ -43,7 +51,7 @@ class Worker:
             self._thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
             self._thread.start()
         self._jobs.put(job)
-        timer = loop.call_later(limit, _expire, job.future, limit)
+        timer = _Timer(self, job, limit, patient)
         try:
             return await job.future
         finally:
@@ -58,6 +66,9 @@ class Worker:
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
         result, error = None, None
+        if job.future.done():  # nobody waits for it any more
+            continue
+        job.begun = True
         try:
             result = job.function()
         except BaseException as raised:  # noqa: BLE001 raised again where it is awaited
@@ -76,6 +87,23 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_result(result)
 
 
-def _expire(future: asyncio.Future[Any], limit: float) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError(f"no answer within {limit:g} s"))
+class _Timer:
+    """Ends the waiting for a job."""
+
+    def __init__(self, worker: Worker, job: _Job, limit: float, patient: Callable[[], bool] | None) -> None:
+        self._worker, self._job, self._limit, self._patient = worker, job, limit, patient
+        self._handle = job.loop.call_later(limit, self._expire)
+
+    def _expire(self) -> None:
+        if self._job.future.done():
+            return
+        waits = not self._job.begun and not self._worker.lost
+        if waits or (self._job.begun and self._patient is not None and self._patient()):
+            self._handle = self._job.loop.call_later(self._limit, self._expire)
+            return
+        self._worker.lost = True
+        self._job.future.set_exception(TimeoutError(f"no answer within {self._limit:g} s"))
+
+    def cancel(self) -> None:
+        """It is over."""
+        self._handle.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -83,8 +84,16 @@ class Jobs:
                 await self._finish(job.job_id, state=JobState.interrupted, error=note)
         self._show()
 
-    async def submit(self, name: str, owner: str, work: Callable[[JobHandle], Awaitable[Any]]) -> JobStatus:
+    async def submit(
+        self, name: str, owner: str, work: Callable[[JobHandle], Awaitable[Any]], *, at_once: bool = False
+    ) -> JobStatus:
         """Queue a job; it is on disk when this returns. Its result must be JSON-able.
+
+        Args:
+            name: What it does.
+            owner: Who asked for it.
+            work: Does it.
+            at_once: It waits for no other job: it only watches something that runs anyway.
 
         Raises:
             ConflictError: Too many jobs wait already.
@@ -100,7 +109,7 @@ class Jobs:
             del self._jobs[job.job_id]
             raise
         self._show()
-        self._tasks[job.job_id] = asyncio.create_task(self._run(job.job_id, work), name=f"job {name}")
+        self._tasks[job.job_id] = asyncio.create_task(self._run(job.job_id, work, at_once), name=f"job {name}")
         return job
 
     def get(self, job_id: str) -> JobStatus:
@@ -159,9 +168,9 @@ class Jobs:
         self._jobs[job_id] = msgspec.structs.replace(self._jobs[job_id], **changes)
         self._show()
 
-    async def _run(self, job_id: str, work: Callable[[JobHandle], Awaitable[Any]]) -> None:
+    async def _run(self, job_id: str, work: Callable[[JobHandle], Awaitable[Any]], at_once: bool) -> None:
         try:
-            async with self._slots:
+            async with contextlib.nullcontext() if at_once else self._slots:
                 self.change(job_id, state=JobState.running, started=self._clock.wall())
                 result = msgspec.to_builtins(await work(handle := JobHandle(self, job_id)))
             if handle.error:

@@ -109,6 +109,21 @@ class Supervisor:
             raise ConflictError(f"{name} did not come up: {unit.status.reason}", unit.status.next_step)
         return unit.status
 
+    async def halt(self, name: str) -> ServiceStatus:
+        """Stop one service until it is restarted; those that depend on it stay.
+
+        Raises:
+            NotFoundError: There is no such service.
+            ConflictError: It did not end.
+        """
+        unit = self._units.get(name)
+        if unit is None:
+            raise NotFoundError(f"No service is called {name!r}.", f"the services are: {', '.join(sorted(self._units))}.")
+        async with self._restarting[name]:
+            if not await unit.halt(self._policy.end_deadline):
+                raise ConflictError(f"{name} did not stop within {self._policy.end_deadline:g} s.", "see the log for why.")
+        return unit.status
+
     def _undecided(self, name: str) -> bool:
         """Whether a service is starting, or waits for one that may still come up by itself soon."""
         status = self._units[name].status

@@ -36,7 +36,7 @@ class Believed(msgspec.Struct, frozen=True):
 
     reading: UpsReading
     refused: tuple[str, ...] = ()
-    """Why something of it was refused: one text a field."""
+    """Why something of it was refused, by the driver or here."""
 
 
 class Belief:
@@ -61,7 +61,7 @@ class Belief:
             fault = self._jump(reading.percent, reading.monotonic) or self._stuck(reading)
             if fault:
                 refused["percent"] = fault
-        return Believed(self._put_right(reading, refused), tuple(refused.values()))
+        return Believed(self._put_right(reading, refused), (*reading.doubts, *refused.values()))
 
     def _jump(self, percent: float, now: float) -> str:
         """Why a charge cannot follow the one before; empty where it can, or was told often enough."""

@@ -58,6 +58,8 @@ class Section(StrEnum):
     """analytics.model.QueryStats"""
     quality = "quality"
     """tuple[analytics.model.QualityFinding, …]: open findings about the data, newest first"""
+    vpn = "vpn"
+    """vpn.status.VpnStatus"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 
 OWN_KEY = "vpn.key"
 """The hub's private key."""
+
+
+PUT = """INSERT INTO vpn_peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+public_key = excluded.public_key, document = excluded.document, rotation = excluded.rotation, changed = excluded.changed"""
 
 
 class Held:
@@ -62,14 +66,7 @@ class PeerBook:
 
     async def all(self) -> dict[str, Entry]:
         """Every peer, by name; one that this version cannot read is told in the log. Raises StoreError."""
-        found = {}
-        for name, document, rotation in await self._store.read(_rows):
-            try:
-                peer = msgspec.json.decode(document, type=Peer)
-                found[name] = Entry(peer, msgspec.json.decode(rotation, type=Rotation) if rotation else None)
-            except msgspec.DecodeError as error:
-                log.error("the peer %s is left out: %s", name, error)
-        return found
+        return await self._store.read(_entries)
 
     async def one(self, name: str) -> Entry:
         """One peer. Raises NotFoundError, with the nearest name, and StoreError."""
@@ -97,40 +94,54 @@ class PeerBook:
         await self.set_secret(peer.name, Held.preshared, preshared)
         await self.set_secret(peer.name, Held.private, private)
         try:
-            await self._put(Entry(peer), new=True)
+            await self._insert(Entry(peer))
         except ApplianceError:
             await self.forget_secrets(peer.name)
             raise
 
-    async def put(self, entry: Entry) -> None:
-        """Keep a changed peer. Raises ConflictError, StoreError."""
-        await self._put(entry, new=False)
+    async def amend(self, name: str, change: Callable[[Entry], Entry]) -> Entry:
+        """Change a peer in one transaction, whoever else changes it at the same time.
 
-    async def _put(self, entry: Entry, *, new: bool) -> None:
-        peer, rotation = entry.peer, entry.rotation
-        row = (
-            peer.name, peer.public_key, msgspec.json.encode(peer).decode(),
-            msgspec.json.encode(rotation).decode() if rotation is not None else None, self._clock.wall(),
-        )  # fmt: skip
+        Args:
+            name: Of the peer.
+            change: Makes the entry as it shall be from the one that is there; runs in the database's thread. What it raises
+                leaves everything as it was.
+
+        Raises:
+            NotFoundError: There is no such peer any more.
+            ConflictError: It would have what another one has.
+            StoreError: Nothing was changed.
+        """
+
+        def write(connection: sqlite3.Connection) -> Entry:
+            kept = _entries(connection)
+            if name not in kept:
+                raise NotFoundError(f"There is no peer {name!r} any more.", "add it again.")
+            entry = change(kept[name])
+            check_overlap(entry.peer, [each.peer for each in kept.values() if each.peer.name != name], self._own)
+            connection.execute(PUT, self._row(entry))
+            return entry
+
+        return await self._store.write(write)
+
+    async def _insert(self, entry: Entry) -> None:
+        name = entry.peer.name
 
         def write(connection: sqlite3.Connection) -> None:
-            kept = [msgspec.json.decode(document, type=Peer) for _, document, _ in _rows(connection)]
-            names = {each.name for each in kept}
-            if new and peer.name in names:
-                raise ConflictError(f"There is a peer {peer.name} already.", "take another name, or remove that one.")
-            if not new and peer.name not in names:
-                raise NotFoundError(f"There is no peer {peer.name!r} any more.", "add it again.")
-            if len(names | {peer.name}) > MOST:
+            kept = _entries(connection)
+            if name in kept:
+                raise ConflictError(f"There is a peer {name} already.", "take another name, or remove that one.")
+            if len(kept) >= MOST:
                 raise ConflictError(f"There are {MOST} peers already.", "remove one; a hub takes no more.")
-            check_overlap(peer, [each for each in kept if each.name != peer.name], self._own)
-            connection.execute(
-                "INSERT INTO vpn_peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-                "public_key = excluded.public_key, document = excluded.document, rotation = excluded.rotation, "
-                "changed = excluded.changed",
-                row,
-            )
+            check_overlap(entry.peer, [each.peer for each in kept.values()], self._own)
+            connection.execute(PUT, self._row(entry))
 
         await self._store.write(write)
+
+    def _row(self, entry: Entry) -> tuple[str, str, str, str | None, float]:
+        rotation = msgspec.json.encode(entry.rotation).decode() if entry.rotation is not None else None
+        peer = entry.peer
+        return peer.name, peer.public_key, msgspec.json.encode(peer).decode(), rotation, self._clock.wall()
 
     async def remove(self, name: str) -> Entry:
         """Remove a peer with its keys. Raises NotFoundError, StoreError."""
@@ -187,6 +198,13 @@ class PeerBook:
         told = f"pre-shared key of {name}"
         return PeerSecrets(_sound(held, told) if held else "", _sound(later, told) if later else "")
 
+    async def sweep(self) -> None:
+        """Forget the keys of rotations that are over: a life before may have ended in the middle. Raises StoreError."""
+        for name, entry in (await self.all()).items():
+            if entry.rotation is None:
+                await self.set_secret(name, Held.next_private, "")
+                await self.set_secret(name, Held.next_preshared, "")
+
     async def exportable(self) -> frozenset[str]:
         """Names of the peers whose private key is still here. Raises StoreError."""
         found = await self.all()
@@ -215,8 +233,15 @@ class PeerBook:
         )
 
 
-def _rows(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
-    return connection.execute("SELECT name, document, rotation FROM vpn_peers ORDER BY name").fetchall()
+def _entries(connection: sqlite3.Connection) -> dict[str, Entry]:
+    found = {}
+    for name, document, rotation in connection.execute("SELECT name, document, rotation FROM vpn_peers ORDER BY name"):
+        try:
+            peer = msgspec.json.decode(document, type=Peer)
+            found[name] = Entry(peer, msgspec.json.decode(rotation, type=Rotation) if rotation else None)
+        except msgspec.DecodeError as error:
+            log.error("the peer %s is left out: %s", name, error)
+    return found
 
 
 def secret_name(peer: str, which: str) -> str:

@@ -58,7 +58,7 @@ class Keeper:
         self._ruled = False
         self._port = hub.port
 
-    def peers(self) -> Mapping[str, ActualPeer]:
+    def peers(self) -> dict[str, ActualPeer]:
         """What the tunnel has, by public key."""
         return {each.public_key: each for each in self.actual.peers} if self.actual is not None else {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -34,6 +35,8 @@ class Peer(msgspec.Struct, frozen=True):
     """Seconds, of both sides; 0 for none."""
     node: str = ""
     """Its name in the inventory, where it is reached over SSH; empty for none."""
+    node_interface: str = ""
+    """Name of the interface there; empty: as here."""
     reach: tuple[str, ...] = ()
     """Networks that it may reach through the hub, where peers are kept apart."""
     enabled: bool = True
@@ -56,6 +59,10 @@ class Peer(msgspec.Struct, frozen=True):
         """It belongs into the tunnel."""
         return self.enabled and not self.expired
 
+    def changed(self, **changes: Any) -> Peer:
+        """It, with other values."""
+        return msgspec.structs.replace(self, **changes)
+
 
 class Rotation(msgspec.Struct, frozen=True):
     """A change of a peer's keys that is under way: until there is proof, the tunnel has both."""
@@ -76,6 +83,10 @@ class Entry(msgspec.Struct, frozen=True):
 
     peer: Peer
     rotation: Rotation | None = None
+
+    def changed(self, **changes: Any) -> Entry:
+        """The peer with other values, and its rotation as it was."""
+        return Entry(self.peer.changed(**changes), self.rotation)
 
 
 def free_address(subnet: str, taken: Iterable[str]) -> str:

@@ -34,9 +34,11 @@ def parse_netbird(document: Mapping[str, Any]) -> ProviderStatus:
     management, signal = document["management"], document.get("signal") or {}
     problems = [f"management: {management['error']}"] if management.get("error") else []
     problems += [f"signal: {signal['error']}"] if signal.get("error") else []
-    running = bool(management["connected"])
+    daemon = str(document.get("daemonStatus") or "")
+    said = {"NeedsLogin": "needs login", "LoginFailed": "login failed", "SessionExpired": "needs login"}.get(daemon, "")
+    state = said or ("running" if management["connected"] else "not connected to its management")
     return ProviderStatus(
-        name="NetBird", state="running" if running else "not connected to its management",
+        name="NetBird", state=state,
         address=str(document.get("netbirdIp") or "").partition("/")[0], version=str(document.get("daemonVersion") or ""),
         total_peers=int(found.get("total", len(details))), connected_peers=int(found.get("connected", 0)),
         peers=tuple(_netbird_peer(each) for each in details[:PEERS]), problems=tuple(problems),
@@ -47,9 +49,10 @@ def _netbird_peer(peer: Mapping[str, Any]) -> ProviderPeer:
     how = {"P2P": "direct", "Relayed": "relayed"}.get(str(peer.get("connectionType") or ""), "")
     connected = peer["status"] == "Connected"
     latency = float(peer.get("latency") or 0) / 1e6  # a Go duration: nanoseconds
-    name, address = str(peer.get("fqdn") or peer.get("publicKey") or ""), str(peer.get("netbirdIp") or "")
     return ProviderPeer(
-        name, address, connected, how if connected else "", latency if connected and latency > 0 else None, _moment(peer.get("lastWireguardHandshake")),
+        name=str(peer.get("fqdn") or peer.get("publicKey") or ""), address=str(peer.get("netbirdIp") or ""),
+        connected=connected, how=how if connected else "", latency_ms=latency if connected and latency > 0 else None,
+        handshake=_moment(peer.get("lastWireguardHandshake")),
     )  # fmt: skip
 
 
@@ -90,7 +93,7 @@ def _moment(text: object) -> float:
     if not isinstance(text, str) or text.startswith("0001-"):
         return NEVER
     try:
-        return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00" if text.endswith("Z") else text).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return NEVER
 

@@ -26,7 +26,7 @@ class Fault(msgspec.Struct, frozen=True):
     """One thing that is wrong."""
 
     kind: str
-    """In a word. Bad values: "name", "key", "address", "network", "number", "endpoint"; conflicts: "duplicate", "overlap", "loop"."""
+    """In a word; bad values: name, key, address, network, number, endpoint; conflicts: duplicate, overlap, loop."""
     message: str
     next_step: str
     peers: tuple[str, ...] = ()

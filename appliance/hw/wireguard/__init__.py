@@ -1,1 +1,1 @@
-"""WireGuard, in the kernel or in user space."""
+"""WireGuard: the interface, whatever carries it, with its addresses, routes and rules."""

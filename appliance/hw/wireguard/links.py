@@ -1,0 +1,209 @@
+"""Interfaces, addresses and routes through netlink (pyroute2). Only the one interface is ever touched."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from appliance.core.vpn.model import Changes
+from appliance.errors import TunnelError
+from appliance.hw.wireguard.device import network
+from appliance.hw.wireguard.faults import failed, wrapped
+from appliance.hw.wireguard.space import Space
+
+OUR_ROUTES = 187
+"""Number of the "routing protocol" by which routes of ours are known (rtnetlink(7): from 4 on anybody's choice)."""
+KERNEL_ROUTES = 2
+MAIN_TABLE = 254
+UNICAST = 1
+UP = 1
+NO_DAD = 2
+"""IFA_F_NODAD: nobody else is on the link who could have the address."""
+GONE = (3, 19, 99)
+"""ESRCH, ENODEV, EADDRNOTAVAIL: what was to go is not there."""
+FILE_EXISTS = 17
+
+
+class Link(msgspec.Struct, frozen=True):
+    """An interface."""
+
+    index: int
+    kind: str
+    mtu: int
+    up: bool
+
+
+class Links:
+    """One interface's link, addresses and routes in one namespace."""
+
+    def __init__(self, name: str, space: Space) -> None:
+        self.name, self._space = name, space
+
+    @asynccontextmanager
+    async def _open(self, doing: str) -> AsyncIterator[Any]:
+        """A netlink socket for a few requests; its errors become TunnelError."""
+        module = await asyncio.to_thread(importlib.import_module, "pyroute2.iproute.linux")
+        netlink = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.exceptions")
+        try:
+            made = await self._space.run(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE))
+            async with module.AsyncIPRoute(fileno=made.detach()) as route:
+                yield route
+        except (OSError, netlink.NetlinkError) as error:
+            raise wrapped(f"{doing} {self.name}", error) from None
+
+    async def find(self) -> Link | None:
+        """The interface; None where there is none of that name."""
+        async with self._open("look for") as route:
+            return await self._find(route)
+
+    async def _find(self, route: Any) -> Link | None:
+        for link in [each async for each in await route.get_links()]:
+            if link.get("ifname") == self.name:
+                kind = link.get(("linkinfo", "kind")) or ""
+                return Link(link["index"], kind, int(link.get("mtu") or 0), bool(link["flags"] & UP))
+        return None
+
+    async def _must(self, route: Any) -> Link:
+        link = await self._find(route)
+        if link is None:
+            raise failed(f"change {self.name}", 19, "there is no such interface any more")
+        return link
+
+    async def make(self) -> bool:
+        """Make the interface; False where the kernel has no WireGuard."""
+        netlink = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.exceptions")
+        async with self._open("make") as route:
+            try:
+                await route.link("add", ifname=self.name, kind="wireguard")
+            except netlink.NetlinkError as error:
+                if error.code in {93, 95}:
+                    return False
+                raise
+        return True
+
+    async def delete(self) -> None:
+        """Delete the interface; its addresses and routes go with it."""
+        async with self._open("delete") as route:
+            link = await self._find(route)
+            if link is not None:
+                await _quietly(route.link("del", index=link.index))
+
+    async def read(self) -> tuple[Link | None, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """The link, its addresses, networks that we route into it, and networks that others do."""
+        async with self._open("read") as route:
+            link = await self._find(route)
+            if link is None:
+                return None, (), (), ()
+            addresses = await _addresses(route, link.index)
+            ours, others = await _routes(route, link.index)
+            return link, addresses, ours, others
+
+    async def apply(self, changes: Changes) -> None:
+        """MTU, addresses, up, routes, in this order.
+
+        Raises:
+            TunnelError: Something was refused; what does not depend on it is done all the same.
+        """
+        async with self._open("change") as route:
+            link = await self._must(route)
+            if changes.mtu is not None:
+                await route.link("set", index=link.index, mtu=changes.mtu)
+            before = await _routes(route, link.index) if changes.remove_addresses else ((), ())
+            await self._change_addresses(route, link.index, changes)
+            if changes.up:
+                await route.link("set", index=link.index, state="up")
+            kept = [each for each in before[0] if each not in changes.remove_routes]
+            await self._change_routes(route, link.index, changes, kept)
+
+    async def _change_addresses(self, route: Any, index: int, changes: Changes) -> None:
+        """Deleting an IPv4 address takes its secondaries with it: what was lost that way is put back."""
+        if not changes.add_addresses and not changes.remove_addresses:
+            return
+        before = await _addresses(route, index)
+        wanted = [*(each for each in before if each not in changes.remove_addresses), *changes.add_addresses]
+        for each in changes.remove_addresses:
+            await _quietly(route.addr("del", index=index, **_address(each)))
+        present = await _addresses(route, index)
+        for each in wanted:
+            if each not in present:
+                flags = {"flags": NO_DAD} if ":" in each else {}
+                await _if_new(route.addr("add", index=index, **_address(each), **flags))
+
+    async def _change_routes(self, route: Any, index: int, changes: Changes, kept: Iterable[str]) -> None:
+        """Routes of ours that went with an address are made again."""
+        for each in changes.remove_routes:
+            await _quietly(route.route("del", dst=each, oif=index, proto=OUR_ROUTES))
+        wanted = {*kept, *changes.add_routes}
+        if not wanted:
+            return
+        ours, others = await _routes(route, index)
+        taken = [each for each in sorted(wanted - {*ours, *others}) if not await _routed(route, each, index)]
+        if taken:
+            raise TunnelError(
+                f"{', '.join(taken[:5])} {'is' if len(taken) == 1 else 'are'} already routed through another interface.",
+                f"choose other networks for the VPN, or remove that route: ip route show {taken[0]}",
+            )
+
+
+async def _routed(route: Any, text: str, index: int) -> bool:
+    """Add one of our routes; False where somebody else has the network."""
+    netlink = importlib.import_module("pyroute2.netlink.exceptions")
+    scope = {"scope": "link"} if ":" not in text else {}
+    try:
+        await route.route("add", dst=text, oif=index, proto=OUR_ROUTES, **scope)
+    except netlink.NetlinkError as error:
+        if error.code == FILE_EXISTS:
+            return False
+        raise
+    return True
+
+
+async def _quietly(request: Any) -> None:
+    """What was to go may be gone."""
+    netlink = importlib.import_module("pyroute2.netlink.exceptions")
+    try:
+        await request
+    except netlink.NetlinkError as error:
+        if error.code not in GONE:
+            raise
+
+
+async def _if_new(request: Any) -> None:
+    netlink = importlib.import_module("pyroute2.netlink.exceptions")
+    try:
+        await request
+    except netlink.NetlinkError as error:
+        if error.code != FILE_EXISTS:
+            raise
+
+
+def _address(text: str) -> dict[str, Any]:
+    each = ipaddress.ip_interface(text)
+    return {"address": str(each.ip), "prefixlen": each.network.prefixlen}
+
+
+async def _addresses(route: Any, index: int) -> tuple[str, ...]:
+    found = []
+    async for each in await route.get_addr(index=index):
+        address = each.get("local") or each.get("address")
+        found.append(str(ipaddress.ip_interface(f"{address}/{each['prefixlen']}")))
+    return tuple(found)
+
+
+async def _routes(route: Any, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Networks that lead into the interface by the main table: ours, and others'; the kernel's own come with addresses."""
+    ours: list[str] = []
+    others: list[str] = []
+    async for each in await route.get_routes(table=MAIN_TABLE, oif=index):
+        if each["type"] != UNICAST or each["proto"] == KERNEL_ROUTES:
+            continue
+        anywhere = "::" if each["family"] == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 (a network, nothing is bound)
+        (ours if each["proto"] == OUR_ROUTES else others).append(network(each.get("dst") or anywhere, each["dst_len"]))
+    return tuple(ours), tuple(others)

@@ -21,6 +21,7 @@ from appliance.core.model import Role, Severity
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
+from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsources import SourceSettings
 
 Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
@@ -357,6 +358,8 @@ class Settings(Group):
     windows: WindowSettings = WindowSettings()
     headless: HeadlessSettings = HeadlessSettings()
     fleet: FleetSettings = FleetSettings()
+    power: PowerSettings = PowerSettings()
+    ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
 

@@ -60,6 +60,8 @@ class Section(StrEnum):
     """tuple[analytics.model.QualityFinding, …]: open findings about the data, newest first"""
     vpn = "vpn"
     """vpn.status.VpnStatus"""
+    power = "power"
+    """power.model.PowerStatus"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

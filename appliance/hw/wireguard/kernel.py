@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -132,6 +131,14 @@ def _peer(told: Any) -> ActualPeer:
     )
 
 
+def _library() -> tuple[Any, Any, Any]:
+    """pyroute2's socket, its message and its error; the first call takes half a second and belongs in a thread."""
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.generic.wireguard import AsyncWireGuard, wgmsg
+
+    return AsyncWireGuard, wgmsg, NetlinkError
+
+
 class KernelCarrier:
     """An interface that the kernel carries."""
 
@@ -142,14 +149,13 @@ class KernelCarrier:
 
     @asynccontextmanager
     async def _open(self, doing: str) -> AsyncIterator[Any]:
-        module = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.generic.wireguard")
-        netlink = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.exceptions")
+        library, _, netlink_error = await asyncio.to_thread(_library)
         try:
             made = await self._space.run(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_GENERIC))
-            async with module.AsyncWireGuard(fileno=made.detach()) as wireguard:
+            async with library(fileno=made.detach()) as wireguard:
                 await wireguard.setup_endpoint()
                 yield wireguard
-        except (OSError, netlink.NetlinkError) as error:
+        except (OSError, netlink_error) as error:
             raise wrapped(f"{doing} {self.name}", error) from None
 
     async def read(self) -> Device:
@@ -171,10 +177,10 @@ class KernelCarrier:
         await self._send([[["WGDEVICE_A_IFNAME", self.name], ["WGDEVICE_A_FWMARK", device.fwmark]]], "rebind")
 
     async def _send(self, parts: Iterable[Attributes], doing: str) -> None:
-        module = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.generic.wireguard")
+        _, new_message, _ = await asyncio.to_thread(_library)
         async with self._open(doing) as wireguard:
             for attributes in parts:
-                message = module.wgmsg()
+                message = new_message()
                 message["cmd"], message["version"], message["attrs"] = SET_DEVICE, VERSION, attributes
                 answers = await wireguard.nlm_request(message, msg_type=wireguard.prid, msg_flags=REQUEST_AND_ACK)
                 async for _ in answers:

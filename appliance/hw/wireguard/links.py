@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -29,6 +28,8 @@ NO_DAD = 2
 GONE = (3, 19, 99)
 """ESRCH, ENODEV, EADDRNOTAVAIL: what was to go is not there."""
 FILE_EXISTS = 17
+NO_WIREGUARD = (93, 95)
+"""EPROTONOSUPPORT, EOPNOTSUPP."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -49,13 +50,12 @@ class Links:
     @asynccontextmanager
     async def _open(self, doing: str) -> AsyncIterator[Any]:
         """A netlink socket for a few requests; its errors become TunnelError."""
-        module = await asyncio.to_thread(importlib.import_module, "pyroute2.iproute.linux")
-        netlink = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.exceptions")
+        library, netlink_error = await asyncio.to_thread(_library)
         try:
             made = await self._space.run(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE))
-            async with module.AsyncIPRoute(fileno=made.detach()) as route:
+            async with library(fileno=made.detach()) as route:
                 yield route
-        except (OSError, netlink.NetlinkError) as error:
+        except (OSError, netlink_error) as error:
             raise wrapped(f"{doing} {self.name}", error) from None
 
     async def find(self) -> Link | None:
@@ -78,12 +78,12 @@ class Links:
 
     async def make(self) -> bool:
         """Make the interface; False where the kernel has no WireGuard."""
-        netlink = await asyncio.to_thread(importlib.import_module, "pyroute2.netlink.exceptions")
+        _, netlink_error = await asyncio.to_thread(_library)
         async with self._open("make") as route:
             try:
                 await route.link("add", ifname=self.name, kind="wireguard")
-            except netlink.NetlinkError as error:
-                if error.code in {93, 95}:
+            except netlink_error as error:
+                if error.code in NO_WIREGUARD:
                     return False
                 raise
         return True
@@ -152,13 +152,21 @@ class Links:
             )
 
 
+def _library() -> tuple[Any, Any]:
+    """pyroute2's socket and its error; the first call takes half a second and belongs in a thread."""
+    from pyroute2.iproute.linux import AsyncIPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    return AsyncIPRoute, NetlinkError
+
+
 async def _routed(route: Any, text: str, index: int) -> bool:
     """Add one of our routes; False where somebody else has the network."""
-    netlink = importlib.import_module("pyroute2.netlink.exceptions")
+    _, netlink_error = _library()
     scope = {"scope": "link"} if ":" not in text else {}
     try:
         await route.route("add", dst=text, oif=index, proto=OUR_ROUTES, **scope)
-    except netlink.NetlinkError as error:
+    except netlink_error as error:
         if error.code == FILE_EXISTS:
             return False
         raise
@@ -167,19 +175,19 @@ async def _routed(route: Any, text: str, index: int) -> bool:
 
 async def _quietly(request: Any) -> None:
     """What was to go may be gone."""
-    netlink = importlib.import_module("pyroute2.netlink.exceptions")
+    _, netlink_error = _library()
     try:
         await request
-    except netlink.NetlinkError as error:
+    except netlink_error as error:
         if error.code not in GONE:
             raise
 
 
 async def _if_new(request: Any) -> None:
-    netlink = importlib.import_module("pyroute2.netlink.exceptions")
+    _, netlink_error = _library()
     try:
         await request
-    except netlink.NetlinkError as error:
+    except netlink_error as error:
         if error.code != FILE_EXISTS:
             raise
 

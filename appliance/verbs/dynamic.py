@@ -162,11 +162,11 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            forms = {**inference.FORMS, **memory.FORMS, **streams.FORMS, **rules.FORMS}
-            text = render.formed(forms, action.name, result, context.width, colour=context.colour)
+            homes = (inference, memory, models, rules, sources, streams)
+            forms = {name: form for home in homes for name, form in home.FORMS.items()}
+            nothing = {**models.NOTHING, **sources.NOTHING}
+            text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)
             text = text or analytics.as_text(action.name, result, context)
-            text = text or models.as_text(action.name, result, context.width, colour=context.colour)
-            text = text or sources.as_text(action.name, result, context.width, colour=context.colour)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))
 
     return run

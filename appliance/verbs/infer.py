@@ -16,6 +16,8 @@ from appliance.verbs.context import Context, json_option, pass_context
 from appliance.verbs.forms import Command
 
 TASKS = ("detection", "classification", "pose", "segmentation", "audio", "embedding")
+SEEN = 0.3
+"""Score from which a point of a pose is counted as seen; as on the page."""
 PRIORITIES = ("critical", "high", "normal", "low")
 
 
@@ -63,10 +65,10 @@ def _reason(told: str) -> dict[str, str]:
 def _say_outcome(context: Context, outcome: dict[str, Any], *, draw: bool) -> None:
     if "error" in outcome:
         where = "" if outcome["path"] in outcome["error"] else f"{outcome['path']}: "
-        context.say(f"{where}{ApplianceError(outcome['error'], outcome.get('next_step', ''))}")
+        context.say(printable(f"{where}{ApplianceError(outcome['error'], outcome.get('next_step', ''))}", keep="\n"))
         return
     result = outcome["result"]
-    context.say(f"{outcome['path']}: {head(result)}")
+    context.say(f"{printable(outcome['path'])}: {head(result)}")
     lines = list(found_lines(result))
     for line in lines or ["nothing found"]:
         context.say(f"  {line}")
@@ -90,7 +92,7 @@ def found_lines(result: Mapping[str, Any]) -> list[str]:
     for place, box in enumerate(result["boxes"]):
         corners = " ".join(f"{box[name]:.0f}" for name in ("x_min", "y_min", "x_max", "y_max"))
         points = result["poses"][place]["keypoints"] if place < len(result["poses"]) else []
-        pose = f"  {sum(point['score'] >= 0.5 for point in points)} of {len(points)} points" if points else ""
+        pose = f"  {sum(point['score'] >= SEEN for point in points)} of {len(points)} points" if points else ""
         lines.append(f"{box['score']:.2f}  {printable(box['label']):<16} {corners}{pose}")
     if not result["boxes"]:
         lines += [f"{len(pose['keypoints'])} points of one body" for pose in result["poses"]]

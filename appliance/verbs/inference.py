@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.model import InferenceResult
 from appliance.core.printable import printable
 from appliance.screens import format as f
 from appliance.verbs import render
@@ -16,15 +18,24 @@ from appliance.verbs import render
 Block = Table | Text
 DEVICE = ("device", "health", "use", "°C", "W", "done", "failed", "stalls", "resets", "ms", "holds")
 FALLBACK = ("time", "model", "from", "to", "times", "reason")
+RESULT = ("time", "source", "model", "on", "model ms", "in all ms", "found")
 BAR = 40
 """Characters of the longest bar."""
 
 
-def _stats(value: Mapping[str, Any], _: int) -> list[Block]:
-    engine, cache = value["engine"], value["cache"]
+def glance(value: Mapping[str, Any], _: int) -> list[Block]:
+    """What serves, how fast, on which devices, and what is wrong with them."""
+    engine = value["engine"]
     blocks: list[Block] = [Text(printable(_head(value))), render.table([_device(each) for each in engine["devices"]], DEVICE)]
     ill = [each for each in engine["devices"] if each["health"] != "healthy"]
-    blocks += [Text(printable(f"{each['name']}: {each['reason'].rstrip('.')}. {_next(each)}".strip())) for each in ill]
+    return [
+        *blocks, *(Text(printable(f"{each['name']}: {each['reason'].rstrip('.')}. {_next(each)}".strip())) for each in ill)
+    ]  # fmt: skip
+
+
+def _stats(value: Mapping[str, Any], width: int) -> list[Block]:
+    engine, cache = value["engine"], value["cache"]
+    blocks = glance(value, width)
     waiting = ", ".join(f"{name} {count}" for name, count in engine["waiting"].items()) or "nothing"
     blocks.append(Text(
         f"waiting: {waiting}; running {engine['running']}; dropped {engine['dropped']}, too late {engine['expired']}, "
@@ -57,9 +68,10 @@ def _next(device: Mapping[str, Any]) -> str:
 
 def _device(device: Mapping[str, Any]) -> dict[str, Any]:
     reading = device["reading"] or {}
-    busy = device["busy"]
+    said = reading.get("utilisation")  # its own word goes before what was measured of it
+    used = device["busy"] if said is None else said
     return {
-        **device, "device": device["name"], "use": "–" if busy is None else f"{busy:.0%}", "°C": reading.get("temperature_c"),
+        **device, "device": device["name"], "use": "–" if used is None else f"{used:.0%}", "°C": reading.get("temperature_c"),
         "W": reading.get("power_w"), "ms": device["latency_ms"], "holds": ", ".join(device["loaded"]),
     }  # fmt: skip
 
@@ -80,4 +92,19 @@ def _bars(histogram: list[tuple[float | None, int]]) -> list[str]:
     return lines
 
 
-FORMS: Mapping[str, render.Form] = MappingProxyType({"inference.stats": _stats})
+def _results(results: list[dict[str, Any]], _: int) -> list[Block]:
+    """What was found, by every task, in the words of the page."""
+    from appliance.screens.inference_found import found  # late: with it comes Textual
+
+    rows = []
+    for result in msgspec.convert(results, list[InferenceResult]):
+        kept = "cache" if result.cached else result.backend
+        model = None if result.cached else f.ms(result.inference_time_ms)
+        rows.append({
+            "time": result.time, "source": result.source, "model": f"{result.model}@{result.model_version}", "on": kept,
+            "model ms": model, "in all ms": f.ms(result.total_time_ms), "found": found(result),
+        })  # fmt: skip
+    return [render.table(rows, RESULT)]
+
+
+FORMS: Mapping[str, render.Form] = MappingProxyType({"inference.stats": _stats, "inference.results": _results})

@@ -7,9 +7,12 @@ from types import MappingProxyType
 from typing import Any
 
 import click
+import msgspec
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.figures import counted
 from appliance.core.printable import printable
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
@@ -17,30 +20,13 @@ from appliance.screens.values import moment
 from appliance.verbs import render
 from appliance.verbs.context import Context
 
-Block = Table | Text
+Block = Table | Text | Group
 VERSION = ("model", "version", "serves", "stage", "task", "files", "size", "requests", "errors", "p50/p95 ms", "drift")
 SPLIT = ("model", "active", "candidate", "mode", "percent", "requests", "errors", "p95 ms", "agreement")
 OFFER = ("model", "version", "stage", "state", "changed", "note")
 
 
-def as_text(name: str, value: Any, width: int, *, colour: bool) -> str | None:
-    """An answer as text; None where its action has no form of its own here.
-
-    Args:
-        name: Of the action.
-        value: What it returned, as plain JSON types.
-        width: Columns of the terminal.
-        colour: Whether to use colours.
-    """
-    form = FORMS.get(name)
-    if form is None:
-        return None
-    return "\n\n".join(render.draw(block, width, colour=colour) for block in form(value))
-
-
-def _versions(rows: list[dict[str, Any]]) -> list[Block]:
-    if not rows:
-        return [Text("no models; `make setup` fetches some, `model add ORIGIN` adds one")]
+def _versions(rows: list[dict[str, Any]], _: int) -> list[Block]:
     table = render.table([_version(row) for row in rows], VERSION)
     ill = [f"{row['name']} {row['version']}: {row['error']} Next: {row['next_step']}" for row in rows if row["error"]]
     return [table, *([Text("\n".join(printable(line) for line in ill))] if ill else [])]
@@ -63,10 +49,10 @@ def _drift(drift: Mapping[str, Any]) -> str:
     return f"{drift['state']} {max(drift['labels'], drift['scores']):.2f} of {drift['limit']:g}"
 
 
-def _one(row: Mapping[str, Any]) -> list[Block]:
+def _one(row: Mapping[str, Any], _: int) -> list[Block]:
     facts = [
         f"{printable(row['name'])} {printable(row['version'])}: {row['stage']}{', serves' if row['active'] else ''}",
-        f"task {row['task']}, {row['labels']} labels, {f.size(row['size'])}, files {' '.join(row['kinds'])}",
+        f"task {row['task']}, {counted(row['labels'], 'label')}, {f.size(row['size'])}, files {' '.join(row['kinds'])}",
         f"licence {printable(row['licence'])}",
         f"in {printable(row['directory'])}" + (f", added {moment(row['added'])}" if row["added"] else ""),
         *([f"from {printable(row['origin'])}"] if row["origin"] else []),
@@ -76,22 +62,19 @@ def _one(row: Mapping[str, Any]) -> list[Block]:
     served = row["served"]
     if served["requests"]:
         rate = f.NONE if served["error_rate"] is None else f"{100 * served['error_rate']:.1f} %"
-        facts.append(
-            f"{served['requests']} requests, {served['errors']} failed ({rate} of the newest), p95 {f.ms(served['p95_ms'])} ms"
-        )
+        asked = f"{counted(served['requests'], 'request')}, {served['errors']} failed ({rate} of the newest)"
+        facts.append(f"{asked}, p95 {f.ms(served['p95_ms'])} ms")
     if row["drift"]:
         most = f"; {printable(row['drift']['most'])}" if row["drift"]["most"] else ""
         facts.append(f"drift: {_drift(row['drift'])}{most}")
     return [Text("\n".join(facts))]
 
 
-def _shown(rows: list[dict[str, Any]]) -> list[Block]:
-    return [block for row in rows for block in _one(row)]
+def _shown(rows: list[dict[str, Any]], width: int) -> list[Block]:
+    return [block for row in rows for block in _one(row, width)]
 
 
-def _splits(rows: list[dict[str, Any]]) -> list[Block]:
-    if not rows:
-        return [Text("all requests go to the active versions")]
+def _splits(rows: list[dict[str, Any]], _: int) -> list[Block]:
     shown = [
         {
             "model": row["name"], "active": row["active"], "candidate": row["candidate"], "mode": row["mode"],
@@ -110,9 +93,7 @@ def _both(row: Mapping[str, Any], name: str, form: Callable[[Any], str]) -> str:
     return f"{form(row['of_active'][name])} / {form(row['of_candidate'][name])}"
 
 
-def _offers(rows: list[dict[str, Any]]) -> list[Block]:
-    if not rows:
-        return [Text("nothing was offered over models.updates")]
+def _offers(rows: list[dict[str, Any]], _: int) -> list[Block]:
     return [render.table([{**row, "changed": moment(row["changed"])} for row in rows], OFFER)]
 
 
@@ -151,7 +132,23 @@ def benching(found: click.Command, _: bool) -> click.Command:
     return found
 
 
-FORMS: Mapping[str, Callable[[Any], list[Block]]] = MappingProxyType({
+def _published(value: Mapping[str, Any], _: int) -> list[Block]:
+    """Where it lies, and the offer as a message's data: in one line, to be copied as it is."""
+    told = f"stored as {value['address']}\nto offer it, send a message on models.updates with this as its data:"
+    return [
+        Text(printable(told, keep="\n")),
+        Group(Text(msgspec.json.encode(value["offer"]).decode(), no_wrap=True, overflow="ignore")),
+    ]
+
+
+FORMS: Mapping[str, render.Form] = MappingProxyType({
     "model.list": _versions, "model.show": _shown, "model.splits": _splits, "model.split": _splits, "model.offers": _offers,
     "model.add": _one, "model.activate": _one, "model.rollback": _one, "model.archive": _one,
+    "model.publish": _published,
 })  # fmt: skip
+NOTHING: Mapping[str, str] = MappingProxyType({
+    "model.list": "no models; `make setup` fetches some, `model add ORIGIN` adds one",
+    "model.splits": "all requests go to the active versions", "model.split": "all requests go to the active versions",
+    "model.offers": "nothing was offered over models.updates",
+})  # fmt: skip
+"""What is said of an answer with nothing in it."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -26,8 +27,10 @@ STYLES = {
 ROLES = {"muted": "bold", "title": "bold underline", "ok": "green", "warn": "yellow", "bad": "red"}
 """Of a record's lines → styles."""
 
-Form = Callable[[Any, int], Sequence[Table | Text]]
+Form = Callable[[Any, int], Sequence[Table | Text | Group]]
 """(value, columns of the terminal) → what is printed."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "service.list": ("name", "health", "phase", "restarts", "since", "reason", "next_step"),
@@ -41,7 +44,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "session.list": ("session_id", "user", "role", "via", "origin", "screen", "columns", "rows", "since", "active"),
     "log.list": ("time", "level", "logger", "message"),
     "config.list": ("key", "value", "next_start", "default", "origin", "env"),
-    "inference.results": ("time", "source", "model", "backend", "inference_time_ms", "total_time_ms", "boxes"),
     "actions": ("name", "role", "shortcut", "dangerous", "summary"),
     "doctor": ("status", "check", "reason", "fix"),
 }
@@ -99,12 +101,12 @@ def style_of(value: Any) -> str:
 
 def cell(name: str, value: Any) -> str:
     """One value as text, its control characters made visible; what is not known is a dash."""
-    if name == "boxes":
-        return ", ".join(f"{printable(box['label'])} {box['score']:.2f}" for box in value) or "nothing found"
     return told(name, value)
 
 
-def formed(forms: Mapping[str, Form], name: str, value: Any, width: int, *, colour: bool) -> str | None:
+def formed(
+    forms: Mapping[str, Form], name: str, value: Any, width: int, *, colour: bool, nothing: Mapping[str, str] = NOTHING
+) -> str | None:
     """An answer in its action's own form; None where it has none, or there is nothing to show.
 
     Args:
@@ -113,30 +115,38 @@ def formed(forms: Mapping[str, Form], name: str, value: Any, width: int, *, colo
         value: What it returned, as plain JSON types.
         width: Columns of the terminal.
         colour: Whether to use colours.
+        nothing: By the action's name: what is said of an answer with nothing in it.
     """
     form = forms.get(name)
     if form is None or not value:
-        return None
+        return None if value is None else nothing.get(name)
     return "\n\n".join(draw(block, width, colour=colour) for block in form(value, width))
 
 
-def draw(renderable: Table | Text, width: int, *, colour: bool) -> str:
+def draw(renderable: Table | Text | Group, width: int, *, colour: bool) -> str:
     """A rich table as text."""
     console = Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, legacy_windows=False)
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(renderable, crop=False)  # a line that says so stays whole
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
-def status(value: dict[str, Any], width: int, *, colour: bool) -> str:
-    """The text twin of Overview."""
-    parts: list[tuple[str, Callable[[Any], Table | Text]]] = [
+def status(value: dict[str, Any], width: int, *, colour: bool, forms: Mapping[str, Form]) -> str:
+    """The text twin of Overview.
+
+    Args:
+        value: What `appliance.status` returned.
+        width: Columns of the terminal.
+        colour: Whether to use colours.
+        forms: Of sections that have more than one block, by their names.
+    """
+    parts: list[tuple[str, Callable[[Any], Table | Text | Group]]] = [
         ("host", lambda sample: record(host_lines(sample), width)),
         ("services", lambda rows: table(rows, ("name", "health", "reason", "next_step"))),
         ("alerts", lambda rows: table(rows, COLUMNS["alert.list"])),
         ("devices", lambda rows: table(rows, ("kind", "name", "health", "reason"))),
         ("queues", lambda rows: table(rows, ("name", "depth", "capacity", "delivered", "dropped", "policy"))),
-        ("inference", lambda stats: record(stats, width)),
+        ("inference", lambda stats: Group(*forms["inference"](stats, width))),
         ("sessions", lambda rows: table(rows, COLUMNS["session.list"])),
     ]
     blocks = []

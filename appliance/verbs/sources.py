@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from appliance.core.printable import printable
 from appliance.screens import format as f
+from appliance.screens.values import moment
 from appliance.verbs import render
 
 Block = Table | Text
@@ -20,24 +21,7 @@ WIDE = 110
 """Columns from which all fields of a row are shown."""
 
 
-def as_text(name: str, value: Any, width: int, *, colour: bool) -> str | None:
-    """An answer as text; None where its action has no form of its own here.
-
-    Args:
-        name: Of the action.
-        value: What it returned, as plain JSON types.
-        width: Columns of the terminal.
-        colour: Whether to use colours.
-    """
-    form = FORMS.get(name)
-    if form is None or value is None:
-        return None
-    return "\n\n".join(render.draw(block, width, colour=colour) for block in form(value, width))
-
-
 def _listed(sources: list[dict[str, Any]], width: int) -> list[Block]:
-    if not sources:
-        return [Text("no sources; add one: source add NAME rtsp://USER@HOST/PATH --password")]
     rows = [
         {
             "name": source["name"], "kind": source["kind"], "state": source["state"], "in/s": _rate(source["fps_in"]),
@@ -69,7 +53,8 @@ def _rate(value: float | None) -> str:
 def _note(source: Mapping[str, Any]) -> str:
     said = source["reason"] or source["problem"]
     step = f" Next: {source['next_step']}" if source["next_step"] and source["reason"] else ""
-    return f"{source['name']}: {said}{step}"
+    again = f" Tried again at {moment(source['next_try'])}." if source["next_try"] else ""
+    return f"{source['name']}: {said}{step}{again}"
 
 
 def _status(source: dict[str, Any], width: int) -> list[Block]:
@@ -97,13 +82,20 @@ def _shown(value: dict[str, Any], width: int) -> list[Block]:
     definition = value["definition"]
     plain = {name: given for name, given in definition.items() if name not in {"zones", "rules"} and given not in ("", None)}
     blocks: list[Block] = [render.record(plain, width)]
-    blocks += [render.table(definition[name], tuple(definition[name][0])) for name in ("zones", "rules") if definition[name]]
+    parts = {
+        "zones": [{**zone, "points": corners(zone["points"])} for zone in definition["zones"]],
+        "rules": definition["rules"],
+    }
+    blocks += [render.table(rows, tuple(rows[0])) for rows in parts.values() if rows]
     return [*blocks, *(_status(value["status"], width) if value["status"] else [])]
 
 
+def corners(points: Sequence[Sequence[float]]) -> str:
+    """A zone's corners as `source set-zone` takes them."""
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
 def _events(events: list[dict[str, Any]], width: int) -> list[Block]:
-    if not events:
-        return [Text("no events since the start")]
     rows = [
         {
             **event, "seen": f"{event['label']} #{event['track_id']} {event['score']:.2f}", "zone": event["zone"] or "anywhere",
@@ -115,8 +107,6 @@ def _events(events: list[dict[str, Any]], width: int) -> list[Block]:
 
 
 def _cameras(devices: list[dict[str, Any]], _: int) -> list[Block]:
-    if not devices:
-        return [Text("no camera among /dev/video*; plug one in. The Pi's own cameras: source add NAME picamera")]
     return [render.table(devices, ("name", "health", "reason", "next_step"))]
 
 
@@ -129,9 +119,15 @@ def _drawn(value: dict[str, Any], _: int) -> list[Block]:
     return [Text.from_ansi(value["text"])]
 
 
-FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({
+FORMS: Mapping[str, render.Form] = MappingProxyType({
     "source.list": _listed, "source.show": _shown, "source.events": _events, "source.snapshot": _snapshot,
     "source.add": _status, "source.change": _status, "source.start": _status, "source.stop": _status,
     "source.set-zone": _status, "source.remove-zone": _status, "source.set-rule": _status, "source.remove-rule": _status,
     "source.preview": _drawn, "source.cameras": _cameras,
 })  # fmt: skip
+NOTHING: Mapping[str, str] = MappingProxyType({
+    "source.list": "no sources; add one: source add NAME rtsp://USER@HOST/PATH --password",
+    "source.events": "no events since the start",
+    "source.cameras": "no camera among /dev/video*; plug one in. The Pi's own cameras: source add NAME picamera",
+})  # fmt: skip
+"""What is said of an answer with nothing in it."""

@@ -18,7 +18,7 @@ from appliance.core.figures import counted
 from appliance.core.secrets import Secrets
 from appliance.errors import ApplianceError, NotFoundError, NotRunningError
 from appliance.paths import Paths
-from appliance.verbs import render
+from appliance.verbs import inference, render
 from appliance.verbs.context import Context, json_option, pass_context
 from appliance.verbs.forms import Command, Group
 
@@ -32,7 +32,7 @@ def status(context: Context, as_json: bool) -> None:
     if as_json:
         context.json(found)
     else:
-        context.say(render.status(found, context.width, colour=context.colour))
+        context.say(render.status(found, context.width, colour=context.colour, forms={"inference": inference.glance}))
 
 
 @click.command("services", cls=Command)
@@ -206,11 +206,12 @@ def doctor(context: Context, as_json: bool) -> None:
 
 
 def _examine(context: Context) -> list[dict[str, Any]]:
+    from appliance import upsparts
     from appliance.core.doctor.runner import run_checks
     from appliance.core.doctor.wiring import context_from
 
     load = functools.partial(config.load, context.paths, context.environ)
-    found = asyncio.run(run_checks(context_from(load, context.paths, context.environ)))
+    found = asyncio.run(run_checks(context_from(load, context.paths, context.environ, upsparts.looks)))
     return [msgspec.to_builtins(result) for result in found]
 
 

@@ -41,6 +41,7 @@ from appliance.errors import (
 )  # fmt: skip
 from appliance.hw.onnx import OnnxAccelerator
 from appliance.verbs import models as model_verbs
+from appliance.verbs import render
 from appliance.verbs.infer import found_lines, head
 from tests.inference.registry_rig import SIDE, Rig, picture, running, write_model
 from tests.support import wait_for
@@ -52,7 +53,7 @@ class ByteDevice:
     name, backend, kind = "Hailo", "hailo", "hef"
 
     def __init__(self) -> None:
-        self.stalls = False
+        self.stalls = self.turned = False
         self.gate = threading.Event()
         self.gate.set()
         self.seen: list[tuple[tuple[int, ...], str]] = []
@@ -86,7 +87,7 @@ class ByteModel:
         device.gate.wait(30)
         if device.stalls:
             raise DeviceStalledError("It does not answer.", "wait.")
-        mean = images.reshape(-1, 3).mean(axis=0) / 255
+        mean = images.reshape(-1, 3).mean(axis=0)[:: -1 if device.turned else 1] / 255
         found = np.zeros((1, 7, 1, 1), np.float32)
         found[0, 4:, 0, 0] = 6.0, 12 * (mean[0] - mean[2]), 12 * (mean[2] - mean[0])
         return [found]
@@ -294,15 +295,20 @@ async def test_the_tables_say_what_there_is(rig: Rig, tmp_path: Path) -> None:
     (rig.models / "colours" / "9" / "manifest.toml").write_text("x = 1")
     await rig.parts.registry.scan()
     rows = [_plain(row) for row in rig.service.status().models]
-    listed = model_verbs.as_text("model.list", rows, 120, colour=False) or ""
+    listed = render.formed(model_verbs.FORMS, "model.list", rows, 120, colour=False) or ""
     assert [line.split()[1] for line in listed.splitlines()[1:4]] == ["1", "2", "9"]
     assert "not a model manifest" in " ".join(listed.split())
-    shown = model_verbs.as_text("model.show", rows, 120, colour=False) or ""
+    shown = render.formed(model_verbs.FORMS, "model.show", rows, 120, colour=False) or ""
     assert "licence MIT" in shown
-    splits = model_verbs.as_text("model.splits", [_plain(row) for row in rig.service.status().splits], 120, colour=False) or ""
+    splits = (
+        render.formed(
+            model_verbs.FORMS, "model.splits", [_plain(row) for row in rig.service.status().splits], 120, colour=False
+        )
+        or ""
+    )
     assert "shadow" in splits
     result = await rig.service.infer(picture(), "a.png")
     assert [line.split()[:2] for line in found_lines(_plain(result))] == [["1.00", "red"]]
-    assert model_verbs.as_text("memory.list", [], 80, colour=False) is None
+    assert render.formed(model_verbs.FORMS, "memory.list", [], 80, colour=False) is None
     with pytest.raises(ModelError):
         await rig.service.infer(picture(), "a.png", model="colours@9")

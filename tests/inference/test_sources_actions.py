@@ -21,6 +21,7 @@ from appliance.errors import (
     NotAuthorizedError,
     NotFoundError,
 )
+from appliance.verbs import render
 from appliance.verbs import sources as verbs
 from tests.inference.source_rig import Rig, mjpeg, running, video
 
@@ -214,11 +215,18 @@ async def test_the_answers_as_text(tmp_path: Path) -> None:
 
     async with running(tmp_path) as rig:
         front = Front(rig)
-        assert "no camera" in str(verbs.as_text("source.cameras", [], 80, colour=False))
+        assert "no camera" in str(render.formed(verbs.FORMS, "source.cameras", [], 80, colour=False, nothing=verbs.NOTHING))
         assert "/dev/video0" in str(
-            verbs.as_text("source.cameras", [{"name": "/dev/video0", "health": "healthy"}], 80, colour=False)
+            render.formed(
+                verbs.FORMS,
+                "source.cameras",
+                [{"name": "/dev/video0", "health": "healthy"}],
+                80,
+                colour=False,
+                nothing=verbs.NOTHING,
+            )
         )
-        assert "no sources" in str(verbs.as_text("source.list", [], 80, colour=False))
+        assert "no sources" in str(render.formed(verbs.FORMS, "source.list", [], 80, colour=False, nothing=verbs.NOTHING))
         await front("add", name="cam", address=str(video(tmp_path / "v.mp4")), stopped=True)
         await front("set-rule", name="cam", rule="any")
         await front("start", name="cam")
@@ -227,7 +235,11 @@ async def test_the_answers_as_text(tmp_path: Path) -> None:
         await rig.until(lambda status: status.state is SourceState.retrying, "gone")
 
         def text(name: str, value: Any, width: int = 80) -> str:
-            return str(verbs.as_text(f"source.{name}", msgspec.to_builtins(value), width, colour=False))
+            return str(
+                render.formed(
+                    verbs.FORMS, f"source.{name}", msgspec.to_builtins(value), width, colour=False, nothing=verbs.NOTHING
+                )
+            )
 
         listed = " ".join(text("list", await front("list")).split())
         assert "cam" in listed

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from appliance import upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -86,7 +87,7 @@ class Domains:
         self.analytics = AnalyticsService(self.duck, bus, spine.outbox, state, clock, told.flush_seconds, told.keep_days)
         self.alerts = AlertService(Engine(effective(settings.alerts.rules)), spine.store, bus, state, clock)
         self.cameras = V4l2Cameras()
-        self.devices = DeviceService([*detectors(), self.cameras, PiCameras()], state)
+        self.devices = DeviceService([*detectors(upses=upsparts.looks(settings)), self.cameras, PiCameras()], state)
         self.inference = self._make_inference()
         self.own_key = OwnKey(spine.secrets, f"prime-spark@{settings.node.device_id}")
         reached = {name: Access(**dict(node)) for name, node in settings.fleet.nodes.items()}
@@ -252,7 +253,8 @@ class Domains:
         from appliance.core.doctor.wiring import context_from
 
         load = functools.partial(config.load, self._spine.paths, self._environ)
-        return await run_checks(await asyncio.to_thread(context_from, load, self._spine.paths, self._environ))
+        paths, environ = self._spine.paths, self._environ
+        return await run_checks(await asyncio.to_thread(context_from, load, paths, environ, upsparts.looks))
 
     async def _rename(self, name: str) -> None:
         await self._change_setting("node.device_id", name)

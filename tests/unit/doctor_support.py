@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from appliance.core.doctor.model import DoctorContext, PortUse
+from appliance.core.model import Device
+from appliance.hw.ups import found
 
 
 class Machine:
@@ -48,8 +52,13 @@ class Machine:
             "nas_path": self.root / "nas",
             "model_dirs": (self.root / "models",),
             "root": self.root,
+            "upses": self.upses(),
         }
         return DoctorContext(**(given | changes))  # type: ignore[arg-type]
+
+    def upses(self, **wanted: Any) -> tuple[Callable[[], Device], ...]:
+        """What looks for UPSes on it; for PiSugar and NUT only where they are named, for this machine may have them."""
+        return found.detectors(found.Wanted(**({"nut": (), "pisugar": None} | wanted)), self.root)
 
     def bare(self) -> dict[str, str]:
         """An environment whose PATH has this machine's own programs alone."""

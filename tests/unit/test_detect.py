@@ -11,7 +11,7 @@ from tests.unit.doctor_support import Machine
 
 
 def found(machine: Machine) -> dict[str, Device]:
-    return {device.kind: device for device in (detector() for detector in detectors(machine.root))}
+    return {device.kind: device for device in (detector() for detector in detectors(machine.root, machine.upses()))}
 
 
 def test_a_bare_machine_has_nothing_and_says_what_to_do(machine: Machine) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from appliance.core.doctor.checks import gpio, hailo, i2c, microphone, ups
-from appliance.core.model import CheckResult
+from appliance.core.model import CheckResult, Device
+from appliance.hw.ups.nut import NutServer
 from tests.support import free_port
 from tests.unit.doctor_support import Machine
 
@@ -136,50 +134,43 @@ async def test_a_bus_that_answers_nothing_is_no_ups(machine: Machine) -> None:
 NUT = {"etc/nut/nut.conf": "MODE=standalone\n", "etc/nut/ups.conf": "maxretry = 3\n[eaton]\n  driver = usbhid-ups\n"}
 
 
-@asynccontextmanager
-async def upsd(answer: str) -> AsyncIterator[int]:
-    """A server that speaks NUT's protocol, as far as the check asks."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readline()
-        writer.write((answer if asked == b"GET VAR eaton ups.status\n" else "ERR UNKNOWN-COMMAND").encode() + b"\n")
-        await writer.drain()
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+async def nut_on(machine: Machine, port: int) -> CheckResult:
+    """What the check says where nobody named a server, and the one on this machine is at a port."""
+    return await ups.CHECK.run(machine.context(upses=machine.upses(nut=(NutServer(port=port, configured=False),))))
 
 
-@pytest.mark.parametrize(
-    ("answer", "status", "reason"),
-    [
-        ('VAR eaton ups.status "OB DISCHRG"', "ok", "NUT: eaton is OB DISCHRG"),
-        ("ERR DRIVER-NOT-CONNECTED", "failed", "NUT says of eaton: ERR DRIVER-NOT-CONNECTED"),
-    ],
-)
-async def test_nut_is_asked(machine: Machine, answer: str, status: str, reason: str) -> None:
+async def test_nut_that_serves_nothing_here_is_not_missed(machine: Machine) -> None:
+    machine.file("etc/nut/nut.conf", "# comment\nMODE=none\n")
+    machine.file("etc/nut/ups.conf", "[eaton]\n")
+    assert (await nut_on(machine, free_port())).status == "absent"
+
+
+async def test_nut_that_is_configured_and_does_not_run(machine: Machine) -> None:
     for path, text in NUT.items():
         machine.file(path, text)
-    async with upsd(answer) as port:
-        result = await ups.CHECK.run(machine.context(nut=("127.0.0.1", port)))
-    assert (result.status, result.reason) == (status, reason)
-
-
-async def test_nut_that_does_not_run(machine: Machine) -> None:
-    for path, text in NUT.items():
-        machine.file(path, text)
-    result = await ups.CHECK.run(machine.context(nut=("127.0.0.1", free_port())))
+    result = await nut_on(machine, free_port())
     assert result.status == "failed"
     assert "Connection refused" in result.reason
     assert "systemctl restart" in result.fix
 
 
-async def test_nut_switched_off_is_not_asked(machine: Machine) -> None:
-    machine.file("etc/nut/nut.conf", "# comment\nMODE=none\n")
-    machine.file("etc/nut/ups.conf", "[eaton]\n")
-    assert (await ups.CHECK.run(machine.context())).status == "absent"
+async def test_the_ups_that_answers_is_told_beside_one_that_does_not(machine: Machine) -> None:
+    for path, text in NUT.items():
+        machine.file(path, text)
+    machine.file("sys/class/power_supply/BAT0/type", "Battery\n")
+    result = await nut_on(machine, free_port())
+    assert result.status == "warning"
+    assert result.reason.startswith("upsd on 127.0.0.1:")
+    assert result.reason.endswith("; BAT0 tells no charge")
+
+
+async def test_a_driver_that_fails_hides_no_other(machine: Machine) -> None:
+    def fails() -> Device:
+        raise RuntimeError("no such thing")
+
+    machine.file("sys/class/power_supply/BAT0/type", "Battery\n")
+    result = await ups.CHECK.run(machine.context(upses=(fails, *machine.upses())))
+    assert (result.status, result.reason) == ("warning", "a driver failed: RuntimeError: no such thing; BAT0 tells no charge")
 
 
 def fit_hailo(machine: Machine, *, driver: str = "4.23.0", node: bool = True) -> None:

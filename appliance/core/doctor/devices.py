@@ -6,7 +6,7 @@ with the features that use them; what is missing is said to be absent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from appliance.core.doctor.checks import gpio, hailo, i2c, microphone, ups
@@ -20,9 +20,11 @@ LETTERS = (28, 30, 44)
 EV_KEY = 1
 
 
-def detectors(root: Path = Path("/")) -> list[Callable[[], Device]]:
-    """All of them, looking below `root`."""
-    context = DoctorContext(environ={}, home=root, lock=root, ports=(), nas_path=root, model_dirs=(), root=root)
+def detectors(root: Path = Path("/"), upses: Sequence[Callable[[], Device]] = ()) -> list[Callable[[], Device]]:
+    """All of them, looking below `root`; the drivers of UPSes look where they were told to."""
+    context = DoctorContext(
+        environ={}, home=root, lock=root, ports=(), nas_path=root, model_dirs=(), root=root, upses=tuple(upses)
+    )
     return [
         lambda: accelerator(context),
         lambda: judged("microphone", "Microphone", microphone.look(context)),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.core.model import CheckResult
+from appliance.core.model import CheckResult, Device
 from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
 
@@ -39,7 +39,7 @@ class DoctorContext:
         model_dirs: Where models are looked for, in order.
         root: Where /dev, /etc, /proc, /run and /sys are looked for.
         system_python: The interpreter that vendors' system packages install for.
-        nut: Host and port of the Network UPS Tools' daemon.
+        upses: Looks for UPSes, one for each kind; each may block for some seconds.
         kafka: How Kafka is reached; None where it is not configured.
         config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
@@ -52,7 +52,7 @@ class DoctorContext:
     model_dirs: tuple[Path, ...]
     root: Path = Path("/")
     system_python: str = "/usr/bin/python3"
-    nut: tuple[str, int] = ("127.0.0.1", 3493)
+    upses: tuple[Callable[[], Device], ...] = ()
     config_error: ConfigError | None = None
     kafka: Access | None = None
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from appliance.core.doctor.model import DoctorContext, PortUse
 from appliance.core.inference import manifest
+from appliance.core.model import Device
 from appliance.core.secrets import Secrets
 from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
@@ -35,12 +36,22 @@ class Places(Protocol):
         """Models that the operator added."""
 
 
-def context_from(load: Callable[[], Settings], paths: Places, environ: Mapping[str, str]) -> DoctorContext:
+UpsLooks = Callable[[Settings], tuple[Callable[[], Device], ...]]
+"""From the settings to what looks for UPSes: the drivers are not the core's."""
+
+
+def context_from(
+    load: Callable[[], Settings], paths: Places, environ: Mapping[str, str], upses: UpsLooks | None = None
+) -> DoctorContext:
     """This machine, under the settings that are loaded here; under the defaults where they are wrong, saying so. Blocks."""
+
+    def context(settings: Settings) -> DoctorContext:
+        return replace(context_for(settings, paths, environ), upses=upses(settings) if upses is not None else ())
+
     try:
-        return context_for(load(), paths, environ)
+        return context(load())
     except ConfigError as error:
-        return replace(context_for(Settings(), paths, environ), config_error=error)
+        return replace(context(Settings()), config_error=error)
 
 
 def _kafka(settings: Settings, paths: Places, environ: Mapping[str, str]) -> Access | None:

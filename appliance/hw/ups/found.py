@@ -52,7 +52,7 @@ def drivers(wanted: Wanted, root: Path = Path("/")) -> tuple[UpsDriver, ...]:
     if wanted.pisugar is not None:
         found.append(PiSugarDriver(wanted.pisugar))
     if wanted.nut:
-        found.append(NutDriver(wanted.nut))
+        found.append(NutDriver(wanted.nut, root))
     return tuple(found)
 
 

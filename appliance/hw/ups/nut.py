@@ -10,8 +10,11 @@ the UPS is switched off. Without, it only asks.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -186,24 +189,40 @@ class SilentServer:
         await self._link.close("LOGOUT")
 
 
+def local_names(root: Path) -> tuple[str, ...]:
+    """The UPSes that NUT on this machine is configured to serve; none where it serves none, or hides its files from us."""
+    try:
+        mode = (root / "etc/nut/nut.conf").read_text(encoding="utf-8", errors="replace")
+        sections = (root / "etc/nut/ups.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no NUT, or readable by its own user alone: then only asking tells
+        return ()
+    serves = re.search(r"^\s*MODE\s*=\s*[\"']?(standalone|netserver)\b", mode, re.MULTILINE | re.IGNORECASE)
+    return tuple(re.findall(r"^\s*\[([^\]\s]+)\]", sections, re.MULTILINE)) if serves else ()
+
+
 class NutDriver:
     """Finds the UPSes of servers (implements UpsDriver).
 
     Args:
         servers: Where to ask.
+        root: Of the file system: a server that is only tried is missed where NUT's own files here say that it serves.
     """
 
     kind = "nut"
 
-    def __init__(self, servers: Sequence[NutServer]) -> None:
-        self._servers = servers
+    def __init__(self, servers: Sequence[NutServer], root: Path = Path("/")) -> None:
+        self._wanted = servers
+        self._root = root
+
+    def _servers(self) -> list[NutServer]:
+        names = local_names(self._root)
+        local = {"configured": True, "upses": names} if names else {}
+        return [server if server.configured else msgspec.structs.replace(server, **local) for server in self._wanted]
 
     async def probe(self) -> Sequence[Ups]:
         """Those that are configured by name, and all that the other servers list."""
-        found: list[Ups] = []
-        for server in self._servers:
-            found += await self._of(server)
-        return found
+        servers = await asyncio.to_thread(self._servers)
+        return [ups for found in await asyncio.gather(*map(self._of, servers)) for ups in found]
 
     async def _of(self, server: NutServer) -> list[Ups]:
         if server.upses:
@@ -219,15 +238,16 @@ class NutDriver:
         return [NutUps(server, name) for name in names] or silent
 
     def detect(self) -> Device:
-        """Ask the servers for their UPSes and how they are; blocks for a second at most for each that hangs."""
-        told, faults = [], []
-        for server in self._servers:
-            good, bad = nut_words.ask_blocking(server.host, server.port, server.upses)
+        """Ask all servers at once for their UPSes and how they are; blocks for some seconds where one hangs."""
+        told, faults, servers = [], [], self._servers()
+        with ThreadPoolExecutor(max(1, len(servers)), thread_name_prefix="nut") as threads:
+            heard = list(threads.map(lambda each: nut_words.ask_blocking(each.host, each.port, each.upses), servers))
+        for server, (good, bad) in zip(servers, heard, strict=True):
             told += good
             faults += bad if server.configured or good else []
         if faults:
             return Device("ups", "NUT", Health.unhealthy, "; ".join(faults[:4] + told[:4]), nut_words.RESTART)
         if told:
             return Device("ups", "NUT", Health.healthy, named(len(told), told.__getitem__))
-        where = ", ".join(server.shown for server in self._servers) or "no server"
+        where = ", ".join(server.shown for server in servers) or "no server"
         return Device("ups", "NUT", Health.absent, f"no NUT on {where}", "for a UPS on USB: sudo apt-get install nut")

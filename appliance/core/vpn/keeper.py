@@ -158,6 +158,10 @@ class Keeper:
             self.aim(peer.public_key, chosen)
         return chosen
 
+    async def lookup(self, place: names.Place) -> tuple[Endpoint, ...]:
+        """What a name means now. Raises TunnelError."""
+        return await self._resolver.resolve(place)
+
     async def renew(self, entry: Entry) -> None:
         """Take a peer's entry out and put it in again, so that it begins afresh. Raises TunnelError, StoreError."""
         async with self.turn:

@@ -1,0 +1,38 @@
+"""A hub and its peers through the service, in namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from appliance.core.vpn.desk import Wish
+from tests.support import wait_for
+from tests.vpn.netns import Net
+from tests.vpn.rig import PORT, Bench, Spoke, ping, star
+
+
+async def test_exported_files_bring_peers_in(net: Net, tmp_path: Path) -> None:
+    """Five peers from nothing, each by its file and wg-quick; traffic flows to the hub and from peer to peer."""
+    hub, nodes, _ = star(net, 5)
+    hub.forward()
+    bench = Bench(hub, tmp_path, endpoint=f"192.0.2.1:{PORT}")
+    began = time.monotonic()
+    async with bench.life():
+        spokes = []
+        for number, host in enumerate(nodes):
+            await bench.desk.add(f"n{number}", Wish())
+            exported = await bench.desk.export(f"n{number}")
+            spoke = Spoke(host, tmp_path / f"n{number}")
+            await spoke.up(exported["text"])
+            spokes.append(spoke)
+        for number in range(5):
+            await bench.connected(f"n{number}")
+        print("five peers after", time.monotonic() - began)
+        assert await ping(nodes[0], "10.8.0.2") == 3
+        assert await ping(nodes[0], bench.peer("n4").addresses[0].split("/")[0]) == 3
+        status = bench.service.status()
+        assert (status.is_active, status.total_peers, status.connected_peers) == (True, 5, 5)
+        assert status.backend in {"kernel", "wireguard-go"}
+        assert [event for event, _ in bench.noted].count("vpn.peer-up") == 5
+    await bench.remove()

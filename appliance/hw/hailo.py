@@ -23,6 +23,7 @@ from appliance.core.inference.model import DeviceReading
 from appliance.core.model import Device, Health
 from appliance.errors import DeviceError, ModelError
 from appliance.hw.hailo_child import Child
+from appliance.hw.hailo_faults import TakenError
 from appliance.hw.hailo_model import HailoModel
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class HailoAccelerator:
         self._monitor = monitor
         self._lock = threading.Lock()
         self._child: Child | None = None
+        self._taken = False
+        """Another program held it when it was opened last."""
         self._missing: tuple[str, float] = ("", 0.0)
         """Why the package cannot be imported, and until when that is believed."""
         self.about: dict[str, str] = {}
@@ -121,12 +124,27 @@ class HailoAccelerator:
 
     def _opened(self) -> Child:
         with self._lock:
-            if self._child is None or self._child.gone:
-                self._child = self._start()
+            return self._open()
+
+    def _open(self) -> Child:
+        """The child, with the device open; one that cannot have it is ended."""
+        if self._child is None or self._child.gone:
+            self._child, self._taken = self._start(), False
+            try:
                 told = self._child.ask("open", OPEN, slow=True, device=self._device_id)
-                self.about |= {name: str(told[name]) for name in ("device", "architecture")}
-                self.about["firmware"] = str(told["firmware"]).partition(" ")[0]
-            return self._child
+            except ModelError as error:
+                self._taken = isinstance(error, TakenError)
+                self._end()
+                raise
+            self.about |= {name: str(told[name]) for name in ("device", "architecture")}
+            self.about["firmware"] = str(told["firmware"]).partition(" ")[0]
+        return self._child
+
+    @property
+    def preparing(self) -> bool:
+        """It loads something, during which it answers nobody: the library holds its interpreter's lock."""
+        child = self._child
+        return child is not None and child.deaf
 
     def _start(self) -> Child:
         """A child that could import the package, by the first interpreter that has it. Raises DeviceError."""
@@ -152,8 +170,10 @@ class HailoAccelerator:
     def reading(self) -> DeviceReading:
         """What it says of itself; nothing where it is not opened. Raises DeviceError."""
         child = self._child
-        if child is None or child.gone:
+        if child is None:
             return DeviceReading(firmware=self.about.get("firmware"))
+        if child.gone:
+            raise child.ended()
         told = child.ask("reading", self._stall + GRACE)
         return DeviceReading(
             temperature_c=told["temperature"],
@@ -165,16 +185,27 @@ class HailoAccelerator:
         )
 
     def reset(self) -> None:
-        """Kill the process and reset the chip; models must be loaded again. Raises DeviceError."""
+        """Kill the process, reset the chip and open it again; models must be loaded again. Raises DeviceError.
+
+        A device that another program holds is not reset under its feet: it is only tried whether it can be had by now.
+        """
         with self._lock:
             self._end()
             self._missing = ("", 0.0)
-            child = self._start()
-            try:
-                told = child.ask("reset", RESET, slow=True, device=self._device_id)
-                log.warning("the Hailo was reset (%s)", told["reset"])
-            finally:
-                child.kill()
+            if not self._taken:
+                self._reset()
+            self._open()
+
+    def _reset(self) -> None:
+        child = self._start()
+        try:
+            told = child.ask("reset", RESET, slow=True, device=self._device_id)
+        finally:
+            child.kill()
+        if told["reset"]:
+            log.warning("the Hailo was reset (%s)", told["reset"])
+        else:
+            log.warning("the Hailo's process is begun anew; the chip knows no reset (%s)", told["why"])
 
     def close(self) -> None:
         """Let go of it."""

@@ -53,12 +53,17 @@ class Child:
         self.gone = False
         self._stalled: DeviceStalledError | None = None
         """Why it was killed."""
+        self._garbled = ""
+        """What it said that nobody understands."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock = ours
+        lifeline, held = os.pipe()
+        self._held = os.fdopen(held, "wb", 0)
+        """Closed, the worker ends: by `kill`, or by the kernel when this process ends in whatever way."""
         try:
             self._process = subprocess.Popen(  # noqa: S603 the interpreter that the settings name, and our own file
-                [python, "-u", str(WORKER), str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
+                [python, "-u", str(WORKER), str(theirs.fileno()), str(lifeline)],
+                pass_fds=(theirs.fileno(), lifeline),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -67,14 +72,21 @@ class Child:
             )
         except OSError as error:
             ours.close()
+            self._held.close()
             raise DeviceError(
                 f"{python} cannot be run: {error.strerror}.", "set hailo.python to a Python that is there."
             ) from error
         finally:
             theirs.close()
+            os.close(lifeline)
         self.pid = self._process.pid
         threading.Thread(target=self._read, name="hailo-answers", daemon=True).start()
         threading.Thread(target=self._read_errors, name="hailo-errors", daemon=True).start()
+
+    @property
+    def deaf(self) -> bool:
+        """It may not answer now though all is well: it loads something."""
+        return self._slow > 0
 
     def number(self) -> int:
         """One that was not given before, for models and memory."""
@@ -136,9 +148,9 @@ class Child:
             with self._lock:
                 socket.send_fds(self._sock, [message], list(fds))
         except OSError as error:
-            raise self._gone() from error
+            raise self.ended() from error
         if self.gone:
-            raise self._gone()
+            raise self.ended()
 
     def _await(self, answer: queue.SimpleQueue[dict[str, Any]], op: str, limit: float, *, slow: bool) -> dict[str, Any]:
         ends = time.monotonic() + limit
@@ -158,13 +170,17 @@ class Child:
                 self.kill()
                 raise self._stalled from None
             if "gone" in told:
-                raise self._gone()
+                raise self.ended()
             return told
 
-    def _gone(self) -> DeviceError:
+    def ended(self) -> DeviceError:
         """What everybody else who waits is told: that it was killed because it stalled, or how it ended."""
         if self._stalled is not None:
             return DeviceStalledError(self._stalled.message, self._stalled.next_step)
+        if self._garbled:
+            return DeviceError(
+                f"The Hailo's process said what cannot be read: {self._garbled}.", "it is started again by itself."
+            )
         return DeviceError(
             f"The Hailo's process ended: {self.last_words()}.", "it is started again by itself; see: sudo dmesg | grep -i hailo"
         )
@@ -177,8 +193,10 @@ class Child:
     def kill(self) -> None:
         """End it, whatever it does."""
         self.gone = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, 9)
+        self._held.close()
+        if self._process.poll() is None:  # else the number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, 9)
         try:
             self._process.wait(REAP)
         except subprocess.TimeoutExpired:
@@ -187,10 +205,18 @@ class Child:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> None:
-        with self._sock as sock, contextlib.suppress(OSError):
-            while data := sock.recv(MESSAGE):
-                self._take(json.loads(data))
+        with self._sock as sock:
+            try:
+                while data := sock.recv(MESSAGE):
+                    self._take(json.loads(data))
+            except OSError as error:
+                log.debug("the Hailo's process is gone: %s", error)
+            except Exception as error:
+                log.exception("the Hailo's process is ended: what it says cannot be read")
+                self._garbled = type(error).__name__
+                self.kill()
         self.gone = True
+        self._held.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(REAP)
         self._hello.put({"gone": True})

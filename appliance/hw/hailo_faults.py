@@ -6,7 +6,13 @@ from typing import Any
 
 from appliance.errors import DeviceError, DeviceStalledError, ModelError
 
+
+class TakenError(DeviceError):
+    """Another program holds the device: it is not ours to reset."""
+
+
 STEPS = {
+    "Refused": "set hailo.device_id to one that is there.",
     "HailoRTTimeout": "it is reset by itself; if it goes on, restart the machine.",
     "HailoRTDriverOperationFailedException": "see: sudo dmesg | grep -i hailo",
     "HailoRTInvalidHEFException": "fetch the model again.",
@@ -32,8 +38,8 @@ STATUSES: dict[int, tuple[type[ModelError], str, str]] = {
     13: (ModelError, "the file cannot be opened", "fetch the model again."),
     64: (DeviceError, "its driver is not loaded", "sudo apt-get install hailo-all && sudo reboot"),
     71: (ModelError, "the chip has no memory left for it", "unload another model."),
-    73: (DeviceError, "another program holds the device", "stop it: sudo fuser -v /dev/hailo0"),
-    74: (DeviceError, "no free device was found", "stop what holds it: sudo fuser -v /dev/hailo0"),
+    73: (TakenError, "another program holds the device", "stop it: sudo fuser -v /dev/hailo0"),
+    74: (TakenError, "no free device was found", "stop what holds it: sudo fuser -v /dev/hailo0"),
     76: (
         DeviceError,
         "the driver is of another version than the library",
@@ -64,7 +70,14 @@ STATUSES: dict[int, tuple[type[ModelError], str, str]] = {
 def from_worker(op: str, told: dict[str, Any]) -> ModelError:
     """An error that the worker answered with."""
     name, text = str(told["error"]), str(told["text"])
-    if (known := STATUSES.get(told.get("status") or 0)) is not None:
+    error = _error(op, name, text, told.get("status") or 0)
+    if op in {"open", "reset"} and not isinstance(error, DeviceError):  # no model has anything to do with it
+        return DeviceError(error.message, error.next_step)
+    return error
+
+
+def _error(op: str, name: str, text: str, status: int) -> ModelError:
+    if (known := STATUSES.get(status)) is not None:
         kind, meaning, step = known
         return kind(f"The Hailo could not {_doing(op)}: {meaning} ({text}).", step)
     step = STEPS.get(name, "see: sudo dmesg | grep -i hailo")
@@ -77,4 +90,10 @@ def from_worker(op: str, told: dict[str, Any]) -> ModelError:
 
 
 def _doing(op: str) -> str:
-    return {"infer": "run the model", "load": "load the model", "open": "be opened", "reset": "be reset"}.get(op, op)
+    return {
+        "infer": "run the model",
+        "load": "load the model",
+        "open": "be opened",
+        "reset": "be reset",
+        "prepare": "set up the model",
+    }.get(op, op)

@@ -97,7 +97,7 @@ class HailoModel:
     """
 
     def __init__(self, child: Child, path: str, header: Hef, *, stall: float, load: float, grace: float) -> None:
-        self._child, self._stall, self._grace = child, stall, grace
+        self._child, self._stall, self._load, self._grace = child, stall, load, grace
         self._number = child.number()
         self._lock = threading.Lock()
         self._free: list[Memory] = []
@@ -108,16 +108,19 @@ class HailoModel:
             Tensor(each["name"], tuple(each["shape"]), "float32", each["kind"], each.get("classes", 0), each.get("boxes", 0))
             for each in told["outputs"]
         )
+        self._prepared = {tuple(each.dtype for each in self._ins)}
+        """Types of inputs for which it is set up in the device."""
         self.multi_context = any(group["multi_context"] for group in told["groups"])
         """The model does not fit into the chip at once: parts of it are exchanged during a run."""
         self.inputs = tuple(each.spec for each in self._ins)
         self.outputs = tuple(each.spec for each in self._outs)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Sequence[Any]:
-        """See the port; blocks for at most the stall time."""
+        """See the port; blocks for at most the stall time, but where it is set up for other types of inputs first."""
         values = self._matched(inputs)
         count = values[0].shape[0]
         dtypes = [value.dtype.name for value in values]
+        self._prepare(tuple(dtypes))
         places, size = self._layout(dtypes, max(count, FRAMES))
         memory = self._memory(size)
         try:
@@ -136,6 +139,12 @@ class HailoModel:
             raise
         self._give_back(memory)
         return outputs
+
+    def _prepare(self, dtypes: tuple[str, ...]) -> None:
+        """Set up for inputs of other types than before; that is as long as loading, and no stall."""
+        if dtypes not in self._prepared:
+            self._child.ask("prepare", self._load, slow=True, model=self._number, dtypes=list(dtypes))
+            self._prepared.add(dtypes)
 
     def _matched(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """The values in the HEF's order, checked, as N×H×W×C."""

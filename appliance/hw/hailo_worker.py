@@ -1,21 +1,24 @@
 """The child process that holds the Hailo, run by the interpreter that has the vendor's package; it imports nothing of ours.
 
 Written on the public API of hailo_platform, 4.x from 4.18 on (Hailo-8) and 5.x (Hailo-10, 15), alike in what is used here.
-It is started with the number of a UNIX socket (SOCK_SEQPACKET: a message is a message). Requests are JSON objects with "id" and
-"op"; each gets one answer with the same id. Tensors are in memory that the parent shares: a file descriptor comes with the
-request "share", and "infer" says where in it the inputs are and where the outputs go.
+It is started with the numbers of a UNIX socket (SOCK_SEQPACKET: a message is a message) and of a pipe whose other end the
+parent holds. Requests are JSON objects with "id" and "op"; each gets one answer with the same id. Tensors are in memory that
+the parent shares: a file descriptor comes with the request "share", and "infer" says where in it inputs and outputs are.
 
 A call into the vendor's library may never return, and most of them hold the interpreter's lock: the parent watches the time,
-and kills this process.
+and kills this process; where the parent dies itself, the kernel does (the pipe, see _tie).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import mmap
 import os
 import re
+import select
+import signal
 import socket
 import sys
 import threading
@@ -25,19 +28,16 @@ from typing import Any
 
 MESSAGE = 1 << 16
 """Bytes of the longest message."""
-RUNS = 4
-"""Batches that may be on the device at the same time."""
+THREADS = 6
+"""Requests under way at a time."""
 BOX = 5
 """Numbers of a box: y_min, x_min, y_max, x_max, score."""
-NOTICES = (
-    "HEALTH_MONITOR_TEMPERATURE_ALARM",
-    "HEALTH_MONITOR_DATAFLOW_SHUTDOWN",
-    "HEALTH_MONITOR_OVERCURRENT_ALARM",
-    "HEALTH_MONITOR_LCU_ECC_UNCORRECTABLE_ERROR",
-    "HEALTH_MONITOR_CPU_ECC_ERROR",
-    "HEALTH_MONITOR_CPU_ECC_FATAL",
-    "HEALTH_MONITOR_CLOCK_CHANGED_EVENT",
-)
+NOTICES = [
+    "HEALTH_MONITOR_" + name for name in (
+        "TEMPERATURE_ALARM", "DATAFLOW_SHUTDOWN", "OVERCURRENT_ALARM", "LCU_ECC_UNCORRECTABLE_ERROR", "CPU_ECC_ERROR",
+        "CPU_ECC_FATAL", "CLOCK_CHANGED_EVENT",
+    )
+]  # fmt: skip
 """Of the library's NotificationId, those that are passed on; a version that lacks one goes without it."""
 
 
@@ -116,11 +116,15 @@ class Worker:
         self._models: dict[int, Model] = {}
         self._shared: dict[int, mmap.mmap] = {}
         self._throttled: bool | None = None
-        self._no_power = False
+        self._clock = 0
+        """The highest that was told of."""
+        self._told: set[str] = set()
+        self._silent: set[str] = set()
+        """What this board has told once, and what it cannot tell."""
 
     def serve(self) -> None:
         """Read requests; each is carried out in a thread, so that a slow one does not hold up the next."""
-        with ThreadPoolExecutor(RUNS + 2) as threads:
+        with ThreadPoolExecutor(THREADS) as threads:
             while True:
                 data, fds, _, _ = socket.recv_fds(self._sock, MESSAGE, 1)
                 if not data:
@@ -162,6 +166,11 @@ class Worker:
         model = Model(self._vdevice, request["path"])
         self._models[request["model"]] = model
         return model.about
+
+    def do_prepare(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Set a model up for inputs of these types; it may take as long as loading does."""
+        self._models[request["model"]].configured(request["dtypes"])
+        return {}
 
     def do_unload(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Free a model."""
@@ -217,43 +226,54 @@ class Worker:
             if completion_info.exception is not None:
                 problems.append(completion_info.exception)
 
+        def left() -> int:
+            return max(1, int((ends - time.monotonic()) * 1000))
+
         most = max(1, configured.get_async_queue_size())
         for at in range(0, len(frames), most):
             some = frames[at : at + most]
-            configured.wait_for_async_ready(timeout_ms=_left(ends), frames_count=len(some))
-            configured.run_async(some, completed).wait(_left(ends))
+            configured.wait_for_async_ready(timeout_ms=left(), frames_count=len(some))
+            configured.run_async(some, completed).wait(left())
             if problems:
                 raise problems[0]
 
     def do_reading(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Temperature and power; null where the board does not tell."""
-        if self._device is None:
-            return {"temperature": None, "power": None, "throttled": None}
-        told = self._device.control.get_chip_temperature()
-        hottest = max(told.ts0_temperature, told.ts1_temperature)
-        return {"temperature": hottest, "power": self._power(), "throttled": self._throttled}
+        heat = self._asked("temperature", "get_chip_temperature")
+        power = self._asked("power", "power_measurement")
+        hottest = None if heat is None else max(heat.ts0_temperature, heat.ts1_temperature)
+        return {"temperature": hottest, "power": None if power is None else float(power), "throttled": self._throttled}
 
-    def _power(self) -> float | None:
-        if self._no_power:
+    def _asked(self, what: str, call: str) -> Any:
+        """What a sensor says; one that never said anything is not there. Raises where the temperature is not told any more."""
+        if what in self._silent or self._device is None:
             return None
         try:
-            return float(self._device.control.power_measurement())
+            value = getattr(self._device.control, call)()
+            self._told.add(what)
         except _base() as error:
-            self._no_power = True  # this board has no sensor: it is not asked again
-            self.say({"event": "note", "text": f"power cannot be measured: {error}"})
+            if what in self._told and what == "temperature":
+                raise
+            if what not in self._told:
+                self._silent.add(what)
+                self.say({"event": "note", "text": f"{what} cannot be measured: {error}"})
             return None
+        return value
 
     def do_reset(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        """Reset the whole chip, or where it does not know that, its neural core."""
+        """Reset the chip, or where it does not know that (over PCIe), its core; where neither, a new process may be a cure."""
         from hailo_platform import Device
 
+        why: list[str] = []
         with Device(_choose(Device.scan(), request["device"])) as device:
-            try:
-                device.control.chip_reset()
-            except _base() as error:
-                device.control.nn_core_reset()
-                return {"reset": "nn-core", "why": str(error)}
-        return {"reset": "chip"}
+            for name in ("chip_reset", "nn_core_reset"):
+                try:
+                    getattr(device.control, name)()
+                except _base() as error:
+                    why.append(f"{name}: {error}")
+                else:
+                    return {"reset": name, "why": "; ".join(why)}
+        return {"reset": "", "why": "; ".join(why)}
 
     def do_close(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Let go of the device."""
@@ -291,7 +311,8 @@ class Worker:
     def _facts(self, name: str, body: Any) -> dict[str, Any]:
         if name == "HEALTH_MONITOR_CLOCK_CHANGED_EVENT":
             told = body.health_monitor_clock_changed_notification
-            self._throttled = told.current_clock < told.previous_clock
+            self._clock = max(self._clock, told.previous_clock, told.current_clock)
+            self._throttled = told.current_clock < self._clock
             return {"from": told.previous_clock, "to": told.current_clock}
         if name == "HEALTH_MONITOR_TEMPERATURE_ALARM":
             told = body.health_monitor_temperature_alarm_notification
@@ -333,10 +354,6 @@ def _by_class(detections: Any, told: dict[str, Any], target: Any) -> None:
             at += BOX
 
 
-def _left(ends: float) -> int:
-    return max(1, int((ends - time.monotonic()) * 1000))
-
-
 def _base() -> Any:
     """The vendor's base of exceptions."""
     from hailo_platform import HailoRTException
@@ -353,14 +370,25 @@ def _trouble(error: Exception) -> dict[str, Any]:
     return {"error": type(error).__name__, "text": str(error)[:500], "status": int(status[1]) if status else None}
 
 
+def _tie(lifeline: int) -> None:
+    """End with the parent, also in a call that never returns: the kernel sends SIGIO when the other end closes (O_ASYNC)."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # it has closed already
+        os._exit(0)
+
+
 def main() -> None:
     """Import the vendor's package, say hello, serve."""
+    _tie(int(sys.argv[2]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     worker = Worker(sock)
     about: dict[str, Any] = {"event": "hello", "python": sys.version.split()[0], "pid": os.getpid()}
+    sys.path = [place for place in sys.path if place != os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120
     try:
         import hailo_platform
-    except Exception as error:  # noqa: BLE001 it becomes the answer  # a missing package, parts of different versions, or a library that cannot be loaded
+    except Exception as error:  # noqa: BLE001 it becomes the answer: no package, parts of several versions, a broken library
         worker.say({**about, **_trouble(error), "missing": isinstance(error, ModuleNotFoundError)})
         return
     worker.say({**about, "library": str(hailo_platform.__version__)})

@@ -50,7 +50,14 @@ def hang(where: str) -> None:
     if wanted == where:
         threading.Event().wait()
     if wanted == f"{where}-deaf":
+        note(wanted)
         ctypes.PyDLL(None).sleep(1000)
+
+
+def hold(seconds: float) -> None:
+    """Take so long with the interpreter's lock held, as the library does while it loads."""
+    if seconds:
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
 __version__ = control("library", control("version", "4.23.0"))

@@ -64,6 +64,18 @@ class HailoRTHEFNotCompatibleWithDevice(HailoRTException):
     pass
 
 
+class HailoRTFirmwareControlFailedException(HailoRTException):
+    pass
+
+
+class HailoRTInvalidFrameException(HailoRTException):
+    pass
+
+
+class HailoRTNetworkGroupNotActivatedException(HailoRTException):
+    pass
+
+
 class HailoRTUnsupportedOpcodeException(HailoRTException):
     pass
 
@@ -77,22 +89,29 @@ class HailoCommunicationClosedException(HailoRTException):
 
 
 KINDS = {
-    2: HailoRTInvalidArgumentException,
-    4: HailoRTTimeout,
-    6: HailoRTInvalidOperationException,
-    26: HailoRTInvalidHEFException,
-    36: HailoRTDriverOperationFailedException,
-    48: HailoRTUnsupportedOpcodeException,
-    62: HailoCommunicationClosedException,
-    63: HailoRTStreamAborted,
-    93: HailoRTHEFNotCompatibleWithDevice,
+    2: (HailoRTInvalidArgumentException, "Invalid argument. See hailort.log for more information"),
+    4: (HailoRTTimeout, "Received a timeout - hailort has failed because a timeout had occurred"),
+    6: (HailoRTInvalidOperationException, "Invalid operation. See hailort.log for more information"),
+    18: (HailoRTFirmwareControlFailedException, "libhailort control operation failed"),
+    26: (HailoRTInvalidHEFException, "Invalid HEF. See hailort.log for more information"),
+    36: (
+        HailoRTDriverOperationFailedException,
+        "Failure in hailort driver ioctl. run 'dmesg | grep hailo' for more information",
+    ),
+    48: (HailoRTUnsupportedOpcodeException, "HailoRT has failed because an unsupported opcode was sent to device"),
+    61: (HailoRTNotFoundException, "Item not found. See hailort.log for more information"),
+    62: (HailoCommunicationClosedException, "Communication closed failure. Check server-client connection"),
+    63: (HailoRTStreamAborted, "Stream was aborted"),
+    93: (HailoRTHEFNotCompatibleWithDevice, "HEF file is not compatible with device. See hailort.log for more information"),
 }
 
 
 def from_status(code: int) -> HailoRTException:
-    """The exception of a status; those without one of their own carry number and name."""
-    name = _pyhailort.get_status_message(code)
-    return KINDS[code](name) if code in KINDS else HailoRTException(f"libhailort failed with error: {code} ({name})")
+    """The exception of a status, with the vendor's words; those without one of their own carry number and name."""
+    if code in KINDS:
+        kind, words = KINDS[code]
+        return kind(words)
+    return HailoRTException(f"libhailort failed with error: {code} ({_pyhailort.get_status_message(code)})")
 
 
 @contextlib.contextmanager
@@ -153,13 +172,16 @@ class Control:
     def chip_reset(self):
         _pyhailort.note("chip_reset")
         with translated():
-            if _pyhailort.control("no_chip_reset"):
-                _pyhailort.fail(48)
+            if not _pyhailort.control("chip_reset"):
+                _pyhailort.fail(6)  # "Chip reset is not supported for PCIe device." (pcie_device.cpp)
             _pyhailort.cure()
 
     def nn_core_reset(self):
         _pyhailort.note("nn_core_reset")
-        _pyhailort.cure()
+        with translated():
+            if _pyhailort.control("no_core_reset"):
+                _pyhailort.fail(6)
+            _pyhailort.cure()
 
     def get_chip_temperature(self):
         _pyhailort.hang("reading")
@@ -292,6 +314,7 @@ class InferModel:
     def configure(self):
         _pyhailort.note("configure")
         _pyhailort.hang("load")
+        _pyhailort.hold(_pyhailort.control("configure_seconds", 0))
         self._net.load()
         return ConfiguredInferModel(self._net, self)
 

@@ -119,7 +119,7 @@ def told(found: Registers, board: Monitor, shunt_ohm: float) -> UpsReading:
     Raises:
         DeviceError: No INA219 holds this, or the battery has no voltage.
     """
-    volts = (found.bus >> 3) * BUS_VOLT
+    volts = round((found.bus >> 3) * BUS_VOLT, 3)
     if not plausible(found) or volts == 0:
         shown = f"configuration 0x{found.configuration:04x}, shunt 0x{found.shunt:04x}, bus 0x{found.bus:04x}"
         raise DeviceError(f"The power monitor says what no battery has: {shown}.", STEP)

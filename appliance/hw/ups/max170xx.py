@@ -128,7 +128,7 @@ def told(found: Registers, cells: int = 1, supply: Supply = Supply.unknown, doub
         supply=supply,
         charging=_charging(supply, rate),
         percent=min(100.0, percent) if percent <= TOP else None,
-        voltage=found.vcell * VOLT * cells,
+        voltage=round(found.vcell * VOLT * cells, 6),
         runtime=percent / -rate * 3600 if rate is not None and rate <= -SURE and percent <= 100 else None,
         status=chip_of(found.version) + ("" if rate is None else f", {rate:+.1f} %/h"),
         doubts=tuple(doubting),

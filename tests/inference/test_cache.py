@@ -21,7 +21,7 @@ def test_everything_that_a_result_depends_on_is_in_its_key() -> None:
     cache = ResultCache(10, 1 << 20)
     cache.put(key(1), entry())
     assert cache.get(key(1)) == entry()
-    for other in ({"sha256": "0"}, {"model": "m@2"}, {"files": "g"}, {"threshold": 0.4}):
+    for other in ({"sha256": "0"}, {"model": "m@2"}, {"mark": "g"}, {"threshold": 0.4}):
         assert cache.get(key(1, **other)) is None
     assert (cache.status().hits, cache.status().misses) == (1, 4)
 

@@ -222,7 +222,7 @@ async def test_a_newer_offer_overtakes_and_an_operator_may_end_a_canary(cloud: C
         await pi.until("2", "superseded")
         assert pi.rig.service.status().splits[0].candidate == "3"
         await pi.rig.parts.deciding.end_split("colours")
-        assert "operator" in await pi.until("3", "superseded")
+        assert "ended" in await pi.until("3", "superseded")
         assert pi.rig.row("1").active
 
 

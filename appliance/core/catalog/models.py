@@ -96,7 +96,7 @@ def _reading(parts: Parts) -> list[Action]:
         registry.look_up(params.name, params.version)
         version = registry.version(f"{params.name}@{params.version}")
         with registry.leases.use(version.key):
-            return {"model": version.key, "shown": await examine(version, parts.pipeline)}
+            return {"model": version.key, "shown": (await examine(version, parts.pipeline)).shown}
 
     query = functools.partial(Action, query=True, role=Role.viewer)
     return [

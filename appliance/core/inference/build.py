@@ -14,12 +14,14 @@ from appliance.core.inference.parts import Limits, Parts
 from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.intake import Intake, Remote
+from appliance.core.inference.registry.proving import Proving
 from appliance.core.inference.registry.publishing import Publishing
 from appliance.core.inference.registry.records import Records
 from appliance.core.inference.registry.registry import Registry, Setup
 from appliance.core.inference.registry.shelf import Shelf
 from appliance.core.inference.registry.updating import Updating
 from appliance.core.inference.registry.watching import Note
+from appliance.core.inference.seals import Sealed, Seals
 from appliance.core.inference.service import InferenceService
 from appliance.core.inference.status import EngineEvent
 from appliance.core.inference.tasks import task_for
@@ -63,18 +65,21 @@ def build(ground: Ground) -> InferenceService:
     def on_event(event: EngineEvent) -> None:
         services[0].device_event(event)
 
-    engine = build_engine(ground.accelerators, clock, _engine_limits(ground), power=ground.power, on_event=on_event)
+    seals = Seals()
+    sealed = [Sealed(each, seals) for each in ground.accelerators]
+    engine = build_engine(sealed, clock, _engine_limits(ground), power=ground.power, on_event=on_event)
     limits = Limits(
         waiting=wanted.queue, deadline=wanted.deadline_seconds, threshold=wanted.score_threshold,
         max_bytes=wanted.max_file_mib * 2**20, max_pixels=wanted.max_megapixels * 1_000_000,
     )  # fmt: skip
-    pipeline = Pipeline(engine, task_for, lambda manifest, data, source: open_bytes(manifest, data, source, limits))
+    pipeline = Pipeline(engine, task_for, lambda manifest, data, source: open_bytes(manifest, data, source, limits), seals)
     shelf = Shelf(manifests.places(wanted.model_dir, ground.models), ground.models)
     registry = Registry(Setup(shelf, Records(ground.store), ground.settings.models, wanted.model, clock, ground.note))
     deciding = Deciding(registry, pipeline)
     intake = Intake(registry, deciding, pipeline, ground.remote)
     parts = Parts(
         engine=engine, pipeline=pipeline, registry=registry, deciding=deciding, intake=intake,
+        proving=Proving(registry, pipeline),
         updating=Updating(registry, deciding, intake),
         publishing=Publishing(registry, intake, f"s3://{ground.settings.s3.bucket}/models/"),
         cache=ResultCache(wanted.cache_entries, wanted.cache_mib * 2**20),

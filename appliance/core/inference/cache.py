@@ -18,13 +18,14 @@ class Key(NamedTuple):
     Attributes:
         sha256: Of the input's bytes.
         model: name@version.
-        files: Of the model's files, so that another model of the same name and version is another one.
+        mark: Fingerprint of the manifest (files, labels, input, head), so that another model of the same name and version is
+            another one.
         threshold: Of the findings.
     """
 
     sha256: str
     model: str
-    files: str
+    mark: str
     threshold: float
 
 

@@ -28,6 +28,7 @@ class Counting:
         self._last: deque[bool] = deque(maxlen=RECENT)
         self._times: deque[float] = deque(maxlen=RECENT)
         self._histogram = [0] * len(LIMITS)
+        self._began: int | None = None
         self._seconds: deque[tuple[int, int]] = deque(maxlen=SPAN + 1)
 
     def done(self, result: InferenceResult, now: float) -> None:
@@ -54,16 +55,18 @@ class Counting:
         self._last.append(False)
 
     def _tick(self, second: int) -> None:
+        if self._began is None:
+            self._began = second
         if self._seconds and self._seconds[-1][0] == second:
             self._seconds[-1] = second, self._seconds[-1][1] + 1
         else:
             self._seconds.append((second, 1))
 
     def per_second(self, now: float) -> float | None:
-        """Results a second over the last ten whole seconds; None before the first result."""
-        if not self.total:
+        """Results a second over the last ten whole seconds, or those since the first result; None before one is over."""
+        if self._began is None or (over := int(now) - self._began) < 1:
             return None
-        return sum(count for second, count in self._seconds if int(now) - SPAN <= second < int(now)) / SPAN
+        return sum(count for second, count in self._seconds if int(now) - SPAN <= second < int(now)) / min(SPAN, over)
 
     def share(self, fraction: float) -> float | None:
         """A percentile of the newest times, ms; None where there is none."""

@@ -11,11 +11,23 @@ import msgspec
 import appliance
 from appliance.errors import ModelError
 
+LARGEST = 1 << 20
+"""Bytes of a manifest: it is read as a whole."""
+
+Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z", max_length=4096)]
+"""Shown on terminals, so no control characters."""
+Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+"""Pixels of an input."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+Some = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+Samples = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file beside the manifest."""
 
-    path: str
+    path: Text
     sha256: str
     kind: Literal["onnx", "hef", "data", "self-test"]
     """onnx: for the CPU; hef: for a Hailo; data: goes with the ONNX file (external weights); self-test: an input."""
@@ -24,15 +36,15 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model of pictures takes: (value / scale - mean) / std by channel."""
 
-    name: str
-    width: int
-    height: int
+    name: Text
+    width: Side
+    height: Side
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     colours: Literal["RGB", "BGR"] = "RGB"
     dtype: Literal["float32", "float16", "uint8"] = "float32"
-    scale: float = 255.0
+    scale: Positive = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
     fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
     """crop: the shorter side is scaled to side / crop_share, and the middle is taken."""
     crop_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.875
@@ -46,17 +58,17 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SoundInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model of sound takes: windows of samples, or of log-mel features of them."""
 
-    name: str
-    rate: int
-    window: int
+    name: Text
+    rate: Annotated[int, msgspec.Meta(ge=1, le=768_000)]
+    window: Samples
     """Samples of one run; shorter recordings are filled with silence."""
-    hop: int
+    hop: Samples
     """Samples from one window to the next."""
     features: Literal["samples", "log-mel"] = "samples"
-    mels: int = 64
-    fft: int = 512
-    fft_hop: int = 160
-    fft_window: int = 400
+    mels: Some = 64
+    fft: Annotated[int, msgspec.Meta(ge=2, le=65_536)] = 512
+    fft_hop: Samples = 160
+    fft_window: Samples = 400
     """Samples under the Hann window; the rest of `fft` is zeros."""
     power: Literal[1, 2] = 1
     """Of the magnitudes, before they are gathered in bands."""
@@ -84,11 +96,11 @@ class Yolov8(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """The outputs are maps of 4 · bins and of classes, per stride."""
     logits: bool = True
     """The raw maps' classes are before the sigmoid."""
-    bins: int = 16
-    strides: tuple[int, ...] = (8, 16, 32)
-    keypoints: tuple[str, ...] = ()
+    bins: Some = 16
+    strides: tuple[Some, ...] = (8, 16, 32)
+    keypoints: tuple[Text, ...] = ()
     """Names; each has x, y and a score behind the classes."""
-    masks: int = 0
+    masks: Count = 0
     """Coefficients behind the classes; a second output holds the prototypes."""
 
 
@@ -100,7 +112,7 @@ class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """One value for each label."""
 
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-    top: int = 5
+    top: Some = 5
 
 
 class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="segments"):
@@ -116,14 +128,14 @@ class Heatmaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Names of these outputs, in this order; empty: the outputs come in this order."""
 
     overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
-    stride: int = 4
-    keypoints: tuple[str, ...] = ()
+    stride: Some = 4
+    keypoints: tuple[Text, ...] = ()
 
 
 class Points(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="points"):
     """One body: x, y, z, visibility, presence for each keypoint, in pixels of the input."""
 
-    keypoints: tuple[str, ...]
+    keypoints: tuple[Text, ...]
 
 
 class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="head", tag="vector"):
@@ -138,9 +150,9 @@ class Stateful(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     state_in: tuple[str, ...] = ()
     state_out: tuple[str, ...] = ()
-    state_shape: tuple[int, ...] = (1, 1, 128)
+    state_shape: tuple[Some, ...] = (1, 1, 128)
     """Of each state; it begins as zeros."""
-    context: int = 0
+    context: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
     """Samples of the window before that stand in front of each window."""
     fall: float = 0.15
     """It ends where the probability falls by this below the threshold,"""
@@ -152,15 +164,15 @@ class Stateful(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 Decode = Yolov3 | Yolov8 | HailoNms | Softmax | Semantic | Heatmaps | Points | Vector | Stateful
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
 """Of models and versions: they become names of directories."""
 
 
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One finding of the self-test."""
 
-    label: str
-    score: float
+    label: Text
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)]
     """At least so sure."""
     box: tuple[float, float, float, float] | None = None
     """x_min, y_min, x_max, y_max in pixels of the picture; the found one must overlap it by half (intersection over union)."""
@@ -172,8 +184,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     version: Name
     task: Literal["detection", "classification", "pose", "segmentation", "audio", "embedding"]
-    licence: str
-    labels: list[str]
+    licence: Text
+    labels: list[Text]
     files: list[ModelFile]
     input: Input | None = None
     sound: SoundInput | None = None
@@ -182,9 +194,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the HEF takes; None: as `input`, but bytes in the order of NHWC, normalised on the device."""
     hef_decode: Decode | None = None
     """How the HEF's outputs are read; None: as the ONNX file's."""
-    metrics: dict[str, float] = {}
+    metrics: dict[Text, float] = {}
     """Measured by whoever made it: "map50", "top1", …"""
-    source: str = ""
+    source: Text = ""
     """Where it comes from."""
     expects: list[Expected] = []
     """What the self-test must find in the file of kind self-test."""
@@ -198,13 +210,22 @@ def load(directory: Path) -> Manifest:
     """Read directory/manifest.toml. Raises ModelError."""
     path = directory / "manifest.toml"
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Manifest)
+        with path.open("rb") as file:
+            body = file.read(LARGEST + 1)
+        if len(body) > LARGEST:
+            raise ModelError(f"{path} has more than {LARGEST >> 20} MiB.", "fetch the model again: make setup")
+        return msgspec.toml.decode(body, type=Manifest)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "fetch the model again: make setup") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # no UTF-8; nested without end
         raise ModelError(
             f"{path} is not a model manifest: {error}.", "mend it, or fetch the model again: make setup"
         ) from error
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """SHA-256 of all that a manifest says: the files' hashes, labels, input, head; another one is another model."""
+    return hashlib.sha256(msgspec.msgpack.encode(manifest)).hexdigest()
 
 
 def verify(manifest: Manifest, directory: Path, kind: str = "onnx") -> Path:
@@ -252,10 +273,10 @@ def places(own: Path | None, added: Path) -> list[Path]:
 
 
 def find(directories: list[Path]) -> list[Path]:
-    """Directories that hold a manifest, at most two levels below, in the order of search."""
+    """Directories that hold a manifest (NAME or NAME/VERSION), in the order of search; what is only being added is none."""
     found: list[Path] = []
     for parent in directories:
         if parent.is_dir():
-            found += sorted(path.parent for path in parent.glob("*/manifest.toml"))
-            found += sorted(path.parent for path in parent.glob("*/*/manifest.toml"))
+            paths = [*sorted(parent.glob("*/manifest.toml")), *sorted(parent.glob("*/*/manifest.toml"))]
+            found += [path.parent for path in paths if not path.relative_to(parent).parts[0].startswith(".")]
     return found

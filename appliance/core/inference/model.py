@@ -140,6 +140,8 @@ class ModelVersion:
     manifest: Manifest
     directory: Any  # pathlib.Path
     stage: Stage = Stage.production
+    mark: str = ""
+    """manifest.fingerprint of the manifest as it lies on the disk; empty where nobody asked."""
 
     @property
     def key(self) -> str:
@@ -250,8 +252,21 @@ class Models(Protocol):
             ModelError: None of that name.
         """
 
-    def observe(self, version: ModelVersion, findings: Findings | None, milliseconds: float) -> None:
-        """Tell of a request that this version served; findings are None where it failed."""
+    def observe(
+        self, version: ModelVersion, findings: Findings | None, milliseconds: float, *, drawn: bool = True, usual: bool = True
+    ) -> None:
+        """Tell of a request that this version served.
+
+        Args:
+            version: Which.
+            findings: None where it failed.
+            milliseconds: End to end.
+            drawn: It was this registry's choice; only then it counts in a comparison of two versions.
+            usual: At the usual threshold; only then its findings say anything of drift.
+        """
+
+    def missed(self, version: ModelVersion, milliseconds: float, *, drawn: bool = True) -> None:
+        """Tell of a request that got no answer in time, or for which no device worked: it counts in a comparison alone."""
 
 
 class Inferer(Protocol):

@@ -20,13 +20,16 @@ class Offers:
 
     async def offered(self, offer: ModelOffer, percent: float | None, strategy: str) -> Taken:
         """See streams.updates.Installer."""
-        key = f"{offer.model}@{offer.version}:{offer.sha256}"
         record = OfferRecord(
-            offer=key, offer_id=offer.offer_id, time=offer.time, model=offer.model, version=offer.version,
+            offer=_key(offer), offer_id=offer.offer_id, time=offer.time, model=offer.model, version=offer.version,
             artifact=offer.artifact, sha256=offer.sha256, stage=offer.stage, strategy=strategy.lower(), percent=percent,
         )  # fmt: skip
         taken = await self._updating.offered(record)
         return Taken(taken.state, taken.note)
+
+    def knows(self, offer: ModelOffer) -> bool:
+        """See streams.updates.Installer."""
+        return self._updating.knows(_key(offer))
 
     def rows(self) -> tuple[ModelOffer, ...]:
         """See streams.updates.Installer."""
@@ -37,3 +40,9 @@ class Offers:
             )
             for each in self._updating.all()[:KEPT]
         )  # fmt: skip
+
+
+def _key(offer: ModelOffer) -> str:
+    """The same for a repeated offer; another stage of the same archive is another offer."""
+    stage = offer.stage.lower()
+    return f"{offer.model}@{offer.version}:{offer.sha256}" + ("" if stage == "production" else f":{stage}")

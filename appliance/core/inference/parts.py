@@ -11,6 +11,7 @@ from appliance.core.inference.model import Engine
 from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.intake import Intake
+from appliance.core.inference.registry.proving import Proving
 from appliance.core.inference.registry.publishing import Publishing
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.updating import Updating
@@ -59,6 +60,7 @@ class Parts:
     engine: LivingEngine
     pipeline: Pipeline
     registry: Registry
+    proving: Proving
     deciding: Deciding
     intake: Intake
     updating: Updating

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,17 @@ from typing import Any, TypeVar
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.manifest import Manifest
 from appliance.core.inference.model import Answer, Engine, Findings, ModelVersion, Prepared, Priority, Request, Sample, Task
-from appliance.errors import ModelError
+from appliance.core.inference.seals import Seals
+from appliance.core.model import Health
+from appliance.errors import AbsentError, ApplianceError, ImageError, InferenceError, ModelError, SoundError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+WORKING = frozenset({Health.healthy, Health.degraded})
+"""Devices that take requests."""
+TRIES = 2
+"""Runs of one input whose devices changed midway."""
 TOGETHER = 8
 """Runs of one input that are handed to the engine at once; a long recording must not fill the queues."""
 
@@ -71,25 +79,28 @@ class Pipeline:
         engine: Runs tensors.
         make_task: The task for a manifest and a kind of file. Raises ModelError.
         open_bytes: A file's bytes as what the manifest's task takes. Raises ImageError, SoundError.
+        seals: Told what the files of each version must be, before a device loads them.
         threads: For decoding, preparing and finishing.
     """
 
     def __init__(
         self, engine: Engine, make_task: Callable[[Manifest, str], Task],
-        open_bytes: Callable[[Manifest, bytes, str], Sample], threads: int = 2,
+        open_bytes: Callable[[Manifest, bytes, str], Sample], seals: Seals | None = None, threads: int = 2,
     ) -> None:  # fmt: skip
         self.engine = engine
+        self._seals = seals or Seals()
         self.order: tuple[str, ...] = ("hef", "onnx")
         """Kinds of files in the order in which inputs are prepared for them: those of devices that work first."""
         self._make_task = make_task
         self._open = open_bytes
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "inference")
-        self._tasks: dict[tuple[str, Path], dict[str, Task]] = {}
+        self._tasks: dict[tuple[str, Path, tuple[str, ...]], dict[str, Task]] = {}
 
     async def decode(self, version: ModelVersion, data: bytes, source: str) -> Sample:
         """A file's bytes as the version's task takes them. Raises ImageError, SoundError."""
-        return await self._run(lambda: self._open(version.manifest, data, source))
+        kind = SoundError if version.manifest.sound is not None else ImageError
+        return await self._run(lambda: self._open(version.manifest, data, source), f"read {source}", kind)
 
     async def run(
         self, version: ModelVersion, sample: Sample, *, threshold: float, priority: Priority = Priority.normal,
@@ -101,18 +112,28 @@ class Pipeline:
             ImageError, SoundError: The input is none that this task takes.
             QueueFullError, DeadlineError, ModelError, AbsentError: As Engine.run.
         """
+        for _ in range(TRIES):
+            if (ran := await self._once(version, sample, threshold, (priority, deadline, source))) is not None:
+                return ran
+        raise ModelError(f"The device changed again and again while {version.key} ran on one input.", "try again.")
+
+    async def _once(
+        self, version: ModelVersion, sample: Sample, threshold: float, how: tuple[Priority, float | None, str]
+    ) -> Ran | None:
+        """None where the runs of one input went to devices whose outputs do not go together."""
         tasks = await self._tasks_of(version)
         forms, first = _Forms(sample, tasks), next(iter(sorted(tasks, key=self._place)))
-        prepared = await self._run(lambda: forms.of(first))
-        answers = await self._answers(
-            _requests(version, forms, prepared, first, list(tasks), (priority, deadline, source)), prepared
-        )
+        prepared = await self._run(lambda: forms.of(first), f"prepare an input for {version.key}")
+        answers = await self._answers(_requests(version, forms, prepared, first, list(tasks), how), prepared)
         kinds = {BACKENDS.get(answer.backend, first) for answer in answers}
-        if len(kinds) > 1:
-            raise ModelError(f"The device changed while {version.key} ran on one input.", "try again.")
+        if len(kinds) > 1 and len(tasks) > 1:
+            log.warning("the device changed while %s ran on one input; it is run again", version.key)
+            return None
         kind = kinds.pop() if len(tasks) > 1 else first
         outputs, names = [answer.outputs for answer in answers], answers[-1].output_names
-        findings = await self._run(lambda: tasks[kind].finish(outputs, names, forms.of(kind), threshold))
+        findings = await self._run(
+            lambda: tasks[kind].finish(outputs, names, forms.of(kind), threshold), f"read the outputs of {version.key}"
+        )
         told = next((answer for answer in answers if answer.fell_back), answers[-1])
         return Ran(
             findings, told.backend, told.device, sum(answer.inference_ms for answer in answers),
@@ -132,6 +153,8 @@ class Pipeline:
         for request in requests:
             answer = await self.engine.run(replace(request, tensors={**request.tensors, **carried}, others={}))
             outputs = dict(zip(answer.output_names, answer.outputs, strict=True))
+            if missing := set(prepared.carry.values()) - outputs.keys():
+                raise ModelError(f"{request.model.key} has no output {', '.join(sorted(missing))}.", "mend its manifest.")
             carried = {name: outputs[output] for name, output in prepared.carry.items()}
             answers.append(answer)
         return answers
@@ -148,7 +171,8 @@ class Pipeline:
 
     async def forget(self, version: ModelVersion) -> None:
         """Free the version in the engine, once its requests are done, and its task."""
-        self._tasks.pop((version.key, version.directory), None)
+        for place in [place for place in self._tasks if place[:2] == (version.key, version.directory)]:
+            del self._tasks[place]
         await self.engine.unload(version)
 
     def close(self) -> None:
@@ -159,21 +183,46 @@ class Pipeline:
 
     async def _tasks_of(self, version: ModelVersion) -> dict[str, Task]:
         """By the kind of file; one at least. The first time, the files are held against their hashes. Raises ModelError."""
-        place = (version.key, version.directory)
+        kinds = kinds_of(version) or ("onnx",)
+        place = (version.key, version.directory, kinds)
         if (tasks := self._tasks.get(place)) is None:
-            kinds = [kind for kind in BACKENDS.values() if version.manifest.file(kind) is not None] or ["onnx"]
+            self._seals.expect(version)
 
             def make() -> dict[str, Task]:
                 for kind in kinds:
                     manifests.verify(version.manifest, version.directory, kind)
                 return {kind: self._make_task(version.manifest, kind) for kind in kinds}
 
-            tasks = await self._run(make)
+            tasks = await self._run(make, f"make {version.key} ready")
             self._tasks[place] = tasks
         return tasks
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def _run(self, work: Callable[[], T], what: str, fault: type[InferenceError] = ModelError) -> T:
+        """Do it in a thread; whatever goes wrong there is an error of ours, and costs one request, not the service."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except ApplianceError:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise AbsentError(f"Inference stopped before it could {what}.", "try again when it runs.") from None
+        except MemoryError as error:
+            raise fault(f"There was not enough memory to {what}.", "free memory, or give a smaller input.") from error
+        except Exception as error:  # of a library, on what nobody foresaw
+            log.exception("could not %s", what)
+            raise fault(f"It could not {what}: {type(error).__name__}: {error}", "see the log, and report it.") from error
+
+    def working(self) -> frozenset[str]:
+        """Kinds of files that a device can run now."""
+        devices = self.engine.status().devices
+        return frozenset(BACKENDS[each.backend] for each in devices if each.health in WORKING and each.backend in BACKENDS)
+
+
+def kinds_of(version: ModelVersion) -> tuple[str, ...]:
+    """Kinds of files of a version that devices run."""
+    return tuple(kind for kind in BACKENDS.values() if version.manifest.file(kind) is not None)
 
 
 def _requests(

@@ -9,9 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,15 @@ from appliance.core.inference import preview, showing
 from appliance.core.inference.cache import Entry, Key, digest
 from appliance.core.inference.counting import Counting
 from appliance.core.inference.image import read_file
-from appliance.core.inference.model import Findings, Mask, ModelVersion, Priority, Sample
+from appliance.core.inference.model import Mask, ModelVersion, Priority, Sample
 from appliance.core.inference.parts import Parts
-from appliance.core.inference.pipeline import BACKENDS, Ran
+from appliance.core.inference.pipeline import BACKENDS, WORKING, Ran
+from appliance.core.inference.serving import Answered, Asked, Serving, Work
 from appliance.core.inference.status import EngineEvent, InferenceStatus
 from appliance.core.model import Health, HealthReport, InferenceResult, Severity
 from appliance.core.state import Section
 from appliance.errors import (
     AbsentError,
-    ApplianceError,
     DeadlineError,
     ImageError,
     ModelError,
@@ -46,8 +44,6 @@ SOON = 0.2
 """Seconds until a change is shown."""
 MASK_RUNS = 50_000
 """Runs of all masks of one result that are kept; a message of Kafka has its bound."""
-SHADOWS = 2
-"""Shadows that run at a time; further ones are skipped, and counted."""
 GRAVE = frozenset({"stalled", "failed", "lost", "load-failed"})
 """Events of devices that are warnings."""
 
@@ -70,7 +66,7 @@ class InferenceService:
         self._under_way: Counter[Priority] = Counter()
         self._results: deque[InferenceResult] = deque(maxlen=KEPT)
         self._error: ModelError | None = None
-        self._shadows: set[asyncio.Task[None]] = set()
+        self._serving = Serving(parts, self._run)
         self._open = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -92,9 +88,7 @@ class InferenceService:
         """Free the models and the devices."""
         self._open = False
         self.show()
-        for task in self._shadows:
-            task.cancel()
-        await asyncio.gather(*self._shadows, return_exceptions=True)
+        await self._serving.stop()
         await self.parts.registry.close()
         await self.parts.intake.close()
         await self.parts.engine.stop()
@@ -148,8 +142,7 @@ class InferenceService:
         lowest = self.parts.limits.threshold if threshold is None else threshold
 
         async def work(version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
-            files = "".join(file.sha256 for file in version.manifest.files)
-            key = Key(sha256, version.key, files, lowest)
+            key = Key(sha256, version.key, version.mark, lowest)
             if (entry := self.parts.cache.get(key)) is not None:
                 return entry.ran, entry, True
             sample = await self.parts.pipeline.decode(version, data, source)
@@ -157,23 +150,33 @@ class InferenceService:
             self.parts.cache.put(key, Entry(ran, *_size(sample)))
             return ran, sample, False
 
-        return await self._ask(work, _Asked(source, model, task, priority, deadline, keep, sha256))
+        return await self._ask(work, Asked(source, model, task, priority, deadline, lowest, keep, sha256))
 
     async def infer_sample(
         self, sample: Sample, *, source: str, model: str = "", priority: Priority = Priority.normal,
         deadline: float | None = None, keep: bool = True,
     ) -> InferenceResult:  # fmt: skip
         """See model.Inferer."""
+        lowest = self.parts.limits.threshold
 
         async def work(version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
-            return await self._run(version, sample, self.parts.limits.threshold, priority, ends, source), sample, False
+            return await self._run(version, sample, lowest, priority, ends, source), sample, False
 
-        return await self._ask(work, _Asked(source, model, "", priority, deadline, keep, ""))
+        return await self._ask(work, Asked(source, model, "", priority, deadline, lowest, keep, ""))
 
-    async def _ask(self, work: _Work, asked: _Asked) -> InferenceResult:
-        """Do the work for whichever version is picked, and keep what it came to."""
+    def _pick(self, asked: Asked) -> ModelVersion:
+        """The version for a request; a name that nobody knows is the caller's fault, not inference's."""
         if not self._open:
             raise AbsentError("Inference does not run.", "see `prime-spark services` for why.")
+        try:
+            return self.parts.registry.pick(asked.model, asked.task)
+        except (ModelError, AbsentError):
+            self._refuse()
+            raise
+
+    async def _ask(self, work: Work, asked: Asked) -> InferenceResult:
+        """Do the work for whichever version is picked, and keep what it came to."""
+        version = self._pick(asked)
         if self._under_way[asked.priority] >= self.parts.limits.waiting:
             self._refuse()
             raise QueueFullError(
@@ -184,8 +187,8 @@ class InferenceService:
         try:
             began = time.perf_counter()
             ends = asked.deadline if asked.deadline is not None else self.parts.clock.monotonic() + self.parts.limits.deadline
-            version, ran, sample, cached = await self._served(work, asked, ends)
-            result = self._result(version, ran, asked, _size(sample), (time.perf_counter() - began) * 1000, cached)
+            answered = await self._serving.answer(work, asked, version, ends)
+            result = self._result(answered, asked, (time.perf_counter() - began) * 1000)
             if asked.keep:
                 await self.parts.on_result(result)
             self._succeeded(result, keep=asked.keep)
@@ -199,42 +202,6 @@ class InferenceService:
         finally:
             self._under_way[asked.priority] -= 1
 
-    async def _served(self, work: _Work, asked: _Asked, ends: float) -> tuple[ModelVersion, Ran, Sample, bool]:
-        registry = self.parts.registry
-        version = registry.pick(asked.model, asked.task)
-        try:
-            ran, sample, cached = await self._observed(work, version, ends)
-        except ModelError as error:
-            stand_in = self._stand_in(version, asked)
-            if stand_in is None:
-                raise
-            log.warning("%s failed a request that the active version takes over: %s", version.key, error)
-            version = stand_in
-            ran, sample, cached = await self._observed(work, version, ends)
-        if not cached and (shadow := registry.shadow_of(version)) is not None:
-            self._begin_shadow(version, shadow, sample, ran.findings)
-        return version, ran, sample, cached
-
-    def _stand_in(self, version: ModelVersion, asked: _Asked) -> ModelVersion | None:
-        """The active version, where a candidate of a split failed: nobody who asked is to suffer from a trial."""
-        name = version.manifest.name
-        active = self.parts.registry.record(name).active
-        if "@" in asked.model or not active or active == version.manifest.version:
-            return None
-        return self.parts.registry.version(f"{name}@{active}")
-
-    async def _observed(self, work: _Work, version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
-        registry, began = self.parts.registry, time.perf_counter()
-        with registry.leases.use(version.key):
-            try:
-                ran, sample, cached = await work(version, ends)
-            except ModelError:
-                registry.observe(version, None, (time.perf_counter() - began) * 1000)
-                raise
-        if not cached:
-            registry.observe(version, ran.findings, (time.perf_counter() - began) * 1000)
-        return ran, sample, cached
-
     async def _run(
         self, version: ModelVersion, sample: Sample, lowest: float, priority: Priority, ends: float, source: str = ""
     ) -> Ran:
@@ -242,34 +209,9 @@ class InferenceService:
         self._counts.prepared += 1
         return ran
 
-    def _begin_shadow(self, version: ModelVersion, shadow: ModelVersion, sample: Sample, found: Findings) -> None:
-        if len(self._shadows) >= SHADOWS:
-            self.parts.registry.compare(version, found, None)
-            return
-        task = asyncio.create_task(self._shadow(version, shadow, sample, found), name="shadow")
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
-
-    async def _shadow(self, version: ModelVersion, shadow: ModelVersion, sample: Sample, found: Findings) -> None:
-        """Run the candidate on the same input; nobody waits for it."""
-        limits, registry = self.parts.limits, self.parts.registry
-
-        async def work(wanted: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
-            return await self._run(wanted, sample, limits.threshold, Priority.low, ends), sample, False
-
-        try:
-            ran, _, _ = await self._observed(work, shadow, self.parts.clock.monotonic() + limits.deadline)
-        except (QueueFullError, DeadlineError):
-            registry.compare(version, found, None)
-        except ApplianceError as error:
-            log.warning("the shadow %s failed: %s", shadow.key, error)
-        else:
-            registry.compare(version, found, ran.findings)
-
-    def _result(
-        self, version: ModelVersion, ran: Ran, asked: _Asked, size: tuple[int, int], total_ms: float, cached: bool
-    ) -> InferenceResult:
-        found = ran.findings
+    def _result(self, answered: Answered, asked: Asked, total_ms: float) -> InferenceResult:
+        version, ran, sample, cached = answered
+        found, size = ran.findings, _size(sample)
         masks = _bounded(found.masks)
         return InferenceResult(
             result_id=new_id(), time=self.parts.clock.wall(), source=asked.source, model=version.manifest.name,
@@ -329,7 +271,8 @@ class InferenceService:
             self._timer.cancel()
             self._timer = None
         status = self.status()
-        working = [BACKENDS.get(device.backend, "") for device in status.engine.devices if device.health in showing.WORKING]
+        working = [BACKENDS.get(device.backend, "") for device in status.engine.devices if device.health in WORKING]
+        self.parts.proving.working = frozenset(working)
         self.parts.pipeline.order = tuple(dict.fromkeys([*working, *BACKENDS.values()]))
         self.parts.state.put(Section.inference, status)
 
@@ -347,20 +290,6 @@ class InferenceService:
         return await asyncio.get_running_loop().run_in_executor(
             self._painter, preview.draw, result, (columns, rows), mode, (limits.max_bytes, limits.max_pixels)
         )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    source: str
-    model: str
-    task: str
-    priority: Priority
-    deadline: float | None
-    keep: bool
-    sha256: str
-
-
-_Work = Callable[[ModelVersion, float], Awaitable[tuple[Ran, Sample, bool]]]
 
 
 def _size(sample: Sample) -> tuple[int, int]:

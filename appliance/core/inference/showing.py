@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from appliance.core.inference.counting import Counting
 from appliance.core.inference.parts import Parts
+from appliance.core.inference.pipeline import WORKING
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.rows import split_rows, version_rows
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.model import Health, HealthReport
 from appliance.errors import AbsentError, ModelError
-
-WORKING = frozenset({Health.healthy, Health.degraded})
 
 
 def status(parts: Parts, counts: Counting) -> InferenceStatus:

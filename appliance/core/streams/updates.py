@@ -49,7 +49,7 @@ class Offer(_Open):
 
     model: Text
     version: Text
-    artifact: Annotated[str, Field(pattern=r"^s3://[^/\s]+/\S+$", max_length=1024)]
+    artifact: Annotated[str, Field(pattern=r"^s3://[^/\s]+/\S*[^/\s]$", max_length=1024)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
     stage: Annotated[str, Field(pattern=r"(?i)^(production|staging|archived)$")]
     device_ids: Annotated[list[Text], Field(max_length=10_000)] = []
@@ -78,6 +78,9 @@ class Installer(Protocol):
 
     async def offered(self, offer: ModelOffer, percent: float | None, strategy: str) -> Taken:
         """Take an offer; it is durable when this returns, and taken once however often it comes. Raises StoreError."""
+
+    def knows(self, offer: ModelOffer) -> bool:
+        """Whether it took this one before."""
 
     def rows(self) -> tuple[ModelOffer, ...]:
         """Those that it took, the newest change first."""
@@ -126,6 +129,8 @@ class Updates:
             offer_id=envelope.id, time=record.time, model=offer.model, version=offer.version, stage=offer.stage,
             artifact=offer.artifact, sha256=offer.sha256.lower(), note=NOT_INSTALLED, state="ignored",
         )  # fmt: skip
+        if self.installer is not None and self.installer.knows(shown):
+            return  # a topic that is read again must not use up the room of what is new
         if not self._room("offers"):
             self.offers.appendleft(msgspec.structs.replace(shown, note=PASSED))
             return

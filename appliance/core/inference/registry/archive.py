@@ -5,6 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
+import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -12,10 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from appliance.core.inference import manifest as manifests
 from appliance.errors import DiskFullError, ModelError
 
 FILES = 64
 """Most files of one version."""
+ENTRIES = 2 * FILES
+"""Most entries of an archive, directories among them: each costs time and memory."""
+DIRECTORY = 1 << 20
+"""Most bytes of a zip's directory, which its reader takes in as a whole."""
+ZIP_END = struct.Struct("<4s4H2LH")
+"""The end of a .zip (APPNOTE 4.3.16); the sixth value is the size of its directory."""
+ZIP64 = b"PK\x06\x07"
+"""Begins what stands before that end where the directory is larger than 4 GiB (4.3.15)."""
 PIECE = 1 << 20
 MEND = "make the archive of manifest.toml and the files that it names, and nothing else."
 DAMAGED = (
@@ -31,13 +43,14 @@ DAMAGED = (
 """What the two libraries raise on archives that are none, are cut off, encrypted, or damaged."""
 
 
-def unpack(archive: Path, into: Path, largest: int) -> None:
+def unpack(archive: Path, into: Path, largest: int, bound: int = 0) -> None:
     """Unpack a .tar (also compressed) or .zip; blocks.
 
     Args:
         archive: By its content, not by its name, one or the other.
         into: An empty directory.
         largest: Most bytes of all files together, as they come out.
+        bound: What it would be with more room on the disk; `largest` where 0.
 
     Raises:
         ModelError: It is no archive, is damaged, too large, or holds what it may not.
@@ -45,13 +58,16 @@ def unpack(archive: Path, into: Path, largest: int) -> None:
     """
     try:
         if zipfile.is_zipfile(archive):
+            _check_directory(archive)
             with zipfile.ZipFile(archive) as opened:
-                _write(_of_zip(opened), into, largest, archive.name)
+                _write(_of_zip(opened), into, (largest, bound), archive.name)
         else:
             with _plain(archive) as source:
                 bounded = cast("IO[bytes]", _Bounded(source, largest))
                 with tarfile.open(fileobj=bounded, mode="r:") as opened_tar:
-                    _write(_of_tar(opened_tar), into, largest, archive.name)
+                    _write(_of_tar(opened_tar), into, (largest, bound), archive.name)
+    except MemoryError as error:
+        raise ModelError(f"{archive.name} asks for more memory than there is.", MEND) from error
     except DAMAGED as error:
         raise ModelError(
             f"{archive.name} is no archive, or a damaged one: {error}.", "make it again, as .tar or .zip."
@@ -96,8 +112,26 @@ def _plain(archive: Path) -> IO[bytes]:
     return lzma.open(archive) if head == b"\xfd7zXZ\x00" else archive.open("rb")
 
 
+def _check_directory(archive: Path) -> None:
+    """Refuse a .zip by the size of its directory, before that is read. Raises ModelError."""
+    with archive.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - ZIP_END.size - 65_536 - 20))
+        tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    told = ZIP_END.unpack_from(tail, end)[5] if 0 <= end <= len(tail) - ZIP_END.size else 0
+    if told > DIRECTORY or ZIP64 in tail[max(0, end - 20) : max(0, end)]:
+        raise ModelError(f"{archive.name} holds far more than {FILES} files.", MEND)
+
+
+def _few(count: int) -> None:
+    if count > ENTRIES:
+        raise ModelError(f"The archive holds more than {FILES} files.", MEND)
+
+
 def _of_zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, IO[bytes]]]:
-    for entry in archive.infolist():
+    for number, entry in enumerate(archive.infolist()):
+        _few(number)
         if entry.is_dir():
             continue
         kind = entry.external_attr >> 16 & 0o170000
@@ -108,7 +142,8 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _of_tar(archive: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
-    for entry in archive:
+    for number, entry in enumerate(archive):
+        _few(number)
         if entry.isdir():
             continue
         source = archive.extractfile(entry) if entry.isreg() else None
@@ -117,8 +152,8 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
         yield entry.name, source
 
 
-def _write(entries: Iterator[tuple[str, IO[bytes]]], into: Path, largest: int, archive: str) -> None:
-    left, folders, names = largest, set[str](), set[str]()
+def _write(entries: Iterator[tuple[str, IO[bytes]]], into: Path, bounds: tuple[int, int], archive: str) -> None:
+    left, folders, names = bounds[0], set[str](), set[str]()
     for name, source in entries:
         folder, base = _place(name)
         folders.add(folder)
@@ -127,15 +162,47 @@ def _write(entries: Iterator[tuple[str, IO[bytes]]], into: Path, largest: int, a
             raise ModelError(f"{archive} holds several directories.", MEND)
         if len(names) > FILES:
             raise ModelError(f"{archive} holds more than {FILES} files.", MEND)
-        with (into / base).open("xb") as target:
-            while piece := source.read(PIECE):
-                left -= len(piece)
-                if left < 0:
-                    raise ModelError(
-                        f"{archive} holds more than {largest / 2**20:g} MiB.",
-                        "raise models.version_max_mib, or make it smaller.",
-                    )
-                target.write(piece)
+        left = _pour(source, into / base, left, _too_large(archive, *bounds))
+
+
+def _pour(source: IO[bytes], into: Path, left: int, error: Exception) -> int:
+    """Write all of it into a new file; bytes that are left then. Raises `error` where there are too many."""
+    with into.open("xb") as target:
+        while piece := source.read(PIECE):
+            left -= len(piece)
+            if left < 0:
+                raise error
+            target.write(piece)
+    return left
+
+
+def _too_large(what: str, largest: int, bound: int = 0) -> ModelError | DiskFullError:
+    if largest < bound:
+        return DiskFullError(
+            f"There is no room for {what}: it holds more than the {largest / 2**20:.0f} MiB that may be taken now.",
+            "make room, or remove versions: prime-spark model remove.",
+        )
+    told = f"{what} holds more than {largest / 2**20:g} MiB."
+    return ModelError(told, "raise models.version_max_mib, or make it smaller.")
+
+
+def copy_named(source: Path, into: Path, largest: int, bound: int = 0) -> None:
+    """Copy a manifest and the files that it names; blocks. Arguments and errors as `unpack`."""
+    told = manifests.load(source)
+    names = dict.fromkeys(["manifest.toml", *(file.path for file in told.files)])
+    if len(names) > FILES:
+        raise ModelError(f"The manifest in {source} names more than {FILES} files.", "mend the manifest.")
+    left = largest
+    for name in names:
+        if Path(name).name != name or name.startswith("."):
+            raise ModelError(f"The manifest in {source} names a file outside of it.", "mend the manifest.")
+        try:
+            with os.fdopen(os.open(source / name, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ModelError(f"{source / name} is no regular file.", "put the file itself there.")
+                left = _pour(file, into / name, left, _too_large(str(source), largest, bound))
+        except OSError as error:
+            raise disk_error(error, f"{source / name} cannot be copied") from error
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.core.figures import percentile
-from appliance.core.inference.model import ModelVersion, Priority, Sample
+from appliance.core.inference.model import ModelVersion, Priority
 from appliance.core.inference.pipeline import Pipeline, Ran
-from appliance.core.inference.registry.checks import blank
+from appliance.core.inference.registry.checks import self_test
 
 WARM = 3
 """Runs before it counts: the first ones load and allocate."""
@@ -36,7 +36,7 @@ async def bench(
     Raises:
         InferenceError, AbsentError: As Pipeline.run.
     """
-    sample, what = await _sample(version, pipeline)
+    sample = await self_test(version, pipeline)
     times: list[float] = []
     runs: list[Ran] = []
 
@@ -63,19 +63,16 @@ async def bench(
             task.cancel()
     took = time.perf_counter() - began
     return {
-        "model": version.key, "input": what, "requests": len(runs), "parallel": parallel,
+        "model": version.key, "input": _input(version), "requests": len(runs), "parallel": parallel,
         "per_second": round(len(runs) / took, 2), **_times("total", times),
         **_times("device", [ran.inference_ms for ran in runs]), "devices": dict(Counter(ran.device for ran in runs)),
     }  # fmt: skip
 
 
+def _input(version: ModelVersion) -> str:
+    file = version.manifest.file("self-test")
+    return "a blank input: the manifest has no self-test" if file is None else f"the self-test's {file.path}"
+
+
 def _times(name: str, values: list[float]) -> dict[str, float]:
     return {f"{name}_p{share}_ms": round(percentile(values, share / 100), 2) for share in (50, 95, 99)}
-
-
-async def _sample(version: ModelVersion, pipeline: Pipeline) -> tuple[Sample, str]:
-    file = version.manifest.file("self-test")
-    if file is None:
-        return blank(version), "a blank input: the manifest has no self-test"
-    data = await asyncio.to_thread((version.directory / file.path).read_bytes)
-    return await pipeline.decode(version, data, file.path), f"the self-test's {file.path}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from appliance.core.findings import Box, Class, Segment
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.manifest import Expected
 from appliance.core.inference.model import Findings, ModelVersion, Priority
-from appliance.core.inference.pipeline import Pipeline, Ran
+from appliance.core.inference.pipeline import Pipeline, Ran, kinds_of
 from appliance.core.inference.registry.served import SAME, overlap
-from appliance.errors import ImageError, ModelError, SoundError
+from appliance.errors import AbsentError, DeviceError, ImageError, ModelError, SoundError
 
 WAIT = 120.0
 """Seconds that a self-test may take, loading included."""
@@ -19,39 +21,94 @@ LOWEST = 0.05
 """Threshold of a self-test: what it expects says how sure the model must be."""
 
 
-async def examine(version: ModelVersion, pipeline: Pipeline) -> str:
-    """Prove a version; what was shown, in words.
+class Proof(NamedTuple):
+    """What was shown.
+
+    Attributes:
+        shown: In words.
+        kinds: Of the files that passed; those whose device does not work now are not among them.
+    """
+
+    shown: str
+    kinds: tuple[str, ...]
+
+
+async def examine(version: ModelVersion, pipeline: Pipeline, kinds: tuple[str, ...] = ()) -> Proof:
+    """Prove a version: each of its files that a device can run now, loaded anew from the disk.
+
+    Args:
+        version: Which.
+        pipeline: Runs it.
+        kinds: Of the files to try; empty for all.
 
     Raises:
         ModelError: A hash, a shape, the labels, or what it finds is wrong.
-        QueueFullError, DeadlineError, AbsentError: It could not be tried now.
+        QueueFullError, DeadlineError, AbsentError, DeviceError: It could not be tried now.
     """
-    told, directory = version.manifest, version.directory
-    await asyncio.to_thread(manifests.verify_all, told, directory)
-    file = told.file("self-test")
+    await asyncio.to_thread(manifests.verify_all, version.manifest, version.directory)
+    sample = await self_test(version, pipeline)
+    devices, proven, missed = [], [], list[AbsentError | DeviceError]()
+    for kind in kinds or kinds_of(version):
+        try:
+            ran = await _try(version, kind, pipeline, sample)
+        except (AbsentError, DeviceError) as error:
+            missed.append(error)
+            continue
+        for expected in version.manifest.expects if version.manifest.file("self-test") else ():
+            _check(expected, ran.findings, version.key)
+        devices.append(ran.device)
+        proven.append(kind)
+    if not proven:
+        raise missed[0] if missed else AbsentError(f"{version.key} has no file that a device runs.", "add one to it.")
+    return Proof(_told(version, devices, [error.message for error in missed]), tuple(proven))
+
+
+def _told(version: ModelVersion, devices: list[str], missed: list[str]) -> str:
+    expects, on = len(version.manifest.expects), ", ".join(devices)
+    later = "".join(f"; not tried yet: {each}" for each in missed)
+    if version.manifest.file("self-test") is None:
+        return f"hashes and shapes are right on {on}; the manifest has no self-test, so what it finds is not proven{later}"
+    what = f"{expects} expected findings are there" if expects else "it ran; nothing is expected of it"
+    return f"hashes and shapes are right; self-test on {on}: {what}{later}"
+
+
+async def self_test(version: ModelVersion, pipeline: Pipeline) -> Any:
+    """The input of a version's self-test; a blank one where it has none. Raises ModelError."""
+    file = version.manifest.file("self-test")
     if file is None:
-        ran = await _try(version, pipeline, blank(version))
-        return f"hashes and shapes are right on {ran.device}; the manifest has no self-test, so what it finds is not proven"
-    data = await asyncio.to_thread((directory / file.path).read_bytes)
+        return await asyncio.to_thread(blank, version)
     try:
-        sample = await pipeline.decode(version, data, file.path)
-        ran = await _try(version, pipeline, sample)
+        data = await asyncio.to_thread((version.directory / file.path).read_bytes)
+        return await pipeline.decode(version, data, file.path)
+    except OSError as error:
+        raise ModelError(f"{file.path} of {version.key} cannot be read: {error.strerror}.", "add the model again.") from error
     except (ImageError, SoundError) as error:
-        raise ModelError(f"The self-test of {version.key} cannot be used: {error.message}", "mend the manifest.") from error
-    for expected in told.expects:
-        _check(expected, ran.findings, version.key)
-    what = f"{len(told.expects)} expected findings are there" if told.expects else "it ran; nothing is expected of it"
-    return f"hashes and shapes are right; self-test on {ran.device}: {what}"
+        raise _useless(version, error) from error
 
 
-async def _try(version: ModelVersion, pipeline: Pipeline, sample: Any) -> Ran:
+def _useless(version: ModelVersion, error: ImageError | SoundError) -> ModelError:
+    return ModelError(f"The self-test of {version.key} cannot be used: {error.message}", "mend the manifest.")
+
+
+async def _try(version: ModelVersion, kind: str, pipeline: Pipeline, sample: Any) -> Ran:
+    """Run one kind of its files under a name of its own, so that nothing that is loaded already stands in for it."""
+    told = version.manifest
+    if kind not in pipeline.working():
+        raise AbsentError(f"No device that runs the {kind} file works now.", "see `prime-spark doctor`.")
+    others = {"onnx", "hef"} - {kind}
+    files = [file for file in told.files if file.kind not in others]
+    trial = ModelVersion(msgspec.structs.replace(told, files=files, version=f"{told.version}+{kind}"), version.directory)
     try:
         async with asyncio.timeout(WAIT):
-            return await pipeline.run(version, sample, threshold=LOWEST, priority=Priority.high)
+            return await pipeline.run(trial, sample, threshold=LOWEST, priority=Priority.high)
     except TimeoutError:
         raise ModelError(
             f"{version.key} gave no answer within {WAIT:.0f} s.", "it is too slow for this machine, or hangs."
         ) from None
+    except (ImageError, SoundError) as error:
+        raise _useless(version, error) from error
+    finally:
+        await pipeline.forget(trial)
 
 
 def blank(version: ModelVersion) -> Any:

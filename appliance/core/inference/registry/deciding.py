@@ -7,6 +7,7 @@ import logging
 
 import msgspec
 
+from appliance.core.inference.manifest import fingerprint
 from appliance.core.inference.model import ModelVersion, Stage
 from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.registry.checks import examine
@@ -14,7 +15,7 @@ from appliance.core.inference.registry.records import Mode, NameRecord, Split, V
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.watching import Comparison
 from appliance.core.model import Severity
-from appliance.errors import ApplianceError, ConflictError, ModelError
+from appliance.errors import ApplianceError, ConflictError, DeviceError, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,11 @@ class Deciding:
         registry.facts.pop(found.key, None)
         registry.found.pop(found.key, None)
         registry.watching.forget(found.key)
-        await asyncio.to_thread(registry.setup.shelf.remove, found.directory)
+        try:
+            await asyncio.to_thread(registry.setup.shelf.remove, found.directory)
+        except ApplianceError:
+            registry.found[found.key] = found  # it is still there, as one that was added
+            raise
         await registry.tell("model.removed", Severity.info, model=name, version=version, bytes=found.size, why=why)
         return found.size
 
@@ -178,16 +183,18 @@ class Deciding:
 
     async def _prove(self, version: ModelVersion) -> VersionFacts:
         """Its facts with what its checks have shown. Raises ModelError, and tells of it."""
-        facts = self._registry.facts.get(version.key, VersionFacts(key=version.key))
         try:
-            tested = await examine(version, self._pipeline)
+            proof = await examine(version, self._pipeline)
+        except DeviceError:  # not the version's fault
+            raise
         except ModelError as error:
             told = {"model": version.manifest.name, "version": version.manifest.version, "error": error.message}
             await self._registry.tell("model.refused", Severity.warning, **told)
             if self._registry.record(version.manifest.name).active != version.manifest.version:
                 await self._free(version)  # and what the devices remember of it: it may be mended
             raise
-        return msgspec.structs.replace(facts, tested=tested)
+        facts = self._registry.facts.get(version.key, VersionFacts(key=version.key))
+        return facts.with_proof(proof, version.mark or fingerprint(version.manifest))
 
     async def _switch(self, before: NameRecord, after: NameRecord, facts: VersionFacts) -> None:
         """Make `after` true; then let go of what served, once its requests have ended."""

@@ -60,9 +60,14 @@ class DriftWatch:
         self._scores: Counter[str] = Counter()
         self._added = 0
         self.drifted = False
+        self.blind = False
+        """It gives vectors, whose drift is not told by labels and scores."""
 
     def add(self, findings: Findings) -> None:
         """Count what one request found; it may complete the baseline."""
+        self.blind = bool(findings.embedding)
+        if self.blind:
+            return
         if len(self._window) == self._needed:
             self._count(self._window[0], -1)
         self._added += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import deque
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +11,12 @@ from appliance.core.inference import manifest as manifests
 from appliance.core.inference.manifest import Manifest
 from appliance.core.inference.model import ModelVersion, Stage
 from appliance.core.inference.pipeline import Pipeline
-from appliance.core.inference.registry.archive import FILES, disk_error, unpack
+from appliance.core.inference.registry.archive import FILES, copy_named, disk_error, unpack
 from appliance.core.inference.registry.checks import examine
 from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.records import VersionFacts
 from appliance.core.inference.registry.registry import Registry
-from appliance.core.inference.registry.shelf import Found
+from appliance.core.inference.registry.shelf import Found, size_of
 from appliance.core.model import Severity
 from appliance.errors import AbsentError, ConflictError, DiskFullError, ModelError
 
@@ -94,7 +93,7 @@ class Intake:
             MemoryTierError: S3 does not answer.
         """
         with self._registry.setup.shelf.staging() as staged:
-            await self._bring(origin, staged, sha256)
+            await self._bring(origin, staged, sha256, await self._allowance())
             told = await asyncio.to_thread(manifests.load, staged)
             if expected is not None and (told.name, told.version) != expected:
                 raise ModelError(
@@ -104,24 +103,22 @@ class Intake:
 
     async def _take(self, told: Manifest, staged: Path, origin: str, sha256: str) -> ModelVersion:
         registry, key = self._registry, f"{told.name}@{told.version}"
-        if key in registry.found or key in self._coming:
+        there = await asyncio.to_thread(registry.setup.shelf.taken, told.name, told.version)
+        if there or key in registry.found or key in self._coming:
             raise ConflictError(f"{key} is there already, or is being added.", "give it another version, or remove that one.")
         self._coming.add(key)
         try:
-            version = ModelVersion(told, staged, Stage.staging)
-            try:
-                tested = await examine(version, self._pipeline)
-            finally:
-                await self._pipeline.forget(version)
-            await asyncio.to_thread(_only_named, told, staged)
-            facts = VersionFacts(key=key, added=registry.setup.clock.wall(), origin=origin, sha256=sha256, tested=tested)
+            await asyncio.to_thread(_only_named, told, staged)  # first: nothing that has no hash may help to pass
+            proof, mark = await examine(ModelVersion(told, staged, Stage.staging), self._pipeline), manifests.fingerprint(told)
+            facts = VersionFacts(key=key, added=registry.setup.clock.wall(), origin=origin, sha256=sha256)
+            facts = facts.with_proof(proof, mark)
             async with registry.changing:
-                await self._make_room(await asyncio.to_thread(_size, staged))
+                await self._make_room(await asyncio.to_thread(size_of, staged))
                 await registry.setup.records.write(facts=[facts])  # a row of no version harms nothing, the reverse is untold
                 directory = await asyncio.to_thread(registry.setup.shelf.put, staged, told.name, told.version)
                 registry.facts[key] = facts
-                size = await asyncio.to_thread(_size, directory)
-                registry.found[key] = Found(told.name, told.version, directory, told, True, size)
+                size = await asyncio.to_thread(size_of, directory)
+                registry.found[key] = Found(told.name, told.version, directory, told, True, size, mark=mark)
         finally:
             self._coming.discard(key)
         await registry.tell(
@@ -130,41 +127,57 @@ class Intake:
             model=told.name,
             version=told.version,
             origin=origin,
-            tested=tested,
+            tested=proof.shown,
             licence=told.licence,
         )
         return registry.version(key)
 
-    async def _bring(self, origin: str, staged: Path, sha256: str) -> None:
-        if origin.startswith("s3://"):
-            await self._from_s3(origin, staged, sha256)
-            return
+    async def _allowance(self) -> int:
+        """Bytes that one version may take now, so that the disk keeps its spare room. Raises DiskFullError."""
+        free = await asyncio.to_thread(self._registry.setup.shelf.room)
+        if free <= SPARE:
+            raise DiskFullError(
+                f"There is no room: {free / 2**20:.0f} MiB of the disk are free, and {SPARE >> 20} stay for everything else.",
+                "make room, or remove versions: prime-spark model remove.",
+            )
+        return min(self.largest, free - SPARE)
+
+    async def _bring(self, origin: str, staged: Path, sha256: str, most: int) -> None:
         path = Path(origin)
+        folder = origin.endswith("/") if origin.startswith("s3://") else await asyncio.to_thread(path.is_dir)
+        if folder and sha256:
+            raise ModelError(f"{origin} is a directory, which has no SHA-256 of its own.", "offer it as a .tar or .zip.")
+        if origin.startswith("s3://"):
+            await (self._folder(origin, staged, most) if folder else self._archive(origin, staged, sha256, most))
+            return
         if sha256:
             await asyncio.to_thread(check_hash, path, sha256)
-        if await asyncio.to_thread(path.is_dir):
-            await asyncio.to_thread(_copy, path, staged, self.largest)
+        if folder:
+            await asyncio.to_thread(copy_named, path, staged, most, self.largest)
         elif await asyncio.to_thread(path.is_file):
-            await asyncio.to_thread(unpack, path, staged, self.largest)
+            await asyncio.to_thread(unpack, path, staged, most, self.largest)
         else:
             raise ModelError(f"{origin} is not there.", "give a directory, a .tar or .zip, or s3://BUCKET/KEY.")
 
-    async def _from_s3(self, origin: str, staged: Path, sha256: str) -> None:
+    async def _folder(self, origin: str, staged: Path, left: int) -> None:
         remote = self.remote
-        if origin.endswith("/"):
-            left = self.largest
-            for name, size in (await remote.list(origin))[: FILES + 1]:
-                if "/" in name or name.startswith(".") or size > left:
-                    raise ModelError(f"{origin} holds {name!r}, which is too large or lies deeper.", "put one version there.")
-                await remote.download(origin + name, staged / name, left)
-                left -= size
-            return
+        found = [(name, size) for name, size in await remote.list(origin) if name]  # "" is the folder's own placeholder
+        if len(found) > FILES:
+            raise ModelError(f"{origin} holds more than {FILES} files.", "put one version there.")
+        for name, size in found:
+            if "/" in name or name.startswith(".") or size > left:
+                raise ModelError(f"{origin} holds {name!r}, which is too large or lies deeper.", "put one version there.")
+            await remote.download(origin + name, staged / name, left)
+            left -= size
+
+    async def _archive(self, origin: str, staged: Path, sha256: str, most: int) -> None:
         with self._registry.setup.shelf.staging() as apart:
             archive = apart / "archive"
-            await remote.download(origin, archive, self.largest)
+            await self.remote.download(origin, archive, most)
             if sha256:
                 await asyncio.to_thread(check_hash, archive, sha256)
-            await asyncio.to_thread(unpack, archive, staged, self.largest)
+            left = most - await asyncio.to_thread(lambda: archive.stat().st_size)
+            await asyncio.to_thread(unpack, archive, staged, max(left, 0), self.largest)
 
     async def _make_room(self, size: int) -> None:
         """Remove archived versions, those added first, until there is room. Raises DiskFullError."""
@@ -213,32 +226,9 @@ def check_hash(path: Path, sha256: str) -> None:
         )
 
 
-def _copy(source: Path, staged: Path, largest: int) -> None:
-    """The manifest and the files that it names. Raises ModelError, DiskFullError."""
-    told = manifests.load(source)
-    names = ["manifest.toml", *(file.path for file in told.files)]
-    if len(names) > FILES:
-        raise ModelError(f"The manifest in {source} names more than {FILES} files.", "mend the manifest.")
-    left = largest
-    for name in names:
-        if Path(name).name != name or name.startswith("."):
-            raise ModelError(f"The manifest in {source} names a file outside of it.", "mend the manifest.")
-        try:
-            left -= (source / name).stat().st_size
-            if left < 0:
-                raise ModelError(f"{source} holds more than {largest / 2**20:g} MiB.", "raise models.version_max_mib.")
-            shutil.copyfile(source / name, staged / name)
-        except OSError as error:
-            raise disk_error(error, f"{source / name} cannot be copied") from error
-
-
 def _only_named(told: Manifest, staged: Path) -> None:
     """Remove what the manifest does not name."""
     named = {"manifest.toml", *(file.path for file in told.files)}
     for path in staged.iterdir():
         if path.name not in named:
             path.unlink()
-
-
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.iterdir())

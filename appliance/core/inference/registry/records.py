@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from appliance.core.store import Store
+
+if TYPE_CHECKING:
+    from appliance.core.inference.registry.checks import Proof
 
 OFFERS = 200
 """Offers that are kept; those that changed first go first, but none that is under way."""
@@ -65,7 +68,14 @@ class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
     """Of the archive that it came in; empty where it was not told."""
     tested: str = ""
+    proven: dict[str, str] = {}
+    """By kind of file that passed: the fingerprint of the manifest that it passed with."""
     baseline: Baseline | None = None
+
+    def with_proof(self, proof: Proof, mark: str) -> VersionFacts:
+        """As they are once this was shown of the version with this fingerprint."""
+        proven = {kind: each for kind, each in self.proven.items() if each == mark} | dict.fromkeys(proof.kinds, mark)
+        return msgspec.structs.replace(self, tested=proof.shown, proven=proven)
 
 
 class OfferRecord(msgspec.Struct, frozen=True, kw_only=True):

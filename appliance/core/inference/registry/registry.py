@@ -62,6 +62,8 @@ class Registry:
         self.leases = Leases()
         self.changing = asyncio.Lock()
         """Held by whoever changes what serves."""
+        self._writing = asyncio.Lock()
+        """Held while a row of facts is written, so that none is overwritten with an older one."""
         self.watching = Watching(setup.settings, self._keep_baseline, setup.note)
         self.comparisons: dict[str, Comparison] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,7 +143,7 @@ class Registry:
     def record(self, name: str) -> NameRecord:
         """What is kept of a name; of one that nobody decided on, or whose version is gone: what a set-up put there serves."""
         kept = self.names.get(name)
-        if kept is not None and (not kept.active or f"{name}@{kept.active}" in self.found):
+        if kept is not None and kept.active and f"{name}@{kept.active}" in self.found:
             return kept
         given = next((each for each in self.found.values() if each.name == name and not each.own and each.manifest), None)
         if kept is not None:
@@ -155,7 +157,7 @@ class Registry:
             raise ModelError(f"There is no {key}.", LIST)
         if found.manifest is None:
             raise found.error or ModelError(f"The manifest of {key} cannot be read.", "add the model again.")
-        return ModelVersion(found.manifest, found.directory, self.stage(found))
+        return ModelVersion(found.manifest, found.directory, self.stage(found), found.mark)
 
     def look_up(self, name: str, version: str) -> Found:
         """What is on disk of a version. Raises NotFoundError."""
@@ -186,17 +188,30 @@ class Registry:
         key = f"{record.name}@{split.candidate}"
         return self.version(key) if key in self.found and self._draw.random() * 100 < split.percent else None
 
-    def observe(self, version: ModelVersion, findings: Findings | None, milliseconds: float) -> None:
+    def observe(
+        self, version: ModelVersion, findings: Findings | None, milliseconds: float, *, drawn: bool = True, usual: bool = True
+    ) -> None:
         """See model.Models."""
+        if drawn:
+            self._count(version, milliseconds, good=findings is not None)
+        for each in self.watching.add(version.key, findings, milliseconds, usual=usual):
+            self.later(each)
+
+    def missed(self, version: ModelVersion, milliseconds: float, *, drawn: bool = True) -> None:
+        """See model.Models."""
+        if drawn:
+            self._count(version, milliseconds, good=False)
+
+    def _count(self, version: ModelVersion, milliseconds: float, *, good: bool) -> None:
+        """For the comparison of a split's two."""
         name, number = version.manifest.name, version.manifest.version
         comparison, record = self.comparisons.get(name), self.record(name)
-        if comparison is not None and record.split is not None:
-            if number == record.split.candidate:
-                comparison.candidate.add(milliseconds, good=findings is not None)
-            elif number == record.active:
-                comparison.active.add(milliseconds, good=findings is not None)
-        for each in self.watching.add(version.key, findings, milliseconds):
-            self.later(each)
+        if comparison is None or record.split is None:
+            return
+        if number == record.split.candidate:
+            comparison.candidate.add(milliseconds, good=good)
+        elif number == record.active:
+            comparison.active.add(milliseconds, good=good)
 
     def compare(self, version: ModelVersion, one: Findings, other: Findings | None) -> None:
         """What the active version and its shadow found on one input; None where the shadow did not come to run."""
@@ -226,9 +241,14 @@ class Registry:
         task.add_done_callback(self._tasks.discard)
 
     async def _keep_baseline(self, key: str, baseline: Baseline) -> None:
-        facts = msgspec.structs.replace(self.facts.get(key, VersionFacts(key=key)), baseline=baseline)
-        await self.setup.records.write(facts=[facts])
-        self.facts[key] = facts
+        self.facts[key] = msgspec.structs.replace(self.facts.get(key, VersionFacts(key=key)), baseline=baseline)
+        await self.keep(key)
+
+    async def keep(self, key: str) -> None:
+        """Write what is known of a version, as it is when its turn comes. Raises StoreError."""
+        async with self._writing:
+            if (facts := self.facts.get(key)) is not None:
+                await self.setup.records.write(facts=[facts])
 
     def begin(self, key: str) -> None:
         """A version may serve: go on with the baseline that it has."""
@@ -237,10 +257,14 @@ class Registry:
 
     async def put(self, record: NameRecord, facts: VersionFacts | None = None) -> None:
         """Make a row true: on disk first, then for the next request. Raises StoreError, and then nothing changed."""
-        await self.setup.records.write([record], [facts] if facts is not None else [])
-        self.names[record.name] = record
-        if facts is not None:
-            self.facts[facts.key] = facts
+        async with self._writing:
+            if facts is not None and (kept := self.facts.get(facts.key)) is not None:
+                facts = msgspec.structs.replace(facts, baseline=kept.baseline)  # it may have become complete meanwhile
+            await self.setup.records.write([record], [facts] if facts is not None else [])
+            self.names[record.name] = record
+            if facts is not None:
+                baseline = self.facts.get(facts.key, facts).baseline
+                self.facts[facts.key] = msgspec.structs.replace(facts, baseline=baseline)
 
     async def tell(self, event: str, severity: Any, **facts: Any) -> None:
         """Tell of an event; that it cannot be told undoes nothing."""

@@ -33,6 +33,7 @@ class Found:
         own: It lies in the appliance's directory, as the registry puts it there.
         size: Bytes.
         error: Why the manifest cannot be read.
+        mark: manifest.fingerprint of the manifest; empty where it cannot be read.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Found:
     own: bool
     size: int
     error: ModelError | None = None
+    mark: str = ""
 
     @property
     def key(self) -> str:
@@ -71,9 +73,9 @@ class Shelf:
         return list(found.values())
 
     def _look(self, directory: Path) -> Found:
-        own = directory.parent.parent == self._own
-        size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+        own, size = directory.parent.parent == self._own, 0
         try:
+            size = size_of(directory)
             told = manifests.load(directory)
         except ModelError as error:
             name, version = (directory.parent.name, directory.name) if own else (directory.name, "?")
@@ -83,7 +85,7 @@ class Shelf:
                 f"{directory} holds {told.name} {told.version}.", "remove the directory, and add the model again."
             )
             return Found(directory.parent.name, directory.name, directory, None, own, size, wrong)
-        return Found(told.name, told.version, directory, told, own, size)
+        return Found(told.name, told.version, directory, told, own, size, mark=manifests.fingerprint(told))
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -98,6 +100,14 @@ class Shelf:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
+    def target(self, name: str, version: str) -> Path:
+        """Where a version of ours lies, or would."""
+        return self._own / name / version
+
+    def taken(self, name: str, version: str) -> bool:
+        """Whether something lies there, known or not."""
+        return self.target(name, version).exists()
+
     def put(self, staged: Path, name: str, version: str) -> Path:
         """Move a staged version to its place, whole: it survives a cut of the power, or was never there.
 
@@ -105,7 +115,7 @@ class Shelf:
             ConflictError: There is one of this name and version.
             ModelError: The disk refuses; DiskFullError where it is full.
         """
-        target = self._own / name / version
+        target = self.target(name, version)
         try:
             for file in staged.iterdir():
                 _sync(file)
@@ -149,6 +159,14 @@ class Shelf:
             return shutil.disk_usage(place).free
         except OSError as error:
             raise disk_error(error, f"{place} cannot be read") from error
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of the files there. Raises ModelError."""
+    try:
+        return sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+    except OSError as error:
+        raise disk_error(error, f"{directory} cannot be read") from error
 
 
 def _directories(place: Path) -> Iterator[Path]:

@@ -14,7 +14,17 @@ from appliance.core.inference.registry.intake import Intake
 from appliance.core.inference.registry.records import UNDER_WAY, OfferRecord, VersionFacts
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.model import Severity
-from appliance.errors import ApplianceError, ConflictError, MemoryTierError, NotFoundError, QueueFullError, StoreError
+from appliance.errors import (
+    AbsentError,
+    ApplianceError,
+    ConflictError,
+    DeadlineError,
+    DeviceError,
+    MemoryTierError,
+    NotFoundError,
+    QueueFullError,
+    StoreError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +70,7 @@ class Updating:
         found = await self._registry.setup.records.offers()
         self._offers = {each.offer: each for each in found}
         for each in reversed(found):
-            if each.state in UNDER_WAY:
+            if each.state in UNDER_WAY and each.state != "canary":  # that one is in the name's row, or has ended
                 self._queue.put_nowait(each.offer)
 
     async def run(self) -> None:
@@ -80,6 +90,10 @@ class Updating:
         if self.mode == "install":
             return await self._queued(offer, "waits for its turn")
         return await self._step(offer, "offered", ASK.format(f"{offer.model}@{offer.version}"))
+
+    def knows(self, key: str) -> bool:
+        """Whether an offer was taken before."""
+        return key in self._offers
 
     async def install(self, wanted: str) -> OfferRecord:
         """Install an offer that waits, or that failed before.
@@ -134,9 +148,19 @@ class Updating:
             try:
                 await self._install(offer)
             except StoreError as error:
-                log.error("the offer of %s waits: %s", offer.model, error)
-                await asyncio.sleep(self.pause(1, FIRST, LONGEST))
-                self._queue.put_nowait(key)
+                await self._wait(key, error)
+            except Exception as error:  # of a library, on an archive that nobody foresaw: one offer's end, not the service's
+                log.exception("the offer of %s failed", offer.model)
+                try:
+                    await self._step(offer, "failed", f"{type(error).__name__}: {error}")
+                except StoreError as unwritten:
+                    await self._wait(key, unwritten)
+
+    async def _wait(self, key: str, error: StoreError) -> None:
+        """The disk does not take it now."""
+        log.error("the offer %s waits: %s", key, error)
+        await asyncio.sleep(self.pause(1, FIRST, LONGEST))
+        self._queue.put_nowait(key)
 
     async def _install(self, offer: OfferRecord) -> None:
         """Bring one offer to its end, or to its canary. Raises StoreError."""
@@ -148,7 +172,7 @@ class Updating:
             await self._serve(offer)
         except StoreError:
             raise
-        except (MemoryTierError, QueueFullError) as error:
+        except (MemoryTierError, QueueFullError, DeadlineError, DeviceError) as error:
             await self._step(offer, "failed", str(error))
         except ApplianceError as error:
             await self._step(offer, "refused", str(error))
@@ -233,13 +257,14 @@ class Updating:
                 await self._ended_by_hand(offer)
 
     async def _ended_by_hand(self, offer: OfferRecord) -> None:
-        """An operator may end or overtake a canary."""
+        """An operator may end or overtake a canary, or the power may have gone between its end and this row."""
         record = self._registry.record(offer.model)
         if record.split is not None and record.split.offer == offer.offer:
             return
         served = record.active == offer.version
         try:
-            await self._step(offer, "active" if served else "superseded", "an operator decided it")
+            note = "it serves" if served else "its canary was ended"
+            await self._step(offer, "active" if served else "superseded", note)
         except StoreError as error:
             log.error("the end of the canary of %s is not on disk: %s", offer.model, error)
 
@@ -279,8 +304,8 @@ class Updating:
             return
         try:
             await self._deciding.activate(name, split.candidate, verdict.reason)
-        except StoreError:
-            raise
+        except (StoreError, QueueFullError, DeadlineError, DeviceError, AbsentError):
+            raise  # it says nothing of the version; the next look tries again
         except ApplianceError as error:
             await self._end(name, split.candidate, str(error))
             if offer is not None:

@@ -73,13 +73,13 @@ class Watching:
         self._drifts.pop(key, None)
         self._failing.discard(key)
 
-    def add(self, key: str, findings: Findings | None, milliseconds: float) -> list[Awaitable[None]]:
-        """Count a request; what is to be told or kept because of it."""
+    def add(self, key: str, findings: Findings | None, milliseconds: float, *, usual: bool = True) -> list[Awaitable[None]]:
+        """Count a request, for drift only where its threshold was the usual one; what is to be told or kept because of it."""
         self.begin(key, None)
         served, watch = self._served[key], self._drifts[key]
         served.add(milliseconds, good=findings is not None)
         todo = self._errors(key, served)
-        if findings is not None:
+        if findings is not None and usual:
             fresh = watch.baseline is None
             watch.add(findings)
             if fresh and watch.baseline is not None:
@@ -117,9 +117,9 @@ class Watching:
         return found.status() if found is not None else Served()
 
     def drift(self, key: str) -> Drift | None:
-        """Whether it drifts; None where it never served."""
+        """Whether a version drifts; None where it never served, or gives nothing that could be counted (vectors)."""
         found = self._drifts.get(key)
-        return found.status() if found is not None else None
+        return found.status() if found is not None and not found.blind else None
 
     def failing(self) -> frozenset[str]:
         """Versions that fail too often now."""

@@ -21,6 +21,10 @@ NEXT = {
 WHY = {errno.EPERM: "the kernel refused it (no right)", errno.EADDRINUSE: "the UDP port is taken"}
 
 
+class ProcessEndedError(TunnelError):
+    """The process that carries the interface is gone; its interface goes a moment later."""
+
+
 def failed(doing: str, number: int, said: str = "") -> TunnelError:
     """An error number as an error for people.
 

@@ -139,8 +139,8 @@ class _Round:
     async def run(self, size: int, count: int, limit: float) -> Probe:
         listening = asyncio.create_task(self._listen(count))
         try:
-            await self._send(self._token + b"\xa5" * max(0, size - TOKEN_BYTES), count)
-            await asyncio.wait([listening], timeout=limit)
+            if await self._send(self._token + b"\xa5" * max(0, size - TOKEN_BYTES), count):
+                await asyncio.wait([listening], timeout=limit)
         finally:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -148,15 +148,18 @@ class _Round:
         middle = statistics.median(self._took.values()) * 1000 if self._took else None
         return Probe(count, len(self._took), middle)
 
-    async def _send(self, payload: bytes, count: int) -> None:
-        loop = asyncio.get_running_loop()
+    async def _send(self, payload: bytes, count: int) -> bool:
+        """Whether any left this machine: with no route, no key, or an interface too small for it, none did."""
+        loop, left = asyncio.get_running_loop(), False
         for number in range(count):
             if number:
                 await asyncio.sleep(GAP_SECONDS)
             packet = request(self._kind, self._identifier, number, payload)
-            self._sent[number] = time.perf_counter()
-            with contextlib.suppress(OSError):  # no route, no key, too large: it was not answered
+            with contextlib.suppress(OSError):
+                self._sent[number] = time.perf_counter()
                 await loop.sock_sendto(self._sock, packet, (self._address, 0))
+                left = True
+        return left
 
     async def _listen(self, count: int) -> None:
         loop = asyncio.get_running_loop()

@@ -6,13 +6,14 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 from typing import Literal
 
 from appliance.core.vpn.model import ActualTunnel, Changes, Probe, Rule
 from appliance.errors import TunnelError
 from appliance.hw.wireguard.device import Carrier
-from appliance.hw.wireguard.faults import failed
+from appliance.hw.wireguard.faults import ProcessEndedError, failed
 from appliance.hw.wireguard.firewall import Firewall
 from appliance.hw.wireguard.forwarding import open_for
 from appliance.hw.wireguard.kernel import KernelCarrier
@@ -25,6 +26,8 @@ from appliance.hw.wireguard.userspace import Userspace
 Way = Literal["kernel", "userspace"]
 WAYS: tuple[Way, ...] = ("kernel", "userspace")
 KERNEL_KIND = "wireguard"
+VANISH_SECONDS = 1.0
+LARGEST_PORT = 65535
 PORT_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
@@ -51,9 +54,7 @@ class WireGuardTunnel:
     async def ensure(self) -> bool:
         """Make the interface where it is missing. True: it was made (and has nothing in it yet)."""
         async with self._lock:
-            link = await self._links.find()
-            if link is not None:
-                await self._carrier(link)
+            if await self._present() is not None:
                 return False
             await self._make()
             return True
@@ -67,28 +68,52 @@ class WireGuardTunnel:
         await self._process.stop()  # one that lost its interface and has not ended yet
         self.backend = await self._process.start()
 
-    async def _carrier(self, link: Link) -> Carrier:
-        """What carries an interface that is there, whoever made it."""
-        if link.kind == KERNEL_KIND:
-            self.backend = "kernel"
-            return KernelCarrier(self.name, self._space)
-        backend = await self._process.backend()
-        if not backend:
-            raise TunnelError(
-                f"There is an interface {self.name}, and no WireGuard behind it ({link.kind or 'no kind'}).",
-                f"give the tunnel another name, or remove that one: sudo ip link delete {self.name}",
-            )
-        self.backend = backend
-        return UapiCarrier(self._process.path, backend)
+    async def _present(self) -> Carrier | None:
+        """What carries the interface, whoever made it; None where there is no interface.
+
+        A process that ends takes its interface with it a moment later: that is waited for.
+        """
+        ends = time.monotonic() + VANISH_SECONDS
+        while (link := await self._links.find()) is not None:
+            if link.kind == KERNEL_KIND:
+                self.backend = "kernel"
+                return KernelCarrier(self.name, self._space)
+            backend = await self._process.backend()
+            if backend:
+                self.backend = backend
+                return UapiCarrier(self._process.path, backend)
+            if time.monotonic() > ends:
+                raise self._foreign(link)
+            await asyncio.sleep(0.02)
+        self._process.reap()
+        return None
+
+    def _foreign(self, link: Link) -> TunnelError:
+        return TunnelError(
+            f"There is an interface {self.name}, and no WireGuard behind it ({link.kind or 'no kind'}).",
+            f"give the tunnel another name, or remove that one: sudo ip link delete {self.name}",
+        )
+
+    async def _must(self, doing: str) -> Carrier:
+        carrier = await self._present()
+        if carrier is None:
+            raise failed(f"{doing} {self.name}", errno.ENODEV, "there is no such interface")
+        return carrier
 
     async def read(self) -> ActualTunnel | None:
         """The interface as it is; None where there is none, also when its process was killed."""
+        carrier = await self._present()
+        if carrier is None:
+            return None
+        try:
+            device = await carrier.read()
+        except ProcessEndedError:
+            if await self._present() is None:
+                return None
+            raise
         link, addresses, ours, others = await self._links.read()
         if link is None:
-            self._process.reap()
             return None
-        carrier = await self._carrier(link)
-        device = await carrier.read()
         return ActualTunnel(
             name=self.name, public_key=device.public_key, listen_port=device.listen_port, addresses=addresses, mtu=link.mtu,
             up=link.up, routes=ours, peers=device.peers, fwmark=device.fwmark, backend=carrier.backend, foreign_routes=others,
@@ -103,10 +128,7 @@ class WireGuardTunnel:
         if changes.create:
             await self.ensure()
         async with self._lock:
-            link = await self._links.find()
-            if link is None:
-                raise failed(f"change {self.name}", errno.ENODEV, "there is no such interface any more")
-            carrier = await self._carrier(link)
+            carrier = await self._must("change")
             if changes.listen_port is not None and changes.listen_port != (await carrier.read()).listen_port:
                 await self._space.run(lambda: _must_be_free(changes.listen_port or 0))
             await carrier.change(changes)
@@ -115,10 +137,7 @@ class WireGuardTunnel:
     async def rebind(self) -> None:
         """Open the UDP socket anew, so that a changed local address is used."""
         async with self._lock:
-            link = await self._links.find()
-            if link is None:
-                raise failed(f"rebind {self.name}", errno.ENODEV, "there is no such interface")
-            carrier = await self._carrier(link)
+            carrier = await self._must("rebind")
             await carrier.rebind(await carrier.read())
 
     async def firewall(self, rules: Sequence[Rule] | None) -> None:
@@ -161,6 +180,8 @@ class WireGuardTunnel:
 
 def _must_be_free(port: int) -> None:
     """A process that cannot open its port stays silent about it: it is tried before."""
+    if not 0 <= port <= LARGEST_PORT:
+        raise failed(f"listen on UDP port {port}", errno.EINVAL, "there is no such port")
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.core.vpn.model import ActualPeer, Changes, Endpoint, PeerChange
 from appliance.errors import TunnelError
 from appliance.hw.wireguard.device import Device, key_text, network, public_of, raw_key
-from appliance.hw.wireguard.faults import failed
+from appliance.hw.wireguard.faults import ProcessEndedError, failed, wrapped
 
 ANSWER_SECONDS = 5.0
 LARGEST_ANSWER = 2**24
@@ -130,7 +130,7 @@ async def ask(path: Path, request: str, limit: float = ANSWER_SECONDS) -> str:
     except TimeoutError:
         raise TunnelError(f"The process of {path.stem} does not answer within {limit:g} s.", AGAIN) from None
     except (EOFError, ConnectionResetError, BrokenPipeError):
-        raise TunnelError(f"The process of {path.stem} ended while it was asked.", AGAIN) from None
+        raise ProcessEndedError(f"The process of {path.stem} ended while it was asked.", AGAIN) from None
 
 
 async def _exchange(path: Path, request: str) -> str:
@@ -180,8 +180,10 @@ class UapiCarrier:
         doing = f"{doing} {self.path.stem}"
         try:
             answer = await ask(self.path, request)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise ProcessEndedError(f"Could not {doing}: its process ended.", AGAIN) from None
         except OSError as error:
-            raise failed(doing, error.errno or 0, "no process carries it") from None
+            raise wrapped(doing, error) from None
         try:
             number = error_number(answer)
         except ValueError as error:

@@ -26,6 +26,8 @@ ROUNDS = 5
 """Runs of each of two ways, in turns, of which the quickest counts: disturbances only ever add time."""
 KEPT = 64
 """Models whose measured way is kept."""
+SHORT = 0.2
+"""A model is only measured where one run takes no more than this part of the time for it."""
 PROVIDERS = ("XnnpackExecutionProvider", "ACLExecutionProvider")
 """ONNX Runtime's for the CPU, beside its own; tried where the installed library was built with them."""
 OWN = "CPUExecutionProvider"
@@ -136,7 +138,7 @@ def choose(build: Callable[[Way], Runnable], *, threads: int, providers: Sequenc
         build: Sets the model up in a way; may raise.
         threads: The most that may be used.
         providers: Those that the installed library has.
-        seconds: After this time no further way is tried.
+        seconds: After this time no further way is tried, and none for longer than it must be.
 
     Returns:
         The way, and why it was chosen.
@@ -147,20 +149,33 @@ def choose(build: Callable[[Way], Runnable], *, threads: int, providers: Sequenc
         inputs = sample(plain.inputs)
         if inputs is None:
             return best, "not measured: the model has free sides"
-        told = []
+        if told := _unfit(plain, inputs, SHORT * seconds):
+            return best, f"not measured: {told}"
+        steps = []
         for step in _steps(threads, providers):
             if time.monotonic() > end:
-                told.append("time was up")
+                steps.append("time was up")
                 break
             other = replace(best, **step)
-            if other != best and (quicker := _compare(build, plain, other, inputs)) is not None:
+            if other != best and (quicker := _compare(build, plain, other, inputs, end)) is not None:
                 model, share = quicker
                 plain.close()
                 plain, best = model, other
-                told.append(f"{other} takes {share:.0%}")
-        return best, "measured: " + ("; ".join(told) or "nothing was quicker than the plain way")
+                steps.append(f"{other} takes {share:.0%}")
+        return best, "measured: " + ("; ".join(steps) or "nothing was quicker than the plain way")
     finally:
         plain.close()
+
+
+def _unfit(model: Runnable, inputs: dict[str, npt.NDArray[Any]], most: float) -> str:
+    """Why a model cannot be measured: one run takes longer than so many seconds, or fails; empty where it can."""
+    began = time.monotonic()
+    try:
+        model.infer(inputs)
+    except ModelError as error:
+        return f"it does not run on made-up inputs ({error.message})"
+    took = time.monotonic() - began
+    return f"one run takes {took:.1f} s" if took > most else ""
 
 
 def _steps(threads: int, providers: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -174,7 +189,7 @@ def _steps(threads: int, providers: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def _compare(
-    build: Callable[[Way], Runnable], plain: Runnable, way: Way, inputs: dict[str, npt.NDArray[Any]]
+    build: Callable[[Way], Runnable], plain: Runnable, way: Way, inputs: dict[str, npt.NDArray[Any]], end: float
 ) -> tuple[Runnable, float] | None:
     try:
         other = build(way)
@@ -182,7 +197,7 @@ def _compare(
         log.info("%s cannot run this model: %s", way, error)
         return None
     try:
-        share = _share(plain, other, inputs)
+        share = _share(plain, other, inputs, end)
     except ModelError as error:
         log.info("%s fails on this model: %s", way, error)
         share = None
@@ -192,10 +207,12 @@ def _compare(
     return other, share
 
 
-def _share(plain: Runnable, other: Runnable, inputs: dict[str, npt.NDArray[Any]]) -> float:
+def _share(plain: Runnable, other: Runnable, inputs: dict[str, npt.NDArray[Any]], end: float) -> float:
     """The other's time as a part of the plain one's; runs take turns, so that a busy machine disturbs both."""
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS + 1):
+    for ran in range(ROUNDS + 1):
+        if ran > 1 and time.monotonic() > end:
+            break
         for model, taken in zip((plain, other), times, strict=True):
             began = time.perf_counter()
             model.infer(inputs)

@@ -279,3 +279,36 @@ def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path, monkeypatc
 def test_every_way_gives_the_same_numbers(tmp_path: Path, way: Way) -> None:
     model = cpu()._build(str(write_onnx(tmp_path / "m.onnx")), way)
     np.testing.assert_allclose(model.infer({"x": rows(3)[:, ::-1]})[0], expected(rows(3)[:, ::-1]), rtol=1e-5)
+
+
+def test_a_slow_model_is_not_measured_for_longer_than_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, made = [0.0], []
+    for name in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(onnx_tuning.time, name, lambda: clock[0])
+
+    def build(way: Way, plain: float, other: float) -> Timed:
+        made.append(Timed(clock, plain if way.threads == 4 else other))
+        return made[-1]
+
+    way, reason = onnx_tuning.choose(lambda way: build(way, 2.0, 1.0), threads=4, providers=[], seconds=3.0)
+    assert (way, reason, clock[0]) == (Way(threads=4), "not measured: one run takes 2.0 s", 2.0)
+    clock[0] = 0.0
+    _, reason = onnx_tuning.choose(lambda way: build(way, 0.5, 10.0), threads=4, providers=[], seconds=3.0)
+    assert reason == "measured: time was up"
+    assert clock[0] == 0.5 + 2 * (0.5 + 10), "one run of the slower way, and one that counts"
+    assert all(model.closed for model in made)
+
+
+def test_a_model_that_fails_on_made_up_inputs_is_not_measured() -> None:
+    class Picky:
+        inputs = (TensorSpec("x", (1, 2), "float32"),)
+
+        def infer(self, _: object) -> None:
+            raise ModelError("An index is out of range.")
+
+        def close(self) -> None:
+            pass
+
+    way, reason = onnx_tuning.choose(lambda _: Picky(), threads=2, providers=[], seconds=5)
+    assert way == Way(threads=2)
+    assert "An index is out of range" in reason

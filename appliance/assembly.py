@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import upsparts
+from appliance import assembly_power, upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -23,11 +23,13 @@ from appliance.core.catalog import data, doctor, fleet, people, services, work
 from appliance.core.catalog import inference as inference_actions
 from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import models as model_actions
+from appliance.core.catalog import power as power_actions
 from appliance.core.catalog import rules as rule_actions
 from appliance.core.catalog import settings as setting_actions
 from appliance.core.catalog import sources as source_actions
 from appliance.core.catalog import streams as stream_actions
 from appliance.core.catalog import sync as sync_actions
+from appliance.core.catalog import vpn as vpn_actions
 from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
@@ -42,6 +44,7 @@ from appliance.core.inference.sources.model import Kind
 from appliance.core.memory.build import Places, build
 from appliance.core.model import CheckResult, InferenceResult, Severity
 from appliance.core.ports import Service
+from appliance.core.power.supervised import SupervisedServices
 from appliance.core.queues import QueueService
 from appliance.core.services import Supervisor
 from appliance.core.setup import SetupService
@@ -54,6 +57,7 @@ from appliance.core.streams.rules_store import RuleBook
 from appliance.core.streams.service import StreamService
 from appliance.core.telemetry.figures import FiguresService
 from appliance.core.telemetry.service import TelemetryService
+from appliance.core.vpn import build as vpn
 from appliance.hw import accelerators
 from appliance.hw.camera import V4l2Cameras
 from appliance.hw.camera_pi import PiCamera, PiCameras
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
 
     from appliance.core.inference.registry.intake import Remote
     from appliance.core.streams.sink_letters import SinkLetters
+    from appliance.core.vpn.model import Tunnel
     from appliance.runtime import Appliance
 
 
@@ -99,15 +104,21 @@ class Domains:
             settings, spine.store, spine.secrets, self.memory.memory, self.inference, bus.publish, state, clock,
             {Kind.picamera: PiCamera},
         ))  # fmt: skip
+        self.vpn = self._make_vpn()
         self._make_queries(told.keep_days)
         self.streams = self._make_streams()
         if self.streams.parts.updates is not None and settings.models.updates != "ignore":
             self.streams.parts.updates.installer = Offers(self.inference.parts.updating)
+        self.power = assembly_power.build(spine, self.sources, self.streams, self.memory, self.shell)
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
         self.setup = SetupService(spine.accounts, state, settings.node.device_id)
         self.queues = QueueService(bus, self.analytics.status, state)
+
+    def _make_vpn(self) -> vpn.Vpn:
+        spine = self._spine
+        return vpn.build(spine.settings.vpn, spine.store, spine.secrets, spine.state, spine.clock, self._tell, _tunnel)
 
     def _make_queries(self, keep_days: int) -> None:
         settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state
@@ -143,8 +154,11 @@ class Domains:
         return inference.build(inference.Ground(
             settings=spine.settings, accelerators=found,
             models=spine.paths.models, remote=self._s3_files(), store=spine.store, state=spine.state, clock=spine.clock,
-            note=self._tell, on_result=self._keep_result,
+            note=self._tell, on_result=self._keep_result, power=self._engine_mode,
         ))  # fmt: skip
+
+    def _engine_mode(self) -> str | None:
+        return self.power.engine_mode()
 
     def _s3_files(self) -> Remote | None:
         wanted = self._spine.settings.s3
@@ -175,11 +189,13 @@ class Domains:
             *self._memory_needs,
             self.memory,
             self.sources,
+            self.vpn.service,
             self.streams,
             self.rules,
             self.figures,
             self.queries,
             self.quality,
+            self.power,
             *self._sink(),
         ]
         return [*kept, self._api()]
@@ -221,6 +237,7 @@ class Domains:
         add(*inference_actions.inference_actions(self.inference, spine.jobs, spine.state, self.duck, running.cache.clear))
         add(*model_actions.model_actions(running, spine.jobs))
         add(*source_actions.source_actions(self.sources, self.cameras.each))
+        add(*vpn_actions.vpn_actions(self.vpn.service, self.vpn.desk, self.vpn.other, self.vpn.examiner))
         add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))
         add(*stream_actions.stream_actions(self.streams, spine.state, spine.clock))
         add(*stream_actions.letter_actions(self.streams, self._sink_letters))
@@ -229,6 +246,8 @@ class Domains:
         device = spine.settings.node.device_id
         add(*stream_actions.command_actions(self.streams, Issuer(device, spine.secrets, spine.clock), device))
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
+        self.power.hands.tools.services = SupervisedServices(supervisor)
+        add(*power_actions.power_actions(self.power, spine.clock))
         add(*doctor.actions(self._examine))
 
     def _settings_rows(self) -> list[dict[str, Any]]:
@@ -258,3 +277,10 @@ class Domains:
 
     async def _rename(self, name: str) -> None:
         await self._change_setting("node.device_id", name)
+
+
+def _tunnel(name: str) -> Tunnel:
+    """What carries the VPN; nothing of it is loaded where none is wanted."""
+    from appliance.hw.wireguard.tunnel import WireGuardTunnel
+
+    return WireGuardTunnel(name)

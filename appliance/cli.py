@@ -17,6 +17,7 @@ from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
 from appliance.verbs import agent, infer, static
 from appliance.verbs import streams as stream_verbs
+from appliance.verbs import vpn as vpn_verbs
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
@@ -69,6 +70,8 @@ class Root(Group):
             group = noun_group(noun, mine, _client(ctx))
         if noun == "audit":
             group.add_command(static.audit_verify)
+        if noun == "vpn":
+            vpn_verbs.nest(group)
         if noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:
             group.add_command(stream_verbs.tail)
         return group if group.commands or (noun in NOUNS and isinstance(group, Away)) else None

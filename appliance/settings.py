@@ -23,6 +23,7 @@ from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
 from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsources import SourceSettings
+from appliance.settingvpn import VpnSettings
 
 Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
 
@@ -362,6 +363,7 @@ class Settings(Group):
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
+    vpn: VpnSettings = VpnSettings()
 
 
 @functools.cache

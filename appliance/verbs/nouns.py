@@ -21,6 +21,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "memory": "Values in every tier: keep, read, list, move, delete",
     "model": "Versions of models: add, prove, activate, compare, go back",
     "metric": "Readings, and how they were",
+    "power": "Mains, battery, and what is given up when the power goes",
     "rules": "Rules of the windows over the streams",
     "service": "The parts that the appliance is made of",
     "session": "Consoles that are open",
@@ -29,6 +30,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "streams": "Messages to and from Kafka, and what waits",
     "sync": "Edge and cloud: synchronise, and decide conflicts",
     "user": "Accounts",
+    "vpn": "The WireGuard tunnel: peers, keys, files, and why one is down",
 })  # fmt: skip
 """Of the actions of an appliance that runs, also for the help where none does."""
 

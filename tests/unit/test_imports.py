@@ -22,6 +22,7 @@ HOMES = {
     "onnxruntime": "hw/onnx.py",
     "picamera2": "hw/camera_pi.py",
     "psutil": "hw/host.py",
+    "segno": "core/vpn/qr.py",
     "smbus2": "hw/i2c.py",
     "trackforge": "core/inference/sources/tracking.py",
     "uvicorn": "api/server.py",

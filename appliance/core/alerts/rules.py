@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.model import LinkState, StreamsStatus
+from appliance.core.vpn.status import PeerState, VpnStatus
 from appliance.errors import ConfigError
 from appliance.settings import RuleSettings
 
@@ -188,6 +190,24 @@ def redis_memory(state: LiveState) -> list[Reading]:
     return [Reading("redis", None, "Redis does not tell")]
 
 
+def vpn_peers(state: LiveState) -> list[Reading]:
+    """1 for each watched peer that is down, 0 for each that is connected; nothing of one that never came, or is off."""
+    status = state.get(Section.vpn).value
+    peers = status.peers if isinstance(status, VpnStatus) and (status.is_active or status.problems) else ()
+    found = [
+        Reading(peer.name, DOWN[peer.state], f"{peer.name} is {peer.state.value}" + (f": {peer.reason}" if peer.reason else ""))
+        for peer in peers
+        if peer.watched and peer.state in DOWN
+    ]
+    return found or [Reading("VPN peers", None, "no VPN peer is watched, or the VPN is off")]
+
+
+DOWN: Mapping[PeerState, float | None] = MappingProxyType({
+    PeerState.connected: 0.0, PeerState.down: 1.0, PeerState.missing: 1.0, PeerState.never: None, PeerState.unknown: None,
+})  # fmt: skip
+"""What each state of a peer counts as; those that are not here are meant to be down."""
+
+
 def not_read(what: str) -> Measure:
     """A rule whose source this machine does not have."""
     return lambda state: [Reading(what, None, f"nothing on this machine tells of {what} yet")]
@@ -207,7 +227,7 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("api-latency", "API p95", not_read("API latency"), 500, Severity.warning, for_seconds=300, unit="ms"),
     Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),
     Rule("kafka-lag", "Kafka consumer lag", kafka_lag, 1000, Severity.warning, for_seconds=300),
-    Rule("vpn-peer", "VPN peers", not_read("VPN peers"), 0.5, Severity.warning, unit=None, well="none is down"),
+    Rule("vpn-peer", "VPN peers", vpn_peers, 0.5, Severity.warning, unit=None, well="none is down"),
     Rule("battery", "Battery", not_read("a battery"), 20, Severity.critical, below=True, unit="%"),
     Rule("node", "Nodes", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),
 )

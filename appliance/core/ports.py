@@ -119,6 +119,16 @@ class StatusLed(Protocol):
         """Give the pin back."""
 
 
+class Host(Protocol):
+    """The machine that the appliance runs on, as something that can be switched off."""
+
+    async def missing(self) -> str:
+        """Why it cannot be halted from here, with the next step; empty where it can."""
+
+    async def halt(self) -> str:
+        """Begin an orderly halt; says what was done. Raises AbsentError where that is not possible, DeviceError."""
+
+
 class Picture(Protocol):
     """A decoded picture: height × width × 3, uint8, RGB."""
 
@@ -129,9 +139,17 @@ class Picture(Protocol):
 class Ran(Protocol):
     """What a command on another machine came to."""
 
-    exit_status: int
-    stdout: bytes
-    stderr: bytes
+    @property
+    def exit_status(self) -> int:
+        """0 where it did well."""
+
+    @property
+    def stdout(self) -> bytes:
+        """What it said."""
+
+    @property
+    def stderr(self) -> bytes:
+        """What it complained of."""
 
 
 class RemoteShell(Protocol):

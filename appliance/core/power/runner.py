@@ -278,9 +278,21 @@ class PlanRunner:
         self._changed()
         return self.kept
 
+    async def forget_notes(self) -> None:
+        """Somebody has seen to what the last run left over. Raises ConflictError, StoreError."""
+        if not self._notes:
+            raise ConflictError("Nothing is left over of the last run.", "there is nothing to do.")
+        await self._book.keep_notes(())
+        self._notes = ()
+        self._changed()
+
     def needs(self) -> list[float]:
         """Seconds that each stage is expected to take, of the plan that counts now."""
         return [self._measured.get(stage.name, stage.limit_seconds) for stage in self.current.stages]
+
+    def planned_needs(self) -> list[float]:
+        """The same of the plan of the next run."""
+        return [self._measured.get(stage.name, stage.limit_seconds) for stage in self.plan.stages]
 
     @property
     def current(self) -> Plan:

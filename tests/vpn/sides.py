@@ -20,17 +20,11 @@ class Side:
     """One end of tunnels."""
 
     def __init__(
-        self,
-        host: Host,
-        addresses: str | Sequence[str],
-        *,
-        port: int = 0,
-        mtu: int = 1420,
-        ways: Sequence[Way] = ("userspace",),
+        self, host: Host, addresses: str | Sequence[str], *, port: int = 0, mtu: int = 1420, way: Way = "userspace"
     ) -> None:
         self.host, self.keys = host, make_pair()
         given = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        self.tunnel = WireGuardTunnel(host.interface(), netns=host.namespace, ways=ways)
+        self.tunnel = WireGuardTunnel(host.interface(), netns=host.namespace, ways=(way,))
         self.wanted = WantedTunnel(self.tunnel.name, self.keys.private, port, given, mtu, ())
 
     @property

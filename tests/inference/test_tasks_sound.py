@@ -52,7 +52,7 @@ def test_channels_become_one() -> None:
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (100, 1), (101, 2), (150, 2), (151, 3)])
 def test_the_last_window_is_filled_with_silence(length: int, count: int) -> None:
     samples = np.arange(1, length + 1, dtype=np.float32)
-    cut = windows(samples, 100, 50)
+    cut = windows(samples, 100, 50, "x")
     assert cut.shape == (count, 100)
     for index in range(count):
         expected = np.zeros(100, np.float32)

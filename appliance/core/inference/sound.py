@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 LONGEST = 3600.0
 """Seconds of a recording."""
 MOST_CHANNELS = 32
+MOST_VALUES = 64_000_000
+"""Samples of all channels together, 256 MB: an hour of one channel at 16 kHz. A few kB of silence may unpack to far more."""
+FORMATS = "wav,w64,aiff,au,caf,flac,mp3,ogg,aac,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr"
+"""FFmpeg's names. Others name further files, or open ports (SDP): bytes must not have the appliance do that."""
+WIDTHS = (1, 2, 3, 4, 8)
+"""Bytes of a sample of plain WAV that are read here."""
 NEXT = "give a recording as WAV, FLAC, MP3, Ogg or M4A."
 
 
@@ -47,10 +53,12 @@ def _wave(data: bytes, source: str, longest: float) -> tuple[npt.NDArray[np.floa
     try:
         with wave.open(io.BytesIO(data)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            _check(rate, channels, file.getnframes() / max(rate, 1), source, longest)
-            raw = file.readframes(file.getnframes())
+            raw = file.readframes(file.getnframes())  # as many as are there: who writes into a pipe cannot say how many
     except (wave.Error, EOFError):
         return None
+    if width not in WIDTHS:
+        return None
+    _check(rate, channels, len(raw) // (width * channels), source, longest)
     raw = raw[: len(raw) - len(raw) % (width * channels)]
     if width == 1:  # the only one without a sign
         samples = (np.frombuffer(raw, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
@@ -68,17 +76,19 @@ def _container(data: bytes, source: str, longest: float) -> tuple[npt.NDArray[np
     import numpy as np
 
     try:
-        with av.open(io.BytesIO(data), "r") as file:
+        with av.open(io.BytesIO(data), "r", options={"format_whitelist": FORMATS}) as file:
             if not file.streams.audio:
                 raise SoundError(f"{source} has no sound.", NEXT)
             stream = file.streams.audio[0]
+            if stream.codec_context is None:
+                raise SoundError(f"{source} is coded in a way that is not known here.", NEXT)
             rate = int(stream.rate or 0)
             parts: list[Any] = []
             count, channels = 0, 0
             for frame in file.decode(stream):
                 part = _samples(frame, np)
                 count, channels = count + len(part), part.shape[1]
-                _check(rate, channels, count / max(rate, 1), source, longest)
+                _check(rate, channels, count, source, longest)
                 if not parts or parts[0].shape[1] == channels:
                     parts.append(part)
     except (av.FFmpegError, ValueError) as error:
@@ -101,8 +111,13 @@ def _samples(frame: Any, np: Any) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def _check(rate: int, channels: int, seconds: float, source: str, longest: float) -> None:
+def _check(rate: int, channels: int, count: int, source: str, longest: float) -> None:
     if rate < 1 or not 0 < channels <= MOST_CHANNELS:
         raise SoundError(f"{source} has {channels} channels at {rate} Hz.", NEXT)
-    if seconds > longest:
+    if count * channels > MOST_VALUES:
+        raise SoundError(
+            f"{source} has more than {MOST_VALUES // 1_000_000} million samples in {channels} channels.",
+            "give a piece of it, or fewer channels at a lower rate.",
+        )
+    if count / rate > longest:
         raise SoundError(f"{source} is longer than {longest:g} s.", "give a shorter one, or a piece of it.")

@@ -12,6 +12,7 @@ from appliance.core.inference.manifest import Manifest, Stateful
 from appliance.core.inference.model import Findings, Prepared, Sample
 from appliance.core.inference.tasks.audio import Recordings, Stretch, mono, windows
 from appliance.core.inference.tasks.outputs import Array, arrays, misfit
+from appliance.errors import ModelError
 
 AT_ONCE = 10_000
 """Windows in one run; a longer recording takes several, which hand the state on."""
@@ -23,11 +24,16 @@ class VoiceActivity(Recordings):
     def __init__(self, manifest: Manifest, head: Stateful) -> None:
         super().__init__(manifest)
         self._head = head
+        if len(head.state_in) != len(head.state_out) or not head.context <= self.wanted.hop <= self.wanted.window:
+            raise ModelError(
+                f"{manifest.name} needs a state_out for each state_in, and a context that a hop holds, and a window that.",
+                "mend the manifest.",
+            )
 
     def prepare(self, sample: Sample) -> Prepared:
         """Windows with the samples before each in front of it. Raises SoundError."""
         samples = mono(sample, self.wanted.rate, self.manifest.name)
-        cut = windows(samples, self.wanted.window, self.wanted.hop)
+        cut = windows(samples, self.wanted.window, self.wanted.hop, sample.source)
         if self._head.context:
             before = np.zeros((len(cut), self._head.context), np.float32)
             before[1:] = cut[:-1, self.wanted.hop - self._head.context : self.wanted.hop]

@@ -19,6 +19,10 @@ LOUDEST = 8.0
 """A sample beyond this is no sample of -1…1."""
 MOST_WINDOWS = 4000
 """Runs of one recording."""
+MOST_VALUES = 64_000_000
+"""Samples of all its windows together, 256 MB; where windows overlap they are far more than the recording's."""
+AT_ONCE = 32
+"""Windows whose spectra are worked out together: each takes a hundred times its memory."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,23 @@ def mono(sound: Sample, rate: int, name: str) -> Array:
         raise SoundError(f"{sound.source} has samples far outside of -1…1.", "scale them, or take it again.")
     if sound.rate == rate:
         return samples
+    if len(samples) / sound.rate * rate > MOST_VALUES:
+        raise SoundError(f"{sound.source} is too long at {rate} Hz.", "give a piece of it.")
     import soxr
 
     return np.asarray(soxr.resample(samples, sound.rate, rate, "HQ"), np.float32)
 
 
-def windows(samples: Array, window: int, hop: int) -> Array:
-    """Windows × samples; the last one is filled with silence."""
+def windows(samples: Array, window: int, hop: int, source: str, most: int = MOST_VALUES) -> Array:
+    """Windows × samples; the last one is filled with silence.
+
+    Raises:
+        SoundError: There are more than `most`, or they have more than MOST_VALUES samples; told before any is cut.
+    """
     steps = 1 + max(0, -(-(len(samples) - window) // hop))
+    if steps > most or steps * window > MOST_VALUES:
+        allowed = max(1, min(most, MOST_VALUES // window))
+        raise SoundError(f"{source} makes {steps} windows; {allowed} is the most.", "give a piece of it.")
     padded = np.zeros((steps - 1) * hop + window, np.float32)
     padded[: min(len(samples), len(padded))] = samples[: len(padded)]
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, window)[::hop])
@@ -106,16 +119,17 @@ class Recordings:
         self.wanted = manifest.sound
         if min(self.wanted.rate, self.wanted.window, self.wanted.hop) < 1:
             raise ModelError(f"The manifest of {manifest.name} has a rate, window or hop below 1.", "mend the manifest.")
+        if self.wanted.features == "log-mel" and not self.wanted.fft_window <= min(self.wanted.fft, self.wanted.window):
+            raise ModelError(f"{manifest.name}: fft_window is longer than fft, or than the window.", "mend the manifest.")
         self._bands = mel_bands(self.wanted) if self.wanted.features == "log-mel" else None
 
     def prepare(self, sample: Sample) -> Prepared:
         """One run for each window. Raises SoundError."""
         samples = mono(sample, self.wanted.rate, self.manifest.name)
-        cut = windows(samples, self.wanted.window, self.wanted.hop)
-        if len(cut) > MOST_WINDOWS:
-            raise SoundError(f"{sample.source} makes {len(cut)} windows; {MOST_WINDOWS} is the most.", "give a piece of it.")
-        if self._bands is not None:
-            cut = log_mel(cut, self.wanted, self._bands)
+        cut = windows(samples, self.wanted.window, self.wanted.hop, sample.source, MOST_WINDOWS)
+        if (bands := self._bands) is not None:
+            parts = (cut[at : at + AT_ONCE] for at in range(0, len(cut), AT_ONCE))
+            cut = np.concatenate([log_mel(part, self.wanted, bands) for part in parts])
         try:
             tensors = cut.reshape(len(cut), *(self.wanted.shape or (1, *cut.shape[1:])))
         except ValueError as error:

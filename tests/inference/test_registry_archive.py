@@ -6,9 +6,11 @@ import gzip
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -91,6 +93,29 @@ def test_bombs_are_refused_before_they_fill_disk_or_memory(tmp_path: Path) -> No
     twice = tar(tmp_path / "e.tar", entry("model.onnx"), entry("model.onnx"))
     with pytest.raises(ModelError):
         unpack(twice, tmp_path / "twice", LIMIT)
+
+
+def test_what_costs_time_and_memory_alone_is_refused_by_its_count(tmp_path: Path) -> None:
+    """200 000 directories in a tar of 450 kB took 47 s; a zip's directory of 13 MB took 27 s."""
+    folder = entry("a", tarfile.DIRTYPE).tobuf()
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(folder * 20_000 + bytes(1024)))
+    row = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 30_000 * len(row), 0, 0)
+    (tmp_path / "b.zip").write_bytes(row * 30_000 + end)
+    far = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1)  # the true size stands elsewhere
+    (tmp_path / "c.zip").write_bytes(row * 9 + far + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(row), 0, 0))
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as file:
+        for number in range(200):
+            file.writestr(f"a{number}/", b"")
+    for name in ("a.tar.gz", "b.zip", "c.zip", "d.zip"):
+        into = tmp_path / f"into-{name}"
+        into.mkdir()
+        tracemalloc.start()
+        with pytest.raises(ModelError, match="more than 64 files"):
+            unpack(tmp_path / name, into, 1 << 30)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3_000_000
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7])

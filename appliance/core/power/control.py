@@ -40,7 +40,7 @@ class Control:
 
     def decide(self, watches: Mapping[str, Watch]) -> bool:
         """One decision; returns whether the phase became another one."""
-        self.combined = combine([watch.newest() for watch in watches.values()], self._feeds)
+        self.combined = combine([watch.newest() for watch in watches.values() if not watch.ghost], self._feeds)
         self.state, moved = policy.step(self.state, self.combined.seen, self.setting, self.limits, self._clock.monotonic())
         for each in moved:
             self._moved(each)

@@ -102,7 +102,7 @@ class Finder:
     async def _drop_ghosts(self) -> None:
         """A stand-in that never told anything, and says that it is not there: its like has come."""
         for name, watch in list(self.watches.items()):
-            if watch.gone and watch.reading is None:
+            if watch.ghost:
                 del self.watches[name]
                 self._silent.pop(name, None)
                 self._lost.discard(name)

@@ -58,6 +58,11 @@ class Watch:
         """Of the UPS."""
         return self.ups.name
 
+    @property
+    def ghost(self) -> bool:
+        """It never told anything, and says that it is not there: a stand-in for others."""
+        return self.gone and self.reading is None
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:

@@ -118,7 +118,7 @@ class Domains:
 
     def _make_vpn(self) -> vpn.Vpn:
         spine = self._spine
-        return vpn.build(spine.settings.vpn, spine.store, spine.secrets, spine.state, spine.clock, self._tell, _tunnel)
+        return vpn.build(spine.settings.vpn, spine.store, spine.secrets, spine.state, spine.clock, self._tell, _tunnel, self.shell)
 
     def _make_queries(self, keep_days: int) -> None:
         settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state

@@ -16,6 +16,7 @@ from appliance.core.vpn.keeper import Keeper
 from appliance.core.vpn.keys import public_of
 from appliance.core.vpn.model import HANDSHAKE_FRESH, ActualPeer, ActualTunnel, Tunnel
 from appliance.core.vpn.nodes import Nodes
+from appliance.core.vpn.pathmtu import ECHO_HEADERS, path_mtu
 from appliance.core.vpn.peers import Entry, Peer
 from appliance.core.vpn.service import VpnService
 from appliance.core.vpn.status import Explanation, PeerState
@@ -25,8 +26,6 @@ WATCH = 6.0
 """Seconds for which a silent peer is watched: a handshake is tried every 5."""
 LEAST = 1280
 """Bytes: every path of IPv6 takes as much."""
-HEADERS = {4: 28, 6: 48}
-"""Bytes of an echo request beside its payload."""
 OTHER = 10.0
 """Seconds for the other side's view."""
 
@@ -68,7 +67,7 @@ class Examiner:
         if not entry.peer.active:
             return seen
         if keeper is None:
-            return msgspec.structs.replace(seen, interface=False)
+            return msgspec.structs.replace(seen, configured=self._service.enabled, interface=False)
         seen = await self._tunnel(seen, keeper)
         if not seen.in_tunnel:
             return seen
@@ -130,28 +129,17 @@ class Examiner:
     async def _packets(self, seen: Evidence, keeper: Keeper) -> dict[str, Any]:
         """A peer that is connected: do small packets pass, and large ones?"""
         address = seen.peer.addresses[0].partition("/")[0]
-        head = HEADERS[6 if ":" in address else 4]
+        head = ECHO_HEADERS[6 if ":" in address else 4]
         mtu = seen.mtu or LEAST
         try:
             small = await keeper.tunnel.ping(address, count=3)
             if not small.received:
                 return {"small": (small.sent, 0)}
             large = await keeper.tunnel.ping(address, count=3, size=mtu - head, whole=True)
-            passing = await self._largest(keeper.tunnel, address, head, mtu) if not large.received else None
+            passing = await path_mtu(keeper.tunnel, address, highest=mtu) if not large.received else None
         except TunnelError:
             return {}
         return {"small": (small.sent, small.received), "large": (large.sent, large.received), "passing": passing}
-
-    async def _largest(self, tunnel: Tunnel, address: str, head: int, mtu: int) -> int | None:
-        """The largest packet that passes, within 16 bytes."""
-        low, high = 576, mtu
-        if not (await tunnel.ping(address, count=2, size=low - head, limit=0.7, whole=True)).received:
-            return None
-        while high - low > 16:
-            middle = (low + high) // 2
-            passed = (await tunnel.ping(address, count=2, size=middle - head, limit=0.7, whole=True)).received
-            low, high = (middle, high) if passed else (low, middle)
-        return low
 
     async def _machine(self, seen: Evidence) -> dict[str, Any]:
         """This machine's own rules and switches."""

@@ -45,6 +45,8 @@ class Evidence(msgspec.Struct, frozen=True):
     """The hub's public key."""
     port: int
     """Of the hub."""
+    configured: bool = True
+    """The settings want a VPN."""
     interface: bool | None = None
     """The interface is there."""
     up: bool | None = None
@@ -134,7 +136,10 @@ def off(seen: Evidence) -> Iterator[Finding]:
 def machinery(seen: Evidence) -> Iterator[Finding]:
     """This end's own parts."""
     again = "prime-spark vpn reconcile"
-    if seen.process_dead:
+    if not seen.configured:
+        step = "prime-spark config set vpn.enabled true, then start the appliance again."
+        yield Finding("off", 1.0, "The VPN of this hub is switched off.", ("vpn.enabled is false",), step)
+    elif seen.process_dead:
         yield Finding(
             "process-dead", 0.99, "The WireGuard process of this hub is dead.", ("its socket does not answer",), again
         )

@@ -117,8 +117,8 @@ class Domains:
         self.queues = QueueService(bus, self.analytics.status, state)
 
     def _make_vpn(self) -> vpn.Vpn:
-        spine = self._spine
-        return vpn.build(spine.settings.vpn, spine.store, spine.secrets, spine.state, spine.clock, self._tell, _tunnel, self.shell)
+        spine, wanted = self._spine, self._spine.settings.vpn
+        return vpn.build(wanted, spine.store, spine.secrets, spine.state, spine.clock, self._tell, _tunnel, self.shell)
 
     def _make_queries(self, keep_days: int) -> None:
         settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.core.vpn.model import ActualPeer, Changes, Endpoint, PeerChange
 from appliance.errors import TunnelError
-from appliance.hw.wireguard.device import Device, network, raw_key
+from appliance.hw.wireguard.device import Device, key_text, network, raw_key
 from appliance.hw.wireguard.faults import wrapped
 from appliance.hw.wireguard.space import Space
 
@@ -110,11 +110,9 @@ def _joined(first: ActualPeer, more: ActualPeer) -> ActualPeer:
     )  # fmt: skip
 
 
-def _key(value: Any) -> str:
+def _key(value: bytes | None) -> str:
     """pyroute2 gives keys in Base64, as bytes; no key is all zeros."""
-    text = value["value"] if isinstance(value, dict) else value
-    decoded = text.decode() if isinstance(text, bytes) else text or ""
-    return "" if not decoded or not any(base64.b64decode(decoded)) else decoded
+    return key_text(base64.b64decode(value)) if value else ""
 
 
 def _peer(told: Any) -> ActualPeer:

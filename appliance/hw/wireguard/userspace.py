@@ -150,7 +150,10 @@ class Userspace:
                     await asyncio.sleep(0.004)
                     self.reap()
         except TimeoutError:
-            _signal(self._child, signal.SIGKILL)
+            if self._child is not None:
+                _signal(self._child, signal.SIGKILL)
+                await self._ended(self._child, END_SECONDS)
+            self.reap()
             raise TunnelError(f"{program.name} made no socket for {self.name} within {START_SECONDS:g} s.", RIGHT) from None
         words = _last_words(said)
         raise TunnelError(f"{program.name} ended at once: {words or 'it said nothing'}.", RIGHT)
@@ -194,10 +197,9 @@ def _last_words(fd: int) -> str:
     return lines[-1] if lines else ""
 
 
-def _signal(pid: int | None, number: int) -> None:
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _alive(pid: int) -> bool:

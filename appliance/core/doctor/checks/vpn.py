@@ -9,9 +9,12 @@ from appliance.core.doctor.model import Check, DoctorContext
 from appliance.core.doctor.probe import in_thread
 from appliance.core.model import CheckResult
 
+PROGRAMS = ("wireguard-go", "boringtun-cli")
+"""What carries a tunnel in user space, as the driver (hw/wireguard/userspace.py) tries them."""
+
 
 def look(context: DoctorContext) -> CheckResult:
-    """The kernel's module is preferred; wireguard-go needs the TUN device."""
+    """The kernel's module is preferred; wireguard-go and boringtun need the TUN device."""
     if (context.root / "sys/module/wireguard").exists():
         return CHECK.ok("WireGuard is in the running kernel")
     release = context.text("proc/sys/kernel/osrelease") or os.uname().release
@@ -19,11 +22,11 @@ def look(context: DoctorContext) -> CheckResult:
     if any("/wireguard.ko" in text for text in modules):
         return CHECK.ok(f"the kernel {release} can load WireGuard")
     tunnel = (context.root / "dev/net/tun").exists()
-    program = shutil.which("wireguard-go", path=context.environ.get("PATH"))
+    program = next((name for name in PROGRAMS if shutil.which(name, path=context.environ.get("PATH"))), "")
     if program and tunnel:
-        return CHECK.ok("no WireGuard in this kernel; wireguard-go does it in user space")
+        return CHECK.ok(f"no WireGuard in this kernel; {program} does it in user space")
     if program:
-        return CHECK.failed("wireguard-go is installed, but there is no /dev/net/tun", "sudo modprobe tun")
+        return CHECK.failed(f"{program} is installed, but there is no /dev/net/tun", "sudo modprobe tun")
     with_tunnel = "" if tunnel else "sudo modprobe tun && "
     return CHECK.absent(
         f"the kernel {release} has no WireGuard, and wireguard-go is not installed",

@@ -88,7 +88,13 @@ class Bench:
     def __init__(self, host: Host, tmp_path: Path, shell: NamespaceShell | None = None, **more: Any) -> None:
         self.host, self.home, self.shell = host, tmp_path, shell
         self.interface = host.interface()
-        options: dict[str, Any] = {"enabled": True, "interface": self.interface, "ping_seconds": 0, "reconcile_seconds": 3600, "providers": False}
+        options: dict[str, Any] = {
+            "enabled": True,
+            "interface": self.interface,
+            "ping_seconds": 0,
+            "reconcile_seconds": 3600,
+            "providers": False,
+        }
         self.rhythm: Rhythm = more.pop("rhythm", QUICK)
         self.clock: Clock = more.pop("clock", None) or SystemClock()
         self.resolver: Resolver = more.pop("resolver", None) or Resolver()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
 from appliance.core.vpn.desk import Wish
-from tests.support import wait_for
 from tests.vpn.netns import Net
 from tests.vpn.rig import PORT, Bench, Spoke, ping, star
 
@@ -17,7 +15,7 @@ async def test_exported_files_bring_peers_in(net: Net, tmp_path: Path) -> None:
     hub, nodes, _ = star(net, 5)
     hub.forward()
     bench = Bench(hub, tmp_path, endpoint=f"192.0.2.1:{PORT}")
-    began = time.monotonic()
+    time.monotonic()
     async with bench.life():
         spokes = []
         for number, host in enumerate(nodes):
@@ -28,7 +26,6 @@ async def test_exported_files_bring_peers_in(net: Net, tmp_path: Path) -> None:
             spokes.append(spoke)
         for number in range(5):
             await bench.connected(f"n{number}")
-        print("five peers after", time.monotonic() - began)
         assert await ping(nodes[0], "10.8.0.2") == 3
         assert await ping(nodes[0], bench.peer("n4").addresses[0].split("/")[0]) == 3
         status = bench.service.status()

@@ -61,7 +61,8 @@ async def test_a_node_is_provisioned_over_its_shell(net: Net, tmp_path: Path) ->
         shared = await bench.book.secret("box", Held.preshared)
         assert bench.shell is not None
         arguments = " ".join(part for _, command, _ in bench.shell.ran for part in command)
-        assert private not in arguments and shared not in arguments
+        assert private not in arguments
+        assert shared not in arguments
 
 
 async def test_a_node_that_has_another_configuration_keeps_it(net: Net, tmp_path: Path) -> None:
@@ -99,7 +100,6 @@ async def test_keys_rotate_under_a_running_ping(net: Net, tmp_path: Path) -> Non
         await bench.other.rotate("box")
         text = (await asyncio.to_thread(process.communicate))[0].decode()
         received = int(text.split(" received")[0].rsplit(" ", 1)[1])
-        print("lost", 400 - received, "of 400")
         assert received >= 350, text[-300:]
         assert bench.key() != before
         assert bench.key() == bench.peer("box").public_key

@@ -197,7 +197,7 @@ def test_what_is_held_for_clips_is_bounded_in_time_and_bytes(monkeypatch: pytest
     assert recording.size <= RING
     clips.begin(event(), 20.0, 1.0)
     clips.begin(event(), 20.0, 1.0)
-    with pytest.raises(SourceError, match="being recorded already"):
+    with pytest.raises(SourceError, match="being recorded or kept already"):
         clips.begin(event(), 20.0, 1.0)
 
 

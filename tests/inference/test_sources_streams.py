@@ -124,6 +124,8 @@ async def test_a_driver_that_hangs_is_left_alone_and_only_so_many_threads_hang_i
         await rig.service.add(definition("v4l2", "/dev/video0", timeout=0.5))
         status = await rig.until(lambda status: status.state is SourceState.retrying)
         assert "does not answer" in status.reason
+        await rig.until(lambda status: len(rig.service._tallies["cam"].stuck) == 2)
+        assert rig.status().state is SourceState.retrying, "a second one that hangs is no better"
         assert len(opened) == 2
         free.set()
         await rig.until(lambda _: len(opened) > 2)

@@ -90,10 +90,20 @@ class Clips:
                 recording.stills.append(still)
                 recording.size += len(still.jpeg)
 
-    def begin(self, event: SourceEvent, now: float, seconds: float) -> None:
-        """Begin a clip, half of it before `now` (monotonic). Raises SourceError where too many are being recorded."""
-        if len(self._running) >= AT_ONCE:
-            raise SourceError(f"{AT_ONCE} clips are being recorded already.", "give the rules a longer cooldown.")
+    def begin(self, event: SourceEvent, now: float, seconds: float, saving: int = 0) -> None:
+        """Begin a clip.
+
+        Args:
+            event: Whose.
+            now: Monotonic; half of the clip lies before it.
+            seconds: Its length.
+            saving: Clips that are being encoded and kept; they count.
+
+        Raises:
+            SourceError: There are too many.
+        """
+        if len(self._running) + saving >= AT_ONCE:
+            raise SourceError(f"{AT_ONCE} clips are being recorded or kept already.", "give the rules a longer cooldown.")
         before = [still for still in self._ring if now - still.taken <= seconds / 2]
         self._running.append(Recording(event, now + seconds / 2, before, sum(len(still.jpeg) for still in before)))
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 STEADY = 10.0
 """Seconds of frames after which what failed before is forgotten."""
 AHEAD = 5.0
-"""A file's place may be so many seconds ahead of the clock before its times are not believed."""
+"""Seconds that a file's frame waits for its time at most: where its times leap, the rest of it is reckoned from there."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Progress:
         damaged: That could not be decoded.
         reconnects: Tries after the first.
         newest: When the newest frame arrived, monotonic; None before the first.
-        beat: When the thread last came back from the driver, or was not in it, monotonic; None before it began.
+        beat: When the thread last came back from the driver, monotonic; None while it is not in it.
         arrivals: Of the last frames, monotonic.
         problem: The newest picture that could not be decoded.
     """
@@ -89,6 +89,23 @@ class Pace:
     def until_due(self, moment: float) -> float:
         """Seconds from this moment until the next one is wanted."""
         return max(0.0, self._due - moment) if self._due is not None else 0.0
+
+
+class Times:
+    """When a file's frames are due; its times may begin anywhere, and leap."""
+
+    def __init__(self) -> None:
+        self._begin: float | None = None
+
+    def until(self, position: float) -> float:
+        """Seconds until the frame at this place is due."""
+        now = time.monotonic()
+        if self._begin is None:
+            self._begin = now - position
+        ahead = self._begin + position - now
+        if ahead > AHEAD:
+            self._begin -= ahead - AHEAD
+        return min(max(0.0, ahead), AHEAD)
 
 
 @dataclass(frozen=True)
@@ -205,7 +222,13 @@ class Reader:
         finally:
             self._lost += feed.damaged
             self._count_damaged(0)
+            self._close(feed)
+
+    def _close(self, feed: Feed) -> None:
+        try:
             feed.close()
+        except Exception as error:  # noqa: BLE001 logged without its text, which may hold an address with its password
+            log.error("source %s was not closed in order: %s", self._name, type(error).__name__)
 
     def _unexpected(self, done: str, error: Exception) -> SourceError:
         """Told without its text, which may hold an address with its password."""
@@ -213,21 +236,26 @@ class Reader:
         return SourceError(f"It cannot be {done}: {type(error).__name__}.", "see docs/sources.md for what may be wrong.")
 
     def _follow(self, feed: Feed) -> SourceError | None:
-        pace, begin, first = Pace(self._manner.rate), time.monotonic(), self.progress.frames
+        pace, times, first = Pace(self._manner.rate), Times(), self.progress.frames
         while not self._stop.is_set():
             shot = feed.read()
             if shot is None:
                 return self._at_end(feed.damaged, self.progress.frames - first)
             if self._manner.real_time and shot.position is not None:
-                self._stop.wait(min(max(0.0, begin + shot.position - time.monotonic()), AHEAD))
+                self._rest_for(times.until(shot.position))
             self._arrived(feed.damaged)
             if self._manner.every:
-                self._stop.wait(pace.until_due(time.monotonic()))
+                self._rest_for(pace.until_due(time.monotonic()))
             if pace.wants(time.monotonic() if shot.position is None else shot.position):
                 self._give(shot)
             else:
                 self.progress.skipped += 1
         return None
+
+    def _rest_for(self, seconds: float) -> None:
+        self.progress.beat = None
+        self._stop.wait(seconds)
+        self.progress.beat = time.monotonic()
 
     def _at_end(self, damaged: int, frames: int) -> SourceError | None:
         if self._stop.is_set():
@@ -260,4 +288,6 @@ class Reader:
             self.progress.problem = error
             return
         self.progress.height, self.progress.width = rgb.shape[:2]
+        self.progress.beat = None
         self.mailbox.put(Frame(rgb, shot.source or self._name, time.monotonic(), self._clock.wall()))
+        self.progress.beat = time.monotonic()

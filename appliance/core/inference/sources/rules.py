@@ -56,6 +56,10 @@ class Rules:
         """Rule → when its cooldown ends."""
         self._suppressed = 0
 
+    def begin_anew(self) -> None:
+        """The tracks' numbers begin anew: nobody has been anywhere yet. Cooldowns go on."""
+        self._stays.clear()
+
     def zones_of(self, tracks: Sequence[Seen], width: int, height: int) -> dict[int, tuple[str, ...]]:
         """Track → names of the zones it is in."""
         return {seen.track_id: self._inside(seen, width, height) for seen in tracks}

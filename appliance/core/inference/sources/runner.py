@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -19,7 +19,7 @@ from appliance.core.inference.sources.definition import Definition
 from appliance.core.inference.sources.frames import Feed, Frame, Mailbox
 from appliance.core.inference.sources.model import Kind, SourceEvent, SourceState, SourceStatus, Track
 from appliance.core.inference.sources.reader import Manner, Patience, Reader
-from appliance.core.inference.sources.rules import Rules
+from appliance.core.inference.sources.rules import Hit, Rules
 from appliance.core.inference.sources.shelf import Shelf
 from appliance.core.inference.sources.tally import Tally
 from appliance.core.inference.sources.teller import Teller
@@ -84,7 +84,8 @@ class Runner:
         self._rules = Rules(source.zones, source.rules, 1 / source.rate)
         self._teller = Teller(source, tools.shelf, tools.publish, tally)
         self._reader: Reader | None = None
-        self._stuck: list[Reader] = []
+        self._hung = False
+        """The last reader hung, and none has given a frame since."""
         self._tracks: tuple[Track, ...] = ()
         self._state = SourceState.opening if source.enabled else SourceState.stopped
         self._since = tools.clock.wall()
@@ -115,12 +116,16 @@ class Runner:
 
     def _hang(self) -> bool:
         """Whether so many threads hang in the driver that another one would only hang too."""
-        self._stuck = [reader for reader in self._stuck if reader.alive]
-        if len(self._stuck) < STUCK:
+        self.tally.stuck = [reader for reader in self.tally.stuck if reader.alive]
+        if len(self.tally.stuck) < STUCK:
             return False
-        self._fault = SourceError(f"{self.source.address} does not answer.", "plug the camera in again, or restart its server.")
+        self._fault = self._mute()
         self._be(SourceState.retrying)
         return True
+
+    def _mute(self) -> SourceError:
+        step = "plug the camera in again, or restart its server." if self.source.kind.live else "look whether its disk answers."
+        return SourceError(f"{self.source.address} does not answer.", step)
 
     async def _read(self) -> bool:
         """Open and read; returns whether it is over for good."""
@@ -129,12 +134,13 @@ class Runner:
             while not reader.mailbox.over and self._in_time():
                 frame = await reader.mailbox.take(TURN)
                 if not reader.mailbox.over and reader.progress.state is not SourceState.ended:  # its last frame may be here
-                    self._be(reader.progress.state)
+                    self._be(self._shown(reader))
                 if frame is not None:
                     await self._look_at(frame)
                     await self._teller.go_on(frame.taken)
                 elif self._silent(reader):
                     log.error("source %s: its driver hangs and is left alone", self.source.name)
+                    reader.progress.error, reader.progress.state, self._hung = self._mute(), SourceState.retrying, True
                     return False
             return reader.mailbox.over and reader.progress.state is SourceState.ended
         finally:
@@ -143,7 +149,12 @@ class Runner:
             reader.stop()
             self.tally.take(reader)
             self._reader = None
-            self._stuck.append(reader)
+            self.tally.stuck.append(reader)
+
+    def _shown(self, reader: Reader) -> SourceState:
+        """After one that hung, the next is not believed before it gives a frame."""
+        self._hung = self._hung and not reader.progress.frames
+        return SourceState.retrying if self._hung else reader.progress.state
 
     def _begin(self) -> Reader:
         source = self.source
@@ -157,14 +168,18 @@ class Runner:
         reader = Reader(source.name, lambda stop: tools.open_feed(source, stop), mailbox, manner, tools.clock, tools.patience)
         self._reader = reader
         self._tracker = Tracker(source.track_score, source.track_seconds, source.rate)
-        self._be(SourceState.opening)
+        self._rules.begin_anew()
+        self._be(self._shown(reader))
         reader.start()
         return reader
 
     def _silent(self, reader: Reader) -> bool:
-        """Whether a live source's thread has not come back from its driver for longer than any wait in it may last."""
+        """Whether the thread has not come back from its driver for longer than any wait in it may last.
+
+        A folder's may wait for its pictures for ever.
+        """
         progress = reader.progress
-        if not self.source.kind.live or progress.state is SourceState.retrying or progress.beat is None:
+        if self.source.kind is Kind.folder or progress.state is SourceState.retrying or progress.beat is None:
             return False
         return time.monotonic() - progress.beat > 2 * self.source.timeout + GIVEN_UP
 
@@ -173,20 +188,23 @@ class Runner:
         if result is None:
             return
         self.tally.looked(time.monotonic() - frame.taken)
-        boxes = found(result)
+        self._tracks, hits, self.view = await asyncio.to_thread(self._follow, frame, found(result))
+        self.tally.suppressed += self._rules.take_suppressed()
+        self.frame = frame
+        await self._teller.note(frame)
+        for hit in hits:
+            await self._teller.tell(hit, frame)
+
+    def _follow(self, frame: Frame, boxes: Sequence[Box]) -> tuple[tuple[Track, ...], list[Hit], preview.View]:
+        """What is followed in a frame, which rules it makes true, and how it is shown; some 20 ms where there is a crowd."""
         seen = self._tracker.update(boxes, frame.taken)
         where = self._rules.zones_of(seen, frame.width, frame.height)
-        self._tracks = tuple(
+        tracks = tuple(
             Track(each.track_id, each.box.label, each.box.score, each.box, frame.taken - each.since, where[each.track_id])
             for each in seen
         )
         hits = self._rules.update(seen, where, frame.taken)
-        self.tally.suppressed += self._rules.take_suppressed()
-        self.frame = frame
-        self.view = await asyncio.to_thread(preview.view, frame, boxes, self._tracks, self.source.zones)
-        await self._teller.note(frame)
-        for hit in hits:
-            await self._teller.tell(hit, frame)
+        return tracks, hits, preview.view(frame, boxes, tracks, self.source.zones)
 
     async def _infer(self, frame: Frame) -> InferenceResult | None:
         """The model's word on a frame; None where there is none, which is counted."""
@@ -201,9 +219,14 @@ class Runner:
             except ImageError as error:
                 self.tally.trouble(error)
                 return None
+            except AbsentError as error:  # it may be there again in a moment
+                self.tally.trouble(error)
+                await asyncio.sleep(TURN)
+                if self.source.drop == "latest":
+                    return None
             except ApplianceError as error:
                 self.tally.trouble(error)
-                if isinstance(error, AbsentError) or self.source.drop == "wait":
+                if self.source.drop == "wait":
                     await asyncio.sleep(TURN)
                 return None
 

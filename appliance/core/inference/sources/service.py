@@ -60,7 +60,8 @@ class SourceService:
         self._problem: StoreError | None = None
 
     async def start(self) -> None:
-        """Read the definitions. Raises StoreError."""
+        """Read the definitions, and begin; what runs already is ended first. Raises StoreError."""
+        await self.stop()
         self._wanted = {source.name: source for source in await self.book.all()}
         self._painter = ThreadPoolExecutor(1, "source preview")  # one picture at a time, however many look
         for source in self._wanted.values():
@@ -103,6 +104,12 @@ class SourceService:
             names = ", ".join(status.name for status in ill[1:])
             more = f"; so do {names}" if len(ill) > 2 else f"; so does {names}" if names else ""
             return HealthReport(Health.degraded, f"{ill[0].name} gives no frames: {ill[0].reason}{more}", ill[0].next_step)
+        running = [status for status in self.statuses() if status.enabled and status.state is SourceState.running]
+        blind = [status for status in running if self._tallies[status.name].blind]
+        if blind:
+            more = f"; and {counted(len(blind) - 1, 'other')}" if blind[1:] else ""
+            text = f"no frame of {blind[0].name} can be looked at: {blind[0].problem}{more}"
+            return HealthReport(Health.degraded, text, "see `prime-spark doctor`, and its model: prime-spark model list")
         states = Counter(status.state.value for status in self.statuses())
         told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         return HealthReport(Health.healthy, told or "no source is set; add one with `prime-spark source add`")
@@ -135,6 +142,9 @@ class SourceService:
         """Start or stop a source, also for the next start of the appliance. Raises NotFoundError, StoreError."""
         async with self._turn:
             source = (await self.book.one(name)).model_copy(update={"enabled": enabled})
+            task = self._tasks.get(name)
+            if enabled and task is not None and not task.done() and self._wanted.get(name) == source:
+                return self._runners[name].status(enabled=True)  # it runs: a file is not begun anew
             await self.book.put(source)
             return await self._apply(source)
 

@@ -16,6 +16,8 @@ WINDOW = 5.0
 YOUNG = 1.0
 """Seconds before which there is no rate."""
 EVENTS = 20
+BLIND = 3
+"""Frames in a row that fail, after which the source is of no use."""
 FRESH = 300.0
 """Seconds for which the newest trouble is shown."""
 
@@ -31,12 +33,17 @@ class Tally:
         self._dropped = 0
         self._looked: deque[float] = deque(maxlen=256)
         self._times: deque[float] = deque(maxlen=100)
+        self._failing = 0
+        """Frames that failed since the last one that was looked at."""
+        self.stuck: list[Reader] = []
+        """Threads that were let go, and may hang in a driver."""
         self._trouble = ""
         self._troubled = 0.0
 
     def looked(self, seconds: float) -> None:
         """A frame was looked at, so long after it arrived."""
         self.inferred += 1
+        self._failing = 0
         self._looked.append(time.monotonic())
         self._times.append(1000 * seconds)
 
@@ -50,7 +57,13 @@ class Tally:
     def trouble(self, error: ApplianceError) -> None:
         """A frame could not be looked at."""
         self.failed += 1
+        self._failing += 1
         self.say(error)
+
+    @property
+    def blind(self) -> bool:
+        """Frames come, and none can be looked at."""
+        return self._failing >= BLIND
 
     def say(self, error: ApplianceError) -> None:
         """Show what went wrong."""

@@ -61,7 +61,7 @@ class Teller:
             event = await self._with_snapshot(event, frame)
         if rule.clip:
             try:
-                self._clips.begin(event, frame.taken, rule.clip)
+                self._clips.begin(event, frame.taken, rule.clip, len(self._saving))
             except ApplianceError as error:
                 event = self._not_kept(event, error)
         self._tally.events_total += 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from appliance.core.model import Box
@@ -18,6 +20,8 @@ SECOND = 0.5
 """The same for boxes of a low score."""
 MOST = 300
 """Boxes of one frame that are followed, best first."""
+GAPS = 5
+"""Times between frames by whose middle one is known how fast they come."""
 LABELS = 100
 """Labels that are followed at one time."""
 
@@ -57,12 +61,22 @@ class Tracker:
         self._score = score
         self._seconds = seconds
         self._patience = max(1, math.ceil(seconds * rate))
+        self._gaps: deque[float] = deque([1 / rate], maxlen=GAPS)
+        """Seconds between the last frames."""
+        self._before: float | None = None
         self._trackers: dict[str, BYTETRACK] = {}
         self._lives: dict[tuple[str, int], _Life] = {}
+        self._seen: dict[str, float] = {}
+        """Label → when one was seen last."""
         self._next = 1
 
     def update(self, boxes: Sequence[Box], now: float) -> tuple[Seen, ...]:
         """The tracks that are in this frame, oldest first; `now` is on the monotonic clock."""
+        longest = max(self._seconds, 3 * median(self._gaps))
+        if self._before is not None:
+            self._gaps.append(now - self._before)
+        self._before = now
+        self._lives = {name: life for name, life in self._lives.items() if now - life.last <= longest}
         by_label: dict[str, list[Box]] = {}
         for box in sorted(filter(_sound, boxes), key=lambda box: -box.score)[:MOST]:
             by_label.setdefault(box.label, []).append(box)
@@ -89,15 +103,16 @@ class Tracker:
         if life is None:
             life = self._lives[label, inner] = _Life(self._next, now, now)
             self._next += 1
-        life.last = now
+        life.last = self._seen[label] = now
         return life
 
     def _forget(self, now: float) -> None:
-        """Drop what was not seen for long; the library drops it by frames, which may come slower than they should."""
+        """Drop the trackers of labels that were not seen for long."""
         kept = max(60.0, 4 * self._seconds)
-        self._lives = {name: life for name, life in self._lives.items() if now - life.last <= kept}
-        living = {label for label, _ in self._lives}
-        self._trackers = {label: tracker for label, tracker in self._trackers.items() if label in living}
+        self._seen = {label: at for label, at in self._seen.items() if now - at <= kept}
+        kept = max(60.0, 4 * self._seconds)
+        self._seen = {label: at for label, at in self._seen.items() if now - at <= kept}
+        self._trackers = {label: tracker for label, tracker in self._trackers.items() if label in self._seen}
 
 
 def _sound(box: Box) -> bool:

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from appliance.core.model import Box
 
 Point = tuple[float, float]
+INSIDE = 1 - 1e-9
+"""The last place in a picture, in shares of its side."""
 
 
 def contains(points: Sequence[Point], x: float, y: float) -> bool:
-    """Whether a point lies in a polygon: a ray to the right crosses its sides an odd number of times."""
+    """Whether a point lies in a polygon: a ray to the right crosses its sides an odd number of times.
+
+    A side to the right or below is not in it, but for the picture's own edge: what is cut off there stands on it.
+    """
+    x, y = min(x, INSIDE), min(y, INSIDE)
     inside = False
     before_x, before_y = points[-1]
     for here_x, here_y in points:

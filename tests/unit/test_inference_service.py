@@ -28,6 +28,7 @@ from appliance.core.inference import preview as preview_module
 from appliance.core.inference.build import Ground, build
 from appliance.core.inference.image import DecodedPicture
 from appliance.core.inference.letterbox import letterbox
+from appliance.core.inference.recent import Recent
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.inference.tasks.boxes import suppress
 from appliance.core.inference.tasks.yolov3 import decode
@@ -323,7 +324,7 @@ async def test_a_preview_is_found_by_its_id_without_reading_all(bench: Bench, tm
     )  # fmt: skip
     result = await bench.service.infer_file(photograph())
     duck.add_events("outbox", [(1, InferenceCompleted.of(result))])
-    bench.service._results.clear()  # as after a restart
+    bench.service._recent = Recent()  # as after a restart
     call = Invocation(Actor("ada", Role.viewer, "ssh"), "inference.preview", "1")
     args = {"columns": 40, "rows": 12, "mode": "console"}
     assert (await preview.handler(call, Preview(result_id=result.result_id, **args)))["rows"]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 
+from appliance.core.inference.model import Findings
 from appliance.core.inference.pipeline import Ran
 from appliance.core.inference.status import CacheStatus
+
+MASK_RUNS = 50_000
+"""Runs of all masks of one result that are told of; a message of Kafka has its bound."""
+OVERHEAD = 1500
+"""Bytes of a result beside what was found: the key's texts, objects, places in tables."""
 
 
 class Key(NamedTuple):
@@ -37,18 +44,25 @@ class Entry(NamedTuple):
     height: int
 
 
+class _Held(NamedTuple):
+    packed: bytes
+    """The findings."""
+    rest: Entry
+    size: int
+
+
 class ResultCache:
     """The results that were asked for last. For one event loop.
 
     Args:
         entries: Most of them; 0 remembers none.
-        size: Most bytes of them, as MessagePack has them.
+        size: Most bytes of them. What was found is kept as MessagePack: as objects it would be up to 13 times as much.
     """
 
     def __init__(self, entries: int, size: int) -> None:
         self._limit = entries
         self._size_limit = size
-        self._held: OrderedDict[Key, tuple[Entry, int]] = OrderedDict()
+        self._held: OrderedDict[Key, _Held] = OrderedDict()
         self._size = 0
         self._hits = 0
         self._misses = 0
@@ -62,15 +76,21 @@ class ResultCache:
             return None
         self._held.move_to_end(key)
         self._hits += 1
-        return found[0]
+        findings = msgspec.msgpack.decode(found.packed, type=Findings)
+        return Entry(replace(found.rest.ran, findings=findings), found.rest.width, found.rest.height)
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Remember a result; those that were not asked for the longest go. One that alone is too large is not remembered."""
-        size = len(msgspec.msgpack.encode((key, entry.ran.findings))) + 200
-        if size > self._size_limit or not self._limit:
+        """Remember a result; those that were not asked for the longest go. One that alone is too large, or has more masks than
+        are told of, is not remembered.
+        """
+        if not self._limit or sum(len(mask.counts) for mask in entry.ran.findings.masks) > MASK_RUNS:
+            return
+        packed = bytes(memoryview(msgspec.msgpack.encode(entry.ran.findings)))  # the encoder's own has room to grow
+        size = len(packed) + OVERHEAD
+        if size > self._size_limit:
             return
         self._drop(key)
-        self._held[key] = (entry, size)
+        self._held[key] = _Held(packed, Entry(replace(entry.ran, findings=Findings()), entry.width, entry.height), size)
         self._size += size
         while len(self._held) > self._limit or self._size > self._size_limit:
             self._drop(next(iter(self._held)))
@@ -92,7 +112,7 @@ class ResultCache:
 
     def _drop(self, key: Key) -> None:
         if (held := self._held.pop(key, None)) is not None:
-            self._size -= held[1]
+            self._size -= held.size
 
     def status(self) -> CacheStatus:
         """As it is now."""

@@ -124,6 +124,18 @@ def upright(rgb: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint
     return np.ascontiguousarray(turned.get(orientation, rgb))
 
 
+def area(data: bytes) -> int:
+    """Pixels of a picture by its header; 0 of what is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.size[0] * image.size[1]
+    except Exception as error:  # noqa: BLE001 whatever is wrong with it, `decode` says it
+        log.debug("no picture by its header: %s", error)
+        return 0
+
+
 def check_size(image: Image, source: str, max_pixels: int) -> None:
     """Refuse by the header alone. Raises ImageError."""
     width, height = image.size

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+LONGEST = 32_766
+"""Pixels of a side that OpenCV can warp."""
 GREY = 127
 """Of the margins where nothing else is said: Darknet's."""
 
@@ -127,10 +129,27 @@ def _between_corners(rgb: npt.NDArray[np.uint8], width: int, height: int) -> npt
     import cv2
     import numpy as np
 
+    if max(rgb.shape[:2]) > LONGEST:
+        first = int(np.argmax(rgb.shape[:2]))  # the longer side first: it leaves little for the other one
+        sides = (height, width)
+        lines = _lines(_lines(rgb, sides[first], first), sides[1 - first], 1 - first)
+        return np.rint(lines).astype(np.uint8)
     across, down = (rgb.shape[1] - 1) / max(1, width - 1), (rgb.shape[0] - 1) / max(1, height - 1)
     matrix = np.array([[across, 0, 0], [0, down, 0]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(rgb, matrix, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _lines(rgb: npt.NDArray[Any], count: int, axis: int) -> npt.NDArray[np.float32]:
+    """So many rows (axis 0) or columns (1) from the first to the last, between their neighbours; see `_between_corners`."""
+    import numpy as np
+
+    places = np.arange(count) * ((rgb.shape[axis] - 1) / max(1, count - 1))
+    low = np.minimum(places.astype(np.intp), rgb.shape[axis] - 1)
+    high = np.minimum(low + 1, rgb.shape[axis] - 1)
+    share = (places - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    result: npt.NDArray[np.float32] = np.take(rgb, low, axis) * (1 - share) + np.take(rgb, high, axis) * share
+    return result
 
 
 def _tensor(inner: npt.NDArray[np.uint8], left: int, top: int, wanted: Input) -> npt.NDArray[Any]:

@@ -58,4 +58,5 @@ def _tint(rgb: npt.NDArray[np.uint8], mask: Mask, colour: tuple[int, int, int]) 
 def _dot(rgb: npt.NDArray[np.uint8], x: float, y: float) -> None:
     half = max(1, max(rgb.shape[:2]) // SHARE // 2)
     top, left = max(0, round(y) - half), max(0, round(x) - half)
-    rgb[top : round(y) + half + 1, left : round(x) + half + 1] = POINT
+    bottom, right = max(0, round(y) + half + 1), max(0, round(x) + half + 1)  # it may lie outside of the picture
+    rgb[top:bottom, left:right] = POINT

@@ -64,7 +64,7 @@ def console(rgb: npt.NDArray[np.uint8], boxes: Sequence[Box], columns: int, rows
     mixes = [(char, fore, back, share) for char, share in SHADES for fore in range(16) for back in range(8)]
     palette = np.asarray(CONSOLE, np.float32)
     table = np.asarray([palette[fore] * share + palette[back] * (1 - share) for _, fore, back, share in mixes], np.float32)
-    nearest = ((pixels[:, :, None, :] - table) ** 2).sum(axis=-1).argmin(axis=-1)
+    nearest = np.stack([((row[:, None, :] - table) ** 2).sum(axis=-1).argmin(axis=-1) for row in pixels])
     cells: list[list[Cell]] = [[mixes[pick][:3] for pick in row] for row in nearest.tolist()]
     return captioned(cells, boxes, rgb.shape[1], rgb.shape[0], lambda _: (15, 0))
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from appliance.core.events import new_id
 from appliance.core.inference import preview, showing
-from appliance.core.inference.cache import Entry, Key, digest
+from appliance.core.inference.cache import MASK_RUNS, Entry, Key, digest
 from appliance.core.inference.counting import Counting
-from appliance.core.inference.image import read_file
+from appliance.core.inference.image import area, read_file
 from appliance.core.inference.model import Mask, ModelVersion, Priority, Sample
 from appliance.core.inference.parts import Parts
 from appliance.core.inference.pipeline import BACKENDS, WORKING, Ran
+from appliance.core.inference.recent import Recent
+from appliance.core.inference.room import Room
 from appliance.core.inference.serving import Answered, Asked, Serving, Work
 from appliance.core.inference.status import EngineEvent, InferenceStatus
 from appliance.core.model import Health, HealthReport, InferenceResult, Severity
@@ -36,14 +38,12 @@ from appliance.errors import (
 
 log = logging.getLogger(__name__)
 
-KEPT = 200
-"""Results in memory: they are found there at once, and on disk a moment later."""
+DECODED = 512 * 2**20
+"""Bytes of inputs of files that are decoded at a time; the others wait as they came."""
 SHOW = 1.0
 """Seconds between two puts into the live state, where nothing else happens."""
 SOON = 0.2
 """Seconds until a change is shown."""
-MASK_RUNS = 50_000
-"""Runs of all masks of one result that are kept; a message of Kafka has its bound."""
 GRAVE = frozenset({"stalled", "failed", "lost", "load-failed"})
 """Events of devices that are warnings."""
 
@@ -64,7 +64,8 @@ class InferenceService:
         self._painter = ThreadPoolExecutor(1, "preview")  # one picture at a time, however many look
         self._counts = Counting()
         self._under_way: Counter[Priority] = Counter()
-        self._results: deque[InferenceResult] = deque(maxlen=KEPT)
+        self._recent = Recent()
+        self._room = Room(DECODED)
         self._error: ModelError | None = None
         self._serving = Serving(parts, self._run)
         self._open = False
@@ -138,15 +139,16 @@ class InferenceService:
             self._refuse()
             limit = f"{self.parts.limits.max_bytes / 2**20:g} MiB"
             raise ImageError(f"{source} is larger than {limit}.", "raise inference.max_file_mib, or make it smaller.")
-        sha256 = await asyncio.to_thread(digest, data)
+        sha256, pixels = await asyncio.to_thread(lambda: (digest(data), area(data)))
         lowest = self.parts.limits.threshold if threshold is None else threshold
 
         async def work(version: ModelVersion, ends: float) -> tuple[Ran, Sample, bool]:
             key = Key(sha256, version.key, version.mark, lowest)
             if (entry := self.parts.cache.get(key)) is not None:
                 return entry.ran, entry, True
-            sample = await self.parts.pipeline.decode(version, data, source)
-            ran = await self._run(version, sample, lowest, priority, ends)
+            async with self._room.take(3 * pixels or 8 * len(data), priority, ends - self.parts.clock.monotonic()):
+                sample = await self.parts.pipeline.decode(version, data, source)
+                ran = await self._run(version, sample, lowest, priority, ends)
             self.parts.cache.put(key, Entry(ran, *_size(sample)))
             return ran, sample, False
 
@@ -239,13 +241,13 @@ class InferenceService:
         if not result.cached:
             self._error = None
         if keep:
-            self._results.appendleft(result)
+            self._recent.add(result)
         self._counts.done(result, self.parts.clock.monotonic())
         self._show_soon()
 
     def recent(self) -> tuple[InferenceResult, ...]:
         """The newest results of this run, newest first."""
-        return tuple(self._results)
+        return self._recent.all()
 
     def device_event(self, event: EngineEvent) -> None:
         """Something happened to a device: it is told, and shown at once."""

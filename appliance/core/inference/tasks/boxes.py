@@ -71,10 +71,10 @@ def suppress(corners: Array, classes: Array, overlap: float, most: int) -> Array
 
 
 def to_boxes(found: Found, labels: list[str], place: Place) -> tuple[tuple[Box, ...], Array]:
-    """Boxes in pixels of the original picture, cut at its edges; and the rows of those that have any pixels left."""
-    corners = place.corners(found.corners)
+    """Boxes in pixels of the original picture, cut at its edges; and the rows of those of which a tenth of one is left."""
+    corners = np.round(place.corners(found.corners).astype(np.float64), 1)
     rows = np.flatnonzero((corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1]))
-    values = np.round(corners[rows].astype(np.float64), 1).tolist()
+    values = corners[rows].tolist()
     scores = np.round(found.scores[rows].astype(np.float64), 4).tolist()
     names = [labels[int(label)] for label in found.classes[rows]]
     return tuple(Box(name, score, *box) for name, score, box in zip(names, scores, values, strict=True)), rows

@@ -16,6 +16,9 @@ from appliance.core.inference.tasks.outputs import Array, activate, arrays, coun
 from appliance.core.inference.tasks.place import Pictures, Place
 from appliance.errors import ModelError
 
+BAND = 4_000_000
+"""Values that are looked at together."""
+
 
 def run_lengths(part: Array, left: int, top: int, width: int, height: int) -> tuple[int, ...]:
     """A mask as COCO's uncompressed run lengths: column by column, beginning with zeros.
@@ -115,14 +118,23 @@ class SemanticMasks(Pictures):
         xs = (np.arange(place.width) + 0.5) / place.across * place.fit.scale + place.fit.left
         ys = (np.arange(place.height) + 0.5) / place.down * place.fit.down + place.fit.top
         xs, ys = xs * columns / self.wanted.width, ys * rows / self.wanted.height
-        full = np.stack([sample(plane, xs, ys) for plane in activate(values, self._head.activation, 0)])
-        sure = full.max(axis=0) >= threshold if len(full) == 1 or self._head.activation != "none" else True
-        best = np.where(sure, full.argmax(axis=0), -1)
+        best = self._best(activate(values, self._head.activation, 0), xs, ys, threshold)
         masks = []
         for index in np.unique(best[best >= 0]).tolist():
             counts = run_lengths(best == index, 0, 0, place.width, place.height)
             masks.append(Mask(self.manifest.labels[index], place.width, place.height, counts))
         return Findings(masks=tuple(masks))
+
+    def _best(self, planes: Array, xs: Array, ys: Array, threshold: float) -> Array:
+        """The index of each pixel's label, -1 for none; band by band, for all labels of a large picture take gigabytes."""
+        asked = len(planes) == 1 or self._head.activation != "none"
+        best = np.empty((len(ys), len(xs)), np.int16)
+        rows = max(1, BAND // (len(planes) * max(1, len(xs))))
+        for top in range(0, len(ys), rows):
+            full = np.stack([sample(plane, xs, ys[top : top + rows]) for plane in planes])
+            found = full.argmax(axis=0)
+            best[top : top + rows] = np.where(full.max(axis=0) >= threshold, found, -1) if asked else found
+        return best
 
     def _planes(self, output: Array) -> Array:
         labels = len(self.manifest.labels)

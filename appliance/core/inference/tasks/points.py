@@ -47,4 +47,5 @@ class PointPose(Pictures):
         rows = zip(self._head.keypoints, np.round(points, 1).tolist(), np.round(scores, 4).tolist(), strict=True)
         pose = Pose(tuple(Keypoint(name, x, y, score) for name, (x, y), score in rows))
         box = Box(label, round(sure, 4), *(round(side, 1) for side in (x_min, y_min, x_max, y_max)))
-        return Findings(boxes=(box,), poses=(pose,))
+        seen = box.x_max > box.x_min and box.y_max > box.y_min
+        return Findings(boxes=(box,) if seen else (), poses=(pose,))

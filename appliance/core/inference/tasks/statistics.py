@@ -22,7 +22,8 @@ def of_window(times: Array, values: Array) -> dict[str, float]:
 
     count, mean, std (population), min, max, range, median, rms; slope (units a second, least squares); zero_crossings (of the
     values about their mean), crossings_hz; dominant_hz and dominant_amplitude (of the largest line of the spectrum about the
-    mean). What the readings do not give (a slope of one value, a frequency of values at unsteady times) is left out.
+    mean). What the readings do not give (a slope of one value, a frequency of values at unsteady times) is left out, and what
+    no float holds.
 
     Args:
         times: Seconds, oldest first.
@@ -42,7 +43,7 @@ def of_window(times: Array, values: Array) -> dict[str, float]:
         told["zero_crossings"] = float(np.count_nonzero(signs[1:] != signs[:-1]))
         told["crossings_hz"] = told["zero_crossings"] / span
         told |= _spectrum(times, about)
-    return {name: float(value) for name, value in told.items()}
+    return {name: float(value) for name, value in told.items() if np.isfinite(value)}
 
 
 def _spectrum(times: Array, about: Array) -> dict[str, Any]:

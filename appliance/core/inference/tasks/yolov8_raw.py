@@ -63,9 +63,9 @@ class RawMaps:
         columns, sides = self._wanted.width // stride, 4 * self._head.bins
         scores = table[:, sides : sides + self._labels]
         best = scores.max(axis=1)
-        least = np.log(threshold / (1 - threshold)) if self._head.logits and 0 < threshold < 1 else threshold
-        picked = np.flatnonzero(best >= least)
-        table, scores, best = table[picked], scores[picked], best[picked]
+        sure = sigmoid(best) if self._head.logits else best
+        picked = np.flatnonzero(sure >= threshold)
+        table, scores, sure = table[picked], scores[picked], sure[picked]
         cells = np.stack([picked % columns, picked // columns], axis=1).astype(np.float32)
         spread = softmax(table[:, :sides].reshape(-1, 4, self._head.bins))
         distances = spread @ np.arange(self._head.bins, dtype=np.float32)
@@ -77,7 +77,7 @@ class RawMaps:
             points[..., 2] = sigmoid(points[..., 2])
         return Found(
             np.concatenate([low, high], axis=1) * stride,
-            sigmoid(best) if self._head.logits else best,
+            sure,
             scores.argmax(axis=1),
             extra,
         )

@@ -54,12 +54,16 @@ class Appends:
         loop = asyncio.get_running_loop()
         if not self._part or self._loop is not loop or len(self._part) >= MOST:
             self._loop, self._part = loop, []
-            task = loop.create_task(self._write(self._part), name="journal append")
-            self._writes.add(task)
-            task.add_done_callback(functools.partial(self._end, self._part))
+            loop.call_soon(self._begin, self._part)
         append = Append(row, loop.create_future())
         self._part.append(append)
         return append.future
+
+    def _begin(self, part: list[Append]) -> None:
+        """Write what this turn of the loop gathered; after it, also where tasks are eager (Python 3.12)."""
+        task = asyncio.get_running_loop().create_task(self._write(part), name="journal append")
+        self._writes.add(task)
+        task.add_done_callback(functools.partial(self._end, part))
 
     async def _write(self, part: list[Append]) -> None:
         if self._part is part:

@@ -129,8 +129,18 @@ class Supervised:
                 self._trouble = None
                 self._set(Phase.running, HealthReport(Health.absent, error.message, error.next_step))
                 await asyncio.sleep(self._policy.absent_retry)
+            except asyncio.CancelledError:
+                if self._asked_to_stop():
+                    raise
+                await self._rest(RuntimeError("its work was cancelled, and nobody asked it to stop"))
             except Exception as error:  # noqa: BLE001 whatever a service raises is told, and it is started again
                 await self._rest(error)
+
+    @staticmethod
+    def _asked_to_stop() -> bool:
+        """Whether this task itself was cancelled, not something that it awaited."""
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
 
     async def _dependencies(self) -> None:
         while waiting := [name for name in self.service.depends if self._phase_of(name) is not Phase.running]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -157,3 +158,15 @@ def test_moments_that_are_none_are_refused_as_before(moment: float) -> None:
         datetime.fromtimestamp(moment, UTC)
     with pytest.raises(expected.type):
         rfc3339(moment)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks of Python 3.11 never begin at once")
+async def test_where_tasks_begin_at_once_events_are_gathered_all_the_same(journal: Journal) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+    try:
+        stored = await asyncio.gather(*(journal.box.append(note(number)) for number in range(5)))
+    finally:
+        loop.set_task_factory(None)
+    assert sorted(stored) == [1, 2, 3, 4, 5]
+    assert journal.writes == 1

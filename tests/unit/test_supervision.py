@@ -80,6 +80,22 @@ class Dying(Plain):
         raise RuntimeError("died")
 
 
+class Cancelled(Plain):
+    """Something inside it is cancelled, and it lets that through."""
+
+    async def run(self) -> None:
+        await self.health()
+        inner = asyncio.get_running_loop().create_future()
+        inner.cancel()
+        await inner
+
+
+class CancelledStart(Cancelled):
+    async def start(self) -> None:
+        await super().start()
+        await self.run()
+
+
 class Mute(Plain):
     async def health(self) -> HealthReport:
         await asyncio.Event().wait()
@@ -144,7 +160,10 @@ def status(supervisor: Supervisor, name: str) -> ServiceStatus:
     return next(each for each in supervisor.statuses() if each.name == name)
 
 
-@pytest.mark.parametrize(("kind", "reason"), [(Hanging, "longer than"), (Raising, "no such port"), (Dying, "died")])
+@pytest.mark.parametrize(("kind", "reason"), [
+    (Hanging, "longer than"), (Raising, "no such port"), (Dying, "died"),
+    (Cancelled, "cancelled"), (CancelledStart, "cancelled"),
+])  # fmt: skip
 async def test_a_failing_service_opens_the_breaker_and_harms_no_other(
     supervise: Callable[..., Supervisor], kind: type[Plain], reason: str
 ) -> None:
@@ -157,7 +176,7 @@ async def test_a_failing_service_opens_the_breaker_and_harms_no_other(
     assert told.restarts == bad.starts == QUICK.breaker_failures
     assert status(supervisor, "good").health is Health.healthy
     assert good.starts == 1
-    if kind is not Dying:  # that one comes up, and dies again
+    if kind not in {Dying, Cancelled}:  # those come up, and die again
         with pytest.raises(ConflictError, match="did not come up"):
             await supervisor.restart("bad")
 

@@ -19,12 +19,15 @@ def test_it_changes_dies_and_comes_back(nut: NutServer) -> None:
     with pytest.raises(ServerError, match="DRIVER-NOT-CONNECTED"):
         nut.get("sim", "ups.status")
     nut.start_driver("sim")
-    assert nut.status("sim") == "OL CHRG"
+    assert nut.status("sim") == "OB DISCHRG"
     nut.kill()
     with pytest.raises(OSError, match="refused"):
         nut.get("sim", "ups.status")
     nut.start()
-    assert nut.status("sim") == "OL CHRG"
+    assert nut.status("sim") == "OB DISCHRG"
+    nut.set("sim", "battery.charge", "12")
+    nut.recover()
+    assert (nut.status("sim"), nut.get("sim", "battery.charge")) == ("OL CHRG", "90")
 
 
 def test_a_driver_that_hangs_leaves_stale_data() -> None:

@@ -112,13 +112,20 @@ def nas(tmp_path: Path) -> Iterator[Nas]:
         yield share
 
 
-@pytest.fixture
-def nut() -> Iterator[NutServer]:
-    """Network UPS Tools of the test's own: a real upsd, and one UPS "sim" on mains, charged to 90 %."""
+@pytest.fixture(scope="session")
+def nut_server() -> Iterator[NutServer]:
+    """This worker's upsd with one UPS "sim"; tests use nut."""
     from tests.servers.nut import NutServer
 
     with tempfile.TemporaryDirectory(prefix="prime-spark-nut-") as short, NutServer(Path(short)) as server:
         yield server
+
+
+@pytest.fixture
+def nut(nut_server: NutServer) -> Iterator[NutServer]:
+    """A real upsd with one UPS "sim" on mains, charged to 90 %, which a test may change, pause, kill and start."""
+    yield nut_server
+    nut_server.recover()
 
 
 @pytest.fixture(scope="session")

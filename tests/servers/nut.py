@@ -9,6 +9,8 @@ This file is tests/servers/nut.py; the fixture is `nut` (tests/servers/fixtures.
         nut.kill(); nut.start()                     # upsd gone, and back on the same port
         nut.pause(); nut.resume()                   # upsd accepts and answers nothing
 
+What was set stays set when a driver or all of it is started again; `recover` puts back what it began with.
+
 Programs: /lib/nut/upsd and /lib/nut/dummy-ups (Debian: nut-server). A variable can be set only if the UPS began with it.
 """
 
@@ -60,15 +62,15 @@ class NutServer(Server):
         super().__init__(directory, "upsd")
         self.port = port or free_port()
         self.host = "127.0.0.1"
-        self.drivers = {name: Child(directory / f"{name}.log") for name in upses or {"sim": {}}}
+        self.upses = upses or {"sim": ON_MAINS}
+        self.drivers = {name: Child(directory / f"{name}.log") for name in self.upses}
         self._env = dict.fromkeys(("NUT_CONFPATH", "NUT_STATEPATH", "NUT_ALTPIDPATH", "NUT_PIDPATH"), str(directory))
-        self._write(upses or {"sim": ON_MAINS}, stale_seconds)
+        self._told = {name: dict(variables) for name, variables in self.upses.items()}
+        self._write(stale_seconds)
 
-    def _write(self, upses: Mapping[str, Mapping[str, str]], stale_seconds: int) -> None:
-        sections = ["pollinterval = 1\n"]
-        for name, variables in upses.items():
-            sections.append(f'[{name}]\ndriver = dummy-ups\nport = {name}.dev\nmode = dummy-once\ndesc = "A test\'s {name}"\n')
-            (self.directory / f"{name}.dev").write_text("".join(f"{key}: {value}\n" for key, value in variables.items()))
+    def _write(self, stale_seconds: int) -> None:
+        each = '[{0}]\ndriver = dummy-ups\nport = {0}.dev\nmode = dummy-once\ndesc = "A test\'s {0}"\n'
+        sections = ["maxretry = 3\n", *map(each.format, self.upses)]
         may = f'[{USER}]\npassword = "{PASSWORD}"\nactions = SET\nupsmon secondary\n[{WATCHER}]\npassword = "{PASSWORD}"\n'
         files = {"ups.conf": "\n".join(sections), "upsd.users": may}
         files["upsd.conf"] = f"LISTEN {self.host} {self.port}\nMAXAGE {stale_seconds}\n"
@@ -79,6 +81,10 @@ class NutServer(Server):
 
     def start(self) -> None:
         """Start what does not run; returns when upsd tells a status of every UPS."""
+        if not self.child.running:
+            for name, driver in self.drivers.items():
+                driver.kill()  # one that outlives its upsd ends of it (NUT 2.8.0: "bit out of range 0 - FD_SETSIZE")
+                self._spawn(name)  # before upsd, which looks for those that are missing every other second only
         self.start_upsd()
         for name in self.drivers:
             self.start_driver(name)
@@ -89,14 +95,22 @@ class NutServer(Server):
             self.child.spawn([_program("upsd"), "-u", pwd.getpwuid(os.geteuid()).pw_name, "-F"], self._answers, env=self._env)
 
     def start_driver(self, name: str) -> None:
-        """Start a UPS's driver where it does not run, or let it go on; returns when upsd has a status from it."""
+        """Start a UPS's driver where it does not run, or let it go on; returns when upsd tells its status."""
         driver = self.drivers[name]
         if driver.running:
             driver.resume()
         else:
-            command = [_program("dummy-ups"), "-a", name, "-u", pwd.getpwuid(os.geteuid()).pw_name, "-F"]
-            driver.spawn(command, lambda: True, env=self._env)
-        wait_for_sync(lambda: self.status(name) not in {"", "WAIT"}, 30.0, f"upsd has a status of {name}")
+            self._spawn(name)
+        wanted = self._told[name].get("ups.status", "")
+        wait_for_sync(lambda: self.status(name) == wanted, 30.0, f"upsd tells that {name} is {wanted}")
+
+    def _spawn(self, name: str) -> None:
+        command = [_program("dummy-ups"), "-a", name, "-u", pwd.getpwuid(os.geteuid()).pw_name, "-F"]
+        described = "".join(f"{key}: {value}\n" for key, value in self._told[name].items())
+        (self.directory / f"{name}.dev").write_text(described)
+        channel = self.directory / f"dummy-ups-{name}"
+        channel.unlink(missing_ok=True)  # of one that was killed
+        self.drivers[name].spawn(command, channel.exists, env=self._env)
 
     def stop(self) -> None:
         """End all of it."""
@@ -110,10 +124,14 @@ class NutServer(Server):
         super()._abandon()
 
     def recover(self) -> None:
-        """Let it serve again, whatever a test has left of it."""
+        """Let it serve again, and tell what it told at first, whatever a test has left of it."""
         if self.child.running:
             self.child.resume()
         self.start()
+        for name, variables in self.upses.items():
+            for variable, value in variables.items():
+                if self.get_or(name, variable) != value:
+                    self.set(name, variable, value)
 
     def pause_driver(self, name: str) -> None:
         """Let a driver hang: upsd tells DATA-STALE after a while, and the status of before until then."""
@@ -125,7 +143,9 @@ class NutServer(Server):
 
     def set(self, name: str, variable: str, value: str) -> None:
         """Change a variable; returns once upsd tells the new value."""
-        self._ask(f'SET VAR {name} {variable} "{value}"')
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        self._ask(f'SET VAR {name} {variable} "{escaped}"')
+        self._told[name][variable] = value
         wait_for_sync(lambda: self.get(name, variable) == value, message=f"{name} tells {variable} {value}")
 
     def get(self, name: str, variable: str) -> str:
@@ -133,11 +153,15 @@ class NutServer(Server):
         told = self._ask(f"GET VAR {name} {variable}")
         return told.split(" ", 3)[3].strip('"')
 
+    def get_or(self, name: str, variable: str, otherwise: str = "") -> str:
+        """The same, or something else where upsd refuses it."""
+        with suppress(ServerError):
+            return self.get(name, variable)
+        return otherwise
+
     def status(self, name: str) -> str:
         """ups.status, or nothing where upsd refuses it."""
-        with suppress(ServerError):
-            return self.get(name, "ups.status")
-        return ""
+        return self.get_or(name, "ups.status")
 
     def _answers(self) -> bool:
         with suppress(OSError, ServerError):
@@ -152,7 +176,8 @@ class NutServer(Server):
                 stream.flush()
                 answer = stream.readline().decode().strip()
                 if not answer or answer.startswith("ERR "):
-                    raise ServerError(f"upsd answered {request!r} with {answer or 'nothing'}")
+                    logs = "".join(f"\n{name}: {driver.tail()}" for name, driver in self.drivers.items())
+                    raise ServerError(f"upsd answered {request!r} with {answer or 'nothing'}\n{self.child.tail()}{logs}")
             return answer
 
 

@@ -14,6 +14,8 @@ from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
+from appliance.core.power.model import Phase as PowerPhase
+from appliance.core.power.model import PowerStatus, Supply, UpsStatus
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.model import LinkState, OutboxStatus, StreamsStatus
 
@@ -74,6 +76,7 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from _streams(streams) if linked(streams) else _queues(state.get(Section.queues).value or ())
     yield from _analytics(state.get(Section.analytics).value)
     yield from _sources(state.get(Section.sources).value or ())
+    yield from power_samples(state.get(Section.power).value)
     yield from domain_samples(state)
 
 
@@ -81,6 +84,43 @@ def domain_samples(state: LiveState) -> Iterator[Sample]:
     """Those of memory and synchronisation, which no other event carries."""
     yield from _memory(state.get(Section.memory).value)
     yield from _sync(state.get(Section.sync_totals).value)
+
+
+def power_samples(status: object) -> Iterator[Sample]:
+    """Phase, charge, and each UPS."""
+    if not isinstance(status, PowerStatus):
+        return
+    for phase in PowerPhase:
+        holds = float(phase is status.phase)
+        yield Sample("edge_power_phase", "gauge", "1 for the phase that holds", holds, (("phase", phase.value),))
+    yield Sample("edge_power_transitions_total", "counter", "Changes of the phase since the start", status.transitions)
+    yield Sample("edge_power_shed", "gauge", "1 while load is shed", float(status.shed))
+    if status.supply is not Supply.unknown:
+        yield Sample("edge_power_on_battery", "gauge", "1 on battery, 0 on mains", float(status.supply is Supply.battery))
+    if status.on_battery_s is not None:
+        yield Sample("edge_power_on_battery_seconds", "gauge", "For how long", status.on_battery_s)
+    for ups in status.upses:
+        yield from _ups(ups)
+
+
+def _ups(ups: UpsStatus) -> Iterator[Sample]:
+    label, answers = (("ups", ups.name),), ups.health in {Health.healthy, Health.degraded}
+    yield Sample("edge_ups_up", "gauge", "1 where it answers", float(answers), label)
+    yield Sample("edge_ups_refused_total", "counter", "Looks that could not be believed", ups.refused, label)
+    yield Sample("edge_ups_failures_total", "counter", "Looks without an answer", ups.failed, label)
+    if ups.reading is None or not answers:
+        return
+    numbers = (
+        ("edge_battery_charge_ratio", "Charge, 0 to 1", None if ups.reading.percent is None else ups.reading.percent / 100),
+        ("edge_battery_volts", "Voltage of the battery", ups.reading.voltage),
+        ("edge_battery_amperes", "Into the battery; negative while it feeds", ups.reading.current),
+        ("edge_battery_runtime_seconds", "Seconds left", ups.runtime),
+        ("edge_battery_celsius", "Temperature of battery or UPS", ups.reading.temperature_c),
+        ("edge_ups_load_watts", "Drawn by the load", ups.reading.power),
+    )
+    for name, words, value in numbers:
+        if value is not None:
+            yield Sample(name, "gauge", words, value, label)
 
 
 def _sources(statuses: tuple[SourceStatus, ...]) -> Iterator[Sample]:

@@ -15,8 +15,8 @@ FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\w+_c|temperature"), "°C"),
     (re.compile(r"\w+_ms"), "ms"),
     (re.compile(r"\w+_(s|seconds)|uptime|age"), "s"),
-    (re.compile(r"\w+_v|voltage"), "V"),
-    (re.compile(r"\w+_w|power"), "W"),
+    (re.compile(r"\w+_v|(\w+_)?voltage"), "V"),
+    (re.compile(r"\w+_w|(\w+_)?power"), "W"),
 )
 """The first that fits says the unit; no unit where none does."""
 SCALED = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
+from appliance.core.power.model import PowerStatus, Supply
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.model import LinkState, StreamsStatus
 from appliance.core.vpn.status import PeerState, VpnStatus
@@ -208,6 +209,34 @@ DOWN: Mapping[PeerState, float | None] = MappingProxyType({
 """What each state of a peer counts as; those that are not here are meant to be down."""
 
 
+def battery(state: LiveState) -> list[Reading]:
+    """Percent of the battery that feeds this machine."""
+    status = state.get(Section.power).value
+    if not isinstance(status, PowerStatus) or status.percent is None:
+        return [Reading("battery", None, "no UPS tells a charge")]
+    return [Reading("battery", status.percent, f"{status.percent:.0f} %")]
+
+
+def on_battery(state: LiveState) -> list[Reading]:
+    """1 while the UPS feeds from its battery, 0 while it says that mains is there."""
+    status = state.get(Section.power).value
+    if not isinstance(status, PowerStatus) or status.supply is Supply.unknown:
+        return [Reading("mains", None, "no UPS answers: on mains or not is unknown")]
+    if status.supply is Supply.mains:
+        return [Reading("mains", 0.0, "mains is there")]
+    return [Reading("mains", 1.0, f"mains is gone; {status.phase}: {status.reason}")]
+
+
+def upses(state: LiveState) -> list[Reading]:
+    """1 for each UPS that is known and does not answer, 0 for each that does."""
+    status = state.get(Section.power).value
+    found = status.upses if isinstance(status, PowerStatus) else ()
+    return [
+        Reading(each.name, float(each.health is Health.unhealthy), f"{each.name} is {each.health.value}: {each.reason}")
+        for each in found
+    ] or [Reading("ups", None, "no UPS is known")]
+
+
 def not_read(what: str) -> Measure:
     """A rule whose source this machine does not have."""
     return lambda state: [Reading(what, None, f"nothing on this machine tells of {what} yet")]
@@ -228,7 +257,9 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),
     Rule("kafka-lag", "Kafka consumer lag", kafka_lag, 1000, Severity.warning, for_seconds=300),
     Rule("vpn-peer", "VPN peers", vpn_peers, 0.5, Severity.warning, unit=None, well="none is down"),
-    Rule("battery", "Battery", not_read("a battery"), 20, Severity.critical, below=True, unit="%"),
+    Rule("battery", "Battery", battery, 20, Severity.critical, below=True, unit="%"),
+    Rule("on-battery", "Mains", on_battery, 0.5, Severity.warning, unit=None, well="it is there"),
+    Rule("ups-lost", "UPSes", upses, 0.5, Severity.critical, for_seconds=10, unit=None, well="all answer"),
     Rule("node", "Nodes", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),
 )
 

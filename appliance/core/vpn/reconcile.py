@@ -56,8 +56,8 @@ def routes_of(wanted: WantedTunnel) -> tuple[str, ...]:
     if not wanted.routes:
         return ()
     connected = [ipaddress.ip_interface(each).network for each in wanted.addresses]
-    networks = {ipaddress.ip_network(each) for peer in wanted.peers for each in peer.allowed}
-    return _texts(net for net in networks if net.prefixlen and not any(_inside(net, other) for other in connected))
+    networks = map(ipaddress.ip_network, {each for peer in wanted.peers for each in peer.allowed})
+    return _texts({net for net in networks if net.prefixlen and not any(_inside(net, other) for other in connected)})
 
 
 def _inside(net: Network, other: Network) -> bool:
@@ -67,7 +67,7 @@ def _inside(net: Network, other: Network) -> bool:
 
 
 def _texts(networks: Iterable[Network]) -> tuple[str, ...]:
-    return tuple(map(str, sorted(networks, key=lambda net: (net.version, net))))
+    return tuple(map(str, sorted(networks, key=lambda net: (net.version, int(net.network_address), net.prefixlen))))
 
 
 def _addresses(wanted: WantedTunnel, actual: ActualTunnel) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -102,7 +102,10 @@ def _gives_up(change: PeerChange, actual: ActualPeer | None) -> bool:
 
 
 def _peer(wanted: WantedPeer, actual: ActualPeer | None) -> PeerChange:
-    allowed = _texts({ipaddress.ip_network(each) for each in wanted.allowed})
+    if actual is not None and set(wanted.allowed) == set(actual.allowed):
+        allowed = actual.allowed  # spelled alike, as nearly always
+    else:
+        allowed = _texts({ipaddress.ip_network(each) for each in wanted.allowed})
     if actual is None:
         return PeerChange(
             wanted.public_key,

@@ -6,6 +6,7 @@ itself and nothing behind it. Tables of others are not touched, and what they dr
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import shutil
@@ -96,7 +97,7 @@ class Firewall:
                 return
             raise TunnelError("Rules for peers need nftables, which is not installed.", "sudo apt-get install nftables")
         try:
-            text = json.dumps(ruleset(self.interface, rules))
+            text = await asyncio.to_thread(lambda: json.dumps(ruleset(self.interface, rules)))
         except ValueError as error:
             raise TunnelError(f"A rule for a peer is none: {error}.", "correct it; the rules are as they were.") from None
         await self._run([program, "-j", "-f", "-"], text)

@@ -6,9 +6,8 @@ import asyncio
 import base64
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 from appliance.core.vpn.model import ActualPeer, Changes, Endpoint, PeerChange
 from appliance.errors import TunnelError
@@ -20,10 +19,10 @@ REMOVE, REPLACE_ALLOWED, UPDATE_ONLY = 1, 2, 4
 """Flags of a peer (uapi/wireguard.h)."""
 SET_DEVICE, VERSION = 1, 1
 REQUEST_AND_ACK = 1 | 4
-NETLINK_GENERIC = 16
 NETWORKS_A_MESSAGE = 300
 """A netlink attribute holds at most 64 KiB: a peer takes about 150 bytes, a network about 40."""
 Attributes = list[list[Any]]
+T = TypeVar("T")
 
 
 def peer_attributes(change: PeerChange) -> Attributes:
@@ -145,41 +144,48 @@ class KernelCarrier:
     def __init__(self, name: str, space: Space) -> None:
         self.name, self._space = name, space
 
-    @asynccontextmanager
-    async def _open(self, doing: str) -> AsyncIterator[Any]:
+    async def _within(self, doing: str, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """What some requests over one netlink socket give, in a thread; its errors become TunnelError."""
         library, _, netlink_error = await asyncio.to_thread(_library)
-        try:
-            made = await self._space.run(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_GENERIC))
-            async with library(fileno=made.detach()) as wireguard:
+
+        async def requests() -> T:
+            async with library() as wireguard:
                 await wireguard.setup_endpoint()
-                yield wireguard
+                return await work(wireguard)
+
+        try:
+            return await self._space.work(requests)
         except (OSError, netlink_error) as error:
             raise wrapped(f"{doing} {self.name}", error) from None
 
     async def read(self) -> Device:
         """As it is."""
-        async with self._open("read") as wireguard:
+
+        async def told(wireguard: Any) -> Device:
             return device_of([each async for each in await wireguard.info(self.name)])
+
+        return await self._within("read", told)
 
     async def change(self, changes: Changes) -> None:
         """As few messages as hold them; the port and the key come with the first."""
         try:
-            parts = list(messages(self.name, changes))
+            parts = await asyncio.to_thread(lambda: list(messages(self.name, changes)))
         except ValueError as error:
             raise TunnelError(f"A value for {self.name} is none: {error}.", "correct it; nothing was changed.") from None
         if parts:
-            await self._send(parts, "configure")
+            await self._within("configure", lambda wireguard: _send(wireguard, parts))
 
     async def rebind(self, device: Device) -> None:
         """Setting the mark, also to what it is, makes the kernel forget the addresses that it sent from."""
-        await self._send([[["WGDEVICE_A_IFNAME", self.name], ["WGDEVICE_A_FWMARK", device.fwmark]]], "rebind")
+        parts: list[Attributes] = [[["WGDEVICE_A_IFNAME", self.name], ["WGDEVICE_A_FWMARK", device.fwmark]]]
+        await self._within("rebind", lambda wireguard: _send(wireguard, parts))
 
-    async def _send(self, parts: Iterable[Attributes], doing: str) -> None:
-        _, new_message, _ = await asyncio.to_thread(_library)
-        async with self._open(doing) as wireguard:
-            for attributes in parts:
-                message = new_message()
-                message["cmd"], message["version"], message["attrs"] = SET_DEVICE, VERSION, attributes
-                answers = await wireguard.nlm_request(message, msg_type=wireguard.prid, msg_flags=REQUEST_AND_ACK)
-                async for _ in answers:
-                    pass
+
+async def _send(wireguard: Any, parts: Iterable[Attributes]) -> None:
+    _, new_message, _ = _library()
+    for attributes in parts:
+        message = new_message()
+        message["cmd"], message["version"], message["attrs"] = SET_DEVICE, VERSION, attributes
+        answers = await wireguard.nlm_request(message, msg_type=wireguard.prid, msg_flags=REQUEST_AND_ACK)
+        async for _ in answers:
+            pass

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 NAMESPACES = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
@@ -31,6 +31,10 @@ class Space:
         if self.name is None:
             return await asyncio.to_thread(function)
         return await asyncio.to_thread(self._within, function)
+
+    async def work(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What a coroutine returns that a thread runs here in a loop of its own: the caller's loop is not held meanwhile."""
+        return await self.run(lambda: asyncio.run(function()))
 
     def _within(self, function: Callable[[], T]) -> T:
         """In a thread of its own, which ends: a thread that was moved must not do anything else."""

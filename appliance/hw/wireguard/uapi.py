@@ -159,14 +159,14 @@ class UapiCarrier:
         """As it is."""
         answer = await self._asked("get=1\n", "read")
         try:
-            return parse(answer)
+            return await asyncio.to_thread(parse, answer)
         except (ValueError, KeyError, IndexError) as error:
             raise TunnelError(f"The process of {self.path.stem} gave an answer that is none: {error}.", AGAIN) from None
 
     async def change(self, changes: Changes) -> None:
         """All in one request."""
         try:
-            lines = render(changes)
+            lines = await asyncio.to_thread(render, changes)
         except ValueError as error:
             raise TunnelError(f"A value for {self.path.stem} is none: {error}.", "correct it; nothing was changed.") from None
         if lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 NONE = "–"
@@ -101,3 +102,8 @@ def hit_rate(hits: int, misses: int) -> str:
 def ms(value: float | None) -> str:
     """Milliseconds in three digits."""
     return NONE if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def corners(points: Sequence[Sequence[float]]) -> str:
+    """A zone's corners as `source set-zone` takes them: shares of the frame."""
+    return " ".join(f"{x:g},{y:g}" for x, y in points)

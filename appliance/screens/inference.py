@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
@@ -16,10 +16,9 @@ from appliance.core.model import InferenceResult
 from appliance.core.state import Section
 from appliance.screens import format as f
 from appliance.screens import inference_view as view
-from appliance.screens.chrome import Footer
 from appliance.screens.inference_acts import Acts
 from appliance.screens.inference_found import fact_lines, finding_lines, found
-from appliance.screens.page import COMMON, Page
+from appliance.screens.panelled import ALL, Panelled, own_keys
 from appliance.screens.picture import PictureView, Wanted
 from appliance.screens.streams_view import flow
 from appliance.screens.values import wrap
@@ -28,20 +27,23 @@ from appliance.screens.widgets.lines import LineView
 
 __all__ = ["Inference", "PictureView"]
 
-PANELS = ("results", "work", "fallbacks")
-TITLES = MappingProxyType({"results": "Results", "work": "Latency", "fallbacks": "Fallbacks"})
-TALL, WIDE = 44, 110
-"""Lines and cells from which all panels are seen."""
 MOST = 5
 """Lines that tell of troubles with drivers at most: the panels below need room too."""
 BESIDE = 8
 """Cells that a dialog has beside its text."""
 
 
-class Inference(Page):
+class Inference(Panelled):
     """Drivers and figures above; one of the panels below, all of them where there is room."""
 
     page = "inference"
+    titles = MappingProxyType({"results": "Results", "work": "Latency", "fallbacks": "Fallbacks"})
+    homes = MappingProxyType({
+        "first": frozenset({"results"}), "second": frozenset({"work", "fallbacks"}), "work": frozenset({"work"}),
+        "flow": frozenset({"work"}), "fallbacks": frozenset({"fallbacks"}), "findings": frozenset(),
+    })  # fmt: skip
+    lists = MappingProxyType({"results": "results", "fallbacks": "fallbacks"})
+    room = (110, 44)
     sections = frozenset({Section.inference, Section.results, Section.jobs})
     keys = (
         ("Tab", "Next panel"), ("o", "Open"), ("O", "Open with options"), ("Enter", "All findings"), ("d", "Drivers"),
@@ -51,17 +53,13 @@ class Inference(Page):
         "o": "inference.run", "O": "inference.run", "b": "model.bench", "x": "inference.cache-clear",
     })  # fmt: skip
     AUTO_FOCUS = "#results"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "panel(1)", show=False), Binding("shift+tab", "panel(-1)", show=False),
-        Binding("o", "do('open')", show=False), Binding("O", "do('options')", show=False),
-        Binding("d", "do('drivers')", show=False), Binding("b", "do('bench')", show=False),
-        Binding("x", "do('clear')", show=False), Binding("i", "do('all')", show=False),
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = own_keys((
+        ("o", "open"), ("O", "options"), ("d", "drivers"), ("b", "bench"), ("x", "clear"), ("i", "all"),
+    ))  # fmt: skip
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.acts = Acts(self)
-        self.panel = PANELS[0]
         self.awaited = ""
         """The result that the reader asked for and that is not in the table yet."""
 
@@ -73,13 +71,14 @@ class Inference(Page):
         yield LineView(id="trouble")
         yield LineView(id="figures")
         with Horizontal(id="first"):
-            yield Grid(view.RESULTS, TITLES["results"], id="results", empty="press o and name a picture or a recording")
+            yield Grid(view.RESULTS, self.titles["results"], id="results", empty="press o and name a picture or a recording")
             yield PictureView(id="picture")
             yield LineView("Findings", id="findings")
         with Horizontal(id="second"):
-            yield LineView(TITLES["work"], id="work")
+            yield LineView(self.titles["work"], id="work")
             yield LineView("Throughput and cache", id="flow")
-            yield Grid(view.FALLBACKS, TITLES["fallbacks"], id="fallbacks", empty="none: every request ran where it should")
+            none = "none: every request ran where it should"
+            yield Grid(view.FALLBACKS, self.titles["fallbacks"], id="fallbacks", empty=none)
 
     @property
     def status(self) -> InferenceStatus | None:
@@ -120,7 +119,7 @@ class Inference(Page):
         drivers.styles.height = 3 + max(1, len(engine.devices))
         jobs = self.console.get(Section.jobs).value or ()
         running = [*view.job_pieces(jobs, "infer ", glyphs), *view.job_pieces(jobs, "bench ", glyphs)]
-        short = not self.has_class("all")
+        short = not self.has_class(ALL)
         parts = (view.work_pieces(status, short=short), view.queue_pieces(engine, short=short), running)
         self._fill("trouble", flow(view.trouble_pieces(engine, glyphs), width)[:MOST])
         self._fill("figures", [line for part in parts for line in flow(part, width)])
@@ -149,57 +148,26 @@ class Inference(Page):
         age, old = f.age(self.console.age(Section.inference)), f.age(self.console.age(Section.results))
         for name in ("drivers", "work", "flow"):
             self.query_one(f"#{name}", LineView).set_note(age)
-        tab = "" if self.has_class("all") else f"Tab: {TITLES[self._next(1)].lower()}, "
-        self.query_one("#results", Grid).set_note(tab + old if self.size.width >= WIDE or not tab else old)
+        tab = "" if self.has_class(ALL) else f"Tab: {self.titles[self.next_panel()].lower()}, "
+        self.query_one("#results", Grid).set_note(tab + old if self.size.width >= self.room[0] or not tab else old)
         fallbacks = self.query_one("#fallbacks", Grid)
         if (status := self.status) is not None:
             fallbacks.set_rows(view.fallback_rows(status.engine.last_fallbacks))
         fallbacks.set_note(age)
 
-    def on_resize(self) -> None:
-        """Lay it out anew."""
-        self.set_class(self.size.width >= WIDE and self.size.height >= TALL, "all")
+    def lay_out(self) -> None:
+        """As every page with panels; the picture is drawn anew for its place."""
         self.query_one(PictureView).forget()
-        self._arrange()
-        self.call_after_refresh(self.refresh_all)
+        super().lay_out()
 
     def on_screen_suspend(self) -> None:
         """Another page or a dialog is over this one: no picture may lie over that."""
         self.query_one(PictureView).forget()
 
-    def _arrange(self) -> None:
-        """Show the panel that is open; all where there is room."""
-        everything = self.has_class("all")
-        shown = {"first": "results", "second": "work fallbacks", "work": "work", "flow": "work", "fallbacks": "fallbacks"}
-        for name, panels in shown.items():
-            self.query_one(f"#{name}").display = everything or self.panel in panels.split()
-        self.query_one("#findings").display = everything
-        self.query_one(Footer).set_keys([*self.offered_now(), *COMMON])
-
-    def offered_now(self) -> list[tuple[str, str]]:
-        """The keys, with the name of the panel that Tab goes to."""
-        return [(key, TITLES[self._next(1)] if key == "Tab" else text) for key, text in self.offered()]
-
-    def _next(self, by: int) -> str:
-        return PANELS[(PANELS.index(self.panel) + by) % len(PANELS)]
-
-    def action_panel(self, by: int) -> None:
-        """To the next panel."""
-        self.panel = self._next(by)
-        self.query_one(PictureView).forget()
-        self._arrange()
-        focus = self.query_one("#fallbacks" if self.panel == "fallbacks" else "#results", Grid)
-        self.set_focus(focus if focus.display and focus.parent is not None and self.panel != "work" else None)
-        self.call_after_refresh(self.refresh_all)
-
     def on_grid_selected(self, message: Grid.Selected) -> None:
         """Another result."""
         if message.grid.id == "results":
             self._show_result()
-
-    def on_grid_chosen(self, message: Grid.Chosen) -> None:
-        """Show all of what the cursor is on."""
-        self.acts.open(message.grid.id or "", message.key)
 
     def _show_result(self) -> None:
         """The picture and the findings of the result under the cursor."""
@@ -221,7 +189,3 @@ class Inference(Page):
         room = max(1, width or self.size.width - BESIDE)
         facts = [part for line in fact_lines(result, room) for part in wrap(line, room)]
         return [*facts, (), *finding_lines(result, room, self.spark.glyphs)]
-
-    def action_do(self, what: str) -> None:
-        """One of the page's own keys."""
-        self.acts.do(what)

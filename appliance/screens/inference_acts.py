@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.model import JobStatus
@@ -13,11 +14,15 @@ from appliance.screens.page import Page
 if TYPE_CHECKING:
     from appliance.screens.inference import Inference
 
-FILES = "files on this machine, with commas between them"
+FILES = "files on this machine"
+MANY = "with commas between them"
 OPTIONS = ("paths", "model", "task", "threshold", "priority")
 
 
-async def ask_for(page: Page, name: str, title: str, fields: Sequence[str], known: Mapping[str, Any] | None = None) -> Any:
+async def ask_for(
+    page: Page, name: str, title: str, fields: Sequence[str], known: Mapping[str, Any] | None = None,
+    present: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:  # fmt: skip
     """Ask for some of an action's arguments until it takes them; its result, or None where the reader left.
 
     Args:
@@ -26,6 +31,7 @@ async def ask_for(page: Page, name: str, title: str, fields: Sequence[str], know
         title: Of the form.
         fields: What is asked for, in this order.
         known: Further arguments.
+        present: What fields hold now, to be changed; a text that is emptied is taken away.
 
     Raises:
         NotAuthorizedError: The reader's role does not reach: said before anything is typed.
@@ -35,16 +41,24 @@ async def ask_for(page: Page, name: str, title: str, fields: Sequence[str], know
     if action is None:
         return await page.console.invoke(name, given)
     schema = action.parameters.get("properties", {})
-    properties = {field: schema[field] for field in fields if field in schema}
-    if "paths" in properties:
-        properties["paths"] = {**properties["paths"], "description": FILES}
+    properties = {field: _asked(field, schema[field], present) for field in fields if field in schema}
 
     async def submit(values: dict[str, Any]) -> Any:
-        return await page.console.invoke(name, {**values, **given})
+        emptied = {field: "" for field, value in present.items() if value and isinstance(value, str) and field not in values}
+        return await page.console.invoke(name, {**emptied, **values, **given})
 
     required = [field for field in action.parameters.get("required", []) if field in properties]
     done = await page.spark.flows.form(title, {"properties": properties, "required": required}, submit=submit)
     return None if done is None else done.result
+
+
+def _asked(field: str, kind: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
+    """A field's schema in the words of a form, with what it holds now."""
+    asked = {**kind, **({"default": present[field]} if field in present else {})}
+    if kind.get("type") == "array":
+        about = FILES if field == "paths" else str(kind.get("description", "")).partition(";")[0]
+        asked["description"] = f"{about}, {MANY}"
+    return asked
 
 
 async def follow(page: Page, job: JobStatus) -> JobStatus | None:

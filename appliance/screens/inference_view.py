@@ -23,7 +23,7 @@ DRIVERS = (
 )  # fmt: skip
 RESULTS = (Column("time", 8), Column("ms", 5, "right", 36), Column("on", 5, least=50), Column("found"))
 FALLBACKS = (
-    Column("ago", 6, "right"), Column("times", 5, "right"), Column("from", 10), Column("to", 10),
+    Column("ago", 6, "right"), Column("times", 5, "right"), Column("from", 8), Column("to", 12, least=70),
     Column("model", 22, least=100), Column("reason"),
 )  # fmt: skip
 METER = 7
@@ -196,13 +196,13 @@ def figure_lines(status: InferenceStatus, glyphs: Glyphs) -> list[Line]:
     dropped = "".join(f", {name} {number}" for name, number in engine.dropped_by.items() if number)
     lost = f"late {engine.expired}, dropped {engine.dropped}{dropped}"
     return [
-        _figure("results", rate(status.per_second), f"{status.total}{by}, cached {status.cached}", role="accent"),
+        _figure("results", rate(status.per_second), f"{status.total}{by}", role="accent"),
         _figure("devices", rate(engine.per_second), f"p50 {f.ms(engine.p50_ms)}, p99 {f.ms(engine.p99_ms)} ms", role="accent"),
-        _figure("batches", count(engine.batches), f"{f.NONE if each is None else f'{each:.1f}'} requests each"),
-        _figure("errors", share(status.error_rate), f"failed {status.errors}, refused {status.refused}"),
+        *cache_lines(cache, glyphs),
+        _figure("errors", share(status.error_rate), f"{status.errors}, refused {status.refused}"),
         _figure("given up", count(engine.dropped + engine.expired), lost),
         _figure("cancelled", count(engine.cancelled), "by who had asked"),
-        *cache_lines(cache, glyphs),
+        _figure("batches", count(engine.batches), f"{f.NONE if each is None else f'{each:.1f}'} requests each"),
         _figure("prepared", count(status.prepared), "inputs"),
     ]  # fmt: skip
 

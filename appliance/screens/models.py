@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
@@ -17,26 +17,27 @@ from appliance.core.state import Section
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
 from appliance.screens import models_view as view
-from appliance.screens.chrome import Footer
 from appliance.screens.models_acts import Acts
-from appliance.screens.page import COMMON, Page
+from appliance.screens.panelled import ALL, Panelled, own_keys
 from appliance.screens.streams_view import flow
 from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import Line, LineView
 
-PANELS = ("version", "bench", "offers")
-TITLES = MappingProxyType({"version": "Version", "bench": "Benchmarks", "offers": "Offers"})
-TALL, WIDE = 36, 110
-"""Lines and cells from which all panels are seen."""
 EVERY = 5.0
 """Seconds after which the offers are read again."""
 
 
-class Models(Page):
+class Models(Panelled):
     """All versions above; the one under the cursor, benchmarks, offers below."""
 
     page = "models"
+    titles = MappingProxyType({"version": "Version", "bench": "Benchmarks", "offers": "Offers"})
+    homes = MappingProxyType({
+        "below": frozenset({"version", "bench"}), "version": frozenset({"version"}), "bench": frozenset({"bench"}),
+        "offers": frozenset({"offers"}),
+    })  # fmt: skip
+    lists = MappingProxyType({"version": "versions", "bench": "versions", "offers": "offers"})
     sections = frozenset({Section.inference, Section.jobs})
     keys = (
         ("Tab", "Next panel"), ("a", "Activate"), ("r", "Roll back"), ("v", "Verify"), ("b", "Bench"), ("s", "Split"),
@@ -49,21 +50,14 @@ class Models(Page):
         "i": "model.install",
     })  # fmt: skip
     AUTO_FOCUS = "#versions"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "panel(1)", show=False), Binding("shift+tab", "panel(-1)", show=False),
-        *(
-            Binding(key, f"do('{what}')", show=False)
-            for key, what in (
-                ("a", "activate"), ("r", "rollback"), ("v", "verify"), ("b", "bench"), ("s", "split"), ("n", "add"),
-                ("d,delete", "remove"), ("e", "end_split"), ("x", "archive"), ("c", "cancel"), ("i", "install"),
-            )
-        ),
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = own_keys((
+        ("a", "activate"), ("r", "rollback"), ("v", "verify"), ("b", "bench"), ("s", "split"), ("n", "add"),
+        ("d,delete", "remove"), ("e", "end_split"), ("x", "archive"), ("c", "cancel"), ("i", "install"),
+    ))  # fmt: skip
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.acts = Acts(self)
-        self.panel = PANELS[0]
         self._read_at = f.Stamp()
         self._reading = False
 
@@ -72,9 +66,9 @@ class Models(Page):
         yield Grid(view.VERSIONS, "Models", id="versions", empty="not read yet: inference is starting")
         yield LineView(id="store")
         with Horizontal(id="below"):
-            yield LineView(TITLES["version"], id="version")
-            yield LineView(TITLES["bench"], id="bench")
-            yield Grid(view.OFFERS, TITLES["offers"], id="offers", empty="reading")
+            yield LineView(self.titles["version"], id="version")
+            yield LineView(self.titles["bench"], id="bench")
+        yield Grid(view.OFFERS, self.titles["offers"], id="offers", empty="reading")
 
     @property
     def status(self) -> InferenceStatus | None:
@@ -101,7 +95,7 @@ class Models(Page):
             grid, store = self.query_one("#versions", Grid), self.query_one("#store", LineView)
             grid.set_empty("no model is on this machine; n adds one, `prime-spark model add ORIGIN` does too")
             grid.set_rows(view.version_rows(status, self.spark.glyphs))
-            most = 12 if self.has_class("all") else 5
+            most = 12 if self.has_class(ALL) else 5
             grid.styles.height = 3 + max(2, min(most, len(status.models)))
             lines = flow(view.store_pieces(status, self.spark.glyphs), max(1, self.size.width))
             store.styles.height = len(lines)
@@ -150,43 +144,7 @@ class Models(Page):
         grid.set_rows(view.offer_rows(found, self.spark.glyphs))
         grid.set_note(f.age(self._read_at.age))
 
-    def on_resize(self) -> None:
-        """Lay it out anew."""
-        self.set_class(self.size.width >= WIDE and self.size.height >= TALL, "all")
-        self._arrange()
-        self.call_after_refresh(self.refresh_all)
-
-    def _arrange(self) -> None:
-        """Show the panel that is open; all where there is room."""
-        for name in PANELS:
-            self.query_one(f"#{name}").display = self.has_class("all") or name == self.panel
-        following = TITLES[self._next(1)]
-        keys = [(key, following if key == "Tab" else text) for key, text in self.offered()]
-        self.query_one(Footer).set_keys([*keys, *COMMON])
-
-    def _next(self, by: int) -> str:
-        return PANELS[(PANELS.index(self.panel) + by) % len(PANELS)]
-
-    def action_panel(self, by: int) -> None:
-        """To the next panel."""
-        self.open_panel(self._next(by))
-
-    def open_panel(self, name: str) -> None:
-        """Show a panel and go there."""
-        self.panel = name
-        self._arrange()
-        self.query_one("#offers" if name == "offers" else "#versions", Grid).focus()
-        self.call_after_refresh(self.refresh_all)
-
     def on_grid_selected(self, message: Grid.Selected) -> None:
         """Another version."""
         if message.grid.id == "versions":
             self._show_version()
-
-    def on_grid_chosen(self, message: Grid.Chosen) -> None:
-        """Show all of what the cursor is on."""
-        self.acts.open(message.grid.id or "", message.key)
-
-    def action_do(self, what: str) -> None:
-        """One of the page's own keys."""
-        self.acts.do(what)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from appliance.screens.models import Models
 
 
+def named(offer: str) -> str:
+    """NAME@VERSION of an offer's key, which has the hash of its archive too."""
+    return offer.rpartition(":")[0]
+
+
 class Acts:
     """Dialogs and invocations of one Models page.
 
@@ -56,7 +61,7 @@ class Acts:
 
     async def _offer(self, key: str) -> None:
         offers = await self._page.console.invoke("model.offers")
-        await self._flows.show(f"Offer of {key}", [each for each in offers if f"{each.model}@{each.version}" == key])
+        await self._flows.show(f"Offer of {named(key)}", [each for each in offers if each.offer == key])
 
     async def _change(self, action: str, row: VersionRow, text: str, yes: str, done: str, *, whole: bool = True) -> None:
         """Ask, say that it is on its way, and what came of it."""
@@ -86,6 +91,9 @@ class Acts:
         await self._change("model.remove", row, text, "remove", f"{row.name}@{row.version} is removed")
 
     async def _end_split(self, row: VersionRow) -> None:
+        if self._page.split is None:
+            self._page.say(f"all requests for {row.name} go to its active version; s divides them", "warn")
+            return
         text = f"All requests for {row.name} go to its active version again."
         await self._change("model.split-end", row, text, "end the split", f"the split of {row.name} has ended", whole=False)
 
@@ -126,9 +134,10 @@ class Acts:
         key = self._page.query_one("#offers", Grid).key
         if self._page.panel != "offers" or not key:
             self._page.open_panel("offers")
-            self._page.say("choose an offer, then i installs it")
+            self._page.say("choose an offer, then i installs it" if key else "no model was offered over models.updates")
             return
-        text = f"{key} is downloaded, verified, given a share of the requests, and activated where it does well."
+        name = named(key)
+        text = f"{name} is downloaded, verified, given a share of the requests, and activated where it does well."
         await self._flows.confirm("model.install", "Install", text, "yes, install it")
-        await self._flows.do("model.install", {"name": key}, f"{key} is queued")
+        await self._flows.do("model.install", {"name": name}, f"{name} is queued")
         self._page.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from appliance.core.figures import counted
 from appliance.core.inference.status import Drift, InferenceStatus, Served, SplitRow, VersionRow
 from appliance.core.model import JobState, JobStatus
 from appliance.screens import format as f
@@ -21,7 +22,7 @@ VERSIONS = (
     Column("asked", 5, "right"), Column("err", 4, "right"), Column("p50", 5, "right"), Column("p95 ms", 6, "right", 100),
     Column("files", 14, least=120), Column("size", 9, "right", 130), Column("drift"),
 )  # fmt: skip
-OFFERS = (Column("when", 8), Column("offer", 20), Column("state", 12), Column("note"))
+OFFERS = (Column("when", 8), Column("offer", 20), Column("state", 13), Column("note"))
 STAGES: Mapping[str, Role] = {"Production": "ok", "Staging": "warn"}
 BAD_OFFERS = frozenset({"refused", "failed", "rolled back"})
 LEAD = 10
@@ -90,7 +91,7 @@ def version_lines(row: VersionRow, split: SplitRow | None, glyphs: Glyphs) -> li
         split: Of its name, where requests are divided.
         glyphs: Of the session.
     """
-    lines: list[Line] = [((f" {key_of(row)}", "title"), (f"  {row.task or f.NONE}, {row.labels} labels", "text"))]
+    lines: list[Line] = [((f" {key_of(row)}", "title"), (f"  {row.task or f.NONE}, {counted(row.labels, 'label')}", "text"))]
     if row.error:
         lines += [_line("wrong", f"{glyphs.bad} {row.error}", "bad"), _line("next", row.next_step, "accent")]
     lines.append(_line("self-test", row.tested or "none yet; v proves the version", "text" if row.tested else "muted"))
@@ -107,19 +108,19 @@ def version_lines(row: VersionRow, split: SplitRow | None, glyphs: Glyphs) -> li
     return lines
 
 
-def _served(served: Served) -> str:
+def _served(served: Served, nothing: str = "nothing in this run of the appliance") -> str:
     if not served.requests:
-        return "nothing in this run of the appliance"
+        return nothing
     times = f"p50 {f.ms(served.p50_ms)}, p95 {f.ms(served.p95_ms)} ms"
-    return f"{served.requests} requests, {served.errors} errors ({share(served.error_rate)}), {times}"
+    return f"{counted(served.requests, 'request')}, {counted(served.errors, 'error')} ({share(served.error_rate)}), {times}"
 
 
 def split_lines(split: SplitRow, glyphs: Glyphs) -> list[Line]:
     """How two versions of a name compare."""
     lines: list[Line] = [
         _line(split.mode, f"{split.percent:g} % to {split.candidate}, since {f.since(split.since)}", "accent"),
-        _line(f" {split.active}"[:LEAD], _served(split.of_active)),
-        _line(f" {split.candidate}"[:LEAD], _served(split.of_candidate)),
+        _line(f" {split.active}"[:LEAD], _served(split.of_active, "nothing since then")),
+        _line(f" {split.candidate}"[:LEAD], _served(split.of_candidate, "nothing since then")),
     ]
     if split.mode == "shadow":
         skipped = f", {split.skipped} skipped" if split.skipped else ""
@@ -186,7 +187,7 @@ def bench_lines(jobs: Sequence[JobStatus], glyphs: Glyphs) -> list[Line]:
         if isinstance(job.result, dict):
             lines += _figures(job.result)
         lines.append(())
-    return lines[:-1] or [((" none yet: b measures the version under the cursor", "muted"),)]
+    return lines[:-1] or [((" none lately: b measures the version under the cursor", "muted"),)]
 
 
 def _figures(told: Mapping[str, Any]) -> list[Line]:
@@ -207,7 +208,7 @@ def offer_rows(offers: Sequence[Mapping[str, Any]], glyphs: Glyphs) -> list[Row]
     """A row for each model that was offered over models.updates, the newest change first."""
     return [
         Row(
-            f"{each['model']}@{each['version']}",
+            each["offer"],
             (
                 (f.clock(each["changed"] or each["time"]), "muted"), f"{each['model']}@{each['version']}",
                 (f"{glyphs.bad} {each['state']}" if each["state"] in BAD_OFFERS else each["state"],

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
@@ -15,8 +15,7 @@ from appliance.core.inference.sources.model import SourceStatus
 from appliance.core.state import Section
 from appliance.screens import format as f
 from appliance.screens import sources_view as view
-from appliance.screens.chrome import Footer
-from appliance.screens.page import COMMON, Page
+from appliance.screens.panelled import ALL, Panelled, own_keys
 from appliance.screens.picture import PictureView, Wanted
 from appliance.screens.sources_acts import Acts
 from appliance.screens.streams_view import flow
@@ -24,18 +23,17 @@ from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import LineView
 
-PANELS = ("facts", "tracks", "events")
-TITLES = MappingProxyType({"facts": "Source", "tracks": "Tracks", "events": "Events"})
-TALL, WIDE = 36, 110
-"""Lines and cells from which all panels are seen."""
 SLOW = 2.0
 """Seconds between two pictures through the kitty protocol, which are large."""
 
 
-class Sources(Page):
+class Sources(Panelled):
     """All sources above; what the one under the cursor sees now, and what is known of it, below."""
 
     page = "sources"
+    titles = MappingProxyType({"facts": "Source", "tracks": "Tracks", "events": "Events"})
+    homes = MappingProxyType({name: frozenset({name}) for name in titles})
+    lists = MappingProxyType({"facts": "sources", "tracks": "sources", "events": "events"})
     sections = frozenset({Section.sources})
     keys = (
         ("Tab", "Next panel"), ("s", "Start/stop"), ("n", "Add"), ("p", "Snapshot"), ("z", "Zone"), ("t", "Rule"),
@@ -46,21 +44,14 @@ class Sources(Page):
         "c": "source.change", "d": "source.remove", "Z": "source.remove-zone", "T": "source.remove-rule",
     })  # fmt: skip
     AUTO_FOCUS = "#sources"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "panel(1)", show=False), Binding("shift+tab", "panel(-1)", show=False),
-        *(
-            Binding(key, f"do('{what}')", show=False)
-            for key, what in (
-                ("s", "switch"), ("n", "add"), ("p", "snapshot"), ("z", "zone"), ("t", "rule"), ("c", "change"),
-                ("d,delete", "remove"), ("Z", "drop_zone"), ("T", "drop_rule"), ("m", "cameras"),
-            )
-        ),
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = own_keys((
+        ("s", "switch"), ("n", "add"), ("p", "snapshot"), ("z", "zone"), ("t", "rule"), ("c", "change"),
+        ("d,delete", "remove"), ("Z", "drop_zone"), ("T", "drop_rule"), ("m", "cameras"),
+    ))  # fmt: skip
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.acts = Acts(self)
-        self.panel = PANELS[0]
         self._drawn = f.Stamp()
 
     def body(self) -> Iterable[Widget]:
@@ -71,9 +62,9 @@ class Sources(Page):
         with Horizontal(id="below"):
             yield PictureView("Live", id="live")
             with Vertical(id="side"):
-                yield LineView(TITLES["facts"], id="facts")
-                yield Grid(view.TRACKS, TITLES["tracks"], id="tracks", empty="nothing is followed")
-                yield Grid(view.EVENTS, TITLES["events"], id="events", empty="no event yet; t adds a rule")
+                yield LineView(self.titles["facts"], id="facts")
+                yield Grid(view.TRACKS, self.titles["tracks"], id="tracks", empty="nothing is followed")
+                yield Grid(view.EVENTS, self.titles["events"], id="events", empty="no event yet; t adds a rule")
 
     @property
     def sources(self) -> tuple[SourceStatus, ...]:
@@ -93,7 +84,7 @@ class Sources(Page):
 
     def _show_rows(self) -> None:
         put = self.console.age(Section.sources)
-        grid, most = self.query_one("#sources", Grid), 9 if self.has_class("all") else 4
+        grid, most = self.query_one("#sources", Grid), 9 if self.has_class(ALL) else 4
         grid.styles.height = 3 + max(2, min(most, len(self.sources)))
         grid.set_rows(view.source_rows(self.sources, put, self.spark.glyphs))
 
@@ -137,11 +128,9 @@ class Sources(Page):
             self._draw()
 
     def on_resize(self) -> None:
-        """Lay it out anew."""
-        self.set_class(self.size.width >= WIDE and self.size.height >= TALL, "all")
+        """Lay it out anew, and draw the picture for its new place."""
         self._redraw()
-        self._arrange()
-        self.call_after_refresh(self.refresh_all)
+        super().on_resize()
 
     def on_screen_suspend(self) -> None:
         """Another page or a dialog is over this one: no picture may lie over that."""
@@ -151,34 +140,8 @@ class Sources(Page):
         self._drawn = f.Stamp()
         self.query_one(PictureView).forget()
 
-    def _arrange(self) -> None:
-        """Show the panel that is open; all where there is room."""
-        for name in PANELS:
-            self.query_one(f"#{name}").display = self.has_class("all") or name == self.panel
-        following = TITLES[self._next(1)]
-        keys = [(key, following if key == "Tab" else text) for key, text in self.offered()]
-        self.query_one(Footer).set_keys([*keys, *COMMON])
-
-    def _next(self, by: int) -> str:
-        return PANELS[(PANELS.index(self.panel) + by) % len(PANELS)]
-
-    def action_panel(self, by: int) -> None:
-        """To the next panel."""
-        self.panel = self._next(by)
-        self._arrange()
-        self.query_one("#events" if self.panel == "events" else "#sources", Grid).focus()
-        self.call_after_refresh(self.refresh_all)
-
     def on_grid_selected(self, message: Grid.Selected) -> None:
         """Another source."""
         if message.grid.id == "sources":
             self._drawn = f.Stamp()
             self._show_source()
-
-    def on_grid_chosen(self, message: Grid.Chosen) -> None:
-        """Show all of what the cursor is on."""
-        self.acts.open(message.grid.id or "", message.key)
-
-    def action_do(self, what: str) -> None:
-        """One of the page's own keys."""
-        self.acts.do(what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.inference.sources.model import SourceStatus
+from appliance.screens import format as f
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
 
@@ -60,7 +61,9 @@ class Acts:
 
     async def _show(self, source: SourceStatus) -> None:
         shown = await self._page.console.invoke("source.show", {"name": source.name})
-        await self._flows.show(f"Source {source.name}", shown)
+        definition = shown["definition"]
+        zones = [{**zone, "points": f.corners(zone["points"])} for zone in definition["zones"]]
+        await self._flows.show(f"Source {source.name}", {**shown, "definition": {**definition, "zones": zones}})
 
     async def _cameras(self) -> None:
         cameras = await self._page.console.invoke("source.cameras")
@@ -74,24 +77,36 @@ class Acts:
         if added is not None:
             self._page.say(f"{added.name} is added: {added.state.value}", "ok")
 
-    async def _ask(self, source: SourceStatus, action: str, title: str, fields: tuple[str, ...], done: str) -> None:
-        if await ask_for(self._page, action, f"{title} of {source.name}", fields, {"name": source.name}) is not None:
+    async def _ask(
+        self, source: SourceStatus, action: str, title: str, fields: tuple[str, ...], done: str, **present: Any
+    ) -> None:
+        known = {"name": source.name}
+        if await ask_for(self._page, action, f"{title} {source.name}", fields, known, present) is not None:
             self._page.say(f"{source.name}: {done}", "ok")
 
     async def _change(self, source: SourceStatus) -> None:
-        await self._ask(source, "source.change", "Change what is given", CHANGED, "changed, and begun again")
+        shown = await self._page.console.invoke("source.show", {"name": source.name})
+        present = {field: shown["definition"][field] for field in CHANGED if field != "password"}
+        await self._ask(source, "source.change", "Change", CHANGED, "changed, and begun again", **present)
 
     async def _zone(self, source: SourceStatus) -> None:
-        await self._ask(source, "source.set-zone", "Zone", ZONE, "the zone is set")
+        await self._ask(source, "source.set-zone", "Zone of", ZONE, "the zone is set")
 
     async def _rule(self, source: SourceStatus) -> None:
-        await self._ask(source, "source.set-rule", "Rule", RULE, "the rule is set")
+        await self._ask(source, "source.set-rule", "Rule of", RULE, "the rule is set")
 
     async def _drop_zone(self, source: SourceStatus) -> None:
-        await self._ask(source, "source.remove-zone", "Remove a zone", ("zone",), "the zone is removed")
+        await self._drop(source, "zone", source.zones)
 
     async def _drop_rule(self, source: SourceStatus) -> None:
-        await self._ask(source, "source.remove-rule", "Remove a rule", ("rule",), "the rule is removed")
+        await self._drop(source, "rule", source.rules)
+
+    async def _drop(self, source: SourceStatus, part: str, there: tuple[str, ...]) -> None:
+        if not there:
+            self._page.say(f"{source.name} has no {part}", "warn")
+            return
+        title = f"Remove a {part} ({', '.join(there)}) of"
+        await self._ask(source, f"source.remove-{part}", title, (part,), f"the {part} is removed", **{part: there[0]})
 
     async def _switch(self, source: SourceStatus) -> None:
         verb, done = ("stop", "is stopped") if source.enabled else ("start", "is started")

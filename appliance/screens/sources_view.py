@@ -144,7 +144,7 @@ def event_rows(events: Sequence[SourceEvent]) -> list[Row]:
             event.event_id,
             (
                 (f.clock(event.time), "muted"), (event.rule, SEVERITY.get(event.severity, "text")),
-                f"{event.label} #{event.track_id} {event.score:.2f} {event.zone}",
+                f"{event.label} #{event.track_id} {event.zone}".strip(),
                 (f.duration(event.seconds), "muted"), _kept(event),
             ),
         )
@@ -153,5 +153,5 @@ def event_rows(events: Sequence[SourceEvent]) -> list[Row]:
 
 
 def _kept(event: SourceEvent) -> Cell:
-    told = "+".join(name for name, key in (("pic", event.snapshot), ("clip", event.clip)) if key)
+    told = "both" if event.snapshot and event.clip else "pic" if event.snapshot else "clip" if event.clip else ""
     return ("failed", "bad") if event.problem and not told else (told or f.NONE, "warn" if event.problem else "muted")

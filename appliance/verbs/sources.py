@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -83,16 +83,11 @@ def _shown(value: dict[str, Any], width: int) -> list[Block]:
     plain = {name: given for name, given in definition.items() if name not in {"zones", "rules"} and given not in ("", None)}
     blocks: list[Block] = [render.record(plain, width)]
     parts = {
-        "zones": [{**zone, "points": corners(zone["points"])} for zone in definition["zones"]],
+        "zones": [{**zone, "points": f.corners(zone["points"])} for zone in definition["zones"]],
         "rules": definition["rules"],
     }
     blocks += [render.table(rows, tuple(rows[0])) for rows in parts.values() if rows]
     return [*blocks, *(_status(value["status"], width) if value["status"] else [])]
-
-
-def corners(points: Sequence[Sequence[float]]) -> str:
-    """A zone's corners as `source set-zone` takes them."""
-    return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
 def _events(events: list[dict[str, Any]], width: int) -> list[Block]:

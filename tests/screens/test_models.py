@@ -15,6 +15,7 @@ from appliance.core.state import Section
 from appliance.screens import models_view as view
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
 from appliance.screens.models import Models
+from appliance.screens.models_acts import named
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import Line
 from tests.inference.registry_rig import write_model
@@ -110,13 +111,28 @@ def test_a_benchmark_shows_its_progress_then_its_figures_or_why_not() -> None:
     for text in ("31.5/s with 2 at a time", "30 / 40 / 50 ms", "29 / 39 / – ms", "100: cpu0 100", "a blank input"):
         assert text in told
     assert "no device" in text_of(view.bench_lines([bench_job(state=JobState.failed, error="no device")], CONSOLE))
-    assert "none yet" in text_of(view.bench_lines([bench_job(name="infer a.jpg")], CONSOLE))
+    assert "none lately" in text_of(view.bench_lines([bench_job(name="infer a.jpg")], CONSOLE))
 
 
 def test_refused_offers_are_seen() -> None:
-    offer = {"model": "m", "version": "3", "state": "refused", "note": "another SHA-256", "time": 1.0, "changed": 2.0}
+    offer = {
+        "offer": "m@3:00", "model": "m", "version": "3", "state": "refused", "note": "another SHA-256", "time": 1.0,
+        "changed": 2.0,
+    }  # fmt: skip
     (shown,) = view.offer_rows([offer], CONSOLE)
     assert shown.cells[2:] == (("✗ refused", "bad"), ("another SHA-256", "text"))
+    two = view.offer_rows([offer, {**offer, "offer": "m@3:ff", "state": "rolled back"}], CONSOLE)
+    assert len({each.key for each in two}) == 2  # the cursor tells offers of one version apart
+    assert {named(each.key) for each in two} == {"m@3"}
+    state = next(column for column in view.OFFERS if column.title == "state")
+    assert len(two[1].cells[2][0]) <= state.width
+
+
+def test_one_is_not_many_and_nothing_since_then_is_not_never() -> None:
+    told = text_of(view.version_lines(row(labels=1, served=Served(requests=1, errors=1, error_rate=1.0)), split(), CONSOLE))
+    for text in ("1 label\n", "1 request, 1 error (", "nothing since then"):
+        assert text in told
+    assert "nothing in this run" not in told
 
 
 def test_lines_keep_to_the_console() -> None:
@@ -164,6 +180,9 @@ async def test_versions_are_switched_split_rolled_back_and_removed(colours: Benc
     seen = colours.open(PLAIN)
     await go_to(seen, "2")
     await seen.press("v", "colours@2 is proven")
+    await seen.press("e", "go to its active version; s divides")
+    await seen.press("i", "no model was offered")
+    await seen.press("\t", "Version")
     await seen.press("s", "shadow")
     await seen.fill("mode", "shadow")
     await seen.fill("percent", "25")

@@ -89,9 +89,9 @@ def test_events_say_what_was_kept_of_them() -> None:
     kept = [view.event_rows([event(**more)])[0].cells[-1] for more in (
         {}, {"snapshot": "a"}, {"snapshot": "a", "clip": "b"}, {"problem": "the disk is full"},
     )]  # fmt: skip
-    assert kept == [("–", "muted"), ("pic", "muted"), ("pic+clip", "muted"), ("failed", "bad")]
+    assert kept == [("–", "muted"), ("pic", "muted"), ("both", "muted"), ("failed", "bad")]
     cells = view.event_rows([event()])[0].cells
-    assert cells[1:4] == (("people", "bad"), "person #7 0.50 kerb", ("1 min", "muted"))
+    assert cells[1:4] == (("people", "bad"), "person #7 kerb", ("1 min", "muted"))
 
 
 def test_tracks_have_number_age_and_zones() -> None:
@@ -137,8 +137,12 @@ async def test_the_life_of_a_source_by_its_keys(bench: Bench) -> None:
         await seen.fill(field, text)
     await seen.shows("the zone is set")
     await wait_for(lambda: told(bench).zones == ("kerb",))
-    await seen.press("Z", "Remove a zone")
-    await seen.fill("zone", "kerb")
+    await seen.press("T", "street has no rule")
+    await seen.press("\r", "Source street")
+    await seen.press("\x1b[6~", "0.1,0.2 0.9,0.2 0.9,0.8")
+    await seen.press("q", "Start/stop")
+    await seen.press("Z", "Remove a zone (kerb) of street")
+    await seen.fill("zone", "")
     await seen.shows("the zone is removed")
     await seen.press("s", "street is st")
     await seen.press("d", "Remove the source street")
@@ -146,6 +150,29 @@ async def test_the_life_of_a_source_by_its_keys(bench: Bench) -> None:
     await seen.press("d", "Remove the source street")
     await seen.press("y", "street is removed")
     await seen.shows("no source yet")
+    await seen.end()
+
+
+async def test_what_a_source_has_is_in_the_form_and_can_be_taken_away(bench: Bench) -> None:
+    args = {"name": "gate", "address": "rtsp://127.0.0.1:9/gate", "stopped": True, "schedule": "sat,sun", "rate": 2}
+    await bench.appliance.dispatcher.invoke("source.add", args, Actor("ada", Role.admin, "console"))
+    seen = bench.open(PLAIN, (80, 30))
+    await seen.press("gr", "– stopped")
+    await seen.press("c", "Change gate")
+    for text in ("rtsp://127.0.0.1:9/gate", "sat,sun", "latest"):
+        await seen.shows(text)
+    fields = ("address", "model", "rate", "drop")
+    for field in fields:
+        await seen.fill(field, "")
+    await wait_for(lambda: seen.app.focused is not None and seen.app.focused.id == "field-schedule", 20)
+    seen.session.feed(b"\x05\x15")
+    await wait_for(lambda: getattr(seen.app.focused, "value", None) == "", 20)
+    seen.session.feed(b"\r")
+    await seen.fill("password", "")
+    await seen.fill("again", "")
+    await seen.shows("gate: changed")
+    await wait_for(lambda: (told(bench).schedule, told(bench).rate) == ("", 2.0))
+    await seen.press("t", "such as person, with commas between them")
     await seen.end()
 
 

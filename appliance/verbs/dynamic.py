@@ -13,7 +13,7 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import analytics, inference, memory, models, render, rules, sources, streams, values, vpn
+from appliance.verbs import analytics, inference, memory, models, power, render, rules, sources, streams, values, vpn
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -162,7 +162,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (inference, memory, models, rules, sources, streams, vpn)
+            homes = (inference, memory, models, power, rules, sources, streams, vpn)
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
             nothing = {**models.NOTHING, **sources.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import functools
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -28,7 +28,9 @@ SHOWN = ("upses", "coming", "pi")
 class Mode(Params):
     """What the operator wants."""
 
-    mode: Setting = Field(description="auto: as the UPS says; on-grid: as if there were mains; off-grid: as if there were none")
+    mode: Literal["auto", "on-grid", "off-grid"] = Field(
+        description="auto: as the UPS says; on-grid: as if there were mains; off-grid: as if there were none"
+    )
 
 
 class PlanFile(Params):
@@ -136,7 +138,7 @@ def _from(given: float | None) -> str:
 
 def _setting(service: PowerService, clock: Clock) -> list[Action]:
     async def mode(call: Invocation, params: Mode) -> dict[str, Any]:
-        return answer(await service.set_mode(params.mode, call.actor.name), clock)
+        return answer(await service.set_mode(Setting(params.mode), call.actor.name), clock)
 
     async def restore(call: Invocation, _: NoParams) -> dict[str, Any]:
         return answer(await service.restore(call.actor.name), clock)

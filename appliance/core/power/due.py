@@ -46,7 +46,7 @@ def holds(stage: Stage, figures: Figures) -> str:
     if stage.phase is not None and figures.phase in ORDER and ORDER.index(figures.phase) >= ORDER.index(stage.phase):
         return f"the phase is {figures.phase}"
     if _below(figures.percent, stage.percent_below):
-        return f"the charge is {figures.percent:.0f} %, below {stage.percent_below:g} %"
+        return f"the charge is {figures.percent:.1f} %, below {stage.percent_below:g} %"
     if figures.left is not None and _below(figures.left / 60, stage.minutes_left_below):
         return f"{figures.left / 60:.1f} min are left, less than {stage.minutes_left_below:g}"
     if stage.on_battery_minutes is not None and figures.on_battery >= stage.on_battery_minutes * 60:

@@ -127,6 +127,8 @@ def step(
     critical = state.critical + elapsed if state.phase is Phase.critical else 0.0
     state = msgspec.structs.replace(state, now=now, on_battery=battery, critical=critical, armed=_armed(state, seen, limits))
     aim = Aim(Phase.grid, 0.0, "the setting is on-grid") if setting is Setting.on_grid else _aim(state, seen, limits)
+    if setting is Setting.off_grid and aim.phase is Phase.battery and state.phase in {Phase.grid, Phase.unknown}:
+        aim = Aim(Phase.battery, 0.0, "the setting is off-grid")
     if seen.forced:
         aim = Aim(Phase.shutdown, 0.0, "the UPS's manager orders a shutdown (FSD)")
     if aim.phase is state.phase:
@@ -213,7 +215,7 @@ def _below(state: PolicyState, seen: Seen, limits: Limits, phase: Phase, more: f
     """Why the battery is low or critical, with limits that are `more` percent points higher; empty where it is not."""
     percent, runtime = (limits.low, limits.low_runtime) if phase is Phase.low else (limits.critical, limits.critical_runtime)
     if seen.percent is not None and seen.percent < percent + more:
-        return f"the charge is {seen.percent:.0f} %, {'below' if seen.percent < percent else 'near'} {percent:g} %"
+        return f"the charge is {seen.percent:.1f} %, {'below' if seen.percent < percent else 'near'} {percent:g} %"
     if seen.runtime is not None and seen.runtime < runtime * (1.25 if more else 1.0):
         return f"the UPS says {seen.runtime / 60:.1f} min are left, less than {runtime / 60:g} min"
     if phase is Phase.critical and seen.low:

@@ -27,12 +27,13 @@ TABS = (
     ("f4", "analytics", "Analytics"),
     ("f5", "models", "Models"),
     ("f6", "sources", "Sources"),
+    ("f8", "vpn", "VPN"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
-    "models": "d", "sources": "r",
+    "models": "d", "sources": "r", "vpn": "v",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -50,6 +51,7 @@ ABOUT = MappingProxyType({
     "analytics": "metrics over time: plot, compare, export",
     "models": "versions: activate, roll back, verify, measure, compare",
     "sources": "cameras, streams, videos, folders: live, with events",
+    "vpn": "the WireGuard tunnel: peers, traffic, files, why one is down",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({

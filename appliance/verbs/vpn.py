@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.core.printable import printable
-from appliance.core.vpn import qr
 from appliance.errors import ApplianceError, InvalidArgumentsError
 from appliance.screens import format as f
+from appliance.screens.vpn_code import drawn
 from appliance.verbs import render
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Group
@@ -102,8 +102,7 @@ def code(answer: Mapping[str, Any], term: str) -> str:
     rows = tuple(answer["qr"])
     if not rows:
         raise InvalidArgumentsError("The file is too long for a code.", "take it as a file.")
-    lines = qr.blocks(rows) if term in CONSOLES else qr.halves(rows)
-    return "\n".join(lines)
+    return "\n".join(drawn(rows, full=term not in CONSOLES))
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from appliance.core.vpn import keys, qr, quick
 from appliance.core.vpn.quick import QuickFile, QuickPeer, parse, write
 from appliance.core.vpn.rekey import NewKeys, rekeyed, secrets_in
 from appliance.errors import InvalidArgumentsError
+from appliance.screens.vpn_code import drawn
 from tests.support import needs_program
 
 PAIRS = [keys.make_pair() for _ in range(6)]
@@ -239,11 +240,11 @@ def test_a_code_is_drawn_with_what_a_console_has() -> None:
     rows = qr.matrix(qr.small(write(parse(GOOD))))
     assert len({len(row) for row in rows}) == 1
     assert len(rows) == len(rows[0])
-    assert set("".join(qr.blocks(rows))) == {" ", "█"}
-    assert len(qr.halves(rows)) == (len(rows) + 1) // 2
-    drawn = qr.halves(rows)
-    upper = "".join("0" if sign in "█▀" else "1" for sign in drawn[0])
-    lower = "".join("0" if sign in "█▄" else "1" for sign in drawn[0])
+    assert set("".join(drawn(rows, full=False))) == {" ", "█"}
+    shown = drawn(rows, full=True)
+    assert len(shown) == (len(rows) + 1) // 2
+    upper = "".join("0" if sign in "█▀" else "1" for sign in shown[0])
+    lower = "".join("0" if sign in "█▄" else "1" for sign in shown[0])
     assert (upper, lower) == (rows[0], rows[1])
     with pytest.raises(InvalidArgumentsError, match="too many"):
         qr.matrix("x" * 2000)

@@ -28,18 +28,3 @@ def small(text: str) -> str:
     """The text with nothing that a reader does not need: comments, blanks, empty lines."""
     lines = (line.split("#")[0].strip() for line in text.splitlines())
     return "\n".join(line.replace(" = ", "=").replace(", ", ",") for line in lines if line)
-
-
-def halves(rows: tuple[str, ...]) -> list[str]:
-    """Two rows a line, in half blocks, light on dark as terminals are."""
-    signs = {"00": "█", "01": "▀", "10": "▄", "11": " "}
-    even = rows if len(rows) % 2 == 0 else (*rows, "0" * len(rows[0]))
-    return [
-        "".join(signs[upper + lower] for upper, lower in zip(even[at], even[at + 1], strict=True))
-        for at in range(0, len(even), 2)
-    ]
-
-
-def blocks(rows: tuple[str, ...]) -> list[str]:
-    """One row a line, two characters a module, with full blocks alone: for consoles that have nothing finer."""
-    return ["".join("██" if module == "0" else "  " for module in row) for row in rows]

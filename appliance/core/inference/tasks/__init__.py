@@ -60,7 +60,7 @@ def _of_pictures(manifest: Manifest, head: manifests.Decode, kind: str) -> Task:
         case manifests.Semantic():
             return masks.SemanticMasks(manifest, kind, head)
         case manifests.Vector():
-            return classes.Embedding(manifest, kind)
+            return classes.Embedding(manifest, kind, head)
     raise ModelError(f"{manifest.name}: its head is not one of pictures.", "mend the manifest.")
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from appliance.core.findings import Class
-from appliance.core.inference.manifest import Manifest, Softmax
-from appliance.core.inference.model import Findings, Prepared
-from appliance.core.inference.tasks.outputs import MEND, Array, activate, arrays, count, misfit
-from appliance.core.inference.tasks.place import Pictures
+from appliance.core.inference.manifest import Manifest, Softmax, Vector
+from appliance.core.inference.model import Findings
+from appliance.core.inference.tasks.outputs import MEND, Array, activate, misfit
+from appliance.core.inference.tasks.place import OneRun, Place
 from appliance.errors import ModelError
 
 
@@ -28,32 +25,20 @@ def best(values: Array, manifest: Manifest, head: Softmax, threshold: float) -> 
     return tuple(Class(manifest.labels[i], round(float(values[i]), 4)) for i in order.tolist() if values[i] >= threshold)
 
 
-class Classification(Pictures):
+class Classification(OneRun[Softmax]):
     """What a picture shows (implements model.Task)."""
 
-    def __init__(self, manifest: Manifest, kind: str, head: Softmax) -> None:
-        super().__init__(manifest, kind)
-        self._head = head
-
-    def finish(
-        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
-    ) -> Findings:
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """The best labels. Raises ModelError."""
-        outputs = arrays(answers[0], self.manifest)
-        count(outputs, 1, self.manifest)
-        values = probabilities(outputs[0], self.manifest, self._head)
-        return Findings(classes=best(values, self.manifest, self._head, threshold))
+        values = probabilities(outputs[0], self.manifest, self.head)
+        return Findings(classes=best(values, self.manifest, self.head, threshold))
 
 
-class Embedding(Pictures):
+class Embedding(OneRun[Vector]):
     """A picture as a vector of length 1 (implements model.Task)."""
 
-    def finish(
-        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
-    ) -> Findings:
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """The vector. Raises ModelError where it has no direction."""
-        outputs = arrays(answers[0], self.manifest)
-        count(outputs, 1, self.manifest)
         return Findings(embedding=unit(outputs[0], self.manifest))
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from appliance.core.findings import Mask
-from appliance.core.inference.manifest import Manifest, Semantic
-from appliance.core.inference.model import Findings, Prepared
+from appliance.core.inference.manifest import Semantic
+from appliance.core.inference.model import Findings
 from appliance.core.inference.tasks.boxes import Found
-from appliance.core.inference.tasks.outputs import Array, activate, arrays, count, misfit
-from appliance.core.inference.tasks.place import Pictures, Place
+from appliance.core.inference.tasks.outputs import Array, activate, misfit
+from appliance.core.inference.tasks.place import OneRun, Place
 from appliance.errors import ModelError
 
 BAND = 4_000_000
@@ -99,26 +98,17 @@ def instances(
     return tuple(masks)
 
 
-class SemanticMasks(Pictures):
+class SemanticMasks(OneRun[Semantic]):
     """One mask for each label that is anywhere in the picture (implements model.Task)."""
 
-    def __init__(self, manifest: Manifest, kind: str, head: Semantic) -> None:
-        super().__init__(manifest, kind)
-        self._head = head
-
-    def finish(
-        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
-    ) -> Findings:
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """Masks of the most probable label; with a threshold where the values are probabilities. Raises ModelError."""
-        outputs = arrays(answers[0], self.manifest)
-        count(outputs, 1, self.manifest)
         values = self._planes(outputs[0])
-        place: Place = prepared.context
         rows, columns = values.shape[1:]
         xs = (np.arange(place.width) + 0.5) / place.across * place.fit.scale + place.fit.left
         ys = (np.arange(place.height) + 0.5) / place.down * place.fit.down + place.fit.top
         xs, ys = xs * columns / self.wanted.width, ys * rows / self.wanted.height
-        best = self._best(activate(values, self._head.activation, 0), xs, ys, threshold)
+        best = self._best(activate(values, self.head.activation, 0), xs, ys, threshold)
         masks = []
         for index in np.unique(best[best >= 0]).tolist():
             counts = run_lengths(best == index, 0, 0, place.width, place.height)
@@ -127,7 +117,7 @@ class SemanticMasks(Pictures):
 
     def _best(self, planes: Array, xs: Array, ys: Array, threshold: float) -> Array:
         """The index of each pixel's label, -1 for none; band by band, for all labels of a large picture take gigabytes."""
-        asked = len(planes) == 1 or self._head.activation != "none"
+        asked = len(planes) == 1 or self.head.activation != "none"
         best = np.empty((len(ys), len(xs)), np.int16)
         rows = max(1, BAND // (len(planes) * max(1, len(xs))))
         for top in range(0, len(ys), rows):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from appliance.core.inference.letterbox import Fit, fit_picture
 from appliance.core.inference.manifest import Input, Manifest
-from appliance.core.inference.model import Prepared, Sample
+from appliance.core.inference.model import Findings, Prepared, Sample
+from appliance.core.inference.tasks.outputs import arrays, count
 from appliance.errors import ImageError, ModelError
 
 Array = npt.NDArray[Any]
+Head = TypeVar("Head")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,35 @@ class Pictures:
         width, height = getattr(sample, "width", wide), getattr(sample, "height", tall)
         batch: Mapping[str, Array] = {self.wanted.name: tensor}
         return Prepared((batch,), Place(fit, width, height, width / wide, height / tall))
+
+
+class OneRun(Pictures, Generic[Head]):
+    """Pictures in, and one run's outputs read: what all heads share whose outputs are arrays.
+
+    Args:
+        manifest: The model's.
+        kind: "onnx" or "hef": of the file that will run.
+        head: Of the manifest.
+    """
+
+    least = 1
+    """Outputs that the head needs."""
+
+    def __init__(self, manifest: Manifest, kind: str, head: Head) -> None:
+        super().__init__(manifest, kind)
+        self.head = head
+
+    def finish(
+        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
+    ) -> Findings:
+        """See model.Task. Raises ModelError."""
+        outputs = arrays(answers[0], self.manifest)
+        count(outputs, self.least, self.manifest)
+        return self.read(outputs, names, prepared.context, threshold)
+
+    @abstractmethod
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
+        """What the outputs say. Raises ModelError where they do not fit the manifest."""
 
 
 def wanted_input(manifest: Manifest, kind: str) -> Input:

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from appliance.core.findings import Box, Keypoint, Pose
-from appliance.core.inference.manifest import Manifest, Points
-from appliance.core.inference.model import Findings, Prepared
-from appliance.core.inference.tasks.outputs import arrays, count, misfit, sigmoid
-from appliance.core.inference.tasks.place import Pictures, Place
+from appliance.core.inference.manifest import Points
+from appliance.core.inference.model import Findings
+from appliance.core.inference.tasks.outputs import Array, misfit, sigmoid
+from appliance.core.inference.tasks.place import OneRun, Place
 
 VALUES = 5
 """x, y, z, visibility, presence; the last two before the sigmoid."""
 
 
-class PointPose(Pictures):
+class PointPose(OneRun[Points]):
     """One pose, and the box around its points (implements model.Task)."""
 
-    def __init__(self, manifest: Manifest, kind: str, head: Points) -> None:
-        super().__init__(manifest, kind)
-        self._head = head
-
-    def finish(
-        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
-    ) -> Findings:
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """The pose, if its points are there with at least the threshold on average. Raises ModelError."""
-        outputs = arrays(answers[0], self.manifest)
-        count(outputs, 1, self.manifest)
-        place: Place = prepared.context
-        wanted = len(self._head.keypoints)
+        wanted = len(self.head.keypoints)
         flat = next((each.reshape(-1) for each in outputs if each.size % VALUES == 0 and each.size >= VALUES * wanted), None)
         if flat is None or not wanted:
             raise misfit(self.manifest, [each.shape for each in outputs], f"{wanted} points of {VALUES} values are asked for")
@@ -44,7 +32,7 @@ class PointPose(Pictures):
         x_min, y_min = np.clip(points.min(axis=0), 0, (place.width, place.height)).tolist()
         x_max, y_max = np.clip(points.max(axis=0), 0, (place.width, place.height)).tolist()
         label = self.manifest.labels[0] if self.manifest.labels else "body"
-        rows = zip(self._head.keypoints, np.round(points, 1).tolist(), np.round(scores, 4).tolist(), strict=True)
+        rows = zip(self.head.keypoints, np.round(points, 1).tolist(), np.round(scores, 4).tolist(), strict=True)
         pose = Pose(tuple(Keypoint(name, x, y, score) for name, (x, y), score in rows))
         box = Box(label, round(sure, 4), *(round(side, 1) for side in (x_min, y_min, x_max, y_max)))
         seen = box.x_max > box.x_min and box.y_max > box.y_min

@@ -7,34 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from appliance.core.inference.manifest import Manifest, Yolov3
-from appliance.core.inference.model import Findings, Prepared
+from appliance.core.inference.manifest import Yolov3
+from appliance.core.inference.model import Findings
 from appliance.core.inference.tasks.boxes import Found, to_boxes
-from appliance.core.inference.tasks.outputs import Array, arrays, misfit, sigmoid
-from appliance.core.inference.tasks.place import Pictures
+from appliance.core.inference.tasks.outputs import Array, misfit, sigmoid
+from appliance.core.inference.tasks.place import OneRun, Place
 
 
-class Yolov3Detection(Pictures):
+class Yolov3Detection(OneRun[Yolov3]):
     """Boxes out of raw maps (implements model.Task)."""
 
-    def __init__(self, manifest: Manifest, kind: str, head: Yolov3) -> None:
-        super().__init__(manifest, kind)
-        self._head = head
-
-    def finish(
-        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
-    ) -> Findings:
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """Boxes of at least the threshold. Raises ModelError."""
-        maps = arrays(answers[0], self.manifest)
-        self._check(maps)
+        self._check(outputs)
         size = (self.wanted.width, self.wanted.height)
-        corners, scores, classes = decode(maps, self._head.layers, size, threshold)
-        found = Found(corners, scores, classes, np.empty((len(scores), 0), np.float32)).best(self._head.overlap)
-        boxes, _ = to_boxes(found, self.manifest.labels, prepared.context)
+        corners, scores, classes = decode(outputs, self.head.layers, size, threshold)
+        found = Found(corners, scores, classes, np.empty((len(scores), 0), np.float32)).best(self.head.overlap)
+        boxes, _ = to_boxes(found, self.manifest.labels, place)
         return Findings(boxes=boxes)
 
     def _check(self, maps: Sequence[Any]) -> None:
-        layers, labels = self._head.layers, len(self.manifest.labels)
+        layers, labels = self.head.layers, len(self.manifest.labels)
         shapes = [tuple(each.shape) for each in maps]
         expected = [len(anchors) * (5 + labels) for anchors in layers]
         if [shape[1] if len(shape) == 4 else 0 for shape in shapes] != expected:

@@ -8,53 +8,45 @@ arXiv:2006.04388), and classes before the sigmoid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from appliance.core.findings import Keypoint, Mask, Pose
 from appliance.core.inference.manifest import Manifest, Yolov8
-from appliance.core.inference.model import Findings, Prepared
+from appliance.core.inference.model import Findings
 from appliance.core.inference.tasks.boxes import Found, to_boxes
 from appliance.core.inference.tasks.masks import instances
-from appliance.core.inference.tasks.outputs import Array, arrays, count, misfit
-from appliance.core.inference.tasks.place import Pictures, Place
+from appliance.core.inference.tasks.outputs import Array, count, misfit
+from appliance.core.inference.tasks.place import OneRun, Place
 from appliance.core.inference.tasks.yolov8_raw import RawMaps
 
 
-class Yolov8Heads(Pictures):
+class Yolov8Heads(OneRun[Yolov8]):
     """Boxes, and what belongs to them (implements model.Task)."""
 
     def __init__(self, manifest: Manifest, kind: str, head: Yolov8) -> None:
-        super().__init__(manifest, kind)
-        self._head = head
+        super().__init__(manifest, kind, head)
         self._labels = len(manifest.labels)
         self._extra = 3 * len(head.keypoints) + head.masks
         self._raw = RawMaps(manifest, self.wanted, head) if head.raw else None
 
-    def finish(
-        self, answers: Sequence[Sequence[Any]], names: tuple[str, ...], prepared: Prepared, threshold: float
-    ) -> Findings:
+    def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """Boxes of at least the threshold, with key points or masks. Raises ModelError."""
-        outputs = arrays(answers[0], self.manifest)
-        place: Place = prepared.context
         if self._raw is not None:
             candidates, prototypes = self._raw.decode(outputs, threshold)
         else:
             candidates, prototypes = self._decode(outputs, threshold)
-        found = candidates.best(self._head.overlap)
+        found = candidates.best(self.head.overlap)
         boxes, rows = to_boxes(found, self.manifest.labels, place)
         found = found.take(rows)
-        poses = self._poses(found.extra, place) if self._head.keypoints else ()
+        poses = self._poses(found.extra, place) if self.head.keypoints else ()
         masks: tuple[Mask, ...] = ()
-        if self._head.masks:
+        if self.head.masks:
             names_of = [box.label for box in boxes]
             masks = instances(found, names_of, prototypes, (self.wanted.width, self.wanted.height), place)
         return Findings(boxes=boxes, poses=poses, masks=masks)
 
     def _decode(self, outputs: list[Array], threshold: float) -> tuple[Found, Array | None]:
-        count(outputs, 2 if self._head.masks else 1, self.manifest)
+        count(outputs, 2 if self.head.masks else 1, self.manifest)
         rows = 4 + self._labels + self._extra
         index = next((i for i, each in enumerate(outputs) if each.ndim == 3 and rows in each.shape[1:]), None)
         if index is None:
@@ -74,10 +66,10 @@ class Yolov8Heads(Pictures):
         return found, next((each for i, each in enumerate(outputs) if i != index), None)
 
     def _poses(self, extra: Array, place: Place) -> tuple[Pose, ...]:
-        points = extra[:, : 3 * len(self._head.keypoints)].reshape(len(extra), len(self._head.keypoints), 3).astype(np.float64)
+        points = extra[:, : 3 * len(self.head.keypoints)].reshape(len(extra), len(self.head.keypoints), 3).astype(np.float64)
         points[..., :2] = place.points(points[..., :2])
         points = np.round(points, 4)
         return tuple(
-            Pose(tuple(Keypoint(name, *point) for name, point in zip(self._head.keypoints, body, strict=True)))
+            Pose(tuple(Keypoint(name, *point) for name, point in zip(self.head.keypoints, body, strict=True)))
             for body in points.tolist()
         )

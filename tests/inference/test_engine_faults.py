@@ -124,11 +124,15 @@ async def test_a_device_whose_threads_all_hang_is_ill_and_others_answer(tmp_path
         status = made.status().devices[0]
         assert (status.health, status.reason) == (Health.unhealthy, "all its threads hang")
         assert "restart" in status.next_step
+        gates.pop().set()  # one comes back after all
+        await wait_for(lambda: made.status().devices[0].health is Health.healthy)
+        assert (await made.run(request(model, 5))).backend == "hailo"
         await made.stop()
         await made.start()
         assert made.status().devices[0].health is Health.healthy
         for gate in gates:
             gate.set()
+        assert (await made.run(request(model, 5))).backend == "hailo"
 
 
 async def test_a_device_that_is_gone_is_seen_though_nobody_asks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from appliance.errors import DeviceStalledError, ModelError
 log = logging.getLogger(__name__)
 
 LEFT_BEHIND = 4
-"""Threads of a slot that never came back, after which it is given up until the engine is started anew."""
+"""Threads of a slot that hang, from which on it is given up until one of them comes back, or the engine is started anew."""
 
 
 class Threads:
@@ -32,6 +32,8 @@ class Threads:
 
     def _begin(self) -> None:
         self._left_behind = self._out = 0
+        self._round = object()
+        """Renewed: what hung before says nothing any more."""
         self._free = [Worker(f"{self._backend}-{index}") for index in range(self._slots)]
         self._control, self._poller = Worker(f"{self._backend}-control"), Worker(f"{self._backend}-poll")
 
@@ -54,13 +56,22 @@ class Threads:
         """Give it back; one that hangs is replaced, but not for ever."""
         self._out -= 1
         if hung:
-            worker.end()
+            began = self._round
+            worker.end(lambda: self._came_back(began))
             self._left_behind += 1
             if self._left_behind >= LEFT_BEHIND * self._slots:
                 log.error("%d threads of %s hang; one is not replaced any more", self._left_behind, self._name)
                 return
             worker = Worker(f"{self._backend}-{self._left_behind + self._slots}")
         self._free.append(worker)
+
+    def _came_back(self, began: object) -> None:
+        """A thread that hung has ended after all: its place can be filled again."""
+        if began is not self._round:
+            return
+        self._left_behind -= 1
+        if len(self._free) + self._out < self._slots:
+            self._free.append(Worker(f"{self._backend}-{self._left_behind + self._slots}"))
 
     async def run(self, worker: Worker, function: Callable[[], Any], limit: float, what: str) -> Any:
         """Run something in one that was taken.

@@ -57,8 +57,17 @@ class Worker:
         finally:
             timer.cancel()
 
-    def end(self) -> None:
-        """Let the thread end, once it is done with what it does; a later `run` begins another one."""
+    def end(self, then: Callable[[], None] | None = None) -> None:
+        """Let the thread end, once it is done with what it does; a later `run` begins another one.
+
+        Args:
+            then: Called on the loop when it is done with it, if it ever is.
+        """
+        if then is not None:
+            loop = asyncio.get_running_loop()
+            last = _Job(lambda: None, loop.create_future(), loop)
+            last.future.add_done_callback(lambda _: then())
+            self._jobs.put(last)
         self._jobs.put(None)
         self._jobs, self._thread = queue.SimpleQueue(), None
 

@@ -107,3 +107,8 @@ def ms(value: float | None) -> str:
 def corners(points: Sequence[Sequence[float]]) -> str:
     """A zone's corners as `source set-zone` takes them: shares of the frame."""
     return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 label", "2 labels"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from appliance.core.figures import counted
 from appliance.core.inference.status import Drift, InferenceStatus, Served, SplitRow, VersionRow
 from appliance.core.model import JobState, JobStatus
 from appliance.screens import format as f
@@ -91,7 +90,7 @@ def version_lines(row: VersionRow, split: SplitRow | None, glyphs: Glyphs) -> li
         split: Of its name, where requests are divided.
         glyphs: Of the session.
     """
-    lines: list[Line] = [((f" {key_of(row)}", "title"), (f"  {row.task or f.NONE}, {counted(row.labels, 'label')}", "text"))]
+    lines: list[Line] = [((f" {key_of(row)}", "title"), (f"  {row.task or f.NONE}, {f.counted(row.labels, 'label')}", "text"))]
     if row.error:
         lines += [_line("wrong", f"{glyphs.bad} {row.error}", "bad"), _line("next", row.next_step, "accent")]
     lines.append(_line("self-test", row.tested or "none yet; v proves the version", "text" if row.tested else "muted"))
@@ -112,7 +111,7 @@ def _served(served: Served, nothing: str = "nothing in this run of the appliance
     if not served.requests:
         return nothing
     times = f"p50 {f.ms(served.p50_ms)}, p95 {f.ms(served.p95_ms)} ms"
-    return f"{counted(served.requests, 'request')}, {counted(served.errors, 'error')} ({share(served.error_rate)}), {times}"
+    return f"{f.counted(served.requests, 'request')}, {f.counted(served.errors, 'error')} ({share(served.error_rate)}), {times}"
 
 
 def split_lines(split: SplitRow, glyphs: Glyphs) -> list[Line]:

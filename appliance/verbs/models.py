@@ -12,7 +12,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from appliance.core.figures import counted
 from appliance.core.printable import printable
 from appliance.errors import ApplianceError
 from appliance.screens import format as f
@@ -52,7 +51,7 @@ def _drift(drift: Mapping[str, Any]) -> str:
 def _one(row: Mapping[str, Any], _: int) -> list[Block]:
     facts = [
         f"{printable(row['name'])} {printable(row['version'])}: {row['stage']}{', serves' if row['active'] else ''}",
-        f"task {row['task']}, {counted(row['labels'], 'label')}, {f.size(row['size'])}, files {' '.join(row['kinds'])}",
+        f"task {row['task']}, {f.counted(row['labels'], 'label')}, {f.size(row['size'])}, files {' '.join(row['kinds'])}",
         f"licence {printable(row['licence'])}",
         f"in {printable(row['directory'])}" + (f", added {moment(row['added'])}" if row["added"] else ""),
         *([f"from {printable(row['origin'])}"] if row["origin"] else []),
@@ -62,7 +61,7 @@ def _one(row: Mapping[str, Any], _: int) -> list[Block]:
     served = row["served"]
     if served["requests"]:
         rate = f.NONE if served["error_rate"] is None else f"{100 * served['error_rate']:.1f} %"
-        asked = f"{counted(served['requests'], 'request')}, {served['errors']} failed ({rate} of the newest)"
+        asked = f"{f.counted(served['requests'], 'request')}, {served['errors']} failed ({rate} of the newest)"
         facts.append(f"{asked}, p95 {f.ms(served['p95_ms'])} ms")
     if row["drift"]:
         most = f"; {printable(row['drift']['most'])}" if row["drift"]["most"] else ""

@@ -22,8 +22,8 @@ from appliance.core.inference import render, service
 from appliance.core.inference.cache import MASK_RUNS, Entry, Key, ResultCache
 from appliance.core.inference.image import DecodedPicture, area
 from appliance.core.inference.letterbox import fit_picture
-from appliance.core.inference.manifest import Input
-from appliance.core.inference.model import Findings, Readings
+from appliance.core.inference.manifest import Input, Manifest, SoundInput
+from appliance.core.inference.model import Findings, Readings, Sound
 from appliance.core.inference.overlay import overlay
 from appliance.core.inference.pipeline import Ran
 from appliance.core.inference.recent import MOST, Recent
@@ -227,3 +227,15 @@ async def test_large_pictures_wait_as_they_came(tmp_path: Path, monkeypatch: pyt
         assert {result.boxes[0].label for result in await asyncio.gather(*asked)} == {"red"}
         assert most == 2, "two of 3 MB each"
         assert (await rig.service.infer(picture(), "b.png")).boxes[0].label == "red"
+
+
+def test_of_very_many_segments_the_surest_are_told() -> None:
+    told = Manifest("m", "1", "audio", "MIT", [f"l{number}" for number in range(90)], [],
+                    sound=SoundInput("x", 100, 100, 100), decode=manifests.Softmax("none"))  # fmt: skip
+    task = task_for(told)
+    prepared = task.prepare(Sound(np.zeros(100 * 100, np.float32), 100, "x"))
+    values = np.random.default_rng(0).uniform(0, 1, (100, 1, 90)).astype(np.float32)
+    found = task.finish([[row] for row in values], ("y",), prepared, 0.5).segments
+    assert len(found) == 1000
+    assert min(each.score for each in found) > 0.8
+    assert [each.begin for each in found] == sorted(each.begin for each in found)

@@ -17,10 +17,10 @@ from appliance.core.bus import Bus
 from appliance.core.inference.counting import Counting
 from appliance.core.inference.model import Findings
 from appliance.core.inference.offers import Offers
-from appliance.core.inference.registry import deciding
+from appliance.core.inference.registry import deciding, proving
 from appliance.core.model import Health
 from appliance.core.streams.updates import Updates, parse
-from appliance.errors import CommandRefusedError, DeadlineError, ModelError
+from appliance.errors import AbsentError, CommandRefusedError, DeadlineError, ModelError
 from appliance.hw.onnx import OnnxAccelerator
 from tests.inference.registry_rig import Rig, archive, picture, running, write_model
 from tests.inference.test_model_updates import record
@@ -217,6 +217,58 @@ async def test_a_shadow_is_held_to_the_threshold_of_the_request(tmp_path: Path) 
         assert (await rig.service.infer(picture(), "a.png", threshold=1.0)).boxes == ()
         await wait_for(lambda: rig.service.status().splits[0].compared == 1)
         assert rig.service.status().splits[0].agreement == 1.0
+
+
+async def test_a_shadow_that_does_not_come_to_run_is_skipped_and_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Rig(tmp_path / "home")) as rig:
+        await rig.serve("1")
+        await rig.add("2")
+        await rig.parts.deciding.split("colours", "2", "shadow", 100.0)
+        run = rig.parts.pipeline.run
+
+        async def late(version: Any, *wanted: Any, **more: Any) -> Any:
+            if version.manifest.version == "2":
+                raise DeadlineError("More urgent ones came.", "wait.")
+            return await run(version, *wanted, **more)
+
+        monkeypatch.setattr(rig.parts.pipeline, "run", late)
+        await rig.service.infer(picture(), "a.png")
+        await wait_for(lambda: rig.service.status().splits[0].skipped == 1)
+        assert rig.service.status().splits[0].of_candidate.errors == 0
+        assert "colours@1" in (await rig.service.health()).reason
+
+
+async def test_health_is_told_of_the_active_version_whatever_is_tried(tmp_path: Path) -> None:
+    async with running(Rig(tmp_path / "home")) as rig:
+        await rig.serve("1")
+        await rig.add("2")
+        await rig.parts.deciding.split("colours", "2", "ab", 100.0)
+        assert "colours@1" in (await rig.service.health()).reason
+
+
+async def test_a_caller_who_waits_for_a_proof_is_told_when_inference_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path / "home")
+    write_model(rig.given / "colours", "1")
+    begun = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(proving, "examine", never)
+    async with running(rig):
+        with pytest.raises(DeadlineError, match="being proven"):
+            await rig.service.infer(picture(), "a.png", deadline=rig.clock.monotonic() + 0.02)
+        asked = asyncio.create_task(rig.service.infer(picture(), "a.png"))
+        await wait_for(lambda: begun.is_set() and rig.service._under_way.total() == 1)
+        await rig.service.stop()
+        with pytest.raises(AbsentError, match="stopped before"):
+            await asked
+        assert rig.service.status().refused == 2
 
 
 async def test_a_callers_threshold_and_a_vector_say_nothing_of_drift(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class InferenceService:
         self._open = False
         self.show()
         await self._serving.stop()
+        await self.parts.proving.stop()
         await self.parts.registry.close()
         await self.parts.intake.close()
         await self.parts.engine.stop()
@@ -198,7 +199,7 @@ class InferenceService:
         except ModelError as error:
             self._failed(error)
             raise
-        except (ImageError, SoundError, QueueFullError, DeadlineError):
+        except (ImageError, SoundError, QueueFullError, DeadlineError, AbsentError):
             self._refuse()
             raise
         finally:

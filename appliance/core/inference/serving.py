@@ -81,14 +81,14 @@ class Serving:
         """Have a version that was picked answer, or the active one in its place. Raises as InferenceService.infer."""
         registry = self._parts.registry
         try:
-            ran, sample, cached = await self._observed(work, version, ends, asked)
+            ran, sample, cached = await self._in_time(work, version, ends, asked)
         except (ModelError, AbsentError) as error:
             stand_in = self._stand_in(version, asked)
             if stand_in is None:
                 raise
             log.warning("%s failed a request that the active version takes over: %s", version.key, error)
             version = stand_in
-            ran, sample, cached = await self._observed(work, version, ends, asked)
+            ran, sample, cached = await self._in_time(work, version, ends, asked)
         if not cached and (shadow := registry.shadow_of(version)) is not None:
             self._begin_shadow(version, shadow, sample, ran.findings, asked)
         return Answered(version, ran, sample, cached)
@@ -101,6 +101,15 @@ class Serving:
             return None
         return self._parts.registry.version(f"{name}@{active}")
 
+    async def _in_time(self, work: Work, version: ModelVersion, ends: float, asked: Asked) -> tuple[Ran, Sample, bool]:
+        """As `_observed`; what comes too late, or has no device, counts against a version that others wait for."""
+        began = time.perf_counter()
+        try:
+            return await self._observed(work, version, ends, asked)
+        except (DeadlineError, AbsentError):
+            self._parts.registry.missed(version, (time.perf_counter() - began) * 1000, drawn=asked.drawn)
+            raise
+
     async def _observed(self, work: Work, version: ModelVersion, ends: float, asked: Asked) -> tuple[Ran, Sample, bool]:
         registry, began = self._parts.registry, time.perf_counter()
         usual = asked.threshold == self._parts.limits.threshold
@@ -109,9 +118,6 @@ class Serving:
                 ran, sample, cached = await work(await self._parts.proving.ready(version, ends), ends)
             except ModelError:
                 registry.observe(version, None, (time.perf_counter() - began) * 1000, drawn=asked.drawn)
-                raise
-            except (DeadlineError, AbsentError):
-                registry.missed(version, (time.perf_counter() - began) * 1000, drawn=asked.drawn)
                 raise
         if not cached:
             took = (time.perf_counter() - began) * 1000

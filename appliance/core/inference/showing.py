@@ -30,7 +30,7 @@ def status(parts: Parts, counts: Counting) -> InferenceStatus:
 def serving(registry: Registry) -> str:
     """Name of the model that serves where none is asked for; empty for none."""
     try:
-        return registry.pick().manifest.name
+        return registry.active().manifest.name
     except (AbsentError, ModelError):
         return ""
 
@@ -38,7 +38,7 @@ def serving(registry: Registry) -> str:
 def health(parts: Parts, counts: Counting, waiting: int) -> HealthReport:
     """Absent without a model, degraded while a device does not work."""
     try:
-        version = parts.registry.pick()
+        version = parts.registry.active()
     except AbsentError as error:
         return HealthReport(Health.absent, error.message, error.next_step)
     except ModelError as error:

@@ -111,12 +111,26 @@ class Proving:
         if task is None:
             task = asyncio.create_task(self._prove(version, mark, kinds), name=f"prove {version.key}")
             self._under_way[version.key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(version.key, None))
+            task.add_done_callback(lambda done: self._ended(version.key, done))
         left = ends - self._registry.setup.clock.monotonic()
         done, _ = await asyncio.wait([task], timeout=max(0.0, left))
         if not done:
             raise DeadlineError(f"{version.key} is still being proven.", "give it more time, or ask again in a moment.")
+        if task.cancelled():
+            raise AbsentError(f"Inference stopped before {version.key} was proven.", "try again when it runs.")
         await task
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("%s is not proven: %s", key, error)
+
+    async def stop(self) -> None:
+        """End the proofs that are under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _prove(self, version: ModelVersion, mark: str, kinds: tuple[str, ...]) -> None:
         for kind in kinds:

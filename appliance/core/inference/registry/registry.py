@@ -97,6 +97,11 @@ class Registry:
             return self._drawn(self._record(name))
         return self._drawn(self._default(task))
 
+    def active(self) -> ModelVersion:
+        """The version that serves where nothing is asked for, whatever share a candidate gets. Raises as `pick`."""
+        record = self._default("")
+        return self.version(f"{record.name}@{record.active}")
+
     def _default(self, task: str) -> NameRecord:
         """The record that serves where no name is given. Raises AbsentError, ModelError."""
         usable = {found.name: record for found in self.found.values() if (record := self._usable(found.name)) is not None}

@@ -19,6 +19,8 @@ LOUDEST = 8.0
 """A sample beyond this is no sample of -1…1."""
 MOST_WINDOWS = 4000
 """Runs of one recording."""
+MOST_SEGMENTS = 1000
+"""Segments reported of one recording, the surest; a model of hundreds of labels has far more at a low threshold."""
 MOST_VALUES = 64_000_000
 """Samples of all its windows together, 256 MB; where windows overlap they are far more than the recording's."""
 AT_ONCE = 32
@@ -161,6 +163,7 @@ class SoundClassification(Recordings):
             for label in np.flatnonzero((table >= threshold).any(axis=0)).tolist()
             for segment in self._segments(table[:, label], label, threshold, stretch.seconds)
         ]
+        segments = sorted(segments, key=lambda each: -each.score)[:MOST_SEGMENTS]
         segments.sort(key=lambda each: (each.begin, -each.score))
         return Findings(classes=best(table.mean(axis=0), self.manifest, self._head, threshold), segments=tuple(segments))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import msgspec
 
 from appliance.errors import AbsentError, DeviceError
+
+log = logging.getLogger(__name__)
 
 Pull = Literal["up", "down", "none"]
 
@@ -49,11 +52,10 @@ class MainsPin:
         """
         if self._device is None:
             self._device = self._open()
-        import gpiozero
-
         try:
             high = bool(self._device.pin.state)
-        except (OSError, gpiozero.GPIOZeroError) as error:
+        except Exception as error:
+            log.debug("a pin cannot be read", exc_info=True)  # libraries of pins have errors of their own, such as lgpio.error
             self.close()
             raise DeviceError(f"GPIO {self.wiring.pin} cannot be read: {error}.", "see: dmesg | tail") from error
         return high is self.wiring.high_is_mains
@@ -65,11 +67,12 @@ class MainsPin:
             device.close()
 
     def _open(self) -> Any:
-        import gpiozero
-
         pull = {"up": True, "down": False, "none": None}[self.wiring.pull]
         try:
+            import gpiozero
+
             return gpiozero.InputDevice(self.wiring.pin, pull_up=pull, active_state=True if pull is None else None)
-        except (gpiozero.BadPinFactory, gpiozero.GPIOZeroError, OSError) as error:
+        except Exception as error:
+            log.debug("a pin cannot be taken", exc_info=True)  # as above; and there may be no library at all
             step = "choose the pin that the board's maker names, or none, in the power settings."
             raise AbsentError(f"Mains cannot be read from GPIO {self.wiring.pin}: {error}.", step) from error

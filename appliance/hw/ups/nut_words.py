@@ -26,10 +26,9 @@ def supply_of(words: frozenset[str]) -> Supply:
 
 
 def charging_of(words: frozenset[str]) -> bool | None:
-    """Whether the battery is being charged; None where the UPS does not say."""
-    if words & {"CHRG", "DISCHRG"} == {"CHRG"}:
-        return True
-    return False if words & {"DISCHRG", "OB"} and "CHRG" not in words else None
+    """Whether the battery is being charged; None where the UPS does not say, or says both."""
+    feeds, charges = bool(words & {"DISCHRG", "OB"}), "CHRG" in words
+    return None if feeds is charges else charges
 
 
 def told(ups: str, variables: Mapping[str, str]) -> UpsReading:

@@ -29,7 +29,7 @@ class Doubts:
         if text is None or not text.strip():
             return None
         try:
-            value = float(text) * scale
+            value = round(float(text) * scale, 6)
         except ValueError:
             value = math.nan
         if math.isfinite(value) and least <= value <= most:

@@ -263,13 +263,15 @@ async def test_a_network_that_is_routed_elsewhere_is_told_and_not_taken(net: Net
     actual = await hub.read()
     assert actual.routes == ("10.44.0.0/16",), "what can be done is done"
     assert await hub.reaches(spoke.address)
+    assert ("192.0.2.0/24", "eth0") in actual.elsewhere
+    assert not {name for _, name in actual.elsewhere} & {hub.tunnel.name}
 
 
 async def test_an_interface_of_somebody_else_is_not_touched(net: Net) -> None:
     host = net.host("hub")
     side = Side(host, "10.8.0.1/24")
     host.run("ip", "link", "add", side.tunnel.name, "type", "bridge")
-    for attempt in (side.reconcile, side.tunnel.ensure, side.tunnel.rebind):
+    for attempt in (side.reconcile, side.tunnel.ensure, side.tunnel.rebind, side.tunnel.remove):
         with pytest.raises(TunnelError, match=r"no WireGuard behind it \(bridge\)"):
             await attempt()
     assert side.tunnel.name in host.run("ip", "link")

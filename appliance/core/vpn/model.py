@@ -97,6 +97,8 @@ class ActualTunnel(msgspec.Struct, frozen=True):
     """"kernel" or "wireguard-go"."""
     foreign_routes: tuple[str, ...] = ()
     """Networks that somebody else routes into it; they are left alone."""
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Networks that this machine reaches through other interfaces, with the interface; 1000 at most."""
 
 
 class PeerChange(msgspec.Struct, frozen=True):

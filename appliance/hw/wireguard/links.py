@@ -24,6 +24,7 @@ OUR_ROUTES = 187
 KERNEL_ROUTES = 2
 MAIN_TABLE = 254
 UNICAST = 1
+MOST_ELSEWHERE = 1000
 UP = 1
 NO_DAD = 2
 """IFA_F_NODAD: nobody else is on the link who could have the address."""
@@ -42,6 +43,17 @@ class Link(msgspec.Struct, frozen=True):
     kind: str
     mtu: int
     up: bool
+
+
+class Routes(msgspec.Struct, frozen=True):
+    """Networks by where they lead."""
+
+    ours: tuple[str, ...] = ()
+    """Into the interface, made by us."""
+    others: tuple[str, ...] = ()
+    """Into the interface, made by somebody else."""
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Through other interfaces, with their names."""
 
 
 class Links:
@@ -103,16 +115,15 @@ class Links:
         if link is not None:
             await _quietly(route.link("del", index=link.index))
 
-    async def read(self) -> tuple[Link | None, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        """The link, its addresses, networks that we route into it, and networks that others do."""
+    async def read(self) -> tuple[Link | None, tuple[str, ...], Routes]:
+        """The link, its addresses, and what is routed."""
         return await self._within("read", self._read)
 
-    async def _read(self, route: Any) -> tuple[Link | None, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    async def _read(self, route: Any) -> tuple[Link | None, tuple[str, ...], Routes]:
         link = await self._find(route)
         if link is None:
-            return None, (), (), ()
-        ours, others = await _routes(route, link.index)
-        return link, await _addresses(route, link.index), ours, others
+            return None, (), Routes()
+        return link, await _addresses(route, link.index), await _routes(route, link.index)
 
     async def apply(self, changes: Changes) -> None:
         """MTU, addresses, up, routes, in this order.
@@ -126,11 +137,11 @@ class Links:
         link = await self._must(route)
         if changes.mtu is not None:
             await route.link("set", index=link.index, mtu=changes.mtu)
-        before = await _routes(route, link.index) if changes.remove_addresses else ((), ())
+        before = await _routes(route, link.index) if changes.remove_addresses else Routes()
         await self._change_addresses(route, link.index, changes)
         if changes.up:
             await route.link("set", index=link.index, state="up")
-        kept = [each for each in before[0] if each not in changes.remove_routes]
+        kept = [each for each in before.ours if each not in changes.remove_routes]
         await self._change_routes(route, link.index, changes, kept)
 
     async def _change_addresses(self, route: Any, index: int, changes: Changes) -> None:
@@ -154,8 +165,8 @@ class Links:
         wanted = {*kept, *changes.add_routes}
         if not wanted:
             return
-        ours, others = await _routes(route, index)
-        taken = [each for each in sorted(wanted - {*ours, *others}) if not await _routed(route, each, index)]
+        there = await _routes(route, index)
+        taken = [each for each in sorted(wanted - {*there.ours, *there.others}) if not await _routed(route, each, index)]
         if taken:
             raise TunnelError(
                 f"{', '.join(taken[:5])} {'is' if len(taken) == 1 else 'are'} already routed through another interface.",
@@ -216,13 +227,18 @@ async def _addresses(route: Any, index: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-async def _routes(route: Any, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Networks that lead into the interface by the main table: ours, and others'; the kernel's own come with addresses."""
-    ours: list[str] = []
-    others: list[str] = []
-    async for each in await route.get_routes(table=MAIN_TABLE, oif=index):
-        if each["type"] != UNICAST or each["proto"] == KERNEL_ROUTES:
+async def _routes(route: Any, index: int) -> Routes:
+    """Networks by the main table; those that the kernel routes into the interface come with its addresses."""
+    names = {each["index"]: each.get("ifname") async for each in await route.get_links()}
+    found: dict[str, list[Any]] = {"ours": [], "others": [], "elsewhere": []}
+    async for each in await route.get_routes(table=MAIN_TABLE):
+        out = each.get("oif")
+        if each["type"] != UNICAST or out is None:
             continue
         anywhere = "::" if each["family"] == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 (a network, nothing is bound)
-        (ours if each["proto"] == OUR_ROUTES else others).append(network(each.get("dst") or anywhere, each["dst_len"]))
-    return tuple(ours), tuple(others)
+        net = network(each.get("dst") or anywhere, each["dst_len"])
+        if out != index:
+            found["elsewhere"].append((net, names.get(out, "?")))
+        elif each["proto"] != KERNEL_ROUTES:
+            found["ours" if each["proto"] == OUR_ROUTES else "others"].append(net)
+    return Routes(tuple(found["ours"]), tuple(found["others"]), tuple(found["elsewhere"][:MOST_ELSEWHERE]))

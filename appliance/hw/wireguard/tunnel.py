@@ -12,6 +12,7 @@ from typing import Literal
 
 from appliance.core.vpn.model import ActualTunnel, Changes, Probe, Rule
 from appliance.errors import TunnelError
+from appliance.hw.wireguard.boringtun import BoringTunCarrier
 from appliance.hw.wireguard.device import Carrier
 from appliance.hw.wireguard.faults import ProcessEndedError, failed
 from appliance.hw.wireguard.firewall import Firewall
@@ -81,7 +82,7 @@ class WireGuardTunnel:
             backend = await self._process.backend()
             if backend:
                 self.backend = backend
-                return UapiCarrier(self._process.path, backend)
+                return (BoringTunCarrier if backend == "boringtun" else UapiCarrier)(self._process.path, backend)
             if time.monotonic() > ends:
                 raise self._foreign(link)
             await asyncio.sleep(0.02)
@@ -111,12 +112,13 @@ class WireGuardTunnel:
             if await self._present() is None:
                 return None
             raise
-        link, addresses, ours, others = await self._links.read()
+        link, addresses, routes = await self._links.read()
         if link is None:
             return None
         return ActualTunnel(
             name=self.name, public_key=device.public_key, listen_port=device.listen_port, addresses=addresses, mtu=link.mtu,
-            up=link.up, routes=ours, peers=device.peers, fwmark=device.fwmark, backend=carrier.backend, foreign_routes=others,
+            up=link.up, routes=routes.ours, peers=device.peers, fwmark=device.fwmark, backend=carrier.backend,
+            foreign_routes=routes.others, elsewhere=routes.elsewhere,
         )  # fmt: skip
 
     async def apply(self, changes: Changes) -> None:
@@ -152,11 +154,11 @@ class WireGuardTunnel:
                 await self._let_forward(rules)
 
     async def _let_forward(self, rules: Sequence[Rule]) -> None:
-        link, addresses, ours, others = await self._links.read()
+        link, addresses, routes = await self._links.read()
         if link is None:
             return
         inside = [ipaddress.ip_interface(each).network for each in addresses]
-        inside += [ipaddress.ip_network(each) for each in (*ours, *others)]
+        inside += [ipaddress.ip_network(each) for each in (*routes.ours, *routes.others)]
         allowed = {ipaddress.ip_network(each) for rule in rules for each in rule.allow}
         beyond = {net.version for net in allowed if not any(_within(net, each) for each in inside)}
         await open_for(self.name, self._space, {net.version for net in allowed}, beyond)
@@ -166,8 +168,9 @@ class WireGuardTunnel:
         return await self._pinger.ping(address, size=size, count=count, limit=limit, whole=whole)
 
     async def remove(self) -> None:
-        """Take the interface away, with its routes and rules; end its process."""
+        """Take the interface away, with its routes and rules; end its process. One that is no WireGuard is not touched."""
         async with self._lock:
+            await self._present()
             await self._firewall.set(None)
             await self._links.delete()
             await self._process.stop()

@@ -66,8 +66,13 @@ def place(text: str) -> Endpoint:
     return Endpoint(str(ipaddress.ip_address(address.strip("[]"))), int(port))
 
 
-def parse(text: str) -> Device:
-    """An answer to `get`. Raises ValueError where it is none."""
+def parse(text: str, now: float | None = None) -> Device:
+    """An answer to `get`. Raises ValueError where it is none.
+
+    Args:
+        text: Its lines.
+        now: The wall clock, where handshakes are told by their age (boringtun).
+    """
     device: dict[str, str] = {}
     peers: list[dict[str, str]] = []
     allowed: list[list[str]] = []
@@ -82,23 +87,30 @@ def parse(text: str) -> Device:
             allowed[-1].append(value)
         else:
             (peers[-1] if peers and name != "errno" else device)[name] = value
+    own = device.get("own_public_key")  # boringtun keeps the private one to itself
     return Device(
-        public_of(bytes.fromhex(device.get("private_key", "00" * 32))),
+        key_text(bytes.fromhex(own)) if own else public_of(bytes.fromhex(device.get("private_key", "00" * 32))),
         int(device.get("listen_port", 0)),
         int(device.get("fwmark", 0)),
-        tuple(_peer(values, networks) for values, networks in zip(peers, allowed, strict=True)),
+        tuple(_peer(values, networks, now) for values, networks in zip(peers, allowed, strict=True)),
     )
 
 
-def _peer(values: dict[str, str], networks: list[str]) -> ActualPeer:
-    seconds = int(values.get("last_handshake_time_sec", 0))
+def _handshake(values: dict[str, str], now: float | None) -> float:
+    seconds = int(values.get("last_handshake_time_sec", 0)) + int(values.get("last_handshake_time_nsec", 0)) / 1e9
+    if now is None:
+        return seconds
+    return now - seconds if "last_handshake_time_sec" in values else 0.0
+
+
+def _peer(values: dict[str, str], networks: list[str], now: float | None) -> ActualPeer:
     return ActualPeer(
         public_key=key_text(bytes.fromhex(values["public_key"])),
         allowed=tuple(network(*each.split("/", 1)) for each in networks),
         endpoint=place(values["endpoint"]) if "endpoint" in values else None,
         keepalive=int(values.get("persistent_keepalive_interval", 0)),
         preshared=key_text(bytes.fromhex(values.get("preshared_key", "00" * 32))),
-        handshake=seconds + int(values.get("last_handshake_time_nsec", 0)) / 1e9 if seconds else 0.0,
+        handshake=_handshake(values, now),
         rx_bytes=int(values.get("rx_bytes", 0)),
         tx_bytes=int(values.get("tx_bytes", 0)),
     )
@@ -159,9 +171,12 @@ class UapiCarrier:
         """As it is."""
         answer = await self._asked("get=1\n", "read")
         try:
-            return await asyncio.to_thread(parse, answer)
+            return await asyncio.to_thread(self._parse, answer)
         except (ValueError, KeyError, IndexError) as error:
             raise TunnelError(f"The process of {self.path.stem} gave an answer that is none: {error}.", AGAIN) from None
+
+    def _parse(self, answer: str) -> Device:
+        return parse(answer)
 
     async def change(self, changes: Changes) -> None:
         """All in one request."""

@@ -103,7 +103,7 @@ class Userspace:
     async def stop(self) -> None:
         """End the process, by force where it hangs, and remove its socket."""
         pid = await self._pid()
-        if pid is not None:
+        if pid is not None and pid not in {0, 1, os.getpid()}:  # 0: one of another PID namespace
             for number, seconds in ((signal.SIGTERM, END_SECONDS), (signal.SIGCONT, 0.0), (signal.SIGKILL, END_SECONDS)):
                 _signal(pid, number)
                 if seconds and await self._ended(pid, seconds):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -35,6 +35,10 @@ STATUS_CODES = {
     "image": 422, "tier_unavailable": 503, "tier_absent": 503, "tier_full": 507, "not_running": 503,
 }  # fmt: skip
 """HTTP status by error code (RFC 9110); any other error is a 500."""
+
+
+GONE = 499
+"""Status of an answer to nobody, as nginx has it."""
 
 
 class Verdict(StrEnum):
@@ -87,7 +91,8 @@ class RestApi:
             Route("/api/v1/events", self.events),
         ]
         handlers = {
-            ApplianceError: on_error, msgspec.DecodeError: on_bad_body, HTTPException: on_no_route, Exception: on_fault,
+            ApplianceError: on_error, msgspec.DecodeError: on_bad_body, HTTPException: on_no_route,
+            ClientDisconnect: on_gone, Exception: on_fault,
         }  # fmt: skip
         return Starlette(routes=routes, exception_handlers=handlers)
 
@@ -183,6 +188,12 @@ async def on_no_route(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     body = {"code": "not_found", "message": f"There is nothing here ({status}).", "next_step": "see /api/v1/openapi.json."}
     return reply({"error": body}, status)
+
+
+async def on_gone(request: Request, _: Exception) -> Response:
+    """Whoever asked went away before the whole request was here: nothing was done, and nobody reads the answer."""
+    log.debug("%s %s was not sent whole", request.method, request.url.path)
+    return Response(status_code=GONE)
 
 
 async def on_fault(request: Request, error: Exception) -> Response:

@@ -95,6 +95,19 @@ async def test_a_source_lives_by_its_actions(tmp_path: Path) -> None:
         assert await front("list", VIEWER) == ()
 
 
+async def test_a_name_that_is_none_is_refused_with_what_names_are(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        front = Front(rig)
+        with pytest.raises(InvalidArgumentsError, match="'Bad Name' is no name; it begins with a letter or digit") as refused:
+            await front("add", name="Bad Name", address=str(tmp_path))
+        assert "Lower case letters" in refused.value.next_step
+        await front("add", name="cam", address=str(tmp_path), stopped=True)
+        with pytest.raises(InvalidArgumentsError, match="'A door' is no name"):
+            await front("set-zone", name="cam", zone="A door", points="0,0 1,0 1,1")
+        with pytest.raises(InvalidArgumentsError, match="'in!' is no name"):
+            await front("set-rule", name="cam", rule="in!")
+
+
 async def test_only_operators_set_sources(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         front = Front(rig)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import os
 import pwd
 import socket
@@ -29,6 +30,7 @@ from appliance.errors import ActionTimeoutError, NotRunningError
 from appliance.verbs.client import InsideClient, SocketClient
 from appliance.verbs.context import Context
 from tests.screens.conftest import Bench, bench  # noqa: F401
+from tests.support import wait_for
 
 
 async def line(bench: Bench, *words: str, inside: Role | None = None) -> tuple[int, str]:  # noqa: F811
@@ -244,3 +246,19 @@ async def test_a_damaged_database_is_told(home: Path) -> None:
     context = Context(SocketClient(where.api_socket), where, {}, out, 120, colour=False)
     assert await asyncio.to_thread(cli.run, ["audit", "verify"], context, out) == 1
     assert "is damaged" in out.getvalue()
+
+
+async def test_a_caller_that_goes_midway_is_no_fault(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+    """Half of a body, then nothing: no error is logged, and the next caller is answered."""
+
+    def half() -> None:
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(bench.appliance.paths.api_socket))
+            caller.sendall(b"POST /api/v1/actions/service.list HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+
+    caplog.set_level("DEBUG", "appliance.api.app")
+    await asyncio.to_thread(half)
+    await wait_for(lambda: "was not sent whole" in caplog.text)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    code, _ = await line(bench, "services")
+    assert code == 0

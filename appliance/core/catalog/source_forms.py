@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import msgspec
 from pydantic_core import PydanticCustomError
 
 from appliance.core.inference.sources import address as addresses
-from appliance.core.inference.sources.definition import Definition, build
+from appliance.core.inference.sources.definition import NAME, Definition, build
 from appliance.core.inference.sources.model import Kind
 from appliance.errors import InvalidArgumentsError
 
@@ -24,6 +25,13 @@ LEFT_OUT = {"name", "address", "kind", "stopped", "file", "password"}
 def refusal(text: str) -> PydanticCustomError:
     """What a parameter's check says; without the words that pydantic puts before a ValueError's."""
     return PydanticCustomError("source", "{told}", {"told": text.removesuffix(".")})
+
+
+def check_name(name: str) -> str:
+    """A name that a source, a zone or a rule may have. Raises PydanticCustomError."""
+    if not re.fullmatch(NAME, name):
+        raise refusal(f"{name!r} is no name; it begins with a letter or digit, and has only lower case ones, digits, - and _")
+    return name
 
 
 def check_address(address: str | None) -> str | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
-from appliance.core.catalog.source_forms import check_address, definition_of, document_in, points_of, refusal
+from appliance.core.catalog.source_forms import check_address, check_name, definition_of, document_in, points_of, refusal
 from appliance.core.inference.sources.definition import Definition, build
 from appliance.core.inference.sources.model import Kind, SourceEvent, SourceStatus
 from appliance.core.inference.sources.service import SourceService, told
@@ -19,6 +19,7 @@ from appliance.errors import NotFoundError
 
 LONGEST = 31
 """Characters of a name."""
+NewName = Annotated[str, AfterValidator(check_name)]
 
 
 class SourceName(Params):
@@ -50,7 +51,7 @@ class Options(Params):
 class Adding(Options):
     """A new source."""
 
-    name: str = Field(min_length=1, max_length=LONGEST, description="Lower case letters, digits, dash, underscore")
+    name: NewName = Field(min_length=1, max_length=LONGEST, description="Lower case letters, digits, dash, underscore")
     address: str | None = Field(None, max_length=2048, description="URL without password, path, /dev/videoN or picamera")
     kind: Kind | None = Field(None, description="What it is; seen from the address where it is not given")
     stopped: bool = Field(False, description="Add it, and do not start it")
@@ -90,7 +91,7 @@ class Changing(Options):
 class ZoneForm(SourceName):
     """An area of a source's frame."""
 
-    zone: str = Field(min_length=1, max_length=LONGEST, description="Name of the zone")
+    zone: NewName = Field(min_length=1, max_length=LONGEST, description="Name of the zone")
     points: str = Field(max_length=2000, description='Corners as shares of the frame: "0.1,0.2 0.9,0.2 0.9,0.8 0.1,0.8"')
     anchor: Literal["foot", "centre"] = Field("foot", description="Point of a box that must lie in it")
 
@@ -104,7 +105,7 @@ class ZoneName(SourceName):
 class RuleForm(SourceName):
     """When a source tells of an event."""
 
-    rule: str = Field(min_length=1, max_length=LONGEST, description="Name of the rule")
+    rule: NewName = Field(min_length=1, max_length=LONGEST, description="Name of the rule")
     labels: list[str] = Field([], max_length=32, description="What is looked for, such as person; again for each further one")
     zone: str = Field("", max_length=LONGEST, description="Where it must be; anywhere without it")
     seconds: float = Field(0.0, ge=0, le=86400, description="How long it must be there")

@@ -52,7 +52,10 @@ class V4l2Cameras:
         return tuple(device for node in nodes if (device := self._remembered(node)) is not None)
 
     def _remembered(self, node: Path) -> Device | None:
-        since = node.lstat().st_ctime_ns
+        try:
+            since = node.lstat().st_ctime_ns
+        except FileNotFoundError:  # it was unplugged a moment ago
+            return None
         known = self._known.get(node)
         if known is None or known[0] != since or (known[1] is not None and known[1].health is not Health.healthy):
             known = self._known[node] = since, self._one(node)

@@ -41,7 +41,7 @@ MONITOR = Path("/tmp/hmon_files")  # noqa: S108 where HailoRT writes (monitor_ha
 FRESH = 5.0
 """Seconds for which a file of the monitor counts."""
 FORGET = 300.0
-"""Seconds after which a package that could not be imported is tried again."""
+"""Seconds after which it is tried again, beside all else, whether a package can be imported that could not."""
 NOTICES = 20
 """Notifications of the device that are kept until a reading tells them; older ones are in the log alone."""
 
@@ -90,6 +90,8 @@ class HailoAccelerator:
         """Another program held it when it was opened last."""
         self._missing: tuple[str, float] = ("", 0.0)
         """Why the package cannot be imported, and until when that is believed."""
+        self._trying = threading.Lock()
+        """Held while it is tried whether that is so still."""
         self.about: dict[str, str] = {}
         """library, python, device, firmware, architecture: as far as they are known."""
         self._notices: deque[str] = deque(maxlen=NOTICES)
@@ -104,7 +106,9 @@ class HailoAccelerator:
             reason = "no /dev/hailo*: no Hailo card, or its driver is not loaded"
             return Device("accelerator", self.name, Health.absent, reason, f"fit the card, then: {INSTALL}")
         missing, until = self._missing
-        if missing and time.monotonic() < until:
+        if missing:
+            if time.monotonic() >= until and self._trying.acquire(blocking=False):
+                threading.Thread(target=self._try_again, name="hailo-import", daemon=True).start()
             return Device("accelerator", self.name, Health.absent, missing, INSTALL)
         firmware = self.about.get("firmware", "")
         told = f"{self.about.get('architecture', '')} firmware {firmware}, HailoRT {self.about.get('library', '')}".strip()
@@ -150,9 +154,25 @@ class HailoAccelerator:
         """A child that could import the package, by the first interpreter that has it. Raises DeviceError."""
         if (found := self.detect()).health is Health.absent:
             raise DeviceError(f"The Hailo is absent: {found.reason}.", found.next_step)
+        return self._begin()
+
+    def _try_again(self) -> None:
+        """Whether the package can be imported by now; beside all else, for `detect` is cheap and nobody waits for it."""
+        try:
+            self._begin().kill()
+        except DeviceError as error:
+            log.debug("the Hailo is absent still: %s", error)
+        finally:
+            self._trying.release()
+
+    def _begin(self) -> Child:
         reasons = []
         for python in self._pythons:
-            child = Child(python, self._environ, self._noticed)
+            try:
+                child = Child(python, self._environ, self._noticed)
+            except DeviceError as error:
+                reasons.append(error.message.rstrip("."))
+                continue
             told = child.hello()
             if "error" not in told:
                 _new_enough(child, str(told["library"]))

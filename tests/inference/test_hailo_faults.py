@@ -181,3 +181,36 @@ def test_it_is_throttled_until_its_clock_is_what_it_was(bench: Bench, tmp_path: 
         )
         wait_for_sync(lambda: driver.reading().notices)
         assert driver.reading().throttled is throttled
+
+
+def test_a_missing_package_is_found_when_it_is_there_and_not_before(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "site"
+    environ = {**os.environ, "PYTHONPATH": str(place), "FAKE_HAILO": str(bench.file)}
+    driver, path = bench.driver(environ=environ), str(halves(tmp_path / "net.hef"))
+    with pytest.raises(DeviceError, match="No module named 'hailo_platform'"):
+        driver.load(path)
+    starts: list[int] = []
+    plain = driver._begin
+    monkeypatch.setattr(driver, "_begin", lambda: starts.append(1) or plain())  # type: ignore[func-returns-value]
+    assert driver.detect().health is Health.absent
+    assert not starts, "it was tried a moment ago"
+    driver._missing = (driver._missing[0], time.monotonic())
+    assert driver.detect().health is Health.absent, "that time has passed makes no package"
+    wait_for_sync(lambda: driver._missing[1] > time.monotonic())
+    assert (driver.detect().health, len(starts)) == (Health.absent, 1)
+    place.symlink_to(STAND_IN)
+    driver._missing = (driver._missing[0], time.monotonic())
+    wait_for_sync(lambda: driver.detect().health is Health.healthy)
+    assert driver.load(path).infer({"x": picture()})[0].shape == picture().shape
+
+
+def test_without_the_systems_python_the_appliances_own_is_tried(bench: Bench, tmp_path: Path) -> None:
+    driver = bench.driver(python="")
+    driver._pythons = [str(tmp_path / "no-python"), sys.executable]
+    driver.load(str(halves(tmp_path / "net.hef")))
+    assert driver.about["python"] == sys.executable
+    other = bench.driver(python=str(tmp_path / "no-python"))
+    with pytest.raises(DeviceError, match="no-python cannot be run: No such file or directory"):
+        other.load(str(halves(tmp_path / "net.hef")))

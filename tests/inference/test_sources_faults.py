@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from appliance.core.inference.sources import zones
 from appliance.core.inference.sources.definition import Rule
 from appliance.core.inference.sources.frames import Frame
 from appliance.core.inference.sources.model import SourceState
+from appliance.core.inference.sources.pictures import FolderFeed
 from appliance.core.inference.sources.reader import AHEAD, Times
 from appliance.core.inference.sources.rules import Hit, Rules
 from appliance.core.inference.sources.tally import Tally
@@ -217,3 +219,22 @@ async def test_a_camera_that_does_not_send_over_tcp_says_to_try_udp(tmp_path: Pa
             await rig.service.add(definition("stream", camera.url, timeout=2.0))
             status = await rig.until(lambda status: status.state is SourceState.retrying, seconds=30)
             assert "--transport udp" in status.next_step
+
+
+async def test_a_folder_whose_disk_does_not_answer_is_told_and_one_that_rests_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.core.inference.sources.runner.GIVEN_UP", 0.0)
+    monkeypatch.setattr("appliance.core.inference.sources.pictures.SCAN", 0.05)
+    answers, folder = threading.Event(), tmp_path / "folder"
+    folder.mkdir()
+    async with running(tmp_path) as rig:
+        await rig.service.add(definition("folder", folder, timeout=0.5))
+        reader: Any = await wait_for(lambda: rig.service._runners["cam"]._reader)
+        began = await wait_for(lambda: reader.beat)
+        await wait_for(lambda: reader.beat > began + 1.5)  # longer than a driver may be silent, and no picture has come
+        assert (rig.status().state, len(rig.service._tallies["cam"].stuck)) == (SourceState.opening, 0)
+        monkeypatch.setattr(FolderFeed, "_listing", lambda _: answers.wait(20))
+        status = await rig.until(lambda status: status.state is SourceState.retrying)
+        assert "does not answer" in status.reason
+        answers.set()

@@ -222,6 +222,17 @@ def test_no_camera_is_absent_and_says_what_to_do(tmp_path: Path) -> None:
     assert device.next_step
 
 
+def test_a_camera_that_is_unplugged_while_it_is_looked_for_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "video0").touch()
+
+    def gone(_: Path) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    assert V4l2Cameras(tmp_path).each() == ()
+
+
 def test_a_node_that_is_no_camera_says_so(tmp_path: Path) -> None:
     device = machine(tmp_path, video0="Broken")()
     assert device.health is Health.unhealthy

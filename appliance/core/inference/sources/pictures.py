@@ -109,7 +109,8 @@ class FolderFeed:
         """Written to, and not closed since → when it was last written to."""
         self._known: dict[str, _Known] = {}
         self._pause = SCAN
-        self._looked = time.monotonic()
+        self.beat = self._looked = time.monotonic()
+        """When its disk answered last, monotonic: it may wait for pictures for ever, but not for the disk."""
         self._kernel = _watch(path)
         try:
             self._known = {name: _Known(stamp, self._looked, not existing) for name, stamp in self._listing().items()}
@@ -123,6 +124,7 @@ class FolderFeed:
             if self._stop.is_set():
                 return None
             self._listen(0.2)
+            self.beat = time.monotonic()
             if time.monotonic() - self._looked >= self._pause:
                 self._look()
         return PictureShot(self._path / self._ready.popleft(), self._limits)

@@ -151,6 +151,7 @@ class Reader:
         self._clock = clock
         self._patience = patience
         self._stop = threading.Event()
+        self._feed: Feed | None = None
         self._lost = 0
         """Damaged parts of feeds that are closed, and pictures that could not be decoded."""
         self._thread = threading.Thread(target=self._run, name=f"source {name}", daemon=True)
@@ -168,6 +169,13 @@ class Reader:
     def alive(self) -> bool:
         """Whether its thread has not ended."""
         return self._thread.is_alive()
+
+    @property
+    def beat(self) -> float | None:
+        """When the thread last came back from the driver or the disk, monotonic; None while it is not in it."""
+        beat = self.progress.beat
+        own: float | None = getattr(self._feed, "beat", None)
+        return beat if beat is None or own is None else max(beat, own)
 
     def _run(self) -> None:
         try:
@@ -213,6 +221,7 @@ class Reader:
             return error
         except Exception as error:  # noqa: BLE001 logged there, without its text
             return self._unexpected("opened", error)
+        self._feed = feed
         try:
             return self._follow(feed)
         except SourceError as error:
@@ -222,6 +231,7 @@ class Reader:
         finally:
             self._lost += feed.damaged
             self._count_damaged(0)
+            self._feed = None
             self._close(feed)
 
     def _close(self, feed: Feed) -> None:

@@ -174,14 +174,11 @@ class Runner:
         return reader
 
     def _silent(self, reader: Reader) -> bool:
-        """Whether the thread has not come back from its driver for longer than any wait in it may last.
-
-        A folder's may wait for its pictures for ever.
-        """
-        progress = reader.progress
-        if self.source.kind is Kind.folder or progress.state is SourceState.retrying or progress.beat is None:
+        """Whether the thread has not come back from its driver for longer than any wait in it may last."""
+        beat = reader.beat
+        if reader.progress.state is SourceState.retrying or beat is None:
             return False
-        return time.monotonic() - progress.beat > 2 * self.source.timeout + GIVEN_UP
+        return time.monotonic() - beat > 2 * self.source.timeout + GIVEN_UP
 
     async def _look_at(self, frame: Frame) -> None:
         result = await self._infer(frame)

@@ -1,8 +1,9 @@
 """boringtun's dialect of the configuration protocol.
 
 It cannot change a peer (it ends, or forgets what it is not told again) and knows no update_only: a peer that changes is
-removed and made with all that it has. Its session begins anew then; wireguard-go and the kernel have no such gap. Handshakes
-are told by their age, and the private key is not told.
+removed and made with all that it has. Its session begins anew then; wireguard-go and the kernel have no such gap. What one
+peer of a request was given also holds for the next ones: each gets a request of its own. Handshakes are told by their age,
+and the private key is not told.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ class BoringTunCarrier(UapiCarrier):
         return parse(answer, time.time())
 
     async def change(self, changes: Changes) -> None:
-        """All in one request."""
-        if any(not each.create and not each.remove for each in changes.peers):
+        """The device in one request, then each peer in its own."""
+        peers = changes.peers
+        if any(not each.create and not each.remove for each in peers):
             present = {each.public_key: each for each in (await self.read()).peers}
-            changes = msgspec.structs.replace(changes, peers=tuple(anew(changes.peers, present)))
-        await super().change(changes)
+            peers = tuple(anew(peers, present))
+        await super().change(msgspec.structs.replace(changes, peers=()))
+        for each in peers:
+            await super().change(Changes(peers=(each,)))
 
 
 def anew(changes: Iterable[PeerChange], present: dict[str, ActualPeer]) -> Iterator[PeerChange]:

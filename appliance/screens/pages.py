@@ -13,6 +13,7 @@ from appliance.screens.memory import Memory
 from appliance.screens.models import Models
 from appliance.screens.overview import Overview
 from appliance.screens.page import Page
+from appliance.screens.power import Power
 from appliance.screens.services import Services
 from appliance.screens.settings import Settings
 from appliance.screens.sources import Sources
@@ -23,6 +24,6 @@ PAGES: dict[str, type[Page]] = {
     cls.page: cls
     for cls in (
         Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics,
-        Models, Sources, Vpn,
+        Models, Sources, Power, Vpn,
     )
 }  # fmt: skip

@@ -27,13 +27,14 @@ TABS = (
     ("f4", "analytics", "Analytics"),
     ("f5", "models", "Models"),
     ("f6", "sources", "Sources"),
+    ("f7", "power", "Power"),
     ("f8", "vpn", "VPN"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
-    "models": "d", "sources": "r", "vpn": "v",
+    "models": "d", "sources": "r", "vpn": "v", "power": "p",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -51,12 +52,13 @@ ABOUT = MappingProxyType({
     "analytics": "metrics over time: plot, compare, export",
     "models": "versions: activate, roll back, verify, measure, compare",
     "sources": "cameras, streams, videos, folders: live, with events",
+    "power": "mains, battery, UPSes, the plan, and what comes next",
     "vpn": "the WireGuard tunnel: peers, traffic, files, why one is down",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({
     "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
-    "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src",
+    "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src", "power": "Powr",
 })  # fmt: skip
 """Titles where there is no room for whole ones."""
 WHOLE: Mapping[str, str] = MappingProxyType({})

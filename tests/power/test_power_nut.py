@@ -120,6 +120,7 @@ async def test_a_driver_that_dies_on_battery_shuts_nothing_down(tmp_path: Path, 
         assert "its driver does not run" in rig.now.upses[0].reason
         assert rig.log == []
         await asyncio.to_thread(fresh.start_driver, "sim")
+        await put(fresh, ups_status="OL")
         await rig.phase(Phase.grid, 40)
 
 

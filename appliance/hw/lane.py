@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -34,7 +33,7 @@ class Lane:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._overdue: tuple[Future[Any], float] | None = None
+        self._overdue: Future[Any] | None = None
 
     async def run(self, work: Callable[[], T], limit: float) -> T:
         """What `work` returns or raises; blocks nobody.
@@ -71,16 +70,14 @@ class Lane:
 
     def _late(self, future: Future[Any], limit: float) -> DeviceStalledError:
         if not future.cancel():  # it runs: nobody can stop it
-            self._overdue = future, time.monotonic() - limit
+            self._overdue = future
         return DeviceStalledError(f"{self.name} does not answer within {limit:g} s.", self._next_step)
 
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         with self._lock:
             if self._overdue is not None:
-                future, since = self._overdue
-                if not future.done():
-                    hangs = f"{self.name} hangs since {time.monotonic() - since:.0f} s."
-                    raise DeviceStalledError(hangs, self._next_step)
+                if not self._overdue.done():
+                    raise DeviceStalledError(f"{self.name} hangs: an earlier look did not come back.", self._next_step)
                 self._overdue = None
             if self._thread is None:
                 self._jobs = queue.SimpleQueue()

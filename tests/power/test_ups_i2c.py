@@ -165,7 +165,7 @@ async def test_a_bus_that_hangs_holds_nobody_else_and_serves_again() -> None:
         for name in (GAUGE, MONITOR):  # at once: no second thread hangs
             kind, message, _ = await it.refused(name)
             assert kind == "DeviceStalledError"
-            assert message.startswith("/dev/i2c-1 hangs since ")
+            assert message.startswith("/dev/i2c-1 hangs: an earlier look did not")
         assert [device["health"] for device in await it.order(detect=True)] == ["healthy", "absent", "absent"]
         await it.order(hang=False)
         assert (await it.read(MONITOR)).voltage == 3.9
@@ -177,6 +177,10 @@ async def test_a_board_that_is_configured_and_does_not_answer_is_there_and_says_
         assert await it.probe() == [GAUGE, MONITOR]
         for name in (GAUGE, MONITOR):
             assert (await it.refused(name))[0] == "NobodyError"
+        await it.order(unplug=True)
+        assert await it.probe() == [GAUGE, MONITOR]
+        for name in (GAUGE, MONITOR):  # missed, not gone: the operator says that it is there
+            assert (await it.refused(name))[:2] == ("DeviceError", "There is no /dev/i2c-1.")
 
 
 async def test_an_ina219_feeding_and_charging() -> None:

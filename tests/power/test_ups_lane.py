@@ -54,9 +54,9 @@ async def test_what_hangs_is_given_up_and_refused_until_it_comes_back() -> None:
         await lane.run(free.wait, 0.05)
     assert refused.value.next_step == "power it off."
     for _ in range(5):
-        with pytest.raises(DeviceStalledError, match="the bus hangs since"):
+        with pytest.raises(DeviceStalledError, match="the bus hangs: an earlier look"):
             await lane.run(lambda: 1, 5.0)
-        with pytest.raises(DeviceStalledError, match="the bus hangs since"):
+        with pytest.raises(DeviceStalledError, match="the bus hangs: an earlier look"):
             await asyncio.to_thread(lane.run_blocking, lambda: 1, 5.0)
     assert await other.run(lambda: 2, 5.0) == 2
     assert lanes() == 1

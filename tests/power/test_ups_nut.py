@@ -173,10 +173,11 @@ async def test_upsd_restarted_between_two_looks_is_not_noticed(nut: NutServer) -
         assert (await ups.read()).percent == 90
 
 
-async def test_a_ups_that_upsd_does_not_know(nut: NutServer) -> None:
-    async with reading(NutUps(at(nut), "attic")) as ups:
+@pytest.mark.parametrize(("named", "kind"), [((), AbsentError), (("attic",), DeviceError)], ids=["found", "named"])
+async def test_a_ups_that_upsd_does_not_know(nut: NutServer, named: tuple[str, ...], kind: type[ApplianceError]) -> None:
+    async with reading(NutUps(at(nut, upses=named), "attic")) as ups:
         error = await refused(ups)
-        assert isinstance(error, AbsentError)
+        assert type(error) is kind
         assert error.message.endswith("has no UPS attic.")
         assert f"upsc -l 127.0.0.1:{nut.port}" in error.next_step
 

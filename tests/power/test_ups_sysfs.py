@@ -147,6 +147,13 @@ async def test_a_driver_of_the_kernel_that_fails(tmp_path: Path, monkeypatch: py
     assert (await ups.read()).supply is Supply.mains
 
 
+async def test_an_empty_bay_is_no_ups(tmp_path: Path) -> None:
+    supply(tmp_path, "BAT0", **LAPTOP)
+    supply(tmp_path, "BAT1", type="Battery", present="0")
+    [ups] = await SysfsDriver(tmp_path).probe()
+    assert ups.name == "sysfs:BAT0"
+
+
 async def test_no_supply_at_all(tmp_path: Path) -> None:
     assert await SysfsDriver(tmp_path).probe() == []
     assert SysfsDriver(tmp_path).detect().health is Health.absent

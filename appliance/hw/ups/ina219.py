@@ -22,7 +22,7 @@ from appliance.core.model import Device, Health
 from appliance.core.power.model import Supply, Ups, UpsReading
 from appliance.errors import AbsentError, DeviceError
 from appliance.hw.i2c import Buses, Chip, I2cBus
-from appliance.hw.ups.told import named, reading
+from appliance.hw.ups.told import missed, named, reading
 
 ADDRESSES = range(0x40, 0x46)
 CONFIGURATION, SHUNT, BUS = 0x00, 0x01, 0x02
@@ -161,7 +161,9 @@ class PowerMonitor:
 
     async def read(self) -> UpsReading:
         """One look. Raises AbsentError, DeviceError."""
-        return told(await self._bus.look(self._address, look), self._board, self._shunt)
+        with missed(bool(self._board.address)):
+            found = await self._bus.look(self._address, look)
+        return told(found, self._board, self._shunt)
 
     async def close(self) -> None:
         """Nothing is held between two looks."""

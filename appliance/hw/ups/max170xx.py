@@ -21,7 +21,7 @@ from appliance.core.power.model import Supply, Ups, UpsReading
 from appliance.errors import AbsentError, DeviceError
 from appliance.hw.gpio import MainsPin, MainsWiring
 from appliance.hw.i2c import LIMIT, Buses, Chip, I2cBus
-from appliance.hw.ups.told import named, reading
+from appliance.hw.ups.told import missed, named, reading
 
 ADDRESS = 0x36
 VCELL, SOC, VERSION, CRATE = 0x02, 0x04, 0x08, 0x16
@@ -81,7 +81,8 @@ class Gauge:
 
     async def read(self) -> UpsReading:
         """One look. Raises AbsentError, DeviceError."""
-        found = await self._bus.look(ADDRESS, look)
+        with missed(self._mains is not None):
+            found = await self._bus.look(ADDRESS, look)
         if not chip_of(found.version):
             shown = f"{self._bus.shown} 0x{ADDRESS:02x} answers with version 0x{found.version:04x}"
             raise DeviceError(f"{shown}: another chip, or a disturbed bus.", STEP)

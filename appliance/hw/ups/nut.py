@@ -85,7 +85,8 @@ def refusal(link: LineLink, answer: str, ups: str, server: NutServer) -> AbsentE
     restart = f"on the server: sudo systemctl restart nut-driver@{ups}; it says why: journalctl -u nut-driver@{ups}"
     if code == "UNKNOWN-UPS":
         step = f"name one that it has (upsc -l {server.shown}), or add a section [{ups}] to its ups.conf."
-        return AbsentError(f"{link.what} has no UPS {ups}.", step)
+        kind = DeviceError if ups in server.upses else AbsentError  # what the operator named is missed
+        return kind(f"{link.what} has no UPS {ups}.", step)
     if code == "DATA-STALE":
         return DeviceError(f"{ups}: what {link.what} knows is stale; its driver does not hear from the UPS.", restart)
     if code == "DRIVER-NOT-CONNECTED":

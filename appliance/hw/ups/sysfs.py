@@ -135,11 +135,11 @@ def _of_device(supply: Path) -> bool:
 
 
 def supplies(folder: Path) -> list[Path]:
-    """The batteries and UPSes that feed this machine. One that cannot be asked is left out."""
+    """The batteries and UPSes that feed this machine. One that cannot be asked is left out, and an empty bay."""
     found = []
     for supply in _children(folder):
         try:
-            if attribute(supply, "type") in OURS and not _of_device(supply):
+            if attribute(supply, "type") in OURS and not _of_device(supply) and attribute(supply, "present") != "0":
                 found.append(supply)
         except OSError:  # it went away while it was asked, or its driver fails: it cannot be said to be one of ours
             continue

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from appliance.core.power.model import UpsReading
+from appliance.errors import AbsentError, DeviceError
 
 
 class Doubts:
@@ -41,6 +43,17 @@ class Doubts:
 def reading(**values: Any) -> UpsReading:
     """A reading of this moment."""
     return UpsReading(time=time.time(), monotonic=time.monotonic(), **values)
+
+
+@contextlib.contextmanager
+def missed(configured: bool) -> Iterator[None]:
+    """Within it: what the operator says is there, and is not, fails (DeviceError); what was only found may go (AbsentError)."""
+    try:
+        yield
+    except AbsentError as error:
+        if not configured:
+            raise
+        raise DeviceError(error.message, error.next_step) from error
 
 
 def named(count: int, what: Callable[[int], str]) -> str:

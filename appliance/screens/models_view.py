@@ -74,7 +74,9 @@ def _drift_cell(row: VersionRow, glyphs: Glyphs) -> Cell:
     if drift.state == "gathering":
         return (f"new {drift.baseline}/{drift.needed}", "muted")
     index = max((value for value in (drift.labels, drift.scores) if value is not None), default=None)
-    told = f.NONE if index is None else f"{index:.2f}"
+    if index is None:
+        return (f"watch {drift.window}/{drift.needed}", "muted")
+    told = f"{index:.2f}"
     return (f"{glyphs.warn} drifted {told}", "warn") if drift.state == "drifted" else (f"{glyphs.ok} {told}", "ok")
 
 

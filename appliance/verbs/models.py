@@ -44,7 +44,8 @@ def _version(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _drift(drift: Mapping[str, Any]) -> str:
     if drift["labels"] is None:
-        return f"{drift['state']} {drift['window'] or drift['baseline']}/{drift['needed']}"
+        held = drift["baseline"] if drift["state"] == "gathering" else drift["window"]
+        return f"{drift['state']} {held}/{drift['needed']}"
     return f"{drift['state']} {max(drift['labels'], drift['scores']):.2f} of {drift['limit']:g}"
 
 

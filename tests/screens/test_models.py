@@ -73,6 +73,7 @@ def drift(**more: Any) -> Drift:
 
 def test_drift_is_gathered_watched_and_told() -> None:
     assert "new 20/200" in cells_of(row(drift=drift(state="gathering", baseline=20)))
+    assert "watch 7/200" in cells_of(row(drift=drift(window=7)))
     assert "● 0.03" in cells_of(row(drift=drift(labels=0.03, scores=0.01)))
     drifted = drift(state="drifted", labels=0.4, most="person 80 % → 20 %")
     assert "▲ drifted 0.40" in cells_of(row(drift=drifted))

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from appliance.core.inference.sources.model import Kind, SourceState, SourceStatus
-from appliance.core.inference.status import Served, VersionRow
+from appliance.core.inference.status import Drift, Served, VersionRow
 from appliance.screens.values import moment
 from appliance.verbs import models, render, sources
 
@@ -62,3 +62,14 @@ def test_a_zone_is_shown_as_it_is_set() -> None:
     zone = {"name": "door", "points": [[0.05, 0.3], [0.95, 0.3], [1.0, 1.0]], "anchor": "foot"}
     told = text("source.show", {"definition": {"name": "gate", "zones": [zone], "rules": []}, "status": None}) or ""
     assert "0.05,0.3 0.95,0.3 1,1" in told
+
+
+@pytest.mark.parametrize(("drift", "told"), [
+    ({"state": "gathering", "baseline": 20, "window": 0}, "gathering 20/200"),
+    ({"state": "watching", "baseline": 200, "window": 0}, "watching 0/200"),
+    ({"state": "watching", "baseline": 200, "window": 200, "labels": 0.1, "scores": 0.2}, "watching 0.20 of 0.25"),
+])  # fmt: skip
+def test_drift_counts_what_it_waits_for(drift: dict[str, Any], told: str) -> None:
+    """The baseline while it is gathered, then the window that is held against it."""
+    row = VersionRow(name="m", version="1", stage="Production", drift=Drift(needed=200, limit=0.25, **drift))
+    assert told in (text("model.list", [row], 200) or "")

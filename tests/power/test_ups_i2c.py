@@ -76,27 +76,24 @@ async def test_two_cells_in_series() -> None:
         assert (await it.read(GAUGE)).voltage == 7.6
 
 
-@pytest.mark.parametrize(
-    ("registers", "said"),
-    [
-        ({0x02: 0x0000}, "no battery has: VCELL 0x0000"),
-        ({0x02: 0xFFFF}, "no battery has: VCELL 0xffff"),
-        ({0x04: 0xFFFF}, "SOC 0xffff"),
-        ({0x08: 0xFFFF}, "version 0xffff: another chip"),
-        ({0x08: 0x1600}, "another chip"),
-    ],
-)
-async def test_what_no_gauge_means_is_an_error_and_passes(registers: dict[int, int], said: str) -> None:
+async def test_what_no_gauge_means_is_an_error_and_passes() -> None:
     async with machine() as it:
         await it.chips(x36=MAX17043)
         await it.probe()
-        await it.chips(x36=registers)
-        kind, message, step = await it.refused(GAUGE)
-        assert kind == "DeviceError"
-        assert said in message
-        assert "dmesg" in step
-        await it.chips(x36=MAX17043)
-        assert (await it.read(GAUGE)).percent == 85.5
+        for registers, said in (
+            ({0x02: 0x0000}, "no battery has: VCELL 0x0000"),
+            ({0x02: 0xFFFF}, "no battery has: VCELL 0xffff"),
+            ({0x04: 0xFFFF}, "SOC 0xffff"),
+            ({0x08: 0xFFFF}, "version 0xffff: another chip"),
+            ({0x08: 0x1600}, "another chip"),
+        ):
+            await it.chips(x36=registers)
+            kind, message, step = await it.refused(GAUGE)
+            assert kind == "DeviceError"
+            assert said in message
+            assert "dmesg" in step
+            await it.chips(x36=MAX17043)
+            assert (await it.read(GAUGE)).percent == 85.5
 
 
 async def test_more_than_full_is_full_and_much_more_is_a_doubt() -> None:
@@ -110,34 +107,31 @@ async def test_more_than_full_is_full_and_much_more_is_a_doubt() -> None:
         assert (seen.percent, seen.voltage, seen.doubts) == (None, 4.0, ("SOC is 180 %",))
 
 
-@pytest.mark.parametrize("other", [0x0000, 0xFFFF, 0x1600, 0x4000])
-async def test_other_chips_at_the_gauges_address_are_left_alone(other: int) -> None:
+async def test_other_chips_at_the_gauges_address_are_left_alone() -> None:
     async with machine() as it:
-        await it.chips(x36={**MAX17043, 0x08: other})
-        assert await it.probe() == []
+        for other in (0x0000, 0xFFFF, 0x1600, 0x4000):
+            await it.chips(x36={**MAX17043, 0x08: other})
+            assert await it.probe() == []
         assert await it.order(written=True) == []
 
 
-@pytest.mark.parametrize(
-    ("number", "kind", "said"),
-    [
-        (errno.EREMOTEIO, "NobodyError", "Nobody answers at 0x36 on /dev/i2c-1."),
-        (errno.ENXIO, "NobodyError", "Nobody answers"),
-        (errno.EIO, "DeviceError", "0x36 on /dev/i2c-1: Input/output error."),
-        (errno.ETIMEDOUT, "DeviceError", "Connection timed out"),
-        (errno.EAGAIN, "DeviceError", "temporarily unavailable"),
-        (errno.EBUSY, "DeviceError", "A driver of the kernel holds 0x36"),
-    ],
-)
-async def test_faults_of_the_bus_pass(number: int, kind: str, said: str) -> None:
+async def test_faults_of_the_bus_pass() -> None:
     async with machine() as it:
         await it.chips(x36=MAX17043)
         await it.probe()
-        await it.order(fault={0x36: number})
-        found, message, step = await it.refused(GAUGE)
-        assert (found, said in message, bool(step)) == (kind, True, True), message
-        await it.order(fault={})
-        assert (await it.read(GAUGE)).percent == 85.5
+        for number, kind, said in (
+            (errno.EREMOTEIO, "NobodyError", "Nobody answers at 0x36 on /dev/i2c-1."),
+            (errno.ENXIO, "NobodyError", "Nobody answers"),
+            (errno.EIO, "DeviceError", "0x36 on /dev/i2c-1: Input/output error."),
+            (errno.ETIMEDOUT, "DeviceError", "Connection timed out"),
+            (errno.EAGAIN, "DeviceError", "temporarily unavailable"),
+            (errno.EBUSY, "DeviceError", "A driver of the kernel holds 0x36"),
+        ):
+            await it.order(fault={0x36: number})
+            found, message, step = await it.refused(GAUGE)
+            assert (found, said in message, bool(step)) == (kind, True, True), message
+            await it.order(fault={})
+            assert (await it.read(GAUGE)).percent == 85.5
 
 
 async def test_a_bus_that_disappears_and_comes_back() -> None:
@@ -228,40 +222,38 @@ async def test_a_monitor_that_was_switched_off_measures_again() -> None:
         assert (await it.read(MONITOR)).voltage == 3.9
 
 
-@pytest.mark.parametrize(
-    ("registers", "said"),
-    [
-        ({0x02: 0x0002}, "bus 0x0002"),
-        ({0x02: 0xFFFF, 0x01: 0xFFFF}, "bus 0xffff"),
-        ({0x01: 0x7FFF, 0x00: 0x019F}, "shunt 0x7fff"),
-    ],
-)
-async def test_what_no_monitor_means_is_an_error(registers: dict[int, int], said: str) -> None:
+async def test_what_no_monitor_means_is_an_error() -> None:
     async with machine() as it:
         await it.chips(x43=INA219)
         await it.probe()
-        await it.chips(x43=registers)
-        kind, message, _ = await it.refused(MONITOR)
-        assert kind == "DeviceError"
-        assert said in message
+        for registers, said in (
+            ({0x02: 0x0002}, "bus 0x0002"),
+            ({0x02: 0xFFFF, 0x01: 0xFFFF}, "bus 0xffff"),
+            ({0x01: 0x7FFF, 0x00: 0x019F}, "shunt 0x7fff"),
+        ):
+            await it.chips(x43=registers)
+            kind, message, _ = await it.refused(MONITOR)
+            assert kind == "DeviceError"
+            assert said in message
+            await it.chips(x43=INA219)
+            assert (await it.read(MONITOR)).voltage == 3.9
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {0x00: 0x4127, 0x01: 0x0000, 0x02: 0x0000},  # INA226 after power-on
-        {0x00: 0x7127, 0x01: 0x0000, 0x02: 0x0000},  # INA3221
-        {0x00: 0x1104, 0x01: 0x04E2, 0x02: 0xE2E4},  # PCA9685: MODE1, MODE2, SUBADR1 …
-        {0x00: 0xFFFF, 0x01: 0xFFFF, 0x02: 0xFFFF},
-        {0x00: 0x0000, 0x01: 0x0000, 0x02: 0x0000},
-        {0x00: 0x0101, 0x01: 0x0101, 0x02: 0x0101},  # answers everything alike
-    ],
-    ids=["INA226", "INA3221", "PCA9685", "ones", "zeros", "echo"],
-)
-async def test_other_chips_at_the_monitors_addresses_are_left_alone(other: dict[int, int]) -> None:
+OTHERS = {
+    "INA226 after power-on": {0x00: 0x4127, 0x01: 0x0000, 0x02: 0x0000},
+    "INA3221": {0x00: 0x7127, 0x01: 0x0000, 0x02: 0x0000},
+    "PCA9685, from MODE1 on": {0x00: 0x1104, 0x01: 0x04E2, 0x02: 0xE2E4},
+    "all ones": {0x00: 0xFFFF, 0x01: 0xFFFF, 0x02: 0xFFFF},
+    "all zeros": {0x00: 0x0000, 0x01: 0x0000, 0x02: 0x0000},
+    "one that answers everything alike": {0x00: 0x0101, 0x01: 0x0101, 0x02: 0x0101},
+}
+
+
+async def test_other_chips_at_the_monitors_addresses_are_left_alone() -> None:
     async with machine() as it:
-        await it.chips(x40=other)
-        assert await it.probe() == []
+        for name, registers in OTHERS.items():
+            await it.chips(x40=registers)
+            assert await it.probe() == [], name
         assert await it.order(written=True) == []
 
 

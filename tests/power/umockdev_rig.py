@@ -118,7 +118,8 @@ class Rig:
             bus.faults = {int(address): number for address, number in order["fault"].items()}
         elif "hang" in order:
             bus.hangs = order["hang"]
-            GLib.idle_add(bus.let_go)
+            if not bus.hangs:
+                GLib.idle_add(bus.let_go)
         elif "unplug" in order:
             self.node.rename(self.node.with_name("aside")) if order["unplug"] else self.node.with_name("aside").rename(
                 self.node

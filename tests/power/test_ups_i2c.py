@@ -10,6 +10,7 @@ from appliance.core.power.model import Supply
 from appliance.hw.gpio import MainsWiring
 from appliance.hw.ups.ina219 import Monitor
 from tests.power.umockdev import machine
+from tests.support import wait_for
 
 pytestmark = pytest.mark.umockdev
 
@@ -162,6 +163,11 @@ async def test_a_bus_that_hangs_holds_nobody_else_and_serves_again() -> None:
             assert message.startswith("/dev/i2c-1 hangs: an earlier look did not")
         assert [device["health"] for device in await it.order(detect=True)] == ["healthy", "absent", "absent"]
         await it.order(hang=False)
+
+        async def serves() -> bool:
+            return "error" not in await it.order(read=MONITOR)
+
+        await wait_for(serves)
         assert (await it.read(MONITOR)).voltage == 3.9
         assert (await it.read(GAUGE)).percent == 85.5
 

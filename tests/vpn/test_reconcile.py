@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.core.vpn.keys import make_pair, public_of
@@ -78,6 +78,7 @@ def made(wanted: WantedTunnel) -> ActualTunnel:
     return carried_out(diff(wanted, None), None)
 
 
+HISTORIES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NETWORKS = st.sampled_from([*(f"10.8.0.{n}/32" for n in range(3, 12)), "192.168.7.0/24", "fd00:8::7/128", "fd00:9::/64"])
 PLACES = st.none() | st.builds(Endpoint, st.sampled_from(["192.0.2.7", "2001:db8::7"]), st.sampled_from([51820, 40000]))
 
@@ -108,6 +109,7 @@ def tunnels(draw) -> WantedTunnel:
     )
 
 
+@HISTORIES
 @given(wanted=tunnels(), before=st.none() | tunnels())
 def test_changes_make_it_as_wanted_and_then_there_are_none(wanted: WantedTunnel, before: WantedTunnel | None) -> None:
     actual = None if before is None else made(before)
@@ -118,6 +120,7 @@ def test_changes_make_it_as_wanted_and_then_there_are_none(wanted: WantedTunnel,
     }
 
 
+@HISTORIES
 @given(wanted=tunnels(), before=tunnels())
 def test_no_peer_that_stays_is_removed_or_made(wanted: WantedTunnel, before: WantedTunnel) -> None:
     staying = {each.public_key for each in wanted.peers} & {each.public_key for each in before.peers}
@@ -125,6 +128,7 @@ def test_no_peer_that_stays_is_removed_or_made(wanted: WantedTunnel, before: Wan
     assert staying & touched == set()
 
 
+@HISTORIES
 @given(wanted=tunnels(), before=tunnels())
 def test_a_network_is_given_up_before_another_peer_gets_it(wanted: WantedTunnel, before: WantedTunnel) -> None:
     """At no instant does carrying out take a network from a peer that did not give it up itself."""

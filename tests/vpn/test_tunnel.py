@@ -111,7 +111,9 @@ async def test_a_hung_process_is_told_and_replaced(net: Net, monkeypatch: pytest
     monkeypatch.setattr("appliance.hw.wireguard.uapi.ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("appliance.hw.wireguard.uapi.ask.__defaults__", (0.3,))
     monkeypatch.setattr("appliance.hw.wireguard.userspace.END_SECONDS", 0.3)
-    os.kill(process_of(spoke), signal.SIGSTOP)
+    pid = process_of(spoke)
+    os.kill(pid, signal.SIGSTOP)
+    await wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     with pytest.raises(TunnelError, match="does not answer"):
         await spoke.tunnel.read()
     await spoke.tunnel.remove()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core.vpn.keys import make_pair
@@ -102,6 +102,7 @@ def test_nothing_is_smuggled_into_lines(peer: PeerChange) -> None:
         render(Changes(peers=(peer,)))
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(), st.integers(1, 65535))
 def test_places_survive(address, port: int) -> None:
     assert place(place_text(Endpoint(str(address), port))) == Endpoint(str(address), port)

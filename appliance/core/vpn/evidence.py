@@ -69,8 +69,17 @@ class Examiner:
         if keeper is None:
             return msgspec.structs.replace(seen, configured=self._service.enabled, interface=False)
         seen = await self._tunnel(seen, keeper)
-        if not seen.in_tunnel:
+        tending = self._service.tending
+        if not seen.in_tunnel or tending is None:
             return seen
+        tending.examined += 1
+        try:
+            return await self._closely(seen, keeper)
+        finally:
+            tending.examined -= 1
+
+    async def _closely(self, seen: Evidence, keeper: Keeper) -> Evidence:
+        """What takes a while; nobody tries to bring the peer back meanwhile."""
         fresh = seen.handshake_age_s is not None and seen.handshake_age_s < HANDSHAKE_FRESH
         parts = [self._theirs(seen), self._machine(seen), self._packets(seen, keeper) if fresh else self._silence(seen, keeper)]
         for found in await asyncio.gather(*parts):

@@ -44,6 +44,8 @@ class Tending:
         self._clock = clock
         self._note = note
         self._pace = pace
+        self.examined = 0
+        """How many look at a peer now: what they watch is left alone."""
         self._rebound: float | None = None
         self._told: dict[str, bool] = {}
         """Whether each peer was connected when that was told last."""
@@ -95,6 +97,8 @@ class Tending:
 
     async def bring_back(self) -> None:
         """Take the next step for every peer that should be connected and is not."""
+        if self.examined:
+            return
         alone = not any(gauge.state is PeerState.connected for gauge in self.gauges.values())
         resolved = False
         for name, gauge in self.gauges.items():

@@ -17,7 +17,7 @@ from appliance.core.bus import Bus
 from appliance.core.inference.counting import Counting
 from appliance.core.inference.model import Findings
 from appliance.core.inference.offers import Offers
-from appliance.core.inference.registry import deciding, proving
+from appliance.core.inference.registry import deciding, proving, updating
 from appliance.core.model import Health
 from appliance.core.streams.updates import Updates, parse
 from appliance.errors import AbsentError, CommandRefusedError, DeadlineError, ModelError
@@ -136,6 +136,19 @@ async def test_a_topic_that_is_read_again_does_not_use_up_the_room_of_a_new_offe
             await updates.take(record(data, number))
         await updates.take(record({**data, "version": "3"}))
         assert (state(updates, "3"), updates.passed) == ("offered", 0)
+
+
+async def test_offers_that_pile_up_wait_for_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(updating, "MOST", 3)
+    shelf, data = offered(tmp_path, "2")
+    rig = Rig(tmp_path / "home", remote=shelf, models={"updates": "install"})
+    async with running(rig), listening(tmp_path, rig, run=False) as updates:
+        for number in range(5):
+            await updates.take(record({**data, "version": f"{number}"}))
+        assert [each.state for each in updates.shown()] == ["offered"] * 2 + ["queued"] * 3
+        assert "3 offers wait already" in updates.shown()[0].note
+        await rig.parts.updating.install("colours@4")
+        assert state(updates, "4") == "queued"
 
 
 async def test_a_canary_that_was_ended_does_not_begin_again_after_a_cut_of_the_power(tmp_path: Path) -> None:

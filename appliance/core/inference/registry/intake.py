@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.manifest import Manifest
@@ -17,6 +18,7 @@ from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.records import VersionFacts
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.shelf import Found, size_of
+from appliance.core.inference.registry.staging import Staging
 from appliance.core.model import Severity
 from appliance.errors import AbsentError, ConflictError, DiskFullError, ModelError
 
@@ -28,7 +30,7 @@ SPARE = 64 * 2**20
 class Remote(Protocol):
     """Objects in S3 (memory.object_files implements it)."""
 
-    async def download(self, address: str, into: Path, largest: int) -> None:
+    def download(self, address: str, into: Path, largest: int) -> Coroutine[Any, Any, None]:
         """One object s3://BUCKET/KEY into a new file. Raises MemoryTierError, ModelError where it is larger or not there."""
 
     async def upload(self, path: Path, address: str) -> None:
@@ -92,33 +94,30 @@ class Intake:
             AbsentError: No S3 is configured.
             MemoryTierError: S3 does not answer.
         """
-        with self._registry.setup.shelf.staging() as staged:
+        async with self._staging() as staged:
             await self._bring(origin, staged, sha256, await self._allowance())
-            told = await asyncio.to_thread(manifests.load, staged)
+            told = await asyncio.to_thread(manifests.load, staged.path)
             if expected is not None and (told.name, told.version) != expected:
                 raise ModelError(
                     f"It is {told.name} {told.version}, not {expected[0]} {expected[1]}.", "mend the offer, or the archive."
                 )
             return await self._take(told, staged, origin, sha256.lower())
 
-    async def _take(self, told: Manifest, staged: Path, origin: str, sha256: str) -> ModelVersion:
+    def _staging(self) -> Staging:
+        return Staging(self._registry.setup.shelf, self._registry.later)
+
+    async def _take(self, told: Manifest, staged: Staging, origin: str, sha256: str) -> ModelVersion:
         registry, key = self._registry, f"{told.name}@{told.version}"
         there = await asyncio.to_thread(registry.setup.shelf.taken, told.name, told.version)
         if there or key in registry.found or key in self._coming:
             raise ConflictError(f"{key} is there already, or is being added.", "give it another version, or remove that one.")
         self._coming.add(key)
         try:
-            await asyncio.to_thread(_only_named, told, staged)  # first: nothing that has no hash may help to pass
-            proof, mark = await examine(ModelVersion(told, staged, Stage.staging), self._pipeline), manifests.fingerprint(told)
+            await staged.thread(_only_named, told, staged.path)  # first: nothing that has no hash may help to pass
+            proof = await examine(ModelVersion(told, staged.path, Stage.staging), self._pipeline)
             facts = VersionFacts(key=key, added=registry.setup.clock.wall(), origin=origin, sha256=sha256)
-            facts = facts.with_proof(proof, mark)
-            async with registry.changing:
-                await self._make_room(await asyncio.to_thread(size_of, staged))
-                await registry.setup.records.write(facts=[facts])  # a row of no version harms nothing, the reverse is untold
-                directory = await asyncio.to_thread(registry.setup.shelf.put, staged, told.name, told.version)
-                registry.facts[key] = facts
-                size = await asyncio.to_thread(size_of, directory)
-                registry.found[key] = Found(told.name, told.version, directory, told, True, size, mark=mark)
+            facts = facts.with_proof(proof, manifests.fingerprint(told))
+            await staged.whole(self._commit(told, staged.path, facts))
         finally:
             self._coming.discard(key)
         await registry.tell(
@@ -132,6 +131,18 @@ class Intake:
         )
         return registry.version(key)
 
+    async def _commit(self, told: Manifest, staged: Path, facts: VersionFacts) -> None:
+        """Put it to its place: on disk, in the database, and known; all of it, or nothing."""
+        registry, shelf = self._registry, self._registry.setup.shelf
+        async with registry.changing:
+            size = await asyncio.to_thread(size_of, staged)
+            await self._make_room(size)
+            await registry.setup.records.write(facts=[facts])  # a row of no version harms nothing, the reverse is untold
+            directory = await asyncio.to_thread(shelf.put, staged, told.name, told.version)
+            registry.facts[facts.key] = facts
+            mark = manifests.fingerprint(told)
+            registry.found[facts.key] = Found(told.name, told.version, directory, told, True, size, mark=mark)
+
     async def _allowance(self) -> int:
         """Bytes that one version may take now, so that the disk keeps its spare room. Raises DiskFullError."""
         free = await asyncio.to_thread(self._registry.setup.shelf.room)
@@ -142,7 +153,7 @@ class Intake:
             )
         return min(self.largest, free - SPARE)
 
-    async def _bring(self, origin: str, staged: Path, sha256: str, most: int) -> None:
+    async def _bring(self, origin: str, staged: Staging, sha256: str, most: int) -> None:
         path = Path(origin)
         folder = origin.endswith("/") if origin.startswith("s3://") else await asyncio.to_thread(path.is_dir)
         if folder and sha256:
@@ -153,13 +164,13 @@ class Intake:
         if sha256:
             await asyncio.to_thread(check_hash, path, sha256)
         if folder:
-            await asyncio.to_thread(copy_named, path, staged, most, self.largest)
+            await staged.thread(copy_named, path, staged.path, most, self.largest)
         elif await asyncio.to_thread(path.is_file):
-            await asyncio.to_thread(unpack, path, staged, most, self.largest)
+            await staged.thread(unpack, path, staged.path, most, self.largest)
         else:
             raise ModelError(f"{origin} is not there.", "give a directory, a .tar or .zip, or s3://BUCKET/KEY.")
 
-    async def _folder(self, origin: str, staged: Path, left: int) -> None:
+    async def _folder(self, origin: str, staged: Staging, left: int) -> None:
         remote = self.remote
         found = [(name, size) for name, size in await remote.list(origin) if name]  # "" is the folder's own placeholder
         if len(found) > FILES:
@@ -167,17 +178,17 @@ class Intake:
         for name, size in found:
             if "/" in name or name.startswith(".") or size > left:
                 raise ModelError(f"{origin} holds {name!r}, which is too large or lies deeper.", "put one version there.")
-            await remote.download(origin + name, staged / name, left)
+            await staged.whole(remote.download(origin + name, staged.path / name, left))
             left -= size
 
-    async def _archive(self, origin: str, staged: Path, sha256: str, most: int) -> None:
-        with self._registry.setup.shelf.staging() as apart:
-            archive = apart / "archive"
-            await self.remote.download(origin, archive, most)
+    async def _archive(self, origin: str, staged: Staging, sha256: str, most: int) -> None:
+        async with self._staging() as apart:
+            archive = apart.path / "archive"
+            await apart.whole(self.remote.download(origin, archive, most))
             if sha256:
                 await asyncio.to_thread(check_hash, archive, sha256)
             left = most - await asyncio.to_thread(lambda: archive.stat().st_size)
-            await asyncio.to_thread(unpack, archive, staged, max(left, 0), self.largest)
+            await staged.thread(unpack, archive, staged.path, max(left, 0), self.largest)
 
     async def _make_room(self, size: int) -> None:
         """Remove archived versions, those added first, until there is room. Raises DiskFullError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import tarfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from appliance.core.inference.manifest import Manifest
 from appliance.core.inference.registry.archive import disk_error
 from appliance.core.inference.registry.intake import Intake
 from appliance.core.inference.registry.registry import Registry
+from appliance.core.inference.registry.staging import Staging
 from appliance.core.model import Severity
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
@@ -49,9 +49,9 @@ class Publishing:
         remote, found = self._intake.remote, self._registry.look_up(name, version)
         told = self._registry.version(found.key).manifest
         address = f"{self._root}{name}/{version}.tar"
-        with self._registry.setup.shelf.staging() as staged:
-            archive = staged / "archive.tar"
-            sha256 = await asyncio.to_thread(pack, told, found.directory, archive)
+        async with Staging(self._registry.setup.shelf, self._registry.later) as staged:
+            archive = staged.path / "archive.tar"
+            sha256 = await staged.thread(pack, told, found.directory, archive)
             await remote.upload(archive, address)
         await self._registry.tell("model.published", Severity.info, model=name, version=version, address=address, sha256=sha256)
         rollout = {"strategy": "canary", "percent": self._registry.setup.settings.canary_percent}

@@ -262,6 +262,14 @@ class Registry:
 
     async def put(self, record: NameRecord, facts: VersionFacts | None = None) -> None:
         """Make a row true: on disk first, then for the next request. Raises StoreError, and then nothing changed."""
+        task = asyncio.create_task(self._put(record, facts))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])  # whoever holds `changing` holds it until memory and disk say the same
+            raise
+
+    async def _put(self, record: NameRecord, facts: VersionFacts | None) -> None:
         async with self._writing:
             if facts is not None and (kept := self.facts.get(facts.key)) is not None:
                 facts = msgspec.structs.replace(facts, baseline=kept.baseline)  # it may have become complete meanwhile

@@ -87,18 +87,17 @@ class Shelf:
             return Found(directory.parent.name, directory.name, directory, None, own, size, wrong)
         return Found(told.name, told.version, directory, told, own, size, mark=manifests.fingerprint(told))
 
-    @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
-        """An empty directory on the same file system; what is left in it at the end goes. Raises ModelError, DiskFullError."""
+    def stage(self) -> Path:
+        """An empty directory on the same file system. Raises ModelError, DiskFullError."""
         try:
             (self._own / STAGING).mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory = Path(tempfile.mkdtemp(dir=self._own / STAGING))
+            return Path(tempfile.mkdtemp(dir=self._own / STAGING))
         except OSError as error:
             raise disk_error(error, f"{self._own} cannot be written") from error
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+
+    def unstage(self, directory: Path) -> None:
+        """Remove such a directory, with what is left in it."""
+        shutil.rmtree(directory, ignore_errors=True)
 
     def target(self, name: str, version: str) -> Path:
         """Where a version of ours lies, or would."""

@@ -28,6 +28,8 @@ from appliance.errors import (
 
 log = logging.getLogger(__name__)
 
+MOST = 50
+"""Offers under way at a time; further ones wait for the operator, and go with time."""
 ATTEMPTS = 5
 """Downloads of one offer; then it is for the operator to ask again."""
 FIRST, LONGEST = 2.0, 60.0
@@ -87,9 +89,12 @@ class Updating:
         """Take an offer; durable when this returns. One that was taken before is left as it is. Raises StoreError."""
         if (known := self._offers.get(offer.offer)) is not None:
             return known
-        if self.mode == "install":
-            return await self._queued(offer, "waits for its turn")
-        return await self._step(offer, "offered", ASK.format(f"{offer.model}@{offer.version}"))
+        ask = ASK.format(f"{offer.model}@{offer.version}")
+        if self.mode != "install":
+            return await self._step(offer, "offered", ask)
+        if sum(each.state in UNDER_WAY for each in self._offers.values()) >= MOST:
+            return await self._step(offer, "offered", f"{MOST} offers wait already; {ask}")
+        return await self._queued(offer, "waits for its turn")
 
     def knows(self, key: str) -> bool:
         """Whether an offer was taken before."""

@@ -95,7 +95,8 @@ def version_lines(row: VersionRow, split: SplitRow | None, glyphs: Glyphs) -> li
     lines: list[Line] = [((f" {key_of(row)}", "title"), (f"  {row.task or f.NONE}, {f.counted(row.labels, 'label')}", "text"))]
     if row.error:
         lines += [_line("wrong", f"{glyphs.bad} {row.error}", "bad"), _line("next", row.next_step, "accent")]
-    lines.append(_line("self-test", row.tested or "none yet; v proves the version", "text" if row.tested else "muted"))
+    role: Role = "bad" if row.tested.startswith("failed") else "text" if row.tested else "muted"
+    lines.append(_line("self-test", row.tested or "none yet; v proves the version", role))
     lines.append(_line("served", _served(row.served)))
     if split is not None:
         lines += split_lines(split, glyphs)

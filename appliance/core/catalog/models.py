@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+from msgspec import structs
 from pydantic import Field
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
+from appliance.core.inference.manifest import fingerprint
 from appliance.core.inference.parts import Parts
 from appliance.core.inference.registry.bench import bench
 from appliance.core.inference.registry.checks import examine
+from appliance.core.inference.registry.records import VersionFacts
 from appliance.core.inference.registry.rows import split_rows, version_rows
 from appliance.core.inference.status import VersionRow
 from appliance.core.jobs import JobHandle, Jobs
 from appliance.core.model import JobStatus, Role
-from appliance.errors import NotFoundError
+from appliance.errors import DeviceError, ModelError, NotFoundError
 
 LONG = 900.0
 """Seconds: an archive comes over a slow line, and a large model is loaded."""
@@ -95,8 +99,23 @@ def _reading(parts: Parts) -> list[Action]:
     async def verify(_: Invocation, params: Versioned) -> dict[str, Any]:
         registry.look_up(params.name, params.version)
         version = registry.version(f"{params.name}@{params.version}")
-        with registry.leases.use(version.key):
-            return {"model": version.key, "shown": (await examine(version, parts.pipeline)).shown}
+        try:
+            with registry.leases.use(version.key):
+                proof = await examine(version, parts.pipeline)
+        except DeviceError:  # it says nothing of the version
+            raise
+        except ModelError as error:
+            told = f"failed: {error.message}"
+            await keep(version.key, lambda facts: structs.replace(facts, tested=told))
+            raise
+        mark = version.mark or fingerprint(version.manifest)
+        await keep(version.key, lambda facts: facts.with_proof(proof, mark))
+        return {"model": version.key, "shown": proof.shown}
+
+    async def keep(key: str, change: Callable[[VersionFacts], VersionFacts]) -> None:
+        """What is known of a version is another thing now, on disk too."""
+        registry.facts[key] = change(registry.facts.get(key, VersionFacts(key=key)))
+        await registry.keep(key)
 
     query = functools.partial(Action, query=True, role=Role.viewer)
     return [

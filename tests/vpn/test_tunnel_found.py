@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from appliance.hw.wireguard.found import find
 from appliance.hw.wireguard.space import Space
 from appliance.hw.wireguard.tunnel import WireGuardTunnel
 from appliance.hw.wireguard.userspace import Userspace
+from tests.support import needs_program
 from tests.unit.doctor_support import Machine
-from tests.vpn.netns import SOCKETS, Net, needs_wireguard
+from tests.vpn.netns import SOCKETS, Host, Net, needs_wireguard
 from tests.vpn.sides import Side, pair
 
 
@@ -136,6 +138,56 @@ async def test_the_program_gets_no_secret_by_its_environment(net: Net, monkeypat
     (pid,) = side.host.pids()
     assert b"very-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
     assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:3] == [b"wireguard-go", b"-f", side.tunnel.name.encode()]
+
+
+UNPRIVILEGED = """
+import asyncio, sys
+from appliance.core.vpn.model import Changes
+from appliance.errors import TunnelError
+from appliance.hw.wireguard.tunnel import WireGuardTunnel
+
+async def main():
+    tunnel = WireGuardTunnel(sys.argv[1], ways=("userspace",))
+    for call in (tunnel.read, tunnel.ensure, lambda: tunnel.apply(Changes(mtu=1400, up=True)), lambda: tunnel.firewall([])):
+        try:
+            print(await call())
+        except TunnelError as error:
+            print(error.message, "|", error.next_step)
+    actual = await tunnel.read()
+    if actual is not None:
+        print(actual.mtu, actual.up, (await tunnel.ping("127.0.0.1")).received)
+        await tunnel.remove()
+
+asyncio.run(main())
+"""
+
+
+def as_nobody(host: Host, name: str, rights: str, *, owner: int) -> list[str]:
+    """What the script above prints as a user without rights but these, where the sockets' directory belongs to somebody."""
+    needs_program("setpriv")
+    SOCKETS.mkdir(exist_ok=True)
+    whom = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}"]
+    mounted = f'mount -t tmpfs -o uid={owner},mode=755 none {SOCKETS} && exec "$@"'
+    if "ok" not in host.run(*whom, sys.executable, "-c", "import appliance; print('ok')", check=False):
+        pytest.skip("this Python may only be run by its owner")
+    return host.run("unshare", "-m", "sh", "-c", mounted, "sh", *whom, sys.executable, "-c", UNPRIVILEGED, name).splitlines()
+
+
+def test_a_user_with_the_right_to_the_network_can_carry_one(net: Net) -> None:
+    host = net.host("hub")
+    said = as_nobody(host, host.interface(), "+net_admin,+net_raw", owner=65534)
+    assert said == ["None", "True", "None", "None", "1400 True 3"]
+    assert host.pids() == []
+
+
+def test_a_user_without_it_is_told_what_is_missing(net: Net) -> None:
+    host = net.host("hub")
+    said = as_nobody(host, host.interface(), "+net_admin,+net_raw", owner=0)
+    assert "may not be written by this user (uid 65534). | sudo chown 65534 /var/run/wireguard" in said[1]
+    said = as_nobody(host, host.interface(), "-all", owner=65534)
+    assert said[0] == "None"
+    assert all("CAP_NET_ADMIN" in line for line in (said[1], said[3]))
+    assert "there is no such interface" in said[2]
 
 
 async def test_echoes_are_counted(net: Net) -> None:

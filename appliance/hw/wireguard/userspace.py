@@ -89,9 +89,9 @@ class Userspace:
         if not has_tun():
             raise AbsentError(f"There is no {TUN}, which {found[0].name} needs.", "sudo modprobe tun")
         program, path = found
-        self.path.unlink(missing_ok=True)
         said = _bounded_file(f"{program.name}-{self.name}")
         try:
+            await asyncio.to_thread(_clear, self.path)
             self._child = await self._space.run(self._spawner(program, path, said))
             await self._answers(program, said)
         except OSError as error:
@@ -181,6 +181,18 @@ def _backend_of(pid: int) -> str:
     with contextlib.suppress(OSError):
         return "boringtun" if "boringtun" in Path(f"/proc/{pid}/comm").read_text() else "wireguard-go"
     return ""
+
+
+def _clear(path: Path) -> None:
+    """Make room for a socket. Raises TunnelError where the directory may not be written: the program would hide that."""
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        user = os.geteuid()
+        raise TunnelError(
+            f"The directory {path.parent} of the tunnels' sockets may not be written by this user (uid {user}).",
+            f"sudo chown {user} {path.parent}, or RuntimeDirectory=wireguard in the appliance's unit.",
+        )
+    path.unlink(missing_ok=True)
 
 
 def _bounded_file(name: str) -> int:

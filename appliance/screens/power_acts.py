@@ -11,6 +11,7 @@ from appliance.screens.dialogs import Choice
 from appliance.screens.editor import Editor
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
+from appliance.screens.widgets.lines import Line
 
 if TYPE_CHECKING:
     from appliance.screens.power import Power
@@ -93,7 +94,8 @@ class Acts:
             try:
                 kept = await self._flows.invoke("power.plan-set", {"file": base64.b64encode(text.encode()).decode()})
             except ApplianceError as error:
-                self._flows.say(str(error), "bad")
+                told: list[Line] = [((error.message, "bad"),), ((f"Next: {error.next_step}", "accent"),)]
+                await self._flows.read("The plan is not taken", told)
                 document = text
                 continue
             self._flows.say(f"version {kept.version} of the plan counts from the next outage on", "ok")

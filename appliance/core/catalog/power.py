@@ -174,6 +174,9 @@ def _plans(service: PowerService) -> list[Action]:
         service.runner.abort(call.actor.name)
         return service.show().plan
 
+    async def fits(params: PlanFile) -> None:
+        service.check(text_of(params.file))
+
     async def running(_: NoParams) -> None:
         if service.runner.run is None:
             raise ConflictError("No power plan is being carried out.", "there is nothing to abort.")
@@ -184,7 +187,7 @@ def _plans(service: PowerService) -> list[Action]:
         query("power.plan-versions", "List the versions of the power plan, newest first", versions),
         query("power.plan-check", "Check a power plan without using it", check, params=PlanFile, positional=(),
               brief=lambda found: counted(len(found["stages"]), "stage")),
-        Action("power.plan-set", "Use another power plan", put, PlanFile, role=Role.admin, dangerous=True,
+        Action("power.plan-set", "Use another power plan", put, PlanFile, role=Role.admin, dangerous=True, look_up=fits,
                confirm_text="Use this power plan from the next outage on? It says what is stopped and halted."),
         Action("power.plan-abort", "Abort the power plan that is being carried out", abort, role=Role.admin, dangerous=True,
                look_up=running, confirm_text="Abort the power plan? Nothing further is stopped or halted until mains is back: "

@@ -132,7 +132,8 @@ def step(
     if seen.forced:
         aim = Aim(Phase.shutdown, 0.0, "the UPS's manager orders a shutdown (FSD)")
     if aim.phase is state.phase:
-        return msgspec.structs.replace(state, aim=None, aim_for=0.0, due=None, reason=aim.reason or state.reason), ()
+        told = aim.reason if state.phase is Phase.unknown or setting is Setting.on_grid else ""  # else how it came about stays
+        return msgspec.structs.replace(state, aim=None, aim_for=0.0, due=None, reason=told or state.reason), ()
     held = state.aim_for + elapsed if state.aim is aim.phase else 0.0
     if held < aim.after:
         return msgspec.structs.replace(state, aim=aim.phase, aim_for=held, due=aim.after - held), ()

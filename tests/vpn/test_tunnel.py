@@ -269,6 +269,21 @@ async def test_a_network_that_is_routed_elsewhere_is_told_and_not_taken(net: Net
     assert not {name for _, name in actual.elsewhere} & {hub.tunnel.name}
 
 
+async def test_the_machines_own_network_is_not_taken_whatever_its_metric(net: Net) -> None:
+    """NetworkManager gives connected routes a metric: the kernel would let one of ours go before it."""
+    hub, spoke = await pair(net)
+    hub.host.run("ip", "route", "delete", "192.0.2.0/24")
+    hub.host.run("ip", "route", "add", "192.0.2.0/24", "dev", "eth0", "metric", "100")
+    hub.want(spoke.as_peer("10.8.0.2/32", "192.0.2.0/24"))
+    with pytest.raises(TunnelError, match=r"192\.0\.2\.0/24 is already routed"):
+        await hub.reconcile()
+    hub.want(spoke.as_peer(), addresses=("10.8.0.1/24", "192.0.2.77/24"))
+    with pytest.raises(TunnelError, match=r"192\.0\.2\.0/24 is already routed"):
+        await hub.reconcile()
+    assert hub.tunnel.name not in hub.host.run("ip", "route", "show", "192.0.2.0/24")
+    assert await spoke.reaches(hub.address)
+
+
 async def test_an_interface_of_somebody_else_is_not_touched(net: Net) -> None:
     host = net.host("hub")
     side = Side(host, "10.8.0.1/24")

@@ -135,14 +135,15 @@ class Links:
 
     async def _apply(self, route: Any, changes: Changes) -> None:
         link = await self._must(route)
+        before = await _routes(route, link.index)
+        _must_be_apart(changes.add_addresses, before)
         if changes.mtu is not None:
             await route.link("set", index=link.index, mtu=changes.mtu)
-        before = await _routes(route, link.index) if changes.remove_addresses else Routes()
         await self._change_addresses(route, link.index, changes)
         if changes.up:
             await route.link("set", index=link.index, state="up")
         kept = [each for each in before.ours if each not in changes.remove_routes]
-        await self._change_routes(route, link.index, changes, kept)
+        await self._change_routes(route, link.index, changes, kept if changes.remove_addresses else [])
 
     async def _change_addresses(self, route: Any, index: int, changes: Changes) -> None:
         """Deleting an IPv4 address takes its secondaries with it: what was lost that way is put back."""
@@ -166,12 +167,28 @@ class Links:
         if not wanted:
             return
         there = await _routes(route, index)
-        taken = [each for each in sorted(wanted - {*there.ours, *there.others}) if not await _routed(route, each, index)]
+        elsewhere = {net for net, _ in there.elsewhere}
+        taken = [
+            each for each in sorted(wanted - {*there.ours, *there.others})
+            if each in elsewhere or not await _routed(route, each, index)
+        ]  # fmt: skip
         if taken:
-            raise TunnelError(
-                f"{', '.join(taken[:5])} {'is' if len(taken) == 1 else 'are'} already routed through another interface.",
-                f"choose other networks for the VPN, or remove that route: ip route show {taken[0]}",
-            )
+            raise _taken(taken)
+
+
+def _must_be_apart(addresses: Iterable[str], routes: Routes) -> None:
+    """An address brings a route to its network, before which another interface's of a higher metric would count no more."""
+    elsewhere = {net for net, _ in routes.elsewhere}
+    networks = [str(ipaddress.ip_interface(each).network) for each in addresses]
+    if taken := [each for each in networks if each in elsewhere and each != "fe80::/64"]:
+        raise _taken(taken)
+
+
+def _taken(networks: list[str]) -> TunnelError:
+    return TunnelError(
+        f"{', '.join(networks[:5])} {'is' if len(networks) == 1 else 'are'} already routed through another interface.",
+        f"choose other networks for the VPN, or remove that route: ip route show {networks[0]}",
+    )
 
 
 def _library() -> tuple[Any, Any]:

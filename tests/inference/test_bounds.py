@@ -30,7 +30,7 @@ from appliance.core.inference.recent import MOST, Recent
 from appliance.core.inference.room import Room
 from appliance.core.inference.tasks import task_for
 from appliance.core.inference.tasks.statistics import WindowStatistics
-from appliance.errors import DeadlineError
+from appliance.errors import DeadlineError, ModelError
 from tests.inference.registry_rig import Rig, picture, running
 from tests.inference.test_service_values import PLAIN
 from tests.inference.test_tasks_pictures import finish, manifest
@@ -239,3 +239,34 @@ def test_of_very_many_segments_the_surest_are_told() -> None:
     assert len(found) == 1000
     assert min(each.score for each in found) > 0.8
     assert [each.begin for each in found] == sorted(each.begin for each in found)
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "outputs"),
+    [
+        ("detection", manifests.Yolov8(), [np.array([[[48.0], [32], [24], [16], [4.2], [0.1]]])]),
+        ("detection", manifests.Yolov8(raw=True, bins=4, strides=(32,), logits=False), [np.full((1, 18, 2, 2), 3.0)]),
+        ("classification", manifests.Softmax("none"), [np.array([[1.0, 9.0]])]),
+        ("classification", manifests.Softmax("none"), [np.array([[0.5, -3.0]])]),
+        ("detection", manifests.HailoNms(), [[np.array([[0.1, 0.1, 0.5, 0.5, 2.0]]), np.empty((0, 5))]]),
+        ("pose", manifests.Heatmaps(stride=32), [np.full((1, 2, 2, 2), 5.0), np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2))]),
+    ],
+)
+def test_scores_that_are_no_probabilities_are_the_models_fault(task: str, head: Any, outputs: list[Any]) -> None:
+    with pytest.raises(ModelError, match="no probabilities"):
+        finish(manifest(task, head, labels=2, side=(64, 64)), outputs)
+
+
+def test_scores_that_rounding_put_above_one_are_one() -> None:
+    table = np.array([[[48.0], [32], [24], [16], [1.0039]]])
+    assert finish(manifest("detection", manifests.Yolov8(), labels=1), [table])[0].boxes[0].score == 1.0
+
+
+@pytest.mark.parametrize("most", [3, 5, 7])
+def test_hailos_array_is_read_as_its_library_lays_it_also_where_five_boxes_are_the_most(most: int) -> None:
+    table = np.zeros((1, 3, 5, most), np.float32)
+    table[0, 1, :, 0] = 0.1, 0.2, 0.5, 0.6, 0.9
+    found, _ = finish(manifest("detection", manifests.HailoNms()), [table])
+    assert [(box.label, box.score) for box in found.boxes] == [("label 1", 0.9)]
+    with pytest.raises(ModelError, match="five values"):
+        finish(manifest("detection", manifests.HailoNms()), [[np.zeros((5, 3)), np.zeros((5, 10)), np.zeros((5, 5))]])

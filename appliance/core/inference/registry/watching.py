@@ -120,7 +120,3 @@ class Watching:
         """Whether a version drifts; None where it never served, or gives nothing that could be counted (vectors)."""
         found = self._drifts.get(key)
         return found.status() if found is not None and not found.blind else None
-
-    def failing(self) -> frozenset[str]:
-        """Versions that fail too often now."""
-        return frozenset(self._failing)

@@ -7,16 +7,16 @@ import numpy as np
 from appliance.core.findings import Class
 from appliance.core.inference.manifest import Manifest, Softmax, Vector
 from appliance.core.inference.model import Findings
-from appliance.core.inference.tasks.outputs import MEND, Array, activate, misfit
+from appliance.core.inference.tasks.outputs import MEND, Array, activate, misfit, probable
 from appliance.core.inference.tasks.place import OneRun, Place
 from appliance.errors import ModelError
 
 
 def probabilities(output: Array, manifest: Manifest, head: Softmax) -> Array:
-    """One for each label. Raises ModelError where there are more or fewer."""
+    """One for each label. Raises ModelError where there are more or fewer, or they are none."""
     if output.size != len(manifest.labels):
         raise misfit(manifest, [output.shape], f"{len(manifest.labels)} labels ask for as many values")
-    return activate(output.reshape(-1), head.activation)
+    return probable(activate(output.reshape(-1), head.activation), manifest)
 
 
 def best(values: Array, manifest: Manifest, head: Softmax, threshold: float) -> tuple[Class, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from appliance.core.inference.manifest import HailoNms, Manifest
 from appliance.core.inference.model import Findings, Prepared
 from appliance.core.inference.tasks.boxes import MOST, Found, to_boxes
-from appliance.core.inference.tasks.outputs import Array, arrays, count, misfit
+from appliance.core.inference.tasks.outputs import Array, arrays, count, misfit, probable
 from appliance.core.inference.tasks.place import Pictures
 
 
@@ -28,6 +28,7 @@ class HailoBoxes(Pictures):
         count(answers[0], 1, self.manifest)
         rows = self._by_class(answers[0][0])
         table = np.concatenate(rows) if rows else np.empty((0, 5), np.float32)
+        table[:, 4] = probable(table[:, 4], self.manifest)
         classes = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
         size = np.array([self.wanted.width, self.wanted.height] * 2, np.float32)
         order = np.argsort(-table[:, 4], kind="stable")
@@ -45,17 +46,17 @@ class HailoBoxes(Pictures):
             output = output[0]
         if len(output) != labels:
             raise misfit(self.manifest, [(len(output),)], f"{labels} labels ask for as many lists of boxes")
-        rows = [np.asarray(each, np.float32).reshape(-1, 5) if np.size(each) % 5 == 0 else None for each in output]
-        if any(each is None for each in rows):
-            raise misfit(self.manifest, [np.shape(each) for each in output], "boxes of five values are asked for")
-        return arrays(rows, self.manifest)
+        rows = arrays(list(output), self.manifest)
+        if any(each.size and (each.ndim != 2 or each.shape[1] != 5) for each in rows):
+            raise misfit(self.manifest, [each.shape for each in rows], "boxes of five values are asked for")
+        return [each.reshape(-1, 5) for each in rows]
 
     def _unpadded(self, output: Array) -> list[Array]:
-        """1 × classes × 5 × most, or 1 × classes × most × 5, zeros behind the boxes."""
+        """1 × classes × 5 × most, as Hailo's library has it, or 1 × classes × most × 5; zeros behind the boxes."""
         table = output[0] if output.ndim == 4 else output
         if table.ndim != 3 or 5 not in table.shape[1:]:
             raise misfit(self.manifest, [output.shape], "boxes of five values by class are asked for")
-        if table.shape[2] != 5:
+        if table.shape[1] == 5:
             table = table.transpose(0, 2, 1)
         return [each[each[:, 4] > 0] for each in table]
 

@@ -8,7 +8,7 @@ from appliance.core.findings import Keypoint, Pose
 from appliance.core.inference.manifest import Heatmaps
 from appliance.core.inference.model import Findings
 from appliance.core.inference.tasks.boxes import Found, to_boxes
-from appliance.core.inference.tasks.outputs import Array, count, misfit
+from appliance.core.inference.tasks.outputs import Array, count, misfit, probable
 from appliance.core.inference.tasks.place import OneRun, Place
 
 
@@ -18,6 +18,7 @@ class HeatmapPoses(OneRun[Heatmaps]):
     def read(self, outputs: list[Array], names: tuple[str, ...], place: Place, threshold: float) -> Findings:
         """Boxes of at least the threshold, with their key points. Raises ModelError."""
         heat, sizes, offsets, landmarks = self._maps(outputs, names)
+        heat = probable(heat, self.manifest)
         classes, rows, columns = np.nonzero(heat >= threshold)
         spread = np.exp(np.minimum(sizes[:, rows, columns], 20)) * self.head.stride
         centres = (np.stack([rows, columns]) + offsets[:, rows, columns] + 0.5) * self.head.stride

@@ -12,6 +12,8 @@ from appliance.core.inference.manifest import Manifest
 from appliance.errors import ModelError
 
 Array = npt.NDArray[Any]
+SLACK = 0.05
+"""By so much a score may leave 0…1: models of half floats or bytes round."""
 MEND = "mend the manifest, or use the model's other version."
 
 
@@ -42,6 +44,16 @@ def count(found: Sequence[Any], least: int, manifest: Manifest) -> None:
     """Raises ModelError where there are fewer outputs than the head needs."""
     if len(found) < least:
         raise ModelError(f"{manifest.name} gives {len(found)} outputs; its head needs {least}.", MEND)
+
+
+def probable(scores: Array, manifest: Manifest) -> Array:
+    """Scores that are probabilities. Raises ModelError where they are not: nobody may be told of 420 %."""
+    if scores.size and not -SLACK <= float(scores.min()) <= float(scores.max()) <= 1 + SLACK:
+        raise ModelError(
+            f"{manifest.name} gives scores from {scores.min():.3g} to {scores.max():.3g}, which are no probabilities.",
+            "set the head's activation in the manifest (or logits), or export the model with it.",
+        )
+    return np.clip(scores, 0, 1)
 
 
 def misfit(manifest: Manifest, shapes: Sequence[tuple[int, ...]], asked: str) -> ModelError:

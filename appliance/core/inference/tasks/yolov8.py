@@ -15,7 +15,7 @@ from appliance.core.inference.manifest import Manifest, Yolov8
 from appliance.core.inference.model import Findings
 from appliance.core.inference.tasks.boxes import Found, to_boxes
 from appliance.core.inference.tasks.masks import instances
-from appliance.core.inference.tasks.outputs import Array, count, misfit
+from appliance.core.inference.tasks.outputs import Array, count, misfit, probable
 from appliance.core.inference.tasks.place import OneRun, Place
 from appliance.core.inference.tasks.yolov8_raw import RawMaps
 
@@ -54,7 +54,7 @@ class Yolov8Heads(OneRun[Yolov8]):
             raise misfit(self.manifest, [each.shape for each in outputs], asked)
         table = outputs[index][0] if outputs[index].shape[1] == rows else outputs[index][0].T
         scores = table[4 : 4 + self._labels]
-        best = scores.max(axis=0)
+        best = probable(scores.max(axis=0), self.manifest)
         picked = np.flatnonzero(best >= threshold)
         centres, halves = table[:2, picked].T, table[2:4, picked].T / 2
         found = Found(

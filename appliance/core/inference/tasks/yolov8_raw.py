@@ -6,7 +6,7 @@ import numpy as np
 
 from appliance.core.inference.manifest import Input, Manifest, Yolov8
 from appliance.core.inference.tasks.boxes import Found
-from appliance.core.inference.tasks.outputs import Array, misfit, sigmoid, softmax
+from appliance.core.inference.tasks.outputs import Array, misfit, probable, sigmoid, softmax
 
 
 class RawMaps:
@@ -63,7 +63,7 @@ class RawMaps:
         columns, sides = self._wanted.width // stride, 4 * self._head.bins
         scores = table[:, sides : sides + self._labels]
         best = scores.max(axis=1)
-        sure = sigmoid(best) if self._head.logits else best
+        sure = sigmoid(best) if self._head.logits else probable(best, self._manifest)
         picked = np.flatnonzero(sure >= threshold)
         table, scores, sure = table[picked], scores[picked], sure[picked]
         cells = np.stack([picked % columns, picked // columns], axis=1).astype(np.float32)

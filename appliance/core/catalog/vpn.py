@@ -161,6 +161,8 @@ def _showing(service: VpnService, examiner: Examiner) -> list[Action]:
 
     async def reconcile(_: Invocation, __: NoParams) -> dict[str, Any]:
         await service.refresh()
+        if service.keeper is not None:
+            service.keeper.unresolved.clear()  # whoever asks wants every name tried again
         return {"changed": await service.reconcile(), "reconciliations": service.status().reconciliations}
 
     query = functools.partial(Action, query=True, role=Role.viewer)

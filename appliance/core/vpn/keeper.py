@@ -134,6 +134,7 @@ class Keeper:
         lost = [
             entry for entry in self.entries.values()
             if entry.peer.active and entry.peer.endpoint and entry.peer.public_key not in known | set(self._aims)
+            and entry.peer.name not in self.unresolved  # it is tried again by its ladder, and holds up nobody here
         ]  # fmt: skip
         gate = asyncio.Semaphore(LOOKUPS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import Any
 from appliance.core.vpn.model import Endpoint
 from appliance.core.vpn.names import Place
 from appliance.errors import TunnelError
+
+log = logging.getLogger(__name__)
 
 LIMIT = 5.0
 """Seconds for one name; a resolver that hangs keeps its thread for longer, and others go on."""
@@ -31,8 +34,8 @@ class Resolver:
         self._lookup = lookup
         self._limit = limit
         self._pool: ThreadPoolExecutor | None = None
-        self._asked = 0
-        """Names that a thread is busy with."""
+        self._asked: dict[Place, asyncio.Future[list[tuple[Any, ...]]]] = {}
+        """What threads are busy with: a name is asked for once, however many want it."""
 
     async def resolve(self, place: Place) -> tuple[Endpoint, ...]:
         """All addresses of a place, the system's favourite first; an address is itself.
@@ -42,13 +45,9 @@ class Resolver:
         """
         if place.literal:
             return (Endpoint(place.host, place.port),)
-        if self._asked >= THREADS:
-            raise TunnelError(
-                f"{place.host} was not looked up: {THREADS} names wait for the resolver.", "check /etc/resolv.conf."
-            )
         try:
             async with asyncio.timeout(self._limit):
-                found = await asyncio.get_running_loop().run_in_executor(self._threads(), self._ask, place)
+                found = await asyncio.shield(self._ask(place))
         except TimeoutError as error:
             raise TunnelError(
                 f"No name server answered for {place.host} within {self._limit:g} s.", "check /etc/resolv.conf."
@@ -60,12 +59,23 @@ class Resolver:
             ) from error
         return tuple(dict.fromkeys(Endpoint(str(each[4][0]).partition("%")[0], place.port) for each in found))
 
-    def _ask(self, place: Place) -> list[tuple[Any, ...]]:
-        self._asked += 1
-        try:
-            return self._lookup(place.host, place.port, 0, socket.SOCK_DGRAM)
-        finally:
-            self._asked -= 1
+    def _ask(self, place: Place) -> asyncio.Future[list[tuple[Any, ...]]]:
+        asked = self._asked.get(place)
+        if asked is not None:
+            return asked
+        if len(self._asked) >= THREADS:
+            told = f"{place.host} was not looked up: {THREADS} other names wait for the resolver."
+            raise TunnelError(told, "check /etc/resolv.conf.")
+        loop = asyncio.get_running_loop()
+        asked = loop.run_in_executor(self._threads(), self._lookup, place.host, place.port, 0, socket.SOCK_DGRAM)
+        self._asked[place] = asked
+        asked.add_done_callback(lambda done: self._done(place, done))
+        return asked
+
+    def _done(self, place: Place, done: asyncio.Future[list[tuple[Any, ...]]]) -> None:
+        self._asked.pop(place, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.debug("%s was not found: %s", place.host, error)
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:

@@ -324,6 +324,7 @@ class VpnService:
         gauge = self.tending.gauges.get(name) if self.tending is not None else None
         if gauge is None:
             gauge = Gauge(self.clock, Ladder(self.clock, self._ground.rhythm.pace))
+            gauge.since = entry.peer.created
             gauge.read(entry.peer, None, readable=False)
         error = self.keeper.unresolved.get(name) if self.keeper is not None else None
         trouble = (error.message, error.next_step) if error is not None and gauge.state is not PeerState.connected else ("", "")

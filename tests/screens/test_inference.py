@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from appliance.core.inference.draw import with_boxes
+from appliance.core.inference.draw import apart, with_boxes
 from appliance.core.inference.model import Class, DeviceReading, Keypoint, Mask, Pose, Segment
 from appliance.core.inference.render import console, half_blocks
 from appliance.core.inference.status import CacheStatus, DeviceStatus, EngineStatus, Fallback, InferenceStatus
@@ -371,3 +372,42 @@ def test_a_drawn_label_at_the_right_edge_ends_inside_the_picture() -> None:
         return int((image[80:120] != 0).any(axis=-1).sum())
 
     assert abs(inked(594) - inked(100)) < 60
+
+
+SIDE_BY_SIDE = [Box("person", 0.98, 45, 401, 213, 890), Box("person", 0.45, 202, 424, 334, 804)]
+"""Of the bus: their captions want the same line of a small picture."""
+
+
+@pytest.mark.parametrize("draw", [half_blocks, console])
+def test_labels_of_neighbours_do_not_lie_over_each_other(draw: object) -> None:
+    cells = draw(np.zeros((1080, 810, 3), np.uint8), SIDE_BY_SIDE, 40, 22)  # type: ignore[operator]
+    text = "\n".join("".join(char for char, _, _ in row) for row in cells)
+    assert "person 0.98" in text
+    assert "person 0.45" in text
+
+
+def test_where_all_places_are_taken_the_surest_labels_stay_whole() -> None:
+    """Twenty boxes at one place: some captions are left out, and none of those that are there is cut."""
+    crowd = [Box("person", 0.5 + number / 100, 100, 100, 140, 180) for number in range(20)]
+    cells = half_blocks(np.zeros((200, 200, 3), np.uint8), crowd, 40, 20)
+    text = "\n".join("".join(char for char, _, _ in row) for row in cells)
+    found = re.findall(r"person [01]\.\d\d", text)
+    assert sorted(found) == [f"person 0.{66 + number}" for number in range(4)]
+    assert text.count("person") == len(found)
+
+
+def test_drawn_labels_of_neighbours_do_not_lie_over_each_other() -> None:
+    """The second one has as many dark pixels of letters with the first one beside it as alone."""
+    rgb = np.full((1080, 810, 3), 255, np.uint8)
+
+    def letters(*boxes: Box) -> int:
+        image = np.asarray(with_boxes(rgb, boxes, 405, 540, text=True)).astype(int)
+        return int((image.sum(axis=-1) < 100).sum())
+
+    one, other = Box("person", 0.98, 45, 401, 213, 890), Box("person", 0.45, 60, 401, 230, 890)
+    assert abs(letters(one, other) - letters(one) - letters(other)) < 0.1 * letters(other)
+
+
+def test_a_caption_stays_inside_the_picture() -> None:
+    assert apart([(0, 19, 5), (0, 19, 5)], 1, 20) == [19, 18]
+    assert apart([(0, 0, 5), (0, 0, 5), (6, 0, 5)], 1, 1) == [0, None, 0]

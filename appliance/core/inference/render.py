@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from appliance.core.inference.draw import colours, with_boxes
+from appliance.core.inference.draw import apart, caption, colours, surest, with_boxes
 from appliance.core.model import Box
 
 if TYPE_CHECKING:
@@ -76,16 +76,21 @@ def captioned(
     tall: int,
     style: Callable[[tuple[int, int, int]], tuple[Colour, Colour]],
 ) -> list[list[Cell]]:
-    """Write each box's label and score over the cells at its upper left corner, or left of it where the picture ends."""
+    """Write each box's label and score over the cells at its upper left corner, or left of it where the picture ends.
+
+    A caption that would lie over that of a surer box goes a line or two lower or higher, or is left out.
+    """
     palette = colours(boxes)
     rows, columns = len(cells), len(cells[0])
-    for box in reversed(boxes):
-        row = min(rows - 1, int(box.y_min / tall * rows))
-        text = f"{box.label} {box.score:.2f}"[:columns]
-        column = min(columns - len(text), int(box.x_min / wide * columns))
+    told = surest(boxes)
+    texts = [caption(box)[:columns] for box in told]
+    lefts = [min(columns - len(text), int(box.x_min / wide * columns)) for box, text in zip(told, texts, strict=True)]
+    tops = [min(rows - 1, int(box.y_min / tall * rows)) for box in told]
+    wanted = [(left, top, len(text) + 1) for left, top, text in zip(lefts, tops, texts, strict=True)]
+    for box, text, left, row in zip(told, texts, lefts, apart(wanted, 1, rows), strict=True):
         fore, back = style(palette[box.label])
-        for offset, char in enumerate(text):
-            cells[row][column + offset] = (char, fore, back)
+        for offset, char in enumerate(text if row is not None else ""):
+            cells[int(row or 0)][left + offset] = (char, fore, back)
     return cells
 
 

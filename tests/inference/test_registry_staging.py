@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from appliance.core.inference.registry import intake, shelf
+from appliance.core.inference.registry import deciding, intake, shelf
+from appliance.errors import ConflictError, ModelError
 from tests.inference.registry_rig import Rig, archive, picture, running, write_model
 from tests.support import wait_for
 
@@ -110,3 +111,64 @@ async def test_a_large_directory_is_removed_beside_the_loop(rig: Rig, monkeypatc
     await rig.add("1")
     await rig.parts.deciding.remove("colours", "1")
     assert threads == [False, False]
+
+
+class Slow:
+    """A proof that waits until it is let go."""
+
+    def __init__(self, version: str) -> None:
+        self._version, self._examine = version, deciding.examine
+        self.reached, self.open = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, version: Any, *wanted: Any) -> Any:
+        if version.manifest.version == self._version:
+            self.reached.set()
+            await self.open.wait()
+        return await self._examine(version, *wanted)
+
+
+async def test_a_rollback_does_not_wait_for_another_versions_proof(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.serve("1")
+    await rig.serve("2")
+    await rig.add("3")
+    slow = Slow("3")
+    monkeypatch.setattr(deciding, "examine", slow)
+    activating = asyncio.create_task(rig.parts.deciding.activate("colours", "3"))
+    await slow.reached.wait()
+    await rig.parts.deciding.rollback("colours")
+    assert rig.row("1").active
+    slow.open.set()
+    assert (await activating).previous == "1"
+
+
+async def test_what_was_removed_while_it_was_proven_is_not_activated(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.serve("1")
+    await rig.add("2")
+    slow = Slow("2")
+    monkeypatch.setattr(deciding, "examine", slow)
+    activating = asyncio.create_task(rig.parts.deciding.activate("colours", "2"))
+    await slow.reached.wait()
+    await rig.parts.deciding.remove("colours", "2")
+    slow.open.set()
+    with pytest.raises((ConflictError, ModelError)):
+        await activating
+    assert rig.row("1").active
+
+
+async def test_a_canary_that_an_operator_ends_while_it_is_proven_does_not_serve(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.serve("1")
+    await rig.add("2")
+    await rig.parts.deciding.split("colours", "2", "canary", 100.0, until=rig.clock.wall() + 100, wanted=3)
+    for number in range(3):
+        await rig.service.infer(picture(size=40 + number), "a.png")
+    slow = Slow("2")
+    monkeypatch.setattr(deciding, "examine", slow)
+    looking = asyncio.create_task(rig.parts.updating.look("colours"))
+    await slow.reached.wait()
+    await rig.parts.deciding.end_split("colours")
+    slow.open.set()
+    await looking
+    assert rig.row("1").active
+    assert rig.service.status().splits == ()

@@ -100,7 +100,7 @@ async def _try(version: ModelVersion, kind: str, pipeline: Pipeline, sample: Any
     trial = ModelVersion(msgspec.structs.replace(told, files=files, version=f"{told.version}+{kind}"), version.directory)
     try:
         async with asyncio.timeout(WAIT):
-            return await pipeline.run(trial, sample, threshold=LOWEST, priority=Priority.high)
+            return await pipeline.run(trial, sample, threshold=LOWEST, priority=Priority.critical)
     except TimeoutError:
         raise ModelError(
             f"{version.key} gave no answer within {WAIT:.0f} s.", "it is too slow for this machine, or hangs."

@@ -13,6 +13,7 @@ from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.registry.checks import examine
 from appliance.core.inference.registry.records import Mode, NameRecord, Split, VersionFacts
 from appliance.core.inference.registry.registry import Registry
+from appliance.core.inference.registry.shelf import Found
 from appliance.core.inference.registry.watching import Comparison
 from appliance.core.model import Severity
 from appliance.errors import ApplianceError, ConflictError, DeviceError, ModelError
@@ -32,19 +33,27 @@ class Deciding:
         self._registry = registry
         self._pipeline = pipeline
 
-    async def activate(self, name: str, version: str, why: str = "") -> NameRecord:
+    async def activate(self, name: str, version: str, why: str = "", trial: Split | None = None) -> NameRecord:
         """Have a version serve, after it was proven; the one before goes on until its requests have ended.
+
+        Args:
+            name: Of the model.
+            version: Which.
+            why: For people.
+            trial: Only if this split is still on: it is its candidate that is to serve.
 
         Raises:
             NotFoundError: There is none.
             ModelError: It failed its checks; what served before goes on.
+            ConflictError: Somebody else decided meanwhile.
             StoreError: It is not on disk; what served before goes on.
         """
         registry = self._registry
+        found = registry.look_up(name, version)
+        tested = await self._prove(registry.version(found.key))
         async with registry.changing:
-            registry.look_up(name, version)
-            tested = await self._prove(registry.version(f"{name}@{version}"))
             before = registry.record(name)
+            self._refuse_changed(found, trial is None or before.split == trial)
             stages = {**before.stages, version: Stage.production.value}
             previous = before.previous
             if before.active and before.active != version:
@@ -57,17 +66,24 @@ class Deciding:
         )
         return after
 
+    def _refuse_changed(self, found: Found, same: bool) -> None:
+        """Raises ConflictError where what was proven is not there any more, or what was to be changed is another."""
+        if not same or self._registry.found.get(found.key) is not found:
+            raise ConflictError(f"Something else was decided while {found.key} was proven.", "look at it, and ask again.")
+
     async def rollback(self, name: str, why: str = "") -> NameRecord:
         """Have the version before serve again. Raises ConflictError where there is none, and as `activate`."""
         registry = self._registry
+        wanted = registry.record(name)
+        if not wanted.previous:
+            raise ConflictError(
+                f"{name} has no version to go back to.", f"activate one: prime-spark model activate {name} VERSION"
+            )
+        found = registry.look_up(name, wanted.previous)
+        tested = await self._prove(registry.version(found.key))
         async with registry.changing:
             before = registry.record(name)
-            if not before.previous:
-                raise ConflictError(
-                    f"{name} has no version to go back to.", f"activate one: prime-spark model activate {name} VERSION"
-                )
-            registry.look_up(name, before.previous)
-            tested = await self._prove(registry.version(f"{name}@{before.previous}"))
+            self._refuse_changed(found, (before.active, before.previous) == (wanted.active, wanted.previous))
             stages = {**before.stages, before.previous: Stage.production.value, before.active: Stage.archived.value}
             stages.pop("", None)
             after = msgspec.structs.replace(before, active=before.previous, previous=before.active, stages=stages, split=None)
@@ -87,17 +103,13 @@ class Deciding:
             NotFoundError, ModelError, StoreError: As `activate`.
         """
         registry = self._registry
+        found = registry.look_up(name, version)
+        self._refuse_split(registry.record(name), version, offer)
+        tested = await self._prove(registry.version(found.key))
         async with registry.changing:
-            registry.look_up(name, version)
             before = registry.record(name)
-            if not before.active or before.active == version:
-                what = "serves already" if before.active else "has nothing beside it: no version is active"
-                raise ConflictError(f"{name} {version} {what}.", "choose another version, or activate this one.")
-            if before.split is not None and before.split.mode == "canary" and before.split.offer != offer:
-                raise ConflictError(
-                    f"{name} {before.split.candidate} is being watched.", f"wait, or end it: prime-spark model split-end {name}"
-                )
-            tested = await self._prove(registry.version(f"{name}@{version}"))
+            self._refuse_split(before, version, offer)
+            self._refuse_changed(found, same=True)
             split = Split(
                 candidate=version, mode=mode, percent=percent, since=registry.setup.clock.wall(), until=until, wanted=wanted,
                 offer=offer,
@@ -109,6 +121,16 @@ class Deciding:
             "model.split", Severity.info, model=name, version=version, mode=mode, percent=percent, active=before.active
         )
         return split
+
+    def _refuse_split(self, before: NameRecord, version: str, offer: str) -> None:
+        if not before.active or before.active == version:
+            what = "serves already" if before.active else "has nothing beside it: no version is active"
+            raise ConflictError(f"{before.name} {version} {what}.", "choose another version, or activate this one.")
+        if before.split is not None and before.split.mode == "canary" and before.split.offer != offer:
+            raise ConflictError(
+                f"{before.name} {before.split.candidate} is being watched.",
+                f"wait, or end it: prime-spark model split-end {before.name}",
+            )
 
     async def end_split(self, name: str, why: str = "") -> Split:
         """Give all requests to the active version again. Raises ConflictError where there is no split, StoreError."""

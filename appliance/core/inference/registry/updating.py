@@ -308,7 +308,9 @@ class Updating:
                 await self._step(offer, "rolled back", verdict.reason)
             return
         try:
-            await self._deciding.activate(name, split.candidate, verdict.reason)
+            await self._deciding.activate(name, split.candidate, verdict.reason, split)
+        except ConflictError:
+            return  # somebody ended it while it was proven; `_ended_by_hand` tells of it
         except (StoreError, QueueFullError, DeadlineError, DeviceError, AbsentError):
             raise  # it says nothing of the version; the next look tries again
         except ApplianceError as error:

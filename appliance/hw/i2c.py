@@ -19,6 +19,8 @@ T = TypeVar("T")
 LIMIT = 1.0
 """Seconds for one look at a chip: some words of 0.4 ms each; the kernel gives up on a transfer after one second."""
 STEP = "check the board's seat on the header, and see: dmesg | tail; a power cycle frees a bus that hangs."
+OTHERS = ("SMBus", "gmbus", "DDC", "DPDDC", "AUX", "nvkm", "NVIDIA", "AMDGPU", "Radeon")
+"""What stands in the names of adapters that have no header."""
 NOBODY = {errno.ENXIO, errno.EREMOTEIO, errno.ENODEV}
 """What drivers of buses say where no device acknowledges its address (kernel: Documentation/i2c/fault-codes.rst)."""
 
@@ -61,9 +63,21 @@ class I2cBus:
 
     def __init__(self, number: int, root: Path = Path("/")) -> None:
         self.number = number
+        self._root = root
         self.path = root / f"dev/i2c-{number}"
         self.shown = f"/dev/i2c-{number}"
         self.lane = Lane(self.shown, STEP)
+
+    @property
+    def others(self) -> bool:
+        """Whether it is a PC's bus of memory modules, or a display's: nobody looks for UPSes there, for some chips there take
+        a question for an order (EE1004 of DDR4: a page is chosen by being addressed).
+        """
+        try:
+            name = (self._root / f"sys/class/i2c-dev/i2c-{self.number}/name").read_text(encoding="utf-8", errors="replace")
+        except OSError:  # a kernel that does not tell
+            return False
+        return any(word in name for word in OTHERS)
 
     async def look(self, address: int, ask: Callable[[Chip], T], limit: float = LIMIT) -> T:
         """Ask a chip in the bus's lane. Raises AbsentError, DeviceError, DeviceStalledError.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any, TypeVar
@@ -42,7 +43,7 @@ class Lane:
             work: Called in the lane's thread, after those that came before.
             limit: Seconds until DeviceStalledError is raised; the call itself may go on.
         """
-        future = self._submit(work)
+        future = self.submit(work)
         try:
             async with asyncio.timeout(limit):
                 return await asyncio.wrap_future(future)
@@ -53,13 +54,22 @@ class Lane:
 
     def run_blocking(self, work: Callable[[], T], limit: float) -> T:
         """The same for a caller that may block."""
-        future = self._submit(work)
+        return self.wait(self.submit(work), limit)
+
+    def wait(self, future: Future[T], seconds: float, limit: float | None = None) -> T:
+        """What a submitted call returns or raises; blocks.
+
+        Args:
+            future: Of this lane.
+            seconds: Until DeviceStalledError is raised.
+            limit: Seconds to name in it.
+        """
         try:
-            return future.result(limit)
+            return future.result(seconds)
         except NotYet as error:
             if future.done():
                 raise
-            raise self._late(future, limit) from error
+            raise self._late(future, seconds if limit is None else limit) from error
 
     def close(self) -> None:
         """Let the thread end after what it was given; a later call begins another."""
@@ -73,7 +83,8 @@ class Lane:
             self._overdue = future
         return DeviceStalledError(f"{self.name} does not answer within {limit:g} s.", self._next_step)
 
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Have it called after those that came before. Raises DeviceStalledError while one of them is overdue."""
         with self._lock:
             if self._overdue is not None:
                 if not self._overdue.done():
@@ -86,6 +97,35 @@ class Lane:
             job: Future[T] = Future()
             self._jobs.put((job, work))
             return job
+
+
+def together(works: Sequence[tuple[Lane, Callable[[], T]]], limit: float) -> list[T | DeviceStalledError]:
+    """Calls in several lanes side by side, for a caller that may block.
+
+    Args:
+        works: Lane and call.
+        limit: Seconds for all of them.
+
+    Returns:
+        What each returned, or that it did not. What one raises is raised.
+    """
+    ends = time.monotonic() + limit
+    begun: list[Future[T] | DeviceStalledError] = []
+    for lane, work in works:
+        try:
+            begun.append(lane.submit(work))
+        except DeviceStalledError as error:
+            begun.append(error)
+    found: list[T | DeviceStalledError] = []
+    for (lane, _), future in zip(works, begun, strict=True):
+        if isinstance(future, DeviceStalledError):
+            found.append(future)
+            continue
+        try:
+            found.append(lane.wait(future, max(0.0, ends - time.monotonic()), limit))
+        except DeviceStalledError as error:
+            found.append(error)
+    return found
 
 
 def _serve(jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from appliance.errors import DeviceStalledError
-from appliance.hw.lane import Lane
+from appliance.hw.lane import Lane, together
 from tests.support import wait_for
 
 
@@ -89,6 +89,20 @@ async def test_one_that_waits_behind_it_is_not_begun_after_it_was_given_up() -> 
     await lane.run(lambda: begun.append("next"), 5.0)
     assert begun == ["next"]
     lane.close()
+
+
+def test_several_lanes_side_by_side() -> None:
+    free, met = threading.Event(), threading.Barrier(2)
+    lanes = [Lane(f"number {index}", "wait.") for index in range(3)]
+    works = [(lanes[0], lambda: met.wait(30) >= 0), (lanes[1], lambda: met.wait(30) >= 0), (lanes[2], free.wait)]
+    for said in ("does not answer within 1 s", "hangs"):
+        first, second, third = together(works, 1.0)
+        assert (first, second) == (True, True)
+        assert isinstance(third, DeviceStalledError)
+        assert said in third.message
+    free.set()
+    for lane in lanes:
+        lane.close()
 
 
 async def test_it_blocks_nobody() -> None:

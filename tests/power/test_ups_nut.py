@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from appliance.core.model import Health
 from appliance.core.power.model import Supply, Ups, UpsReading
 from appliance.errors import AbsentError, ApplianceError, DeviceError, DeviceStalledError
-from appliance.hw.ups import nut
+from appliance.hw.ups import line, nut, nut_words
 from appliance.hw.ups.nut import NutDriver, NutUps, local_names
 from tests.servers.nut import PASSWORD, USER, WATCHER, NutServer
 from tests.support import free_port, wait_for
@@ -377,12 +378,80 @@ async def test_a_server_that_says_nothing_is_not_waited_for_long(monkeypatch: py
             assert error.message.endswith("does not answer within 0.2 s.")
 
 
+def test_addresses_are_not_looked_up() -> None:
+    assert all(line._literal(host) for host in ("127.0.0.1", "::1", "fe80::1%eth0"))
+    assert not any(line._literal(host) for host in ("ups.example", "localhost", "1.2.3", ""))
+
+
 async def test_a_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nowhere(*_: object, **__: object) -> None:
+    def nowhere(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere)
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     async with reading(NutUps(nut.NutServer("ups.example"), "sim")) as ups:
         error = await refused(ups)
         assert error is not None
         assert "the name is not known (Name or service not known)" in error.message
+
+
+async def test_a_name_that_no_dns_can_have() -> None:
+    async with reading(NutUps(nut.NutServer("x" * 64 + ".example"), "sim")) as ups:
+        assert "the name is not known" in str(await refused(ups))
+
+
+async def test_a_dns_that_hangs_takes_one_thread_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    free, calls = threading.Event(), []
+
+    def hangs(*asked: object, **_: object) -> None:
+        calls.append(asked)
+        free.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(line, "LOOKUP", 0.1)
+    monkeypatch.setattr(nut_words, "ALL", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    server = nut.NutServer("ups.example")
+    driver = NutDriver([server])
+    async with reading(NutUps(server, "sim")) as ups:
+        for _ in range(4):
+            error = await refused(ups)
+            assert isinstance(error, DeviceStalledError)
+            assert error.message.startswith("the look-up of ups.example ")
+        assert len(calls) == 1
+        for _ in range(3):
+            device = await asyncio.to_thread(driver.detect)
+            assert device.health is Health.unhealthy
+            assert device.reason.startswith("NUT on ups.example ")
+        assert len(calls) == 2
+        free.set()
+
+
+async def test_the_second_address_of_a_name_is_tried_too(nut: NutServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = socket.getaddrinfo
+
+    def two(host: str, port: int, *rest: object, **more: object) -> object:
+        if host != "ups.example":
+            return plain(host, port, *rest, **more)  # type: ignore[call-overload]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.9", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    async with reading(NutUps(at_name("ups.example", nut.port), "sim")) as ups:
+        assert (await ups.read()).percent == 90
+
+
+def at_name(host: str, port: int) -> nut.NutServer:
+    return nut.NutServer(host, port)
+
+
+async def test_searching_again_and_again_leaves_nothing_behind(nut: NutServer) -> None:
+    driver = NutDriver([nut_at(nut.port, host="localhost"), nut_at(free_port())])
+    name = "lane the look-up of localhost"
+    for _ in range(5):
+        for ups in await driver.probe():
+            await ups.close()
+    await wait_for(lambda: name not in {thread.name for thread in threading.enumerate()})
+    connected = nut._ask("LIST CLIENT sim")
+    assert connected == "BEGIN LIST CLIENT sim"
+    [silent, ups] = sorted(await driver.probe(), key=lambda each: "sim" in each.name)
+    async with reading(ups, silent):
+        assert (await ups.read()).percent == 90

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import gpiozero
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from appliance.core.power.model import Supply, UpsReading
 from appliance.errors import AbsentError, DeviceError
 from appliance.hw.gpio import MainsPin, MainsWiring
+from appliance.hw.i2c import Buses
 from appliance.hw.ups import ina219, max170xx, nut_words
 from appliance.hw.ups.told import Doubts
 
@@ -112,6 +114,33 @@ def test_a_chip_without_a_rate_is_not_asked_for_it() -> None:
     assert found.crate is None
 
 
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("bcm2835 (i2c@7e804000)", False),
+        ("Synopsys DesignWare I2C adapter", False),
+        ("SMBus I801 adapter at efa0", True),
+        ("SMBus PIIX4 adapter port 0 at 0b00", True),
+        ("i915 gmbus dpb", True),
+        ("AMDGPU DM aux hw bus 0", True),
+        ("", False),
+    ],
+)
+async def test_nobody_looks_on_the_bus_of_memory_or_display(tmp_path: Path, name: str, others: bool) -> None:
+    folder = tmp_path / "sys/class/i2c-dev/i2c-1"
+    folder.mkdir(parents=True)
+    (folder / "name").write_text(f"{name}\n")
+    assert Buses(tmp_path).bus(1).others is others
+    assert Buses(tmp_path).bus(2).others is False
+    plain, named = max170xx.GaugeDriver(Buses(tmp_path)), max170xx.GaugeDriver(Buses(tmp_path), mains=MainsWiring())
+    assert (len(plain._likely()), len(named._likely())) == (0 if others else 1, 1)
+    plain, named = (
+        ina219.MonitorDriver(Buses(tmp_path)),
+        ina219.MonitorDriver(Buses(tmp_path), board=ina219.Monitor(address=0x43)),
+    )
+    assert (len(plain._likely()), len(named._likely())) == (0 if others else 6, 1)
+
+
 @pytest.fixture
 def pins() -> MockFactory:
     """gpiozero's own stand-in for pins."""
@@ -157,8 +186,6 @@ class FakeBus:
     """A lane without a bus behind it."""
 
     def __init__(self) -> None:
-        from appliance.hw.i2c import Buses
-
         self._bus = Buses().bus(1)
         self.number, self.lane, self.shown = 1, self._bus.lane, self._bus.shown
 

@@ -190,10 +190,14 @@ class MonitorDriver:
         addresses = (self._board.address,) if self._board.address else ADDRESSES
         self._places = [(buses.bus(number), address) for number in numbers for address in addresses]
 
+    def _likely(self) -> list[tuple[I2cBus, int]]:
+        """Where to look; an operator who names the address has chosen the bus."""
+        return [(bus, address) for bus, address in self._places if self._board.address or not bus.others]
+
     async def probe(self) -> Sequence[Ups]:
         """Those that answer as an INA219 does; one whose address is configured is there without an answer too."""
         found = []
-        for bus, address in self._places:
+        for bus, address in self._likely():
             with contextlib.suppress(AbsentError, DeviceError):  # nobody there, or it cannot be asked: none is found
                 if likely(await bus.look(address, peek)):
                     found.append((bus, address))
@@ -204,7 +208,7 @@ class MonitorDriver:
     def detect(self) -> Device:
         """Ask at every address; blocks for a second at most for each bus that hangs."""
         found = []
-        for bus, address in self._places:
+        for bus, address in self._likely():
             with contextlib.suppress(AbsentError, DeviceError):
                 if likely(bus.look_blocking(address, peek)):
                     found.append(f"ina219 at 0x{address:02x} on {bus.shown}")

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from appliance.errors import DeviceError, DeviceStalledError
+from appliance.hw.lane import Lane
 
 T = TypeVar("T")
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 LIMIT = 2.0
 """Seconds for one conversation, connecting included."""
+LOOKUP = 1.5
+"""Seconds for a name."""
+ADDRESSES = 3
+"""Of a name that are tried."""
 LONGEST = 8192
 """Bytes of a line."""
+
+
+class Place(Protocol):
+    """Where a daemon listens."""
+
+    async def open(self) -> Streams:
+        """A connection. Raises OSError, DeviceError."""
+
+    def close(self) -> None:
+        """Let go of what opening needed; it may be opened again."""
 
 
 class LineLink:
@@ -29,7 +45,7 @@ class LineLink:
     Args:
         what: Whom it reaches, in words.
         next_step: What to do where nobody answers there.
-        connect: Opens it. Raises OSError.
+        place: Opens it.
         greet: Said first on every new connection.
         limit: Seconds for one conversation.
     """
@@ -38,13 +54,13 @@ class LineLink:
         self,
         what: str,
         next_step: str,
-        connect: Callable[[], Awaitable[Streams]],
+        place: Place,
         greet: Callable[[LineLink], Awaitable[None]] | None = None,
         limit: float = LIMIT,
     ) -> None:
         self.what = what
         self._next_step = next_step
-        self._connect = connect
+        self._place = place
         self._greet = greet
         self._limit = limit
         self._streams: Streams | None = None
@@ -102,6 +118,7 @@ class LineLink:
                 self._streams[1].close()
                 self._streams = None
             self.drop()
+            self._place.close()
 
     @property
     def _open(self) -> Streams:
@@ -130,7 +147,7 @@ class LineLink:
             raise
 
     async def _begin(self) -> None:
-        self._streams = await self._connect()
+        self._streams = await self._place.open()
         try:
             if self._greet is not None:
                 await self._greet(self)
@@ -139,11 +156,50 @@ class LineLink:
             raise
 
 
-def tcp(host: str, port: int) -> Callable[[], Awaitable[Streams]]:
-    """Opens a TCP connection."""
-    return lambda: asyncio.open_connection(host, port, limit=LONGEST)
+class Tcp:
+    """Opens TCP connections. A name is looked up in a lane of its own: one that hangs takes no more than one thread.
+
+    Args:
+        host: Name or address.
+        port: Number.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._lane = Lane(f"the look-up of {host}", "name an address instead, or mend this machine's DNS.")
+
+    async def open(self) -> Streams:
+        """A connection to the first address that takes one. Raises OSError, DeviceStalledError."""
+        failed = OSError(f"{self._host} has no address")
+        for address in await self._addresses():
+            try:
+                return await asyncio.open_connection(address, self._port, limit=LONGEST)
+            except OSError as error:
+                failed = error
+        raise failed
+
+    def close(self) -> None:
+        """Let the lane's thread end."""
+        self._lane.close()
+
+    async def _addresses(self) -> list[str]:
+        if _literal(self._host):
+            return [self._host]
+        return await self._lane.run(lambda: _addresses(self._host, self._port), LOOKUP)
 
 
-def unix(path: str) -> Callable[[], Awaitable[Streams]]:
-    """Opens a UNIX socket."""
-    return lambda: asyncio.open_unix_connection(path, limit=LONGEST)
+def _literal(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return False
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """The first few addresses of a name. Blocks; raises OSError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a name that no DNS can have, such as one with a part of 64 letters
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
+    return list(dict.fromkeys(str(each[4][0]) for each in found))[:ADDRESSES]

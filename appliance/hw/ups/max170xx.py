@@ -159,13 +159,17 @@ class GaugeDriver:
         self._cells = cells
         self._mains = mains
 
+    def _likely(self) -> list[I2cBus]:
+        """Where to look; an operator who names the board has chosen the bus."""
+        return [bus for bus in self._buses if self._mains or not bus.others]
+
     async def probe(self) -> Sequence[Ups]:
         """The gauges that answer; one whose mains pin is configured is there without an answer too.
 
         The mains pin belongs to the first.
         """
         answering = []
-        for bus in self._buses:
+        for bus in self._likely():
             with contextlib.suppress(AbsentError, DeviceError):  # nobody there, or it cannot be asked: none is found
                 if chip_of(await bus.look(ADDRESS, lambda chip: chip.word(VERSION))):
                     answering.append(bus)
@@ -177,7 +181,7 @@ class GaugeDriver:
     def detect(self) -> Device:
         """Ask for the version on every bus; blocks for a second at most for each that hangs."""
         found = []
-        for bus in self._buses:
+        for bus in self._likely():
             with contextlib.suppress(AbsentError, DeviceError):
                 if chip := chip_of(bus.look_blocking(ADDRESS, lambda chip: chip.word(VERSION))):
                     found.append(f"{chip} on {bus.shown}")

@@ -13,16 +13,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from appliance.core.model import Device, Health
 from appliance.core.power.model import Ups, UpsReading
-from appliance.errors import AbsentError, DeviceError
+from appliance.errors import AbsentError, DeviceError, DeviceStalledError
+from appliance.hw.lane import Lane, together
 from appliance.hw.ups import nut_words
-from appliance.hw.ups.line import LineLink, tcp
+from appliance.hw.ups.line import LineLink, Tcp
 from appliance.hw.ups.told import named
 
 PORT = 3493
@@ -67,7 +68,7 @@ def link_to(server: NutServer, ups: str = "") -> LineLink:
 
     step = f"on the server: sudo systemctl status nut-server; its upsd.conf must LISTEN on {server.host} {server.port}."
     login = greet if server.username and ups else None
-    return LineLink(f"NUT's upsd on {server.host}:{server.port}", step, tcp(server.host, server.port), login)
+    return LineLink(f"NUT's upsd on {server.host}:{server.port}", step, Tcp(server.host, server.port), login)
 
 
 def quoted(word: str) -> str:
@@ -214,6 +215,8 @@ class NutDriver:
     def __init__(self, servers: Sequence[NutServer], root: Path = Path("/")) -> None:
         self._wanted = servers
         self._root = root
+        self._lanes: dict[str, Lane] = {}
+        self._links: dict[str, LineLink] = {}
 
     def _servers(self) -> list[NutServer]:
         names = local_names(self._root)
@@ -228,7 +231,7 @@ class NutDriver:
     async def _of(self, server: NutServer) -> list[Ups]:
         if server.upses:
             return [NutUps(server, name) for name in server.upses]
-        link = link_to(server)
+        link = self._links.setdefault(server.shown, link_to(server))
         try:
             names = await names_of(link, server)
         except DeviceError:  # nobody there: what is configured says so itself when it is read
@@ -238,12 +241,20 @@ class NutDriver:
         silent: list[Ups] = [SilentServer(server)] if server.configured else []
         return [NutUps(server, name) for name in names] or silent
 
+    def _heard(self, servers: Sequence[NutServer]) -> list[tuple[list[str], list[str]] | DeviceStalledError]:
+        works = []
+        for server in servers:
+            lane = self._lanes.setdefault(server.shown, Lane(f"NUT on {server.shown}", nut_words.RESTART))
+            works.append((lane, partial(nut_words.ask_blocking, server.host, server.port, server.upses)))
+        return together(works, nut_words.ALL)
+
     def detect(self) -> Device:
         """Ask all servers at once for their UPSes and how they are; blocks for some seconds where one hangs."""
-        told, faults, servers = [], [], self._servers()
-        with ThreadPoolExecutor(max(1, len(servers)), thread_name_prefix="nut") as threads:
-            heard = list(threads.map(lambda each: nut_words.ask_blocking(each.host, each.port, each.upses), servers))
-        for server, (good, bad) in zip(servers, heard, strict=True):
+        told: list[str] = []
+        faults: list[str] = []
+        servers = self._servers()
+        for server, heard in zip(servers, self._heard(servers), strict=True):
+            good, bad = ([], [heard.message]) if isinstance(heard, DeviceStalledError) else heard
             told += good
             faults += bad if server.configured or good else []
         if faults:

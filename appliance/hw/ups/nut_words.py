@@ -13,6 +13,8 @@ from appliance.hw.ups.told import Doubts, reading
 
 QUICK = 1.0
 """Seconds to connect, and to be answered, in a quick look."""
+ALL = 3.0
+"""Seconds for the quick look at all servers: DNS may hang for longer."""
 RESTART = "sudo systemctl restart nut-driver-enumerator nut-server; then: upsc -l"
 YEAR = 366 * 86400.0
 

@@ -23,7 +23,7 @@ import msgspec
 from appliance.core.model import Device, Health
 from appliance.core.power.model import Supply, Ups, UpsReading
 from appliance.errors import DeviceError
-from appliance.hw.ups.line import LineLink, Streams, tcp, unix
+from appliance.hw.ups.line import LONGEST, LineLink, Streams, Tcp
 from appliance.hw.ups.told import Doubts, reading
 
 ASKED = ("battery", "battery_v", "battery_i", "battery_power_plugged", "battery_charging", "temperature")
@@ -104,17 +104,33 @@ async def ask(link: LineLink) -> dict[str, str]:
     return await link.ask(talk)
 
 
-def link_to(server: PiSugarServer) -> LineLink:
-    """A connection: the socket where it is there, else TCP."""
+class Place:
+    """Its socket where that is there, else TCP.
 
-    async def connect() -> Streams:
-        there: bool = bool(server.socket) and await asyncio.to_thread(lambda: Path(server.socket).is_socket())
+    Args:
+        server: Where its server is.
+    """
+
+    def __init__(self, server: PiSugarServer) -> None:
+        self._socket = server.socket
+        self._tcp = Tcp(server.host, server.port)
+
+    async def open(self) -> Streams:
+        """A connection. Raises OSError, DeviceStalledError."""
+        there: bool = bool(self._socket) and await asyncio.to_thread(lambda: Path(self._socket).is_socket())
         if there:
             with contextlib.suppress(ConnectionRefusedError, FileNotFoundError, PermissionError):  # left behind: TCP may do
-                return await unix(server.socket)()
-        return await tcp(server.host, server.port)()
+                return await asyncio.open_unix_connection(self._socket, limit=LONGEST)
+        return await self._tcp.open()
 
-    return LineLink("PiSugar's server", STEP, connect)
+    def close(self) -> None:
+        """Let go of what a look-up needed."""
+        self._tcp.close()
+
+
+def link_to(server: PiSugarServer) -> LineLink:
+    """A connection to it."""
+    return LineLink("PiSugar's server", STEP, Place(server))
 
 
 class PiSugar:

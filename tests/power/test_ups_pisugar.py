@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,6 +109,18 @@ async def test_a_socket_that_was_left_behind_is_passed_by() -> None:
         assert Path(path).is_socket()
         async with running(StandIn()) as where:
             ups = PiSugar(PiSugarServer(port=where.port, socket=path))
+            assert (await ups.read()).percent == 83.21
+            await ups.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+async def test_a_socket_of_somebody_else_is_not_believed() -> None:
+    forged = StandIn()
+    forged.values["battery"] = "1"
+    with tempfile.TemporaryDirectory(prefix="prime-spark-sugar-") as short:
+        async with running(forged, socket=f"{short}/s.sock") as where, running(StandIn()) as real:
+            os.chown(where.socket, 65534, 65534)
+            ups = PiSugar(PiSugarServer(port=real.port, socket=where.socket))
             assert (await ups.read()).percent == 83.21
             await ups.close()
 

@@ -159,6 +159,19 @@ async def test_networks_move_between_peers(net: Net) -> None:
     assert await hub.reaches(spoke.address)
 
 
+async def test_routes_go_with_their_networks(net: Net) -> None:
+    hub, spoke = await pair(net)
+    hub.want(spoke.as_peer("10.8.0.2/32", "192.168.7.0/24", "fd00:77::/64", "192.168.9.9/32"))
+    await hub.reconcile()
+    assert set((await hub.read()).routes) == {"192.168.7.0/24", "fd00:77::/64", "192.168.9.9/32"}
+    hub.want(spoke.as_peer("10.8.0.2/32", "192.168.9.9/32"))
+    assert set((await hub.reconcile()).remove_routes) == {"192.168.7.0/24", "fd00:77::/64"}
+    assert not await hub.reconcile()
+    hub.want(routes=False)
+    await hub.reconcile()
+    assert (await hub.read()).routes == ()
+
+
 async def test_another_first_address_loses_nothing(net: Net) -> None:
     """The kernel drops an address's secondaries with it, and routes with the last one."""
     hub, spoke = await pair(net)

@@ -162,7 +162,7 @@ class Links:
     async def _change_routes(self, route: Any, index: int, changes: Changes, kept: Iterable[str]) -> None:
         """Routes of ours that went with an address are made again."""
         for each in changes.remove_routes:
-            await _quietly(route.route("del", dst=each, oif=index, proto=OUR_ROUTES))
+            await _quietly(route.route("del", **_our_route(each, index)))
         wanted = {*kept, *changes.add_routes}
         if not wanted:
             return
@@ -199,12 +199,17 @@ def _library() -> tuple[Any, Any]:
     return AsyncIPRoute, NetlinkError
 
 
+def _our_route(text: str, index: int) -> dict[str, Any]:
+    """As it is made, and as it must be named to be deleted: with another scope the kernel finds none."""
+    scope = {} if ":" in text else {"scope": "link"}
+    return {"dst": text, "oif": index, "proto": OUR_ROUTES, **scope}
+
+
 async def _routed(route: Any, text: str, index: int) -> bool:
     """Add one of our routes; False where somebody else has the network."""
     _, netlink_error = _library()
-    scope = {"scope": "link"} if ":" not in text else {}
     try:
-        await route.route("add", dst=text, oif=index, proto=OUR_ROUTES, **scope)
+        await route.route("add", **_our_route(text, index))
     except netlink_error as error:
         if error.code == FILE_EXISTS:
             return False

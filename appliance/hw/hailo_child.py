@@ -26,6 +26,8 @@ MESSAGE = 1 << 16
 """Bytes of the longest message."""
 START = 20.0
 """Seconds for the interpreter and the vendor's package to come up."""
+LATE = 0.001
+"""Seconds by which a new limit must be later than the old one to count."""
 REAP = 1.0
 """Seconds that a killed child is waited for; one that hangs in the kernel stays behind."""
 TAIL = 2000
@@ -50,6 +52,8 @@ class Child:
         self._tail = b""
         self._slow = 0
         """Requests under way during which the worker may be deaf: the library holds the interpreter's lock while it loads."""
+        self._heard = 0.0
+        """When the last of them ended, monotonic: from then on others have their time."""
         self.gone = False
         self._stalled: DeviceStalledError | None = None
         """Why it was killed."""
@@ -142,6 +146,7 @@ class Child:
         finally:
             with self._lock:
                 self._slow -= slow
+                self._heard = time.monotonic() if slow else self._heard
 
     def _send(self, message: bytes, fds: Sequence[int]) -> None:
         try:
@@ -159,9 +164,9 @@ class Child:
                 told = answer.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
                 with self._lock:
-                    deaf = self._slow > 0 and not slow
-                if deaf:  # its own limit ends it
-                    ends = time.monotonic() + limit
+                    since = time.monotonic() if self._slow else self._heard
+                if not slow and since + limit > ends + LATE:  # what it loads has a limit of its own
+                    ends = since + limit
                     continue
                 self._stalled = DeviceStalledError(
                     f"The Hailo did not answer within {limit:g} s ({op}).",

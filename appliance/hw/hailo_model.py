@@ -242,13 +242,14 @@ def _boxes(numbers: npt.NDArray[np.float32], classes: int) -> list[npt.NDArray[n
         DeviceError: A count is none.
     """
     at, found = 0, []
+    most = (len(numbers) // max(1, classes) - 1) // BOX
     for _ in range(classes):
-        count = int(numbers[at])
-        end = at + 1 + BOX * count
-        if count < 0 or end > len(numbers):
+        if not 0 <= numbers[at] <= most:  # nor is it a number at all
             raise DeviceError(
                 "The Hailo's boxes cannot be read: their counts are wrong.", "reset it: the HEF or the firmware is damaged."
             )
+        count = int(numbers[at])
+        end = at + 1 + BOX * count
         found.append(numbers[at + 1 : end].reshape(count, BOX))
         at = end
     return found

@@ -1,4 +1,5 @@
-"""The child process that holds the Hailo, run by the interpreter that has the vendor's package; it imports nothing of ours.
+"""The child process that holds the Hailo, run by the interpreter that has the vendor's package; it imports nothing of ours but
+what lies beside it (hailo_worker_model.py).
 
 Written on the public API of hailo_platform, 4.x from 4.18 on (Hailo-8) and 5.x (Hailo-10, 15), alike in what is used here.
 It is started with the numbers of a UNIX socket (SOCK_SEQPACKET: a message is a message) and of a pipe whose other end the
@@ -26,12 +27,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from hailo_worker_model import Model, Refused, by_class, view  # type: ignore[import-not-found]  # beside this script
+
 MESSAGE = 1 << 16
 """Bytes of the longest message."""
 THREADS = 6
 """Requests under way at a time."""
-BOX = 5
-"""Numbers of a box: y_min, x_min, y_max, x_max, score."""
+SLOW = {"open", "load", "prepare", "unload"}
+"""Requests during which the library may hold the interpreter's lock."""
 NOTICES = [
     "HEALTH_MONITOR_" + name for name in (
         "TEMPERATURE_ALARM", "DATAFLOW_SHUTDOWN", "OVERCURRENT_ALARM", "LCU_ECC_UNCORRECTABLE_ERROR", "CPU_ECC_ERROR",
@@ -41,76 +44,12 @@ NOTICES = [
 """Of the library's NotificationId, those that are passed on; a version that lacks one goes without it."""
 
 
-class Refused(Exception):  # noqa: N818 it is an answer
-    """The request cannot be carried out, and the device is not to blame."""
-
-
-class Model:
-    """A HEF that was loaded."""
-
-    def __init__(self, vdevice: Any, path: str) -> None:
-        self._vdevice, self._path = vdevice, path
-        self._ready: dict[tuple[str, ...], Any] = {}
-        """Configured models by the types of their inputs."""
-        self._lock = threading.Lock()
-        model = vdevice.create_infer_model(path)
-        infos = {info.name: info for info in model.hef.get_output_vstream_infos()}
-        self.inputs = [{"name": each.name, "shape": list(each.shape), "dtype": _dtype(each)} for each in model.inputs]
-        self.outputs = [_output(each, infos.get(each.name)) for each in model.outputs]
-        groups = model.hef.get_network_groups_infos()
-        self.about = {
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "groups": [{"name": group.name, "multi_context": bool(group.is_multi_context)} for group in groups],
-        }
-        self.configured([each["dtype"] for each in self.inputs])
-
-    def configured(self, dtypes: list[str]) -> Any:
-        """The model set up for inputs of these types; outputs are float32."""
-        from hailo_platform import FormatType
-
-        with self._lock:
-            if tuple(dtypes) not in self._ready:
-                model = self._vdevice.create_infer_model(self._path)
-                for stream, dtype in zip(model.inputs, dtypes, strict=True):
-                    stream.set_format_type(getattr(FormatType, dtype.upper()))
-                for stream, told in zip(model.outputs, self.outputs, strict=True):
-                    if told["kind"] != "score":
-                        stream.set_format_type(FormatType.FLOAT32)
-                self._ready[tuple(dtypes)] = (model, model.configure())
-            return self._ready[tuple(dtypes)][1]
-
-    def close(self) -> None:
-        """Give the device's memory back."""
-        ready, self._ready = self._ready, {}
-        for _, configured in ready.values():
-            configured.shutdown()
-
-
-def _dtype(stream: Any) -> str:
-    """uint8, uint16 or float32, of the stream's format."""
-    name = str(getattr(stream.format.type, "name", stream.format.type)).lower()
-    return name if name in {"uint8", "uint16", "float32"} else "uint8"
-
-
-def _output(stream: Any, info: Any) -> dict[str, Any]:
-    """What an output is: plain numbers, or boxes by class or by score."""
-    if not stream.is_nms:
-        return {"name": stream.name, "kind": "plain", "shape": list(stream.shape)}
-    order = str(getattr(stream.format.order, "name", stream.format.order))
-    if "MASK" in order:
-        raise Refused(f"The output {stream.name} holds masks ({order}), which are not supported; compile the HEF without them.")
-    kind = "score" if "SCORE" in order else "class"
-    boxes = {"classes": info.nms_shape.number_of_classes, "boxes": info.nms_shape.max_bboxes_per_class}
-    return {"name": stream.name, "kind": kind, "shape": list(stream.shape), **boxes}
-
-
 class Worker:
     """Answers requests until the parent goes."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._send_lock = threading.Lock()
+        self._send_lock, self._count_lock = threading.Lock(), threading.Lock()
         self._vdevice: Any = None
         self._device: Any = None
         self._models: dict[int, Model] = {}
@@ -118,6 +57,8 @@ class Worker:
         self._throttled: bool | None = None
         self._clock = 0
         """The highest that was told of."""
+        self._loading, self._since, self._held = 0, 0.0, 0.0
+        """Loading under way, since when, and seconds that it took so far: nobody else's time runs meanwhile."""
         self._told: set[str] = set()
         self._silent: set[str] = set()
         """What this board has told once, and what it cannot tell."""
@@ -137,11 +78,23 @@ class Worker:
             self._sock.send(json.dumps(message).encode())
 
     def _answer(self, request: dict[str, Any], fds: list[int]) -> None:
+        slow = request["op"] in SLOW
         try:
+            self._count(slow)
             answer = getattr(self, "do_" + request["op"])(request, fds)
         except Exception as error:  # noqa: BLE001 it becomes the answer
             answer = _trouble(error)
+        finally:
+            self._count(-slow)
         self.say({"id": request["id"], **answer})
+
+    def _count(self, change: int) -> float:
+        """Loading begins (1), ends (-1), or goes on; the seconds that it took so far."""
+        with self._count_lock:
+            now = time.monotonic()
+            self._held += (now - self._since) if self._loading else 0.0
+            self._since, self._loading = now, self._loading + change
+            return self._held
 
     # --- requests
 
@@ -163,9 +116,11 @@ class Worker:
         """Load a HEF under a number; what it takes and gives."""
         if self._vdevice is None:
             raise Refused("The device was not opened.")
-        model = Model(self._vdevice, request["path"])
+        from hailo_platform import FormatType
+
+        model = Model(self._vdevice, request["path"], FormatType)
         self._models[request["model"]] = model
-        return model.about
+        return dict(model.about)
 
     def do_prepare(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Set a model up for inputs of these types; it may take as long as loading does."""
@@ -196,29 +151,28 @@ class Worker:
         """Run a batch: one set of bindings for each frame, as one asynchronous job."""
         import numpy as np
 
-        ends = time.monotonic() + request["seconds"]
+        ends = time.monotonic() + request["seconds"] - self._count(0)
         model, memory = self._models[request["model"]], self._shared[request["memory"]]
         configured = model.configured([each["dtype"] for each in request["inputs"]])
         frames, later = [], []
         for frame in range(request["count"]):
             bindings = configured.create_bindings()
             for each in request["inputs"]:
-                bindings.input(each["name"]).set_buffer(_view(np, memory, each, each["dtype"], frame))
+                bindings.input(each["name"]).set_buffer(view(np, memory, each, each["dtype"], frame))
             for each, told in zip(request["outputs"], model.outputs, strict=True):
                 stream = bindings.output(each["name"])
                 if told["kind"] == "score":
                     stream.set_buffer(np.empty(told["shape"], np.uint8))
-                    later.append((stream, told, _view(np, memory, each, "float32", frame)))
+                    later.append((stream, told, view(np, memory, each, "float32", frame)))
                 else:
-                    stream.set_buffer(_view(np, memory, each, "float32", frame))
+                    stream.set_buffer(view(np, memory, each, "float32", frame))
             frames.append(bindings)
         self._run(configured, frames, ends)
         for stream, told, target in later:
-            _by_class(stream.get_buffer(), told, target)
+            by_class(stream.get_buffer(), told, target)
         return {}
 
-    @staticmethod
-    def _run(configured: Any, frames: list[Any], ends: float) -> None:
+    def _run(self, configured: Any, frames: list[Any], ends: float) -> None:
         """As many frames at once as the library queues: it would wait in vain for room for more."""
         problems: list[Exception] = []
 
@@ -226,16 +180,24 @@ class Worker:
             if completion_info.exception is not None:
                 problems.append(completion_info.exception)
 
-        def left() -> int:
-            return max(1, int((ends - time.monotonic()) * 1000))
-
         most = max(1, configured.get_async_queue_size())
         for at in range(0, len(frames), most):
             some = frames[at : at + most]
-            configured.wait_for_async_ready(timeout_ms=left(), frames_count=len(some))
-            configured.run_async(some, completed).wait(left())
+            self._wait(ends, configured.wait_for_async_ready, len(some))
+            self._wait(ends, configured.run_async(some, completed).wait)
             if problems:
                 raise problems[0]
+
+    def _wait(self, ends: float, wait: Any, *more: int) -> None:
+        """Wait as long as there is time, and again where something was loaded meanwhile: its end could not be told."""
+        while True:
+            left = ends + self._count(0) - time.monotonic()
+            try:
+                wait(max(1, int(left * 1000)), *more)
+                return
+            except _base() as error:
+                if type(error).__name__ != "HailoRTTimeout" or ends + self._count(0) - time.monotonic() <= 0.001:
+                    raise
 
     def do_reading(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Temperature and power; null where the board does not tell."""
@@ -331,27 +293,6 @@ def _choose(ids: list[str], wanted: str) -> str:
     if wanted.isdigit() and int(wanted) < len(ids):
         return ids[int(wanted)]
     raise Refused(f"There is no device {wanted}; there are {', '.join(ids)}.")
-
-
-def _view(np: Any, memory: mmap.mmap, place: dict[str, Any], dtype: str, frame: int) -> Any:
-    """A frame's tensor in the shared memory."""
-    count = 1
-    for side in place["shape"]:
-        count *= side
-    size = count * np.dtype(dtype).itemsize
-    return np.frombuffer(memory, dtype, count, place["offset"] + frame * size).reshape(place["shape"])
-
-
-def _by_class(detections: Any, told: dict[str, Any], target: Any) -> None:
-    """Boxes that came by score, laid out as those that come by class: for each class a count, then its boxes."""
-    at = 0
-    for number in range(told["classes"]):
-        mine = [each for each in detections if each.class_id == number][: told["boxes"]]
-        target[at] = len(mine)
-        at += 1
-        for each in mine:
-            target[at : at + BOX] = (each.y_min, each.x_min, each.y_max, each.x_max, each.score)
-            at += BOX
 
 
 def _base() -> Any:

@@ -332,6 +332,17 @@ async def test_time_runs_from_the_begin_and_not_while_the_device_is_deaf_for_a_r
     assert (await first, await second) == (True, "done")
     gate.clear()
     deaf = True
+    looks: list[bool] = []
+
+    def hears_again() -> bool:
+        looks.append(len(looks) < 2)
+        return looks[-1]
+
+    heard = asyncio.create_task(worker.run(lambda: gate.wait(20), 0.5, hears_again))
+    await wait_for(lambda: looks == [True, True, False])
+    gate.set()
+    assert await heard, "it has its whole time from when it could be heard again"
+    gate.clear()
     third = asyncio.create_task(worker.run(lambda: gate.wait(20), 0.05, lambda: deaf))
     await asyncio.wait([third], timeout=0.3)
     assert not third.done()

@@ -19,6 +19,7 @@ from appliance.core.inference.model import ModelVersion
 from appliance.core.model import Health
 from appliance.errors import DeviceError, DeviceStalledError
 from appliance.hw import hailo_child
+from appliance.hw.hailo_model import _boxes
 from appliance.hw.onnx import OnnxAccelerator
 from tests.inference.engine_rig import engine, kinds
 from tests.inference.hailo_rig import STAND_IN, Bench, halves, picture
@@ -47,14 +48,15 @@ def test_setting_up_for_other_inputs_is_no_stall(bench: Bench, tmp_path: Path) -
     assert len(bench.pids()) == 1
 
 
-async def test_loading_another_model_is_no_stall_of_the_first(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [1.4, 2.9])
+async def test_loading_another_model_is_no_stall_of_the_first(bench: Bench, tmp_path: Path, seconds: float) -> None:
     first, other = both(tmp_path / "first"), both(tmp_path / "other")
     other = ModelVersion(msgspec.structs.replace(other.manifest, name="other"), other.directory)
     async with engine(bench.driver(stall_seconds=1.0), OnnxAccelerator(1), limits=LIMITS) as (made, events):
         await made.load(first)
         check(await made.run(ask(first)))
         configured = bench.calls().count("configure")
-        bench.say(configure_seconds=3.0)
+        bench.say(configure_seconds=seconds)
         loading = asyncio.create_task(made.load(other))
         await wait_for(lambda: bench.calls().count("configure") > configured)
         answer = await made.run(ask(first, 4))
@@ -214,3 +216,14 @@ def test_without_the_systems_python_the_appliances_own_is_tried(bench: Bench, tm
     other = bench.driver(python=str(tmp_path / "no-python"))
     with pytest.raises(DeviceError, match="no-python cannot be run: No such file or directory"):
         other.load(str(halves(tmp_path / "net.hef")))
+
+
+@pytest.mark.parametrize("count", [float("nan"), -1.0, 3.0, 1e9])
+def test_boxes_whose_counts_are_none_blame_the_device(count: float) -> None:
+    numbers = np.zeros(2 * (1 + 5 * 2), np.float32)
+    assert [len(rows) for rows in _boxes(numbers, 2)] == [0, 0]
+    numbers[0] = 2
+    assert [len(rows) for rows in _boxes(numbers, 2)] == [2, 0]
+    numbers[0] = count
+    with pytest.raises(DeviceError, match="counts are wrong"):
+        _boxes(numbers, 2)

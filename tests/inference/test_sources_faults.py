@@ -23,9 +23,9 @@ from appliance.core.inference.sources.tally import Tally
 from appliance.core.inference.sources.teller import Teller
 from appliance.core.inference.sources.tracking import Seen, Tracker
 from appliance.core.model import Box, Health
-from appliance.errors import AbsentError, ModelError, SourceError
+from appliance.errors import AbsentError, ModelError, SourceError, StoreError
 from tests.inference.rtsp_rig import rtsp_over_tcp
-from tests.inference.source_rig import HEIGHT, WIDTH, definition, mjpeg, picture, running, video
+from tests.inference.source_rig import HEIGHT, WIDTH, definition, jpeg, mjpeg, picture, running, video
 from tests.support import wait_for
 
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
@@ -238,3 +238,41 @@ async def test_a_folder_whose_disk_does_not_answer_is_told_and_one_that_rests_is
         status = await rig.until(lambda status: status.state is SourceState.retrying)
         assert "does not answer" in status.reason
         answers.set()
+
+
+async def test_pictures_that_come_while_a_folder_is_away_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.core.inference.sources.pictures.SCAN", 0.05)
+    folder, away = tmp_path / "nas", tmp_path / "away"
+    folder.mkdir()
+    (folder / "old.jpg").write_bytes(jpeg(picture(10)))
+    async with running(tmp_path) as rig:
+        await rig.service.add(definition("folder", folder))
+        await wait_for(lambda: (reader := rig.service._runners["cam"]._reader) and reader._feed)
+        (folder / "one.jpg").write_bytes(jpeg(picture(20)))
+        await rig.until(lambda status: status.inferred == 1)
+        folder.rename(away)
+        await rig.until(lambda status: status.state is SourceState.retrying)
+        (away / "two.jpg").write_bytes(jpeg(picture(60)))  # a camera puts it there by itself
+        away.rename(folder)
+        await rig.until(lambda status: status.inferred == 2)
+        assert [call[0] for call in rig.inferer.calls] == [str(folder / "one.jpg"), str(folder / "two.jpg")]
+
+
+async def test_a_source_whose_password_cannot_be_removed_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: str) -> None:
+        raise StoreError("The disk fails.", "see dmesg.")
+
+    with mjpeg() as camera:
+        async with running(tmp_path) as rig:
+            await rig.service.add(definition("stream", camera.url))
+            await rig.until(lambda status: status.frames)
+            with monkeypatch.context() as broken:
+                broken.setattr(rig.secrets, "remove", fails)
+                with pytest.raises(StoreError):
+                    await rig.service.remove("cam")
+            before = rig.status().frames
+            await rig.until(lambda status: status.frames > before)
+            await rig.service.remove("cam")
+            assert rig.service.statuses() == ()

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+LOOK = 0.1
+"""Seconds between two looks whether there is reason for patience still."""
+
 
 @dataclass
 class _Job:
@@ -39,7 +42,7 @@ class Worker:
         Args:
             function: What.
             limit: Seconds, from its begin.
-            patient: While it says so when they are over, they begin anew.
+            patient: Where it says so when they are over, they begin anew once it does not say so any more.
 
         Raises:
             TimeoutError: It took longer than `limit` seconds; the thread goes on with it, so take another worker.
@@ -101,17 +104,24 @@ class _Timer:
 
     def __init__(self, worker: Worker, job: _Job, limit: float, patient: Callable[[], bool] | None) -> None:
         self._worker, self._job, self._limit, self._patient = worker, job, limit, patient
+        self._deaf = False
         self._handle = job.loop.call_later(limit, self._expire)
 
     def _expire(self) -> None:
         if self._job.future.done():
             return
-        waits = not self._job.begun and not self._worker.lost
-        if waits or (self._job.begun and self._patient is not None and self._patient()):
-            self._handle = self._job.loop.call_later(self._limit, self._expire)
+        if self._again():
+            self._handle = self._job.loop.call_later(min(self._limit, LOOK) if self._deaf else self._limit, self._expire)
             return
         self._worker.lost = True
         self._job.future.set_exception(TimeoutError(f"no answer within {self._limit:g} s"))
+
+    def _again(self) -> bool:
+        """Whether its time begins anew: it was not begun, or was not heard until now."""
+        if not self._job.begun:
+            return not self._worker.lost
+        was, self._deaf = self._deaf, self._patient is not None and self._patient()
+        return was or self._deaf
 
     def cancel(self) -> None:
         """It is over."""

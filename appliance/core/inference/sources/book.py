@@ -82,10 +82,10 @@ class SourceBook:
         await self._store.write(write)
 
     async def remove(self, name: str) -> None:
-        """Remove a source with its password. Raises NotFoundError, StoreError."""
+        """Remove a source with its password, that first: where it cannot be, all stays. Raises NotFoundError, StoreError."""
         await self.one(name)
-        await self._store.write(lambda connection: connection.execute("DELETE FROM sources WHERE name = ?", (name,)))
         await asyncio.to_thread(self._secrets.remove, secret_name(name))
+        await self._store.write(lambda connection: connection.execute("DELETE FROM sources WHERE name = ?", (name,)))
 
     async def set_password(self, name: str, password: str) -> None:
         """Keep a source's password; an empty one removes it. Raises StoreError."""

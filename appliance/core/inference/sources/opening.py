@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from appliance.core.inference.sources.address import wants_secret
 from appliance.core.inference.sources.definition import Definition
 from appliance.core.inference.sources.frames import Camera, Feed
 from appliance.core.inference.sources.model import Kind
-from appliance.core.inference.sources.pictures import FolderFeed, Limits, PictureFeed
+from appliance.core.inference.sources.pictures import FolderFeed, Limits, Memory, PictureFeed
 from appliance.core.inference.sources.video import open_video
 from appliance.errors import AbsentError, SourceError
 
@@ -69,13 +70,16 @@ class Opener:
     password: Callable[[str], str]
     limits: Limits
     cameras: Mapping[Kind, OpenCamera] = field(default_factory=dict)
+    folders: WeakKeyDictionary[threading.Event, Memory] = field(default_factory=WeakKeyDictionary)
+    """What is known of a folder, as long as its reader lives."""
 
     def __call__(self, source: Definition, stop: threading.Event) -> Feed:
         """Open; blocks for up to the source's timeout. Raises SourceError."""
         if source.kind is Kind.picture:
             return PictureFeed(Path(source.address), self.limits)
         if source.kind is Kind.folder:
-            return FolderFeed(Path(source.address), self.limits, stop, existing=source.existing)
+            memory = self.folders.setdefault(stop, Memory())
+            return FolderFeed(Path(source.address), self.limits, stop, existing=source.existing, memory=memory)
         if source.kind in self.cameras:
             return self._camera(source)
         if source.kind is Kind.picamera:

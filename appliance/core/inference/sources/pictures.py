@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
@@ -82,6 +83,21 @@ class _Known(NamedTuple):
     taken: bool
 
 
+@dataclass
+class Memory:
+    """What is known of a folder, from one feed of it to the next: it may be gone for a while, and files may come meanwhile.
+
+    Attributes:
+        begun: Whether it was listed once: what comes later is new.
+        known: Its files.
+        ready: Whole files that were not given yet.
+    """
+
+    begun: bool = False
+    known: dict[str, _Known] = field(default_factory=dict)
+    ready: deque[str] = field(default_factory=deque)
+
+
 class FolderFeed:
     """Pictures that come into a folder (implements frames.Feed): told by the kernel, and looked for as well.
 
@@ -93,6 +109,7 @@ class FolderFeed:
         limits: Of its files.
         stop: Ends `read`.
         existing: Take what is there already.
+        memory: Of the feed before, where it failed.
 
     Raises:
         SourceError: It is no folder, or may not be read.
@@ -100,20 +117,24 @@ class FolderFeed:
 
     damaged = 0
 
-    def __init__(self, path: Path, limits: Limits, stop: Event, *, existing: bool = False) -> None:
+    def __init__(
+        self, path: Path, limits: Limits, stop: Event, *, existing: bool = False, memory: Memory | None = None
+    ) -> None:
+        memory = memory or Memory()
         self._path = path
         self._limits = limits
         self._stop = stop
-        self._ready: deque[str] = deque()
+        self._ready, self._known = memory.ready, memory.known
         self._open: dict[str, float] = {}
         """Written to, and not closed since → when it was last written to."""
-        self._known: dict[str, _Known] = {}
         self._pause = SCAN
         self.beat = self._looked = time.monotonic()
         """When its disk answered last, monotonic: it may wait for pictures for ever, but not for the disk."""
         self._kernel = _watch(path)
         try:
-            self._known = {name: _Known(stamp, self._looked, not existing) for name, stamp in self._listing().items()}
+            if not memory.begun:
+                self._known |= {name: _Known(stamp, self._looked, not existing) for name, stamp in self._listing().items()}
+            memory.begun = True
         except SourceError:
             self.close()
             raise
@@ -168,7 +189,8 @@ class FolderFeed:
         began = time.monotonic()
         found = self._listing()
         self._open = {name: at for name, at in self._open.items() if name in found and began - at < LONGEST}
-        self._known = {name: known for name, known in self._known.items() if name in found}
+        for name in self._known.keys() - found.keys():
+            del self._known[name]
         for name, stamp in sorted(found.items(), key=lambda item: item[1]):
             known = self._known.get(name)
             if known is None or known.stamp != stamp:

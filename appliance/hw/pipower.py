@@ -18,6 +18,8 @@ from appliance.hw import thermal
 
 LIMIT = 2.0
 """Seconds for one command; each is killed after it."""
+TRIES = 3
+"""Times that the boot loader's settings are asked for: where it has none, the commands take long to say so."""
 RAIL = re.compile(r"^\s*(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?\d+(?:\.\d+)?)[AV]\s*$", re.MULTILINE)
 SETTINGS = ("POWER_OFF_ON_HALT", "WAKE_ON_GPIO")
 HALTS = {"POWER_OFF_ON_HALT": "0", "WAKE_ON_GPIO": "1"}
@@ -86,7 +88,8 @@ class PiProbe:
         self._sysfs = sysfs
         self._path = path
         self._halt: dict[str, str] | None = None
-        """The boot loader's settings change with a restart only: asked until they are known."""
+        """The boot loader's settings change with a restart only: asked until they are known, or were not for some times."""
+        self._tries = TRIES
 
     async def read(self) -> PiPower:
         """All that it tells now; what it does not tell has its reason. Never raises; takes some 30 ms."""
@@ -94,7 +97,9 @@ class PiProbe:
         if bits is None:
             bits, said = await asyncio.to_thread(self._kernel)
         watts, volts = rails_of(await self._said("vcgencmd", "pmic_read_adc"))
-        self._halt = self._halt or await self._bootloader()
+        if self._halt is None and self._tries > 0:
+            self._tries -= 1
+            self._halt = await self._bootloader()
         lacking = [said] if said else []
         lacking += [] if watts else ["no readings of the power controller (only a Raspberry Pi 5 has them)"]
         lacking += [] if self._halt else ["no boot loader configuration"]

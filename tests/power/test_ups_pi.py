@@ -158,6 +158,14 @@ async def test_the_kernel_alone(tmp_path: Path) -> None:
     assert "what was since the start is not known" in told.reason
 
 
+async def test_a_pi_without_a_boot_loader_is_not_asked_for_ever(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    probe = pi(tmp_path, vcgencmd="echo throttled=0x0", rpi_eeprom_config=f"echo once >>{asked}; exit 1")
+    for _ in range(6):
+        assert (await probe.read()).halt_wakes is None
+    assert asked.read_text().split() == ["once"] * pipower.TRIES
+
+
 @pytest.mark.parametrize(("alarm", "flags"), [("1", ("under-voltage",)), ("0", ())])
 async def test_a_kernel_without_that_file(tmp_path: Path, alarm: str, flags: tuple[str, ...]) -> None:
     probe = pi(tmp_path)

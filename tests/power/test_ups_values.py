@@ -8,7 +8,7 @@ from pathlib import Path
 import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core.power.model import Supply, UpsReading
@@ -36,6 +36,7 @@ def sane(seen: UpsReading) -> None:
     assert seen.charging is not True or seen.supply is not Supply.battery
 
 
+@settings(deadline=None)
 @given(st.sampled_from([0x0003, 0x0012]), WORDS, WORDS, st.none() | WORDS, st.sampled_from(Supply))
 def test_whatever_a_gauge_holds_is_sane_or_an_error(
     version: int, vcell: int, soc: int, crate: int | None, supply: Supply
@@ -50,6 +51,7 @@ def test_whatever_a_gauge_holds_is_sane_or_an_error(
             assert seen.supply is supply
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS, WORDS, st.integers(0, 4), st.booleans())
 def test_whatever_a_monitor_holds_is_sane_or_an_error(
     configuration: int, shunt: int, bus: int, cells: int, turned: bool
@@ -63,6 +65,7 @@ def test_whatever_a_monitor_holds_is_sane_or_an_error(
         sane(seen)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -85,6 +88,7 @@ def test_whatever_upsd_tells_is_sane_or_an_error(variables: dict[str, str], stat
         assert seen.supply is not Supply.mains or {"OL", "BYPASS"} & set(status)
 
 
+@settings(deadline=None)
 @given(st.text(), st.floats(-1e9, 0), st.floats(0, 1e9))
 def test_a_number_is_within_its_bounds_or_a_doubt(text: str, least: float, most: float) -> None:
     doubts = Doubts()

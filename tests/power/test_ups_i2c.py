@@ -61,6 +61,18 @@ async def test_mains_by_the_boards_pin(high_is_mains: bool) -> None:
             assert seen.charging is (None if level is high_is_mains else False)
 
 
+async def test_a_named_board_may_have_a_gauge_of_any_version() -> None:
+    async with machine(mains=MainsWiring()) as it:
+        await it.chips(x36={**MAX17043, 0x08: 0x0000})
+        assert await it.probe() == [GAUGE]
+        await it.order(pin=[6, True])
+        seen = await it.read(GAUGE)
+        assert (seen.percent, seen.supply, seen.status) == (85.5, Supply.mains, "version 0x0000")
+        assert "version 0x0000 on /dev/i2c-1" in (await it.order(detect=True))[1]["reason"]
+        await it.chips(x36={0x08: 0xFFFF})
+        assert "version 0xffff: another chip" in (await it.refused(GAUGE))[1]
+
+
 async def test_the_pin_knows_better_than_the_rate() -> None:
     async with machine(mains=MainsWiring()) as it:
         await it.chips(x36=MAX17048)
@@ -267,6 +279,6 @@ async def test_several_at_once_are_detected() -> None:
     async with machine(mains=MainsWiring()) as it:
         await it.chips(x36=MAX17048, x43=WAVESHARE)
         found = {device["name"]: device["reason"] for device in await it.order(detect=True)}
-        assert found["max17048"] == "max17048 on /dev/i2c-1; mains: GPIO 6, high on mains"
+        assert found["Fuel gauge"] == "max17048 on /dev/i2c-1; mains: GPIO 6, high on mains"
         assert found["ina219"] == "ina219 at 0x43 on /dev/i2c-1; its cells are not configured: no percent"
         assert await it.order(written=True) == []

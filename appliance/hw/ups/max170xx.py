@@ -1,12 +1,13 @@
 """MAX17040, MAX17043, MAX17048 and MAX17049: fuel gauges of boards such as Geekworm's X1200 and X728.
 
-Data sheets: Maxim (Analog Devices) 19-5210 "MAX17040/MAX17041", "MAX17043/MAX17044", 19-6171 "MAX17048/MAX17049".
-Address 0x36; registers of 16 bits, the high byte first, read with a repeated start.
+Data sheets of Maxim (Analog Devices): "MAX17040/MAX17041", "MAX17043/MAX17044", "MAX17048/MAX17049". Address 0x36;
+registers of 16 bits, the high byte first, read with a repeated start.
 
 VCELL 0x02: the MAX17040 and 43 have 12 bits of 1.25 mV, left-aligned in 16; the 48 has 16 bits of 78.125 µV: a
 sixteenth of 1.25 mV, so one scale serves all. The chips for two cells in series (41, 44, 49) count twice that.
 SOC 0x04: 1/256 %. VERSION 0x08: 0x001n on the 48 and 49, which alone have CRATE 0x16 (0.208 % an hour, signed);
-small numbers on the others. The 40 and the 43 differ by the alert alone, which is not used here: both are "max17043".
+small numbers on the others. No data sheet promises those: where the operator names the board, any version is taken.
+The 40 and the 43 differ by the alert alone, which is not used here: both are "max17043".
 """
 
 from __future__ import annotations
@@ -53,9 +54,24 @@ def chip_of(version: int) -> str:
     return "max17043" if 0 < version < 0x0010 else ""
 
 
+def taken(version: int, named: bool) -> bool:
+    """Whether a chip of this version is read: one that is known, or any where the operator names the board."""
+    return bool(chip_of(version)) or (named and version != 0xFFFF)
+
+
+def name_of(version: int) -> str:
+    """The chip, or what it says of itself."""
+    return chip_of(version) or f"version 0x{version:04x}"
+
+
+def version_of(chip: Chip) -> int:
+    """Which chip it says that it is."""
+    return chip.word(VERSION)
+
+
 def look(chip: Chip) -> Registers:
     """Read what there is to read; blocks for two milliseconds."""
-    version = chip.word(VERSION)
+    version = version_of(chip)
     crate = chip.word(CRATE) if chip_of(version) == "max17048" else None
     return Registers(version, chip.word(VCELL), chip.word(SOC), crate)
 
@@ -83,7 +99,7 @@ class Gauge:
         """One look. Raises AbsentError, DeviceError."""
         with missed(self._mains is not None):
             found = await self._bus.look(ADDRESS, look)
-        if not chip_of(found.version):
+        if not taken(found.version, self._mains is not None):
             shown = f"{self._bus.shown} 0x{ADDRESS:02x} answers with version 0x{found.version:04x}"
             raise DeviceError(f"{shown}: another chip, or a disturbed bus.", STEP)
         supply, doubts = await self._supply()
@@ -131,7 +147,7 @@ def told(found: Registers, cells: int = 1, supply: Supply = Supply.unknown, doub
         percent=min(100.0, percent) if percent <= TOP else None,
         voltage=round(found.vcell * VOLT * cells, 6),
         runtime=percent / -rate * 3600 if rate is not None and rate <= -SURE and percent <= 100 else None,
-        status=chip_of(found.version) + ("" if rate is None else f", {rate:+.1f} %/h"),
+        status=name_of(found.version) + ("" if rate is None else f", {rate:+.1f} %/h"),
         doubts=tuple(doubting),
     )
 
@@ -171,7 +187,7 @@ class GaugeDriver:
         answering = []
         for bus in self._likely():
             with contextlib.suppress(AbsentError, DeviceError):  # nobody there, or it cannot be asked: none is found
-                if chip_of(await bus.look(ADDRESS, lambda chip: chip.word(VERSION))):
+                if taken(await bus.look(ADDRESS, version_of), self._mains is not None):
                     answering.append(bus)
         if self._mains is not None and not answering:
             answering = self._buses[:1]
@@ -183,9 +199,10 @@ class GaugeDriver:
         found = []
         for bus in self._likely():
             with contextlib.suppress(AbsentError, DeviceError):
-                if chip := chip_of(bus.look_blocking(ADDRESS, lambda chip: chip.word(VERSION))):
-                    found.append(f"{chip} on {bus.shown}")
+                version = bus.look_blocking(ADDRESS, version_of)
+                if taken(version, self._mains is not None):
+                    found.append(f"{name_of(version)} on {bus.shown}")
         if not found:
             return Device("ups", "Fuel gauge", Health.absent, "none at 0x36 on I2C", "fit a UPS board to the header.")
         mains = f"; mains: {self._mains.shown}" if self._mains else "; no mains pin is configured"
-        return Device("ups", found[0].split()[0], Health.healthy, named(len(found), found.__getitem__) + mains)
+        return Device("ups", "Fuel gauge", Health.healthy, named(len(found), found.__getitem__) + mains)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import msgspec
@@ -14,14 +15,14 @@ from tests.support import wait_for
 from tests.vpn.netns import Host, Net
 
 PORT = 51820
+WAY: Way = "kernel" if os.environ.get("PRIME_SPARK_TEST_WIREGUARD") == "kernel" else "userspace"
+"""What carries tunnels in tests: wireguard-go, or where asked for, and on a machine that has it, the kernel."""
 
 
 class Side:
     """One end of tunnels."""
 
-    def __init__(
-        self, host: Host, addresses: str | Sequence[str], *, port: int = 0, mtu: int = 1420, way: Way = "userspace"
-    ) -> None:
+    def __init__(self, host: Host, addresses: str | Sequence[str], *, port: int = 0, mtu: int = 1420, way: Way = WAY) -> None:
         self.host, self.keys = host, make_pair()
         given = (addresses,) if isinstance(addresses, str) else tuple(addresses)
         self.tunnel = WireGuardTunnel(host.interface(), netns=host.namespace, ways=(way,))

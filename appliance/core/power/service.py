@@ -15,6 +15,7 @@ from appliance.core.model import HealthReport
 from appliance.core.ports import Clock
 from appliance.core.power import due, plan, status
 from appliance.core.power.book import Chosen, KeptPlan, PowerBook
+from appliance.core.power.combine import Combined
 from appliance.core.power.control import Control
 from appliance.core.power.finding import Finder
 from appliance.core.power.hands import PlanHands, Tools
@@ -110,6 +111,7 @@ class PowerService:
         self._history: deque[tuple[float, float | None]] = deque(maxlen=KEPT)
         self._pi: PiPower | None = None
         self._halt = ""
+        self._runs = False
         self._job_for = ""
         self._job: asyncio.Task[None] | None = None
 
@@ -121,6 +123,7 @@ class PowerService:
         if (chosen := await self._ground.book.chosen()) is not None:
             self.control.setting, self._chosen_by = chosen.setting, chosen.by
         await self.runner.load()
+        self._runs = True
         self.show()
 
     async def run(self) -> None:
@@ -135,7 +138,10 @@ class PowerService:
 
     async def stop(self) -> None:
         """Let go of the UPSes; what was to be told is told, or waits for the next start of this service."""
+        self._runs = False
         await self.finder.close()
+        self.control.combined = Combined(reason="nobody looks")
+        self.show()  # what was last seen must not go on as if it were seen
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH):
                 await self._ground.teller.flush()
@@ -296,19 +302,21 @@ class PowerService:
     def status(self) -> PowerStatus:
         """Everything, as of now."""
         control, seen = self.control, self.control.combined.seen
+        phase = control.state.phase if self._runs else Phase.unknown
         upses = tuple(watch.status(feeds_us=name in control.combined.names) for name, watch in self.finder.watches.items())
         ours = next((each.reading for each in upses if each.feeds_us and each.reading is not None), None)
         slope = self.finder.slope(control.combined.names)
         now = self._ground.clock.monotonic()
         return PowerStatus(
-            setting=control.setting, phase=control.state.phase, since=control.since, reason=control.state.reason,
+            setting=control.setting, phase=phase, since=control.since,
+            reason=control.state.reason if self._runs else "the service power does not run",
             supply=seen.supply, level=level_of(seen.percent, control.limits), percent=seen.percent,
             percent_age=None if ours is None else max(0.0, now - ours.monotonic) + ours.ages.get("percent", 0.0),
             voltage=ours.voltage if ours else None, load_w=ours.power if ours else None,
             charging=ours.charging if ours else None, runtime=control.combined.runtime,
             runtime_by=control.combined.runtime_by, on_battery_s=status.on_battery_seconds(control.state),
-            grace_s=grace_left(control.state, control.limits), edge_only=status.edge_only(control.state.phase),
-            routing=status.routing(control.state.phase), setting_by=self._chosen_by, shed=self.hands.shed,
+            grace_s=grace_left(control.state, control.limits), edge_only=status.edge_only(phase),
+            routing=status.routing(phase), setting_by=self._chosen_by, shed=self.hands.shed,
             feeds=control.combined.reason, upses=upses, plan=self.runner.status(self._plan_problem()),
             coming=tuple(due.coming(
                 self.runner.current, self.runner.begun, control.figures(), self.runner.needs(), control.limits, slope,

@@ -89,6 +89,8 @@ def _faults(now: Condition, ours: Sequence[UpsStatus]) -> Sequence[tuple[str, st
         (plan.problem if plan is not None else "", "mend the plan: prime-spark power plan check"),
         (f"{status.phase}: {status.reason}" if status.phase is Phase.unknown else "", "see `prime-spark power status`."),
         (now.told, "look at the service store."),
+        ("the Raspberry Pi tells of under-voltage" * (status.pi is not None and "under-voltage" in (status.pi.flags or ())),
+         "use its own supply and a short cable; see the rails in `prime-spark power status`."),
         (now.halt, ""),
         (f"left over of the last outage: {'; '.join(plan.notes)}" if plan is not None and plan.notes and
          plan.state is RunState.ready else "", "see to it, then: prime-spark power acknowledge"),

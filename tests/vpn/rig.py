@@ -116,7 +116,7 @@ class Bench:
         self.nodes = Nodes(self.shell, self.interface, str(folder))
         self.folder = folder
         self.desk, self.other = Desk(self.service, self.nodes), OtherSide(self.service, self.nodes)
-        self.examiner = Examiner(self.service, self.nodes, Space(self.host.namespace).run, watch=5.5)
+        self.examiner = Examiner(self.service, self.nodes, Space(self.host.namespace).run, watch=1.0)
 
     def _tunnel(self, name: str) -> WireGuardTunnel:
         return WireGuardTunnel(name, netns=self.host.namespace)

@@ -22,6 +22,8 @@ from tests.support import wait_for
 from tests.vpn.netns import Host, Net
 from tests.vpn.rig import PORT, Bench, NamespaceShell, Spoke, ping, star
 
+CALLS = 5.6
+"""Seconds in which a handshake is tried at least once."""
 INPUT, OUTPUT = "type filter hook input priority 0;", "type filter hook output priority 0;"
 
 
@@ -31,13 +33,15 @@ class Case(Bench):
     spoke: Spoke
     text: str
 
-    async def first(self) -> Finding:
+    async def first(self, watch: float = 1.0) -> Finding:
+        """The most likely cause, after so many seconds of watching: a handshake is tried every five."""
+        self.examiner._watch = watch
         answer = await self.examiner.explain("box")
         assert answer.findings[0].evidence or answer.findings[0].cause == "none"
         return answer.findings[0]
 
-    async def cause(self) -> str:
-        return (await self.first()).cause
+    async def cause(self, watch: float = 1.0) -> str:
+        return (await self.first(watch)).cause
 
 
 def firewall(host: Host, chain: str, family: str = "inet") -> None:
@@ -146,7 +150,7 @@ async def test_the_keys_do_not_fit(net: Net, tmp_path: Path) -> None:
     """The node has other keys than the hub knows; the hub knows where it is, and calls in vain."""
     async with case(net, tmp_path, up=False, wish=Wish(endpoint="192.0.2.2:51820")) as bench:
         await bench.spoke.up(re.sub("PrivateKey = .*", f"PrivateKey = {keys.make_pair().private}", bench.text))
-        assert await bench.cause() == "key-mismatch"
+        assert await bench.cause(CALLS) == "key-mismatch"
 
 
 async def test_the_other_side_says_that_its_keys_are_others(net: Net, tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ async def test_the_other_side_says_that_its_keys_are_others(net: Net, tmp_path: 
 async def test_the_preshared_keys_do_not_fit(net: Net, tmp_path: Path) -> None:
     async with case(net, tmp_path, up=False) as bench:
         await bench.spoke.up(re.sub("PresharedKey = .*", f"PresharedKey = {keys.make_preshared()}", bench.text))
-        assert await bench.cause() == "preshared-mismatch"
+        assert await bench.cause(CALLS) == "preshared-mismatch"
 
 
 async def test_the_other_tunnel_is_not_up(net: Net, tmp_path: Path) -> None:
@@ -183,7 +187,7 @@ async def test_the_clock_there_went_back(net: Net, tmp_path: Path) -> None:
         bench.shell.clock_ahead = -86400
         firewall(bench.spoke.host, f"{OUTPUT} meta l4proto udp drop;")
         await bench.service.keeper.restart()  # type: ignore[union-attr]
-        assert await bench.cause() == "clock"
+        assert await bench.cause(CALLS) == "clock"
 
 
 async def test_large_packets_vanish(net: Net, tmp_path: Path) -> None:
@@ -206,7 +210,7 @@ async def test_a_machine_that_was_there_is_silent(net: Net, tmp_path: Path) -> N
         firewall(bench.spoke.host, f"{INPUT} udp dport 51820 drop;")
         firewall(bench.spoke.host, f"{OUTPUT} udp sport 51820 drop;")
         await bench.service.keeper.restart()  # type: ignore[union-attr]
-        assert await bench.cause() == "vanished"
+        assert await bench.cause(CALLS) == "vanished"
 
 
 async def test_a_router_between_forgot_it(net: Net, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from appliance.core.vpn.desk import Wish
+from tests.support import wait_for
 from tests.vpn.netns import Net
 from tests.vpn.rig import PORT, Bench, Spoke, ping, star
 
@@ -26,8 +27,8 @@ async def test_exported_files_bring_peers_in(net: Net, tmp_path: Path) -> None:
             spokes.append(spoke)
         for number in range(5):
             await bench.connected(f"n{number}")
-        assert await ping(nodes[0], "10.8.0.2") == 3
-        assert await ping(nodes[0], bench.peer("n4").addresses[0].split("/")[0]) == 3
+        assert await wait_for(lambda: ping(nodes[0], "10.8.0.2"))
+        assert await wait_for(lambda: ping(nodes[0], bench.peer("n4").addresses[0].split("/")[0]))
         status = bench.service.status()
         assert (status.is_active, status.total_peers, status.connected_peers) == (True, 5, 5)
         assert status.backend in {"kernel", "wireguard-go"}

@@ -87,7 +87,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "told"), BAD)
+@pytest.mark.parametrize(("text", "told"), BAD, ids=range(len(BAD)))
 def test_what_is_malformed_is_told_by_its_line(text: str, told: str) -> None:
     with pytest.raises(InvalidArgumentsError) as caught:
         parse(text)
@@ -144,7 +144,7 @@ def files(draw: st.DrawFn) -> QuickFile:
 
 
 @given(files())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_what_is_written_is_read_back_the_same(file: QuickFile) -> None:
     assert parse(write(file)) == file
 
@@ -159,14 +159,14 @@ def refused(text: str) -> str | None:
 
 
 @given(st.text(max_size=400))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_text_breaks_the_parser(text: str) -> None:
     told = refused(text)
     assert told is None or told.startswith("This wg-quick file cannot be read")
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_damage_to_a_file_breaks_the_parser(data: st.DataObject) -> None:
     """Bytes of a good file are replaced, removed and doubled."""
     text = GOOD

@@ -182,6 +182,25 @@ async def test_a_name_that_no_server_knows_keeps_nothing_waiting(net: Net, tmp_p
     await bench.remove()
 
 
+@pytest.mark.parametrize(
+    ("found", "told"), [((), "has no address"), (("0.0.0.0",), "is no machine"), (("10.8.0.77",), "into the tunnel")]
+)
+async def test_a_name_that_means_nonsense_harms_nobody_else(
+    net: Net, tmp_path: Path, found: tuple[str, ...], told: str
+) -> None:
+    """Nothing, the address that servers give for blocked names, one inside of the VPN itself."""
+    hub, (node,), _ = star(net, 1)
+    resolver = Resolver(lambda _, port, *__: [(2, 2, 17, "", (address, port)) for address in found])
+    bench = Bench(hub, tmp_path, endpoint=f"192.0.2.1:{PORT}", resolver=resolver, rhythm=Rhythm(look=0.1))
+    async with bench.life():
+        await bench.desk.add("lost", Wish(endpoint="lost.example:51820", networks=("10.8.0.77/32",)))
+        await joined(bench, node, "box", tmp_path)
+        assert await wait_for(lambda: ping(node, "10.8.0.2"))
+        report = await bench.service.health()
+        assert (report.health, told in report.reason) == (Health.degraded, True), report
+    await bench.remove()
+
+
 async def test_peers_that_come_and_go_are_events_and_alerts(net: Net, tmp_path: Path) -> None:
     hub, (node,), _ = star(net, 1)
     bench = Bench(hub, tmp_path, endpoint=f"192.0.2.1:{PORT}", ping_seconds=0.2)

@@ -7,6 +7,8 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import msgspec
+
 from appliance.core.ports import Clock
 from appliance.core.vpn import desired, names
 from appliance.core.vpn.book import PeerBook
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FOREIGN = 20
 """Changes by others that are remembered."""
+PLACES = frozenset({"endpoint", "loop"})
+"""Kinds of faults that are of a peer's endpoint."""
 LOOKUPS = 4
 """Names that are looked up at the same time."""
 
@@ -48,6 +52,8 @@ class Keeper:
         self.changes = 0
         self.unresolved: dict[str, TunnelError] = {}
         """Peers whose endpoint has no address now."""
+        self.faults: tuple[desired.Fault, ...] = ()
+        """What is wrong with single peers, and was left out."""
         self.turn = asyncio.Lock()
         """One change of the tunnel at a time."""
         self._book = book
@@ -57,6 +63,11 @@ class Keeper:
         self._rules: tuple[Rule, ...] | None = None
         self._ruled = False
         self._port = hub.port
+
+    def troubles(self) -> list[tuple[str, str]]:
+        """What is wrong with single peers: (what, what to do)."""
+        unresolved = [(error.message, error.next_step) for error in self.unresolved.values()]
+        return unresolved + [(fault.message, fault.next_step) for fault in self.faults]
 
     def peers(self) -> dict[str, ActualPeer]:
         """What the tunnel has, by public key."""
@@ -97,8 +108,8 @@ class Keeper:
         actual = await self.read()
         await self._aim_at(actual)
         wanted = await self._wanted()
-        desired.check(wanted, {entry.peer.public_key: name for name, entry in self.entries.items()})
-        changes = diff(wanted, actual)
+        called = {entry.peer.public_key: name for name, entry in self.entries.items()}
+        changes, self.faults = await asyncio.to_thread(_compare, wanted, actual, called)
         if changes:
             await self.tunnel.apply(changes)
             self.changes += 1
@@ -188,6 +199,32 @@ class Keeper:
             log.error("%s: %s", what, error.message)
             return error.message
         return ""
+
+
+def _compare(
+    wanted: WantedTunnel, actual: ActualTunnel | None, called: Mapping[str, str]
+) -> tuple[Changes, tuple[desired.Fault, ...]]:
+    """What differs, without what cannot be; some ten milliseconds for hundreds of peers. Raises ActionError."""
+    wrong = tuple(fault for fault in desired.faults(wanted, called) if fault.fatal and fault.peers)
+    if wrong:
+        wanted = without(wanted, wrong)
+    desired.check(wanted, called)
+    return diff(wanted, actual), wrong
+
+
+def without(wanted: WantedTunnel, wrong: Sequence[desired.Fault]) -> WantedTunnel:
+    """The tunnel without what is wrong with single peers: one that nobody can reach keeps nobody else from coming in.
+
+    A bad endpoint is left out, and the peer stays; of peers that contradict each other the last one goes.
+    """
+    unplaced = {fault.peers[-1] for fault in wrong if fault.kind in PLACES}
+    gone = {fault.peers[-1] for fault in wrong if fault.kind not in PLACES}
+    peers = tuple(
+        msgspec.structs.replace(peer, endpoint=None) if peer.public_key in unplaced else peer
+        for peer in wanted.peers
+        if peer.public_key not in gone
+    )
+    return msgspec.structs.replace(wanted, peers=peers)
 
 
 def describe(changes: Changes, known: Mapping[str, str]) -> str:

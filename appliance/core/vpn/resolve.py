@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -57,7 +58,12 @@ class Resolver:
             raise TunnelError(
                 f"{place.host} has no address: {told}.", "check the name, and this machine's name server."
             ) from error
-        return tuple(dict.fromkeys(Endpoint(str(each[4][0]).partition("%")[0], place.port) for each in found))
+        there = tuple(dict.fromkeys(Endpoint(str(each[4][0]).partition("%")[0], place.port) for each in found))
+        usable = tuple(each for each in there if _is_machine(each.address))
+        if not usable:  # servers that block a name answer 0.0.0.0, or nothing at all
+            told = f"{place.host} means {there[0].address}, which is no machine." if there else f"{place.host} has no address."
+            raise TunnelError(told, "check the name, and whether this machine's name server blocks it.")
+        return usable
 
     def _ask(self, place: Place) -> asyncio.Future[list[tuple[Any, ...]]]:
         asked = self._asked.get(place)
@@ -87,3 +93,8 @@ class Resolver:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+
+def _is_machine(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    return not (address.is_unspecified or address.is_multicast)

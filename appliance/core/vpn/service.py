@@ -25,7 +25,7 @@ from appliance.core.vpn.rotation import Rotator
 from appliance.core.vpn.status import PeerState, PeerStatus, ProviderStatus, VpnStatus
 from appliance.core.vpn.tending import Note, Tending
 from appliance.core.vpn.wanted import Hub
-from appliance.errors import AbsentError, ApplianceError, NotFoundError, StoreError, TunnelError
+from appliance.errors import AbsentError, ApplianceError, NotFoundError
 from appliance.settingvpn import VpnSettings
 
 log = logging.getLogger(__name__)
@@ -128,8 +128,10 @@ class VpnService:
             await self.book.sweep()
             await keeper.reload()
             await keeper.reconcile()
-        except ApplianceError:
+        except ApplianceError as error:
             await tunnel.close()
+            self._entries = keeper.entries
+            self._failed(error)
             raise
         self.keeper, self._error = keeper, None
         self.tending = Tending(keeper, ground.clock, ground.note, ground.rhythm.pace)
@@ -166,16 +168,15 @@ class VpnService:
         if down:
             more = f", and {len(down) - 1} more" if len(down) > 1 else ""
             return HealthReport(Health.degraded, f"{down[0].name} is down{more} ({told})", down[0].next_step)
-        if self.keeper is not None and self.keeper.unresolved:
-            error = next(iter(self.keeper.unresolved.values()))
-            return HealthReport(Health.degraded, error.message, error.next_step)
+        if self.keeper is not None and (troubles := self.keeper.troubles()):
+            return HealthReport(Health.degraded, *troubles[0])
         return HealthReport(Health.healthy, told if peers else "no peer is set; add one with `prime-spark vpn peer add`")
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
                 await work()
-            except (TunnelError, StoreError) as error:
+            except ApplianceError as error:
                 self._failed(error)
             await asyncio.sleep(seconds)
 
@@ -304,7 +305,7 @@ class VpnService:
         keeper, actual = self.keeper, self.keeper.actual if self.keeper is not None else None
         peers = tuple(self._peer(entry) for entry in self._entries.values())
         hub, ground = self.hub, self._ground
-        problems = [each.message for each in keeper.unresolved.values()] if keeper is not None else []
+        problems = [message for message, _ in keeper.troubles()] if keeper is not None else []
         if self._error is not None:
             problems.insert(0, self._error.message)
         return VpnStatus(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import numpy as np
 import pytest
 
 from appliance.core.inference.manifest import Manifest, ModelFile, Softmax, SoundInput, Stateful
-from appliance.core.inference.model import Answer, ModelVersion, Request, Sound
+from appliance.core.inference.model import Answer, ModelVersion, Priority, Request, Sound
 from appliance.core.inference.pipeline import Pipeline
 from appliance.core.inference.status import EngineStatus
 from appliance.core.inference.tasks import task_for
 from appliance.errors import ModelError
+from tests.support import wait_for
 
 RATE = 8000
 
@@ -85,3 +88,21 @@ async def test_a_file_of_another_kind_makes_other_tasks(tmp_path: Path) -> None:
     assert engine.asked[-1].kind == "hef"
     await line.forget(version(tmp_path, Softmax("sigmoid"), "onnx", "hef"))
     assert line._tasks == {}
+
+
+async def test_the_most_urgent_is_decoded_first_whatever_waits(tmp_path: Path) -> None:
+    gate, order = threading.Event(), list[str]()
+
+    def opens(_: object, __: bytes, source: str) -> str:
+        assert gate.wait(20)
+        order.append(source)
+        return source
+
+    line, told = Pipeline(Devices(), task_for, opens, threads=1), version(tmp_path, Softmax("sigmoid"), "onnx")
+    first = asyncio.create_task(line.decode(told, b"", "first", Priority.low))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(line.decode(told, b"", f"{name}", Priority[name])) for name in ("low", "normal", "critical")]
+    await wait_for(lambda: len(line._slots._waiting) == 3)
+    gate.set()
+    await asyncio.gather(first, *others)
+    assert order == ["first", "critical", "normal", "low"]

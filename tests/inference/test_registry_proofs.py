@@ -194,7 +194,7 @@ async def test_callers_of_a_service_that_stops_are_told_and_not_cancelled(tmp_pa
 
         rig.parts.pipeline._open = waits
         asked = [asyncio.create_task(rig.service.infer(picture(size=40 + each), "a.png")) for each in range(6)]
-        await wait_for(lambda: rig.parts.pipeline._pool._work_queue.qsize() >= 3)
+        await wait_for(lambda: len(rig.parts.pipeline._slots._waiting) >= 3)
         await rig.service.stop()
         gate.set()
         done = await asyncio.gather(*asked, return_exceptions=True)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from appliance.core.inference import manifest as manifests
 from appliance.core.inference.manifest import Manifest
 from appliance.core.inference.model import Answer, Engine, Findings, ModelVersion, Prepared, Priority, Request, Sample, Task
+from appliance.core.inference.room import Room
 from appliance.core.inference.seals import Seals
 from appliance.core.model import Health
 from appliance.errors import AbsentError, ApplianceError, ImageError, InferenceError, ModelError, SoundError
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 WORKING = frozenset({Health.healthy, Health.degraded})
 """Devices that take requests."""
+FOREVER = 1e6
+"""Seconds: work of others ends before."""
 TRIES = 2
 """Runs of one input whose devices changed midway."""
 TOGETHER = 8
@@ -95,12 +98,13 @@ class Pipeline:
         self._open = open_bytes
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "inference")
+        self._slots = Room(threads)
         self._tasks: dict[tuple[str, Path, tuple[str, ...]], dict[str, Task]] = {}
 
-    async def decode(self, version: ModelVersion, data: bytes, source: str) -> Sample:
+    async def decode(self, version: ModelVersion, data: bytes, source: str, priority: Priority = Priority.normal) -> Sample:
         """A file's bytes as the version's task takes them. Raises ImageError, SoundError."""
         kind = SoundError if version.manifest.sound is not None else ImageError
-        return await self._run(lambda: self._open(version.manifest, data, source), f"read {source}", kind)
+        return await self._run(lambda: self._open(version.manifest, data, source), f"read {source}", priority, kind)
 
     async def run(
         self, version: ModelVersion, sample: Sample, *, threshold: float, priority: Priority = Priority.normal,
@@ -121,9 +125,9 @@ class Pipeline:
         self, version: ModelVersion, sample: Sample, threshold: float, how: tuple[Priority, float | None, str]
     ) -> Ran | None:
         """None where the runs of one input went to devices whose outputs do not go together."""
-        tasks = await self._tasks_of(version)
+        tasks, priority = await self._tasks_of(version, how[0]), how[0]
         forms, first = _Forms(sample, tasks), next(iter(sorted(tasks, key=self._place)))
-        prepared = await self._run(lambda: forms.of(first), f"prepare an input for {version.key}")
+        prepared = await self._run(lambda: forms.of(first), f"prepare an input for {version.key}", priority)
         answers = await self._answers(_requests(version, forms, prepared, first, list(tasks), how), prepared)
         kinds = {BACKENDS.get(answer.backend, first) for answer in answers}
         if len(kinds) > 1 and len(tasks) > 1:
@@ -132,7 +136,9 @@ class Pipeline:
         kind = kinds.pop() if len(tasks) > 1 else first
         outputs, names = [answer.outputs for answer in answers], answers[-1].output_names
         findings = await self._run(
-            lambda: tasks[kind].finish(outputs, names, forms.of(kind), threshold), f"read the outputs of {version.key}"
+            lambda: tasks[kind].finish(outputs, names, forms.of(kind), threshold),
+            f"read the outputs of {version.key}",
+            priority,
         )
         told = next((answer for answer in answers if answer.fell_back), answers[-1])
         return Ran(
@@ -181,7 +187,7 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(self._threads, "inference")
         self._tasks.clear()
 
-    async def _tasks_of(self, version: ModelVersion) -> dict[str, Task]:
+    async def _tasks_of(self, version: ModelVersion, priority: Priority) -> dict[str, Task]:
         """By the kind of file; one at least. The first time, the files are held against their hashes. Raises ModelError."""
         kinds = kinds_of(version) or ("onnx",)
         place = (version.key, version.directory, kinds)
@@ -193,14 +199,15 @@ class Pipeline:
                     manifests.verify(version.manifest, version.directory, kind)
                 return {kind: self._make_task(version.manifest, kind) for kind in kinds}
 
-            tasks = await self._run(make, f"make {version.key} ready")
+            tasks = await self._run(make, f"make {version.key} ready", priority)
             self._tasks[place] = tasks
         return tasks
 
-    async def _run(self, work: Callable[[], T], what: str, fault: type[InferenceError] = ModelError) -> T:
-        """Do it in a thread; whatever goes wrong there is an error of ours, and costs one request, not the service."""
+    async def _run(self, work: Callable[[], T], what: str, priority: Priority, fault: type[InferenceError] = ModelError) -> T:
+        """Do it in a thread, the most urgent first; what goes wrong is an error of ours: it costs a request, not the service."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            async with self._slots.take(1, priority, FOREVER):  # the caller's deadline is the engine's to watch
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except ApplianceError:
             raise
         except asyncio.CancelledError:

@@ -148,7 +148,7 @@ class InferenceService:
             if (entry := self.parts.cache.get(key)) is not None:
                 return entry.ran, entry, True
             async with self._room.take(3 * pixels or 8 * len(data), priority, ends - self.parts.clock.monotonic()):
-                sample = await self.parts.pipeline.decode(version, data, source)
+                sample = await self.parts.pipeline.decode(version, data, source, priority)
                 ran = await self._run(version, sample, lowest, priority, ends)
             self.parts.cache.put(key, Entry(ran, *_size(sample)))
             return ran, sample, False

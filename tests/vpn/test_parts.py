@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +296,11 @@ async def test_a_name_is_looked_up_once_however_many_ask() -> None:
     assert asked == ["a.example"]
     assert [each.address for each in found[0]] == ["192.0.2.7", "fe80::1"]
     resolver.close()
+
+
+def test_nothing_of_it_is_loaded_while_no_vpn_is_wanted() -> None:
+    """The composition root brings no netlink and no codes with it."""
+    code = "import sys, appliance.assembly; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert "msgspec" in loaded
+    assert {"pyroute2", "segno"} & set(loaded) == set()

@@ -204,7 +204,7 @@ class Pipeline:
         return tasks
 
     async def _run(self, work: Callable[[], T], what: str, priority: Priority, fault: type[InferenceError] = ModelError) -> T:
-        """Do it in a thread, the most urgent first; what goes wrong is an error of ours: it costs a request, not the service."""
+        """Do it in a thread, the most urgent first; what goes wrong is an error of ours: it costs one request."""
         try:
             async with self._slots.take(1, priority, FOREVER):  # the caller's deadline is the engine's to watch
                 return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -9,6 +9,7 @@ import pytest
 
 from appliance.core.model import Health
 from appliance.core.power.model import Phase, RunState, Setting, StageState, Supply
+from appliance.core.power.plan import Step
 from appliance.errors import AbsentError, ConflictError, DeviceError, PlanError, UnreachableError
 from tests.power.rig import PLAN, QUICK, FakeDriver, FakeUps, Rig, running
 from tests.support import wait_for
@@ -92,6 +93,30 @@ async def test_this_machine_is_not_halted_while_mains_is_there(tmp_path: Path) -
         await wait_for(lambda: rig.service.runner.run is None)
         assert "halt" not in rig.log
         assert any("during the shutdown" in event.text for event in rig.now.events)
+
+
+async def test_the_halt_waits_while_mains_is_there(tmp_path: Path) -> None:
+    ups = FakeUps(supply=Supply.battery, percent=80.0)
+    async with running(tmp_path, ups) as rig:
+        await rig.phase(Phase.battery)
+        control = rig.service.control
+        assert control.may_halt() == ""
+        ups.values.update(supply=Supply.mains)
+        await wait_for(lambda: rig.now.supply is Supply.mains)
+        assert control.may_halt() != ""
+        asked = 0
+
+        def mains_is_there() -> str:
+            nonlocal asked
+            asked += 1
+            return "mains is there" if asked < 4 else ""
+
+        rig.ground.tools.may_halt = mains_is_there
+        halting = asyncio.create_task(rig.service.hands.do(Step("halt"), ()))
+        await wait_for(lambda: asked == 3)
+        assert "halt" not in rig.log
+        await halting
+        assert rig.log[-1] == "halt"
 
 
 async def test_a_stage_that_fails_or_is_late_does_not_hold_the_next(tmp_path: Path) -> None:

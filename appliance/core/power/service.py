@@ -159,7 +159,8 @@ class PowerService:
         while True:
             self.decide()
             idle = not self.finder.watches and self.control.setting is Setting.auto and self.runner.run is None
-            pause = None if idle else max(0.01, min(TURN, self.control.state.due or TURN))
+            soon = self.control.state.due
+            pause = None if idle else TURN if soon is None else max(0.01, min(TURN, soon))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._looked.wait()

@@ -18,6 +18,7 @@ from appliance.core.power.model import Phase as PowerPhase
 from appliance.core.power.model import PowerStatus, Supply, UpsStatus
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.model import LinkState, OutboxStatus, StreamsStatus
+from appliance.core.vpn.status import PeerState, VpnStatus
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -77,6 +78,7 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from _analytics(state.get(Section.analytics).value)
     yield from _sources(state.get(Section.sources).value or ())
     yield from power_samples(state.get(Section.power).value)
+    yield from vpn_samples(state.get(Section.vpn).value)
     yield from domain_samples(state)
 
 
@@ -121,6 +123,31 @@ def _ups(ups: UpsStatus) -> Iterator[Sample]:
     for name, words, value in numbers:
         if value is not None:
             yield Sample(name, "gauge", words, value, label)
+
+
+def vpn_samples(status: object) -> Iterator[Sample]:
+    """The tunnel, and each peer that it has."""
+    if not isinstance(status, VpnStatus) or not (status.is_active or status.problems):
+        return
+    yield Sample("edge_vpn_up", "gauge", "1 where the tunnel is there", float(status.is_active))
+    yield Sample("edge_vpn_peers", "gauge", "Peers that are set", status.total_peers)
+    yield Sample("edge_vpn_peers_connected", "gauge", "Peers with a handshake in the last 180 s", status.connected_peers)
+    yield Sample("edge_vpn_changes_total", "counter", "Changes that were made to the tunnel", status.changes)
+    for peer in status.peers:
+        label = (("peer", peer.name),)
+        if peer.state in {PeerState.disabled, PeerState.expired, PeerState.unknown}:
+            continue
+        yield Sample("edge_vpn_peer_up", "gauge", "1 where connected", float(peer.state is PeerState.connected), label)
+        numbers = (
+            ("edge_vpn_peer_receive_bytes_total", "counter", "Bytes from it", peer.rx_bytes),
+            ("edge_vpn_peer_transmit_bytes_total", "counter", "Bytes to it", peer.tx_bytes),
+            ("edge_vpn_peer_handshake_age_seconds", "gauge", "Since the last handshake", peer.handshake_age_s),
+            ("edge_vpn_peer_latency_ms", "gauge", "Of the newest echo", peer.latency_ms),
+            ("edge_vpn_peer_loss_ratio", "gauge", "Echo requests without an answer, 0 to 1", peer.loss),
+        )
+        for name, kind, words, value in numbers:
+            if value is not None:
+                yield Sample(name, kind, words, value, label)
 
 
 def _sources(statuses: tuple[SourceStatus, ...]) -> Iterator[Sample]:

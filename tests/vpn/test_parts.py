@@ -304,3 +304,20 @@ def test_nothing_of_it_is_loaded_while_no_vpn_is_wanted() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     assert "msgspec" in loaded
     assert {"pyroute2", "segno"} & set(loaded) == set()
+
+
+def test_numbers_of_the_vpn_are_told_and_those_that_are_not_known_are_not() -> None:
+    from appliance.core.metrics import vpn_samples
+    from appliance.core.vpn.status import PeerState, PeerStatus, VpnStatus
+
+    up = PeerStatus("a", PeerState.connected, "k", (), (), rx_bytes=5, tx_bytes=6, handshake_age_s=7.0)
+    off = PeerStatus("b", PeerState.disabled, "l", (), ())
+    found = {(each.name, each.labels): each.value for each in vpn_samples(VpnStatus("wg0", True, 2, 1, (up, off)))}
+    label = (("peer", "a"),)
+    assert found["edge_vpn_peers_connected", ()] == 1
+    assert found["edge_vpn_peer_up", label] == 1.0
+    assert found["edge_vpn_peer_receive_bytes_total", label] == 5
+    assert ("edge_vpn_peer_latency_ms", label) not in found
+    assert not [name for name, labels in found if labels == (("peer", "b"),)]
+    assert list(vpn_samples(VpnStatus("wg0", False, 2, 0, (up,)))) == []
+    assert list(vpn_samples(None)) == []

@@ -34,3 +34,20 @@ async def test_exported_files_bring_peers_in(net: Net, tmp_path: Path) -> None:
         assert status.backend in {"kernel", "wireguard-go"}
         assert [event for event, _ in bench.noted].count("vpn.peer-up") == 5
     await bench.remove()
+
+
+async def test_ipv6_inside_and_outside(net: Net, tmp_path: Path) -> None:
+    """Peers get addresses of both kinds, and reach the hub by its IPv6 address from outside."""
+    hub, node = net.host("hub"), net.host("node")
+    net.wire(hub, node, "2001:db8::1/64", "2001:db8::2/64")
+    bench = Bench(hub, tmp_path, endpoint="[2001:db8::1]", subnet6="fd00:8::/64")
+    async with bench.life():
+        added = await bench.desk.add("box", Wish())
+        assert added.addresses == ("10.8.0.1/32", "fd00:8::1/128")
+        spoke = Spoke(node, tmp_path / "box")
+        await spoke.up((await bench.desk.export("box"))["text"])
+        found = await bench.connected("box")
+        assert found.endpoint.startswith("[2001:db8::2]:")
+        assert await wait_for(lambda: ping(node, "fd00:8::2"))
+        assert await wait_for(lambda: ping(node, "10.8.0.2"))
+    await bench.remove()

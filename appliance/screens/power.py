@@ -89,7 +89,7 @@ class Power(Page):
         trouble.styles.height = len(lines)
         trouble.set_lines(lines)
         facts = self.query_one("#facts", LineView)
-        room = max(1, facts.inner_width - 1)
+        room = max(1, width - 3)  # the box is as wide as the page, also before it is laid out
         told = [part for line in view.fact_lines(status, glyphs) for part in wrap(line, room)]
         facts.styles.height = 2 + min(len(told), 14 if self.has_class("all") else 8)
         facts.set_lines(told)

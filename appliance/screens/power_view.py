@@ -181,10 +181,14 @@ def stage_rows(plan: PlanStatus | None, coming: Sequence[Coming]) -> list[Row]:
         when = _when(ahead[at - first]) if at >= first else stage.why
         needs = f"{f.span(stage.needs)}{'' if stage.needs_by == 'measured' else ' ?'}"
         rows.append(Row(stage.name, (
-            stage.name, (stage.state.value, role), (needs, "muted"), (f.span(stage.seconds), "muted"),
+            stage.name, (stage.state.value, role), (needs, "muted"), (_took(stage.seconds), "muted"),
             (f"{stage.why}: {faults}", "warn") if faults else (when, "text" if at == first else "muted"),
         )))  # fmt: skip
     return rows
+
+
+def _took(seconds: float | None) -> str:
+    return f.NONE if seconds is None else f.span(round(seconds, 1))
 
 
 def _when(coming: Coming) -> str:

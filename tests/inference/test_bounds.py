@@ -135,8 +135,8 @@ def test_remembered_results_take_as_much_memory_as_is_told() -> None:
     }
     for what, make in makers.items():
         tracemalloc.start()
-        cache = ResultCache(100_000, 2 << 20)
-        for number in range({"masks": 100, "vectors": 400}.get(what, 3000)):
+        cache = ResultCache(100_000, 1 << 19)
+        for number in range({"masks": 30, "vectors": 90}.get(what, 600)):
             cache.put(Key(f"{number:064}", "m@1" * 9, "f" * 64, 0.3), Entry(ran(make()), 1, 1))
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()

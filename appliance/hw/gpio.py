@@ -26,6 +26,15 @@ class MainsWiring(msgspec.Struct, frozen=True):
     pull: Pull = "up"
     """The Pi's own resistor; GPIO 0 to 8 are pulled up when it starts (BCM2711 and RP1 data sheets), as these boards expect."""
 
+    def driven(self, mains: bool) -> bool:
+        """Whether only a board says so: a loose pin has the level of its resistor.
+
+        Args:
+            mains: What the pin was taken to say.
+        """
+        high = mains is self.high_is_mains
+        return {"up": not high, "down": high, "none": False}[self.pull]
+
     @property
     def shown(self) -> str:
         """In words."""

@@ -73,6 +73,36 @@ async def test_a_named_board_may_have_a_gauge_of_any_version() -> None:
         assert "version 0xffff: another chip" in (await it.refused(GAUGE))[1]
 
 
+async def test_where_the_gauge_is_silent_the_pin_still_tells_of_the_battery() -> None:
+    """And of nothing else: a pin whose board is not there reads as mains, by its resistor."""
+    async with machine(mains=MainsWiring()) as it:
+        await it.chips(x36=MAX17043)
+        await it.probe()
+        await it.read(GAUGE)  # which takes the pin, and with it its resistor's level
+        await it.chips(x36={0x02: 0xFFFF})
+        await it.order(pin=[6, False])
+        seen = await it.read(GAUGE)
+        assert (seen.supply, seen.charging, seen.percent, seen.voltage) == (Supply.battery, False, None, None)
+        assert "VCELL 0xffff" in seen.doubts[0]
+        await it.order(pin=[6, True])
+        assert (await it.refused(GAUGE))[0] == "DeviceError"
+        await it.order(unplug=True)
+        await it.order(pin=[6, False])
+        assert (await it.read(GAUGE)).supply is Supply.battery
+
+
+async def test_a_board_that_pulls_the_pin_down_for_mains_is_believed_without_its_gauge() -> None:
+    async with machine(mains=MainsWiring(6, high_is_mains=False)) as it:
+        await it.chips(x36=MAX17043)
+        await it.probe()
+        await it.read(GAUGE)
+        await it.chips(x36={0x02: 0xFFFF})
+        await it.order(pin=[6, False])
+        assert (await it.read(GAUGE)).supply is Supply.mains
+        await it.order(pin=[6, True])  # no board, or no mains: unknown
+        assert (await it.refused(GAUGE))[0] == "DeviceError"
+
+
 async def test_the_pin_knows_better_than_the_rate() -> None:
     async with machine(mains=MainsWiring()) as it:
         await it.chips(x36=MAX17048)

@@ -12,6 +12,7 @@ The 40 and the 43 differ by the alert alone, which is not used here: both are "m
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from appliance.core.power.model import Supply, Ups, UpsReading
 from appliance.errors import AbsentError, DeviceError
 from appliance.hw.gpio import MainsPin, MainsWiring
 from appliance.hw.i2c import LIMIT, Buses, Chip, I2cBus
+from appliance.hw.lane import Lane
 from appliance.hw.ups.told import missed, named, reading
 
 ADDRESS = 0x36
@@ -94,22 +96,42 @@ class Gauge:
         self._bus = bus
         self._cells = cells
         self._mains = mains
+        self._pin = Lane("the mains pin", STEP)
 
     async def read(self) -> UpsReading:
-        """One look. Raises AbsentError, DeviceError."""
-        with missed(self._mains is not None):
-            found = await self._bus.look(ADDRESS, look)
-        if not taken(found.version, self._mains is not None):
-            shown = f"{self._bus.shown} 0x{ADDRESS:02x} answers with version 0x{found.version:04x}"
-            raise DeviceError(f"{shown}: another chip, or a disturbed bus.", STEP)
-        supply, doubts = await self._supply()
-        return told(found, self._cells, supply, doubts)
+        """One look. The pin is asked apart from the bus: mains goes at the moment at which a board may fail too.
+
+        Raises:
+            AbsentError, DeviceError: The gauge told nothing, and the pin nothing that a loose pin would not say.
+        """
+        (supply, doubts), found = await asyncio.gather(self._supply(), self._registers())
+        try:
+            if isinstance(found, Exception):
+                raise found
+            return told(found, self._cells, supply, doubts)
+        except (AbsentError, DeviceError) as error:
+            if self._mains is None or supply is Supply.unknown or not self._mains.wiring.driven(supply is Supply.mains):
+                raise
+            charging = False if supply is Supply.battery else None
+            return reading(supply=supply, charging=charging, status="the mains pin alone", doubts=(*doubts, error.message))
+
+    async def _registers(self) -> Registers | AbsentError | DeviceError:
+        """What lies in the chip, or why nothing does."""
+        try:
+            with missed(self._mains is not None):
+                found = await self._bus.look(ADDRESS, look)
+        except (AbsentError, DeviceError) as error:
+            return error
+        if taken(found.version, self._mains is not None):
+            return found
+        shown = f"{self._bus.shown} 0x{ADDRESS:02x} answers with version 0x{found.version:04x}"
+        return DeviceError(f"{shown}: another chip, or a disturbed bus.", STEP)
 
     async def _supply(self) -> tuple[Supply, list[str]]:
         if self._mains is None:
             return Supply.unknown, []
         try:
-            mains = await self._bus.lane.run(self._mains.mains, LIMIT)
+            mains = await self._pin.run(self._mains.mains, LIMIT)
         except (AbsentError, DeviceError) as error:  # the gauge still tells how full the battery is
             return Supply.unknown, [error.message]
         return (Supply.mains if mains else Supply.battery), []
@@ -118,6 +140,7 @@ class Gauge:
         """Give the pin back."""
         if self._mains is not None:
             self._mains.close()
+        self._pin.close()
 
 
 def told(found: Registers, cells: int = 1, supply: Supply = Supply.unknown, doubts: Sequence[str] = ()) -> UpsReading:

@@ -141,6 +141,7 @@ UNREADABLE: dict[str, Any] = {
     "a huge side": {"input": {**INPUT, "width": 1_000_000, "height": 1_000_000}},
     "a scale of 0": {"input": {**INPUT, "scale": 0.0}},
     "a deviation of 0": {"input": {**INPUT, "std": [0.0, 1.0, 1.0]}},
+    "a huge spectrum": {"sound": {"name": "x", "rate": 16000, "window": 65536, "hop": 65536, "fft": 65536}},
     "no stride": {"decode": {"head": "yolov8", "raw": True, "strides": [0]}},
     "a score that is no number": {"expects": [{"label": "red", "score": float("nan")}]},
     "a control character": {"labels": ["\x1b[31mred", "blue"]},

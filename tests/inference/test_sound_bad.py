@@ -116,6 +116,7 @@ def test_a_rate_that_makes_it_too_long_is_refused(monkeypatch: pytest.MonkeyPatc
     ("decode", "wanted", "told"),
     [
         (Stateful(state_in=("a", "b"), state_out=("c",)), {}, "state_out for each"),
+        (Stateful(state_shape=(4096, 4096, 4096)), {}, "state of more than"),
         (Stateful(context=1000), {"window": 512, "hop": 512}, "context"),
         (Stateful(), {"window": 512, "hop": 600}, "window"),
         (None, {"features": "log-mel", "fft_window": 600}, "fft_window"),

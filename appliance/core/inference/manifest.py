@@ -65,8 +65,8 @@ class SoundInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop: Samples
     """Samples from one window to the next."""
     features: Literal["samples", "log-mel"] = "samples"
-    mels: Some = 64
-    fft: Annotated[int, msgspec.Meta(ge=2, le=65_536)] = 512
+    mels: Annotated[int, msgspec.Meta(ge=1, le=512)] = 64
+    fft: Annotated[int, msgspec.Meta(ge=2, le=8192)] = 512
     fft_hop: Samples = 160
     fft_window: Samples = 400
     """Samples under the Hann window; the rest of `fft` is zeros."""

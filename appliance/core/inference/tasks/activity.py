@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from appliance.core.inference.tasks.audio import Recordings, Stretch, mono, wind
 from appliance.core.inference.tasks.outputs import Array, arrays, misfit
 from appliance.errors import ModelError
 
+LARGEST_STATE = 1_000_000
+"""Values of one state."""
 AT_ONCE = 10_000
 """Windows in one run; a longer recording takes several, which hand the state on."""
 
@@ -24,6 +27,8 @@ class VoiceActivity(Recordings):
     def __init__(self, manifest: Manifest, head: Stateful) -> None:
         super().__init__(manifest)
         self._head = head
+        if math.prod(head.state_shape) > LARGEST_STATE:
+            raise ModelError(f"{manifest.name} has a state of more than {LARGEST_STATE} values.", "mend the manifest.")
         if len(head.state_in) != len(head.state_out) or not head.context <= self.wanted.hop <= self.wanted.window:
             raise ModelError(
                 f"{manifest.name} needs a state_out for each state_in, and a context that a hop holds, and a window that.",

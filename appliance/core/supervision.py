@@ -151,7 +151,8 @@ class Supervised:
     async def _one_life(self) -> None:
         """Start, run and probe until something fails; always stop."""
         self._came_up = False
-        self._between(Phase.starting, "starting")
+        if self.status.health is not Health.absent:  # what is looked for again now and then stays absent meanwhile
+            self._between(Phase.starting, "starting")
         try:
             async with asyncio.timeout(self._policy.start_deadline) as limit:
                 await self.service.start()

@@ -344,7 +344,17 @@ async def test_absent_is_absent_until_it_is_there(supervise: Callable[..., Super
     service = Missing("card")
     supervisor = supervise(service)
     await wait_for(lambda: status(supervisor, "card").health is Health.absent)
-    assert status(supervisor, "card").restarts == 0
+    told = status(supervisor, "card")
+    assert told.restarts == 0
+    real, seen = service.start, []
+
+    async def start() -> None:
+        seen.append(status(supervisor, "card"))
+        await real()
+
+    service.start = start  # type: ignore[method-assign]
+    await wait_for(lambda: len(seen) > 2)
+    assert all(each == told for each in seen), "while it is looked for again, it is as absent as before"
     service.there = True
     await wait_for(lambda: status(supervisor, "card").health is Health.healthy)
 

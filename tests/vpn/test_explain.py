@@ -22,7 +22,7 @@ from tests.support import wait_for
 from tests.vpn.netns import Host, Net
 from tests.vpn.rig import PORT, Bench, NamespaceShell, Spoke, ping, star
 
-CALLS = 5.6
+CALLS = 7.0
 """Seconds in which a handshake is tried at least once."""
 INPUT, OUTPUT = "type filter hook input priority 0;", "type filter hook output priority 0;"
 
@@ -89,6 +89,7 @@ async def test_the_process_hangs(net: Net, tmp_path: Path) -> None:
     async with case(net, tmp_path) as bench:
         (pid,) = [pid for pid in bench.host.pids() if "wireguard-go" in Path(f"/proc/{pid}/comm").read_text()]
         os.kill(pid, signal.SIGSTOP)
+        await wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
         try:
             assert await bench.cause() == "process-dead"
         finally:

@@ -22,7 +22,7 @@ from appliance.core.vpn.service import VpnService
 from appliance.core.vpn.status import Explanation, PeerState
 from appliance.errors import ApplianceError, NotFoundError, TunnelError
 
-WATCH = 6.0
+WATCH = 7.0
 """Seconds for which a silent peer is watched: a handshake is tried every 5."""
 LEAST = 1280
 """Bytes: every path of IPv6 takes as much."""
@@ -189,7 +189,7 @@ def _facts(there: ActualPeer, clock: Clock) -> dict[str, Any]:
     stepped = -age if age is not None and age < 0 else None
     return {
         "handshake_age_s": None if age is None else max(0.0, age), "endpoint": where, "allowed_there": there.allowed,
-        "clock_stepped_s": stepped,
+        "clock_stepped_s": stepped, "received": there.rx_bytes,
     }  # fmt: skip
 
 

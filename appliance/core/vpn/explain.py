@@ -57,6 +57,8 @@ class Evidence(msgspec.Struct, frozen=True):
     handshake_age_s: float | None = None
     ever: bool = False
     """There was a handshake with these keys once."""
+    received: int = 0
+    """Bytes since the tunnel has it: only what was taken for the peer's own is counted."""
     rx_grew: int | None = None
     """Bytes while it was watched."""
     tx_grew: int | None = None
@@ -208,12 +210,12 @@ def keys(seen: Evidence) -> Iterator[Finding]:
             (f"this hub is {short(seen.own_key)}", f"it knows {', '.join(map(short, theirs.knows)) or 'no peer'}"),
             f"prime-spark vpn peer provision {peer.name} --replace yes",
         )  # fmt: skip
-    elif _down(seen) and seen.rx_grew:
+    elif _down(seen) and (seen.rx_grew or (seen.received and seen.handshake_age_s is None)):
         yield Finding(
             "preshared-mismatch",
             0.75,
             "Its calls arrive, and our answers are not taken: the pre-shared keys differ, or the answers are lost.",
-            (f"{seen.rx_grew} bytes came in {seen.watched_s:.0f} s, and no handshake was made",), _again(peer),
+            (f"{seen.received} bytes came that were taken for its own, and no handshake was made",), _again(peer),
         )  # fmt: skip
     elif _silent(seen) and not (seen.port_refused or seen.host_unreachable or seen.prohibited or seen.route):
         yield _unanswered(seen)

@@ -218,13 +218,18 @@ class VpnService:
         return self.keeper
 
     async def _look(self) -> None:
+        await self._see()
+        if self.tending is not None:
+            await self.tending.bring_back()
+            self.show()
+
+    async def _see(self) -> None:
         if self.tending is None:
             return
         first = await self.tending.look()
         self._error = None
         for name in first:
             await self._amend(name, lambda entry: entry.changed(connected=True))
-        await self.tending.bring_back()
         self.show()
 
     async def _ping(self) -> None:
@@ -294,7 +299,7 @@ class VpnService:
             return "" if not self.enabled else "the tunnel does not run; it gets the change when it does"
         try:
             await self.reconcile()
-            await self._look()
+            await self._see()
         except ApplianceError as error:
             self._failed(error)
             return error.message

@@ -80,12 +80,14 @@ class Tending:
 
     async def _tell(self) -> None:
         """An event for every peer that came or went; one that nobody has seen yet does not go."""
-        for name, gauge in self.gauges.items():
+        for name, gauge in list(self.gauges.items()):  # others look, too, while an event is kept
             up = gauge.state is PeerState.connected
             if gauge.state is PeerState.unknown or self._told.get(name, False) == up:
                 continue
+            entry = self._keeper.entries.get(name)
+            if entry is None:
+                continue
             self._told[name] = up
-            entry = self._keeper.entries[name]
             severity = Severity.info if up or not entry.peer.active or not entry.peer.watched else Severity.warning
             attributes = {"peer": name, "state": gauge.state.value, "addresses": list(entry.peer.addresses)}
             try:
@@ -101,14 +103,14 @@ class Tending:
             return
         alone = not any(gauge.state is PeerState.connected for gauge in self.gauges.values())
         resolved = False
-        for name, gauge in self.gauges.items():
+        for name, gauge in list(self.gauges.items()):
             entry = self._keeper.entries.get(name)
             if entry is None or not self._lost(entry, gauge):
                 continue
             gone = gauge.state is not PeerState.connected
             step = gauge.ladder.due(endpoint=bool(entry.peer.endpoint), gone=gone, alone=alone)
             if step:
-                gauge.ladder.done(step, await self._step(step, entry))
+                gauge.ladder.done(step, await self._step(step, entry, gauge))
                 resolved = resolved or step == "resolve"
                 alone = alone and step != "restart"
         if resolved:
@@ -122,9 +124,9 @@ class Tending:
             return gauge.suspect
         return gauge.state is PeerState.down or (gauge.state is PeerState.never and bool(entry.peer.endpoint))
 
-    async def _step(self, step: str, entry: Entry) -> str:
+    async def _step(self, step: str, entry: Entry, gauge: Gauge) -> str:
         if step == "resolve":
-            return await self._resolve(entry)
+            return await self._resolve(entry, gauge)
         if step == "rebind":
             return await self._rebind()
         if step == "renew":
@@ -133,11 +135,12 @@ class Tending:
         failed = await self._keeper.guarded(self._keeper.restart, "the tunnel was not restarted")
         return failed or "the interface was made anew"
 
-    async def _resolve(self, entry: Entry) -> str:
-        place, before = names.place(entry.peer.endpoint), self.gauges[entry.peer.name].endpoint
+    async def _resolve(self, entry: Entry, gauge: Gauge) -> str:
+        place, before = names.place(entry.peer.endpoint), gauge.endpoint
         found = await self._keeper.resolve(entry)
         if found is None:
-            return self._keeper.unresolved[entry.peer.name].message
+            error = self._keeper.unresolved.get(entry.peer.name)
+            return error.message if error is not None else f"{place.host} was not found"
         moved = before is None or (before.address, before.port) != (found.address, found.port)
         return f"{place.host} is {found.address}" + (", which is new" if moved else ", as before")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.core.model import Health
+from appliance.core.power import service
 from appliance.core.power.model import Phase, RunState, Setting, StageState, Supply
 from appliance.core.power.plan import Step
 from appliance.errors import AbsentError, ConflictError, DeviceError, PlanError, UnreachableError
@@ -305,6 +306,7 @@ async def test_the_setting_is_kept_and_the_configured_one_forgets_it(tmp_path: P
     await again.start()
     assert again.now.setting is Setting.on_grid
     await again.phase(Phase.grid)
+    await wait_for(lambda: again.now.supply is Supply.battery)
     report = await again.service.health()
     assert report.health is Health.degraded
     assert "on-grid" in report.reason
@@ -343,3 +345,46 @@ async def test_telemetry_has_a_tag_for_each_ups(tmp_path: Path) -> None:
         assert found.metrics["battery_level"] == 90.0
         assert found.metrics["battery_voltage"] == 12.5
         assert found.metrics["on_battery"] == 0.0
+
+
+async def test_a_disk_that_is_broken_at_the_start_keeps_nobody_from_watching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.5)
+    monkeypatch.setattr(service, "AGAIN", 0.1)
+    ups = FakeUps(supply=Supply.battery, percent=8.0)
+    rig = Rig(tmp_path, lambda: [FakeDriver(ups)])
+    await rig.service.start()  # the store is not open
+    rig._task = asyncio.create_task(rig.service.run())
+    try:
+        await rig.phase(Phase.critical)
+        report = await rig.service.health()
+        assert "below" in report.reason
+        await wait_for(lambda: "halt" in rig.log, 30)
+        assert rig.log[0] == "stop source door", "the plan that ships, as the kept one cannot be read"
+    finally:
+        await asyncio.to_thread(rig.store.open)
+        await rig.ground.teller.flush()
+        await wait_for(lambda: rig.service._unread is None)
+        assert [event.after for event in await rig.service.events(50, None) if event.kind == "phase"][-1] == "battery"
+        await rig.end()
+
+
+async def test_a_store_that_opens_late_is_read_before_the_plan_begins(tmp_path: Path) -> None:
+    first = Rig(tmp_path, list)
+    await first.start()
+    await first.service.set_mode(Setting.off_grid, "ada")
+    await first.end()
+    ups = FakeUps(supply=Supply.battery, percent=8.0)
+    rig = Rig(tmp_path, lambda: [FakeDriver(ups)])
+    await rig.service.start()
+    rig._task = asyncio.create_task(rig.service.run())
+    try:
+        await rig.phase(Phase.critical)
+        assert rig.service.runner.run is None
+        await asyncio.to_thread(rig.store.open)
+        await wait_for(lambda: "halt" in rig.log, 30)
+        assert rig.now.setting is Setting.off_grid
+        assert rig.log[0] == "stop source yard", "the plan that was kept"
+    finally:
+        await rig.end()

@@ -36,6 +36,8 @@ class Control:
         self.since = 0.0
         """Wall clock at which the phase began."""
         self.transitions = 0
+        self.ready = False
+        """What was kept of the plan is read, or is not waited for any longer."""
         self._feeds, self._runner, self._teller, self._clock = tuple(feeds), runner, teller, clock
 
     def decide(self, watches: Mapping[str, Watch]) -> bool:
@@ -44,7 +46,8 @@ class Control:
         self.state, moved = policy.step(self.state, self.combined.seen, self.setting, self.limits, self._clock.monotonic())
         for each in moved:
             self._moved(each)
-        self._drive()
+        if self.ready:
+            self._drive()
         return bool(moved)
 
     def _moved(self, each: Transition) -> None:

@@ -25,7 +25,7 @@ from appliance.core.power.readings import metrics_of
 from appliance.core.power.runner import PlanRunner
 from appliance.core.power.teller import Teller
 from appliance.core.state import LiveState, Section
-from appliance.errors import ApplianceError, ConflictError, PlanError
+from appliance.errors import ApplianceError, ConflictError, PlanError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ KEPT_EVERY, KEPT = 30.0, 1440
 """Seconds between two points of the charge's history, and how many are kept: twelve hours."""
 PI_EVERY = 60.0
 """Seconds between two looks at the Pi's own supply."""
+PATIENCE = 15.0
+"""Seconds that the plan waits after a start for what was kept of it."""
+AGAIN = 5.0
+"""Seconds between two tries to read it after that."""
 FLUSH = 2.0
 """Seconds that a stop waits for what is to be told."""
 
@@ -94,7 +98,8 @@ class PowerService:
 
     name = "power"
     summary = "Watches mains and battery, and carries the power plan out"
-    depends: tuple[str, ...] = ("store",)
+    depends: tuple[str, ...] = ()
+    """Not on the store: a disk that is full or broken must not keep the power from being watched."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -112,24 +117,54 @@ class PowerService:
         self._pi: PiPower | None = None
         self._halt = ""
         self._runs = False
+        self._unread: StoreError | None = None
         self._job_for = ""
         self._job: asyncio.Task[None] | None = None
 
     # -- life
 
     async def start(self) -> None:
-        """Read what was kept; UPSes are looked for later. Raises StoreError."""
-        await self._ground.teller.load()
-        if (chosen := await self._ground.book.chosen()) is not None:
-            self.control.setting, self._chosen_by = chosen.setting, chosen.by
-        await self.runner.load()
+        """Read what was kept, where the store is open already; UPSes are looked for later."""
         self._runs = True
+        await self._read()
         self.show()
+
+    async def _read(self) -> bool:
+        """What was kept; returns whether it could be read."""
+        try:
+            await self._ground.teller.load()
+            if (chosen := await self._ground.book.chosen()) is not None:
+                self.control.setting, self._chosen_by = chosen.setting, chosen.by
+            await self.runner.load()
+        except StoreError as error:
+            self._unread = error
+            return False
+        self._unread, self.control.ready = None, True
+        return True
+
+    async def _read_until_done(self) -> None:
+        """Read until it succeeds; the plan waits some seconds for it, as it may have been begun by an earlier life."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while self._unread is not None and not await self._read():
+            if not self.control.ready and loop.time() - began >= PATIENCE:
+                self.control.ready = True
+                log.error("the power plan goes on without what was kept of it: %s", self._unread)
+                self._changed()
+            await asyncio.sleep(AGAIN if self.control.ready else 0.1)
+        self._changed()
+
+    async def _tell_regularly(self) -> None:
+        """Once the disk can be expected to answer."""
+        while not self.control.ready:  # noqa: ASYNC110 set in more than one place, and for moments only
+            await asyncio.sleep(0.1)
+        await self._ground.teller.run()
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._ground.teller.run(), name="power teller")
+            group.create_task(self._read_until_done(), name="power book")
+            group.create_task(self._tell_regularly(), name="power teller")
             group.create_task(self.runner.work(), name="power plan")
             group.create_task(self.finder.run(self._ground.wanted.probe_seconds), name="power probe")
             group.create_task(self._decide_regularly(), name="power policy")
@@ -148,8 +183,8 @@ class PowerService:
 
     async def health(self) -> HealthReport:
         """See status.health."""
-        error = self._ground.teller.error
-        told = f"events are not kept: {error.message}" if error is not None else ""
+        error = self._ground.teller.error or self._unread
+        told = f"the disk does not do its part: {error.message}" if error is not None else ""
         return status.health(status.Condition(
             self.status(), self.control.combined, self.control.limits, told, self._halt, self.finder.searches > 0,
         ))  # fmt: skip

@@ -11,7 +11,7 @@ from appliance.core.vpn.model import Endpoint, PeerChange
 from appliance.core.vpn.pathmtu import largest, path_mtu, tunnel_mtu
 from tests.support import wait_for
 from tests.vpn.netns import Net
-from tests.vpn.sides import PORT, Side, pair
+from tests.vpn.sides import PORT, WAY, Side, pair
 
 
 async def place_of(side: Side, other: Side) -> str:
@@ -131,6 +131,8 @@ async def all_pass(side: Side, address: str, size: int) -> bool:
 
 @pytest.mark.parametrize(("version", "mtu"), [(4, 1320), (6, 1300)])
 async def test_a_black_hole_is_measured_and_gone_with_the_right_mtu(net: Net, version: int, mtu: int) -> None:
+    if WAY == "kernel" and version == 4:
+        pytest.skip("the kernel's WireGuard lets its IPv4 packets be cut: nothing vanishes")
     hub, spoke, endpoint = await through_a_router(net, version=version)
     assert (await spoke.tunnel.ping(hub.address, size=1372, count=2, limit=0.5, whole=True)).received == 0
     assert await spoke.reaches(hub.address), "small packets pass: that is what makes it hard to see"

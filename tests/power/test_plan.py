@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from appliance import config, paths
 from appliance.core.power.due import Figures, coming, due
 from appliance.core.power.model import Phase, Setting
 from appliance.core.power.plan import DEFAULT, Plan, check, parse
 from appliance.core.power.policy import Limits
 from appliance.core.power.simulate import Assumed, simulate
-from appliance.errors import PlanError
+from appliance.errors import ConfigError, PlanError
 
 STAGE = '[[stages]]\nname = "a"\nphase = "low"\nsteps = [{ do = "drain-outbox" }]\n'
 SERVICES = ("sources", "inference", "quality", "store", "power")
@@ -149,3 +153,17 @@ def test_a_plan_that_is_too_long_is_told() -> None:
     done = simulate(parse(DEFAULT), slow, Limits(), Setting.auto, Assumed(30, 600, "given", "given"))
     assert done.enough is False
     assert "after the charge is at nothing" in done.verdict
+
+
+def test_what_the_documentation_shows_works(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "power.md").read_text()
+    settings, plan = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    check(parse(plan), SERVICES, ("spark-agent",))
+    (tmp_path / "config.toml").write_text(settings)
+    given = {"BATTERY_LOW_THRESHOLD": "30", "POWER_MODE": "off-grid"}
+    loaded = config.load(paths.find({"PRIME_SPARK_HOME": str(tmp_path)}), given)
+    assert (loaded.power.low_percent, loaded.power.mode, loaded.power.feeds) == (30.0, "off-grid", ("nut:rack",))
+    assert loaded.ups.nut["rack"].upses == ("rack",)
+    with pytest.raises(ConfigError, match="is not below low_percent") as fault:
+        config.load(paths.find({"PRIME_SPARK_HOME": str(tmp_path)}), {"BATTERY_CRITICAL_THRESHOLD": "25"})
+    assert "BATTERY_LOW_THRESHOLD" in fault.value.next_step

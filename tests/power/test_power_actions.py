@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import shutil
 import sys
 import tempfile
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from appliance.core.actions import ActionRegistry
 from appliance.core.alerts.rules import battery, on_battery, upses
@@ -41,6 +44,7 @@ from appliance.hw import poweroff
 from appliance.hw.poweroff import Poweroff
 from appliance.verbs import power as verbs
 from appliance.verbs import render
+from appliance.verbs.forms import Group
 from tests.power.rig import PLAN, FakeUps, Rig, running
 from tests.servers.sshd import SshServer
 from tests.support import wait_for
@@ -312,3 +316,15 @@ async def test_a_disk_that_is_gone_holds_neither_phase_nor_plan(tmp_path: Path) 
         kept = [event.after for event in await rig.service.events(50, None) if event.kind == "phase"]
         assert kept[-1] == "grid"
         assert "battery" in kept, "what the disk could not take is told later"
+
+
+def test_the_plan_has_verbs_of_its_own_and_is_shown_without_one() -> None:
+    called: list[str] = []
+    group = Group("power")
+    for name in ("plan-show", "plan-check", "status"):
+        group.add_command(click.Command(name, callback=functools.partial(called.append, name)))
+    verbs.nest(group)
+    assert sorted(group.commands) == ["plan", "status"]
+    for args in (["plan"], ["plan", "show"], ["plan", "check"]):
+        assert CliRunner().invoke(group, args).exit_code == 0
+    assert called == ["plan-show", "plan-show", "plan-check"]

@@ -17,6 +17,7 @@ from appliance.core.model import Health
 from appliance.core.state import Section
 from appliance.core.vpn import keys
 from appliance.core.vpn.desk import Wish
+from appliance.core.vpn.ladder import Pace
 from appliance.core.vpn.resolve import Resolver
 from appliance.core.vpn.service import Rhythm
 from appliance.core.vpn.status import PeerState
@@ -425,3 +426,29 @@ def test_ages_do_not_follow_a_wall_clock_that_jumps() -> None:
     assert gauge.age == pytest.approx(1)
     clock.move(180)
     assert look(gauge._handshake) is PeerState.down
+
+
+async def test_many_changes_while_peers_are_brought_back(net: Net, tmp_path: Path) -> None:
+    """Peers are added, changed and removed while others are looked up and brought back: none of it ends the service."""
+    hub, _, _ = star(net, 1)
+
+    def slow(_: str, port: int, *__: Any) -> list[tuple[Any, ...]]:
+        time.sleep(0.02)
+        return [(2, 2, 17, "", ("192.0.2.9", port))]
+
+    bench = Bench(
+        hub, tmp_path, resolver=Resolver(slow), rhythm=Rhythm(look=0.01, pace=Pace(between=0.01, first=0.02, longest=0.02))
+    )
+    async with bench.life():
+        for number in range(4):
+            await bench.desk.add(f"lost{number}", Wish(endpoint=f"lost{number}.example:51820"))
+
+        async def churn(name: str) -> None:
+            await bench.desk.add(name, Wish())
+            await bench.desk.switch(name, enabled=False)
+            await bench.desk.remove(name)
+
+        await asyncio.gather(*(churn(f"p{number}") for number in range(12)))
+        await wait_for(lambda: all(bench.peer(f"lost{number}").attempts for number in range(4)), 20)
+        assert {peer.name for peer in bench.service.status().peers} == {f"lost{number}" for number in range(4)}
+    await bench.remove()

@@ -47,6 +47,7 @@ class Desk:
         self._service = service
         self._book = service.book
         self._nodes = nodes
+        self._turn = asyncio.Lock()
 
     # -- peers ---------------------------------------------------------------------------------------------------------
 
@@ -59,10 +60,14 @@ class Desk:
         """
         pair = None if wish.public_key else keys.make_pair()
         public = pair.public if pair is not None else keys.checked(wish.public_key or "")
-        peer = Peer(
-            name=names.name(name), public_key=public, addresses=await self._addresses(wish), created=self._service.clock.wall()
-        )
-        await self._book.add(self._with(peer, wish), keys.make_preshared(), pair.private if pair is not None else "")
+        async with self._turn:  # two that are added at once do not get the same address
+            peer = Peer(
+                name=names.name(name),
+                public_key=public,
+                addresses=await self._addresses(wish),
+                created=self._service.clock.wall(),
+            )
+            await self._book.add(self._with(peer, wish), keys.make_preshared(), pair.private if pair is not None else "")
         return await self._done(name)
 
     async def _addresses(self, wish: Wish) -> tuple[str, ...]:

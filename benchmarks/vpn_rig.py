@@ -52,7 +52,9 @@ class Bare:
         """From nothing."""
         environ = {**os.environ, "LOG_LEVEL": "error"}
         name = self.wanted.name
-        self.host.spawn("wireguard-go", "-f", name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ)
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        # In a session of its own, as ours is: the scheduler shares the processor out by session.
+        self.host.spawn("wireguard-go", "-f", name, env=environ, start_new_session=True, **quiet)
         wait_for_sync((SOCKETS / f"{name}.sock").exists)
         self.sync("setconf")
         for address in self.wanted.addresses:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from appliance.errors import AbsentError
+
+log = logging.getLogger(__name__)
 
 BLINK = {"degraded": (0.8, 0.8), "unhealthy": (0.15, 0.15)}
 """Seconds on and off."""
@@ -47,9 +50,10 @@ class GpioLed:
 
 
 def _open(pin: int) -> Any:
-    import gpiozero
-
     try:
+        import gpiozero
+
         return gpiozero.LED(pin)
-    except (gpiozero.BadPinFactory, gpiozero.GPIOZeroError) as error:
+    except Exception as error:
+        log.debug("a pin cannot be taken", exc_info=True)  # pin libraries have errors of their own, or are not there
         raise AbsentError(f"No LED on GPIO {pin}: {error}.", "take headless.led_pin out of the settings.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,3 +69,11 @@ def test_no_gpio_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AbsentError) as caught:
         GpioLed(17)
     assert "led_pin" in caught.value.next_step
+
+
+def test_a_pin_library_that_is_named_and_missing_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpiozero.Device, "pin_factory", None)
+    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "pigpio")
+    monkeypatch.setitem(sys.modules, "pigpio", None)
+    with pytest.raises(AbsentError, match="No LED on GPIO 17"):
+        GpioLed(17)

@@ -280,3 +280,36 @@ def test_flapping_mains_changes_the_phase_no_more_often_than_mains_holds(flaps: 
     back = sum(each is Phase.grid for each in walk.phases[1:])
     assert back <= (walk.now - began) / LIMITS.mains_after
     assert len(walk.phases) <= 2 * back + 2
+
+
+def after(percents: Iterable[float]) -> Phase:
+    """The phase after looks that come every half second, from battery on."""
+    state = PolicyState(phase=Phase.battery, now=0.0)
+    for at, percent in enumerate(percents, 1):
+        state, _ = step(state, Seen(Supply.battery, percent), Setting.auto, Limits(), at / 2)
+    return state.phase
+
+
+def test_a_charge_about_a_limit_holds_up_neither_of_two_phases() -> None:
+    assert after([9.9, 10.1] * 10) is Phase.low
+    assert after([9.9] * 20) is Phase.critical
+    assert after([10.1, *[9.9] * 30]) is Phase.critical
+
+
+@pytest.mark.parametrize(("setting", "supply"), [(Setting.on_grid, Supply.mains), (Setting.off_grid, Supply.battery)])
+def test_the_reason_of_a_setting_goes_with_it(setting: Setting, supply: Supply) -> None:
+    state = PolicyState(phase=Phase.grid, now=0.0)
+    for at in range(1, 40):
+        state, _ = step(state, Seen(supply, 80.0), setting, Limits(), float(at))
+    assert state.reason == f"the setting is {setting}" or state.phase is Phase.grid
+    for at in range(40, 80):
+        state, _ = step(state, Seen(supply, 80.0), Setting.auto, Limits(), float(at))
+    assert state.reason.startswith("the UPS says")
+
+
+def test_mains_that_never_went_did_not_come_back() -> None:
+    state, _ = step(PolicyState(phase=Phase.grid, now=0.0), Seen(Supply.mains), Setting.off_grid, Limits(), 1.0)
+    assert state.phase is Phase.battery
+    for at in range(2, 20):
+        state, _ = step(state, Seen(Supply.mains), Setting.auto, Limits(), float(at))
+    assert (state.phase, state.reason) == (Phase.grid, "the UPS says that mains is there")

@@ -21,6 +21,8 @@ POWEROFF = ("sudo", "-n", "systemctl", "poweroff")
 """What powers another machine down, where the plan says nothing else."""
 LOOK = 0.5
 """Seconds between two looks at the outbox while it drains."""
+FLUSH = 5.0
+"""Seconds that the memory may take to get to the disk before a halt: a disk that fails or hangs keeps no machine from it."""
 OUTPUT = 500
 """Most characters that are told of what a command said."""
 
@@ -93,6 +95,8 @@ class PlanHands:
         self.tools = tools
         self.shed = False
         """Load is shed: inference saves power."""
+        self._brought = False
+        """The memory was brought to the disk for a halt, or that was tried."""
 
     def touches(self, step: Step) -> tuple[str, ...]:
         """What a step would change now."""
@@ -122,6 +126,8 @@ class PlanHands:
             await self._each(tuple(name for name in reversed(touched) if name not in running), self._services.restart)
         elif do == "power-down":
             return f"{', '.join(touched)} was powered down: switch it on by hand (nothing here wakes it)"
+        elif do == "halt":
+            self._brought = False
         elif do == "run":
             return "the plan's own command was run, and nothing takes it back"
         return ""
@@ -158,7 +164,7 @@ class PlanHands:
         except UnreachableError:
             raise
         except ShellError as error:
-            return f"{step.node} was told; it cut the connection: {error.message}"
+            return f"{step.node} was told; how that ended is not known: {error.message}"
         if ran.exit_status:
             said = ran.stderr.decode(errors="replace").strip()[:OUTPUT]
             raise ShellError(f"{step.node} refuses: {said or f'exit status {ran.exit_status}'}", "let this user power it down.")
@@ -189,8 +195,22 @@ class PlanHands:
         while why := self.tools.may_halt():
             log.warning("this machine is not halted yet: %s", why)
             await asyncio.sleep(LOOK)
-        await self.tools.flush()
-        return await self.tools.host.halt()
+        unsaved = await self._bring()
+        return await self.tools.host.halt() + (f"; {unsaved}" if unsaved else "")
+
+    async def _bring(self) -> str:
+        """Bring to disk what is only in memory, once before a halt; says what did not get there."""
+        if self._brought:
+            return ""
+        self._brought = True
+        try:
+            async with asyncio.timeout(FLUSH):
+                await self.tools.flush()
+        except (ApplianceError, TimeoutError) as error:
+            unsaved = f"not all of the memory is on the disk: {str(error) or f'no answer within {FLUSH:g} s'}"
+            log.error("before the halt: %s", unsaved)
+            return unsaved
+        return ""
 
     async def _each(self, names: Sequence[str], work: Callable[[str], Awaitable[object]]) -> None:
         """For every name; the errors of some keep no other from it, and are told together. Raises ApplianceError."""

@@ -24,6 +24,10 @@ GAP = 5.0
 DEPTHS = (Phase.battery, Phase.low, Phase.critical)
 ON_BATTERY = frozenset({Phase.battery, Phase.low, Phase.critical, Phase.shutdown})
 
+SET = {Setting.on_grid: "the setting is on-grid", Setting.off_grid: "the setting is off-grid"}
+SAYS = {Phase.grid: "the UPS says that mains is there", Phase.battery: "the UPS says that it feeds from its battery"}
+"""Reasons of a phase: by the operator, and by the UPS."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """When a phase becomes another one. Percent of the charge, and seconds."""
@@ -126,18 +130,33 @@ def step(
     battery = state.on_battery + elapsed if state.phase in ON_BATTERY else 0.0
     critical = state.critical + elapsed if state.phase is Phase.critical else 0.0
     state = msgspec.structs.replace(state, now=now, on_battery=battery, critical=critical, armed=_armed(state, seen, limits))
-    aim = Aim(Phase.grid, 0.0, "the setting is on-grid") if setting is Setting.on_grid else _aim(state, seen, limits)
+    aim = Aim(Phase.grid, 0.0, SET[setting]) if setting is Setting.on_grid else _aim(state, seen, limits)
     if setting is Setting.off_grid and aim.phase is Phase.battery and state.phase in {Phase.grid, Phase.unknown}:
-        aim = Aim(Phase.battery, 0.0, "the setting is off-grid")
+        aim = Aim(Phase.battery, 0.0, SET[setting])
     if seen.forced:
         aim = Aim(Phase.shutdown, 0.0, "the UPS's manager orders a shutdown (FSD)")
     if aim.phase is state.phase:
         told = aim.reason if state.phase is Phase.unknown or setting is Setting.on_grid else ""  # else how it came about stays
+        if not told and state.reason in SET.values() and state.reason != SET.get(setting):
+            told = SAYS.get(state.phase, "")
         return msgspec.structs.replace(state, aim=None, aim_for=0.0, due=None, reason=told or state.reason), ()
-    held = state.aim_for + elapsed if state.aim is aim.phase else 0.0
+    aim, asked = _together(state, aim)
+    held = state.aim_for + elapsed if asked is aim.phase else 0.0
     if held < aim.after:
         return msgspec.structs.replace(state, aim=aim.phase, aim_for=held, due=aim.after - held), ()
     return _entered(state, aim), (Transition(state.phase, aim.phase, aim.reason),)
+
+
+def _together(state: PolicyState, aim: Aim) -> tuple[Aim, Phase | None]:
+    """A look that asks for critical is evidence for low too: a charge that is about a limit must not hold up both.
+
+    Returns:
+        What is asked for, and what was asked for up to now.
+    """
+    both = {state.aim, aim.phase}
+    if state.phase is Phase.battery and both == {Phase.low, Phase.critical}:
+        return msgspec.structs.replace(aim, phase=Phase.low), Phase.low
+    return aim, state.aim
 
 
 def off_grid(seen: Seen) -> Seen:
@@ -171,12 +190,14 @@ def _aim(state: PolicyState, seen: Seen, limits: Limits) -> Aim:
     if seen.supply is Supply.unknown:
         return _lost(state, limits)
     if state.phase in {Phase.grid, Phase.unknown}:
-        return Aim(Phase.battery, limits.battery_after, "the UPS says that it feeds from its battery")
+        return Aim(Phase.battery, limits.battery_after, SAYS[Phase.battery])
     return _battery(state, seen, limits)
 
 
 def _mains(state: PolicyState, limits: Limits) -> Aim:
-    reasons = {Phase.shutdown: "mains came back during the shutdown", Phase.unknown: "the UPS says that mains is there"}
+    reasons = {Phase.shutdown: "mains came back during the shutdown", Phase.unknown: SAYS[Phase.grid]}
+    if state.reason == SET[Setting.off_grid]:
+        reasons[state.phase] = SAYS[Phase.grid]
     after = limits.battery_after if state.phase is Phase.unknown else limits.mains_after
     return Aim(Phase.grid, after, reasons.get(state.phase, "mains came back"))
 

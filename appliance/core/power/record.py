@@ -22,6 +22,8 @@ TAKEN = frozenset({StageState.done, StageState.failed, StageState.overdue, Stage
 AFRESH = frozenset({"shed-inference", "drain-outbox", "stop-services", "halt"})
 """Steps that are taken again after the appliance was restarted in the midst of a run; the others were done, and stay done."""
 
+UNSURE = "the appliance ended in its midst: it is not known whether it came about"
+
 
 class Record:
     """The run, if there is one.
@@ -77,7 +79,7 @@ class Record:
     def outcome(self, at: int) -> StageState:
         """What a stage came to whose steps have all been taken."""
         states = {step.state for step in self.steps(at)}
-        if StageState.failed in states:
+        if states & {StageState.failed, StageState.cut}:
             return StageState.failed
         return StageState.skipped if states == {StageState.skipped} else StageState.done
 
@@ -111,14 +113,14 @@ class Record:
                 await work
             self.unsaved = ""
         except (StoreError, TimeoutError) as error:
-            self.unsaved = f"how far the plan is, is not on disk: {error or 'no answer'}"
+            self.unsaved = f"how far the plan is, is not on disk: {str(error) or 'no answer'}"
             log.error("%s", self.unsaved)
 
 
 def afresh(stage: StageStatus) -> StageStatus:
     """A stage as the next life of the appliance takes it up: what only the life before knew of is to be done again."""
     steps = tuple(
-        msgspec.structs.replace(step, state=StageState.cut) if step.state is StageState.running else step
+        msgspec.structs.replace(step, state=StageState.cut, detail=UNSURE) if step.state is StageState.running else step
         for step in stage.steps
     )
     again = any(step.do in AFRESH for step in stage.steps) or stage.state in {StageState.running, StageState.cut}

@@ -20,6 +20,11 @@ from appliance.errors import AbsentError, ApplianceError, ConflictError, PlanErr
 
 log = logging.getLogger(__name__)
 
+HALT_AGAIN = 15.0
+"""Seconds until a halt that did not come about is tried again."""
+UNDO = 120.0
+"""Seconds for taking one step back: what hangs must not hold up the next outage."""
+
 
 class Hands(Protocol):
     """Takes the steps."""
@@ -66,6 +71,7 @@ class PlanRunner:
         self._back = ""
         self._wake = asyncio.Event()
         self._stage: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     @property
     def run(self) -> Run | None:
@@ -78,7 +84,7 @@ class PlanRunner:
             try:
                 self.plan, self.kept = plans.parse(kept.document), kept
             except PlanError as error:
-                log.error("version %d of the power plan cannot be read; the one that ships is used: %s", kept.version, error)
+                log.error("version %d of the power plan cannot be read; the default plan is used: %s", kept.version, error)
         self._measured = await self._book.measured()
         self._notes = await self._book.notes()
         if (run := self.run) is not None:  # the service was restarted, the appliance was not
@@ -202,11 +208,20 @@ class PlanRunner:
         await self._record.save()
         if state in {StageState.done, StageState.overdue}:
             await self._measure(stage.name, seconds)
+        if stage.steps[-1].do == "halt" and self._record.steps(at)[-1].state is not StageState.done and self.run is not None:
+            self._later = asyncio.get_running_loop().call_later(HALT_AGAIN, self._halt_again, at, self.run.run_id)
+
+    def _halt_again(self, at: int, run_id: str) -> None:
+        """A halt that did not come about is tried again: the only other end is an empty battery."""
+        if self.run is not None and self.run.run_id == run_id and not self._back and self.run.state is not RunState.aborted:
+            self._record.stage(at, state=StageState.waiting)
+            self._wake.set()
 
     async def _take(self, at: int, index: int, step: Step) -> None:
         """One step; a failing one keeps no other from being taken."""
         before = self._record.steps(at)[index]
-        if before.state in TAKEN and step.do not in AFRESH:
+        unsure = before.state is StageState.cut and step.do == "power-down"  # told again: nobody knows whether it heard
+        if before.state in TAKEN and step.do not in AFRESH and not unsure:
             return
         touched = tuple(dict.fromkeys((*before.touched, *self._hands.touches(step))))
         self._record.step(at, index, state=StageState.running, touched=touched)
@@ -224,6 +239,8 @@ class PlanRunner:
             detail, state = f"{type(error).__name__}: {error}", StageState.failed
         if step.do == "halt" and state is not StageState.done:
             self._record.change(halted=False)
+        if unsure and state is StageState.failed:
+            state = StageState.cut
         self._record.step(at, index, state=state, detail=detail)
 
     async def _reverse(self) -> None:
@@ -246,7 +263,11 @@ class PlanRunner:
         if step.state not in TAKEN:
             return
         try:
-            left = await self._hands.undo(step.do, step.touched)
+            async with asyncio.timeout(UNDO):
+                left = await self._hands.undo(step.do, step.touched)
+            left = _sure(step, left)
+        except TimeoutError:
+            left = f"{step.do} was not taken back within {UNDO:g} s"
         except ApplianceError as error:
             left = f"{step.do} was not taken back: {error}"
         except Exception as error:
@@ -329,3 +350,12 @@ class PlanRunner:
     async def _measure(self, name: str, seconds: float) -> None:
         self._measured[name] = max(seconds, 0.0)
         await self._record.bounded(self._book.add_measured(name, seconds))
+
+
+def _sure(step: StepStatus, left: str) -> str:
+    """What is left over of a step, by how it ended."""
+    if not left or step.state is StageState.done or step.do != "power-down":
+        return left
+    if step.state is StageState.failed:  # it was not reached, or it refused
+        return ""
+    return f"it is not known whether {', '.join(step.touched)} was powered down ({step.state}): look, and switch it on by hand"

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 OWN_KEY = "vpn.key"
 """The hub's private key."""
+CARRIES = "carries "
+"""How the fact begins that an interface is ours; its name follows."""
 
 
 PUT = """INSERT INTO vpn_peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
@@ -225,6 +227,23 @@ class PeerBook:
             return float(row[0]) if row else 0.0
 
         return await self._store.read(read)
+
+    async def carried(self) -> list[str]:
+        """Names of the interfaces that were made for the VPN and not taken away. Raises StoreError."""
+
+        def read(connection: sqlite3.Connection) -> list[str]:
+            found = connection.execute("SELECT name FROM vpn_facts WHERE name LIKE ? ORDER BY name", (f"{CARRIES}%",))
+            return [name.removeprefix(CARRIES) for (name,) in found]
+
+        return await self._store.read(read)
+
+    async def carry(self, interface: str, *, there: bool) -> None:
+        """Note that an interface is ours, or is no more. Raises StoreError."""
+        name = f"{CARRIES}{interface}"
+        if there:
+            await self.note(name, 1.0)
+            return
+        await self._store.write(lambda connection: connection.execute("DELETE FROM vpn_facts WHERE name = ?", (name,)))
 
     async def note(self, name: str, value: float) -> None:
         """Note a number. Raises StoreError."""

@@ -12,7 +12,7 @@ import msgspec
 from appliance.core.ports import Clock
 from appliance.core.vpn import desired, names
 from appliance.core.vpn.book import PeerBook
-from appliance.core.vpn.model import ActualPeer, ActualTunnel, Changes, Endpoint, PeerChange, Rule, Tunnel, WantedTunnel
+from appliance.core.vpn.model import ActualPeer, ActualTunnel, Changes, Endpoint, PeerChange, Tunnel, WantedTunnel
 from appliance.core.vpn.peers import Entry
 from appliance.core.vpn.reconcile import diff
 from appliance.core.vpn.resolve import Resolver
@@ -60,8 +60,8 @@ class Keeper:
         self._resolver = resolver
         self._clock = clock
         self._aims: dict[str, Endpoint] = {}
-        self._rules: tuple[Rule, ...] | None = None
-        self._ruled = False
+        self._unruled = False
+        """No rules are wanted, and none are there."""
         self._port = hub.port
 
     def troubles(self) -> list[tuple[str, str]]:
@@ -116,7 +116,7 @@ class Keeper:
             await self.read()
         self._note(made, changes, ours=ours)
         self._aims.clear()
-        await self._firewall(again=made)
+        await self._firewall()
         self.reconciled = self._clock.wall()
         self.reconciliations += 1
         return changes
@@ -133,11 +133,16 @@ class Keeper:
         log.warning("the tunnel %s was changed by somebody else, and put right: %s", self.hub.interface, told)
         self.foreign.append(told)
 
-    async def _firewall(self, *, again: bool) -> None:
+    async def _firewall(self) -> None:
+        """Rules that a reload of the machine's firewall took away are made again; where none are wanted, it is looked once."""
         wanted = rules(self.hub, self.entries.values())
-        if wanted != self._rules or (again and wanted is not None) or (wanted is not None and not self._ruled):
-            await self.tunnel.firewall(wanted)
-            self._rules, self._ruled = wanted, True
+        if wanted is None and self._unruled:
+            return
+        if await self.tunnel.firewall(wanted):
+            told = "its firewall rules were gone or others"
+            log.warning("somebody else changed the firewall of %s; it was put right", self.hub.interface)
+            self.foreign.append(told)
+        self._unruled = wanted is None
 
     async def _aim_at(self, actual: ActualTunnel | None) -> None:
         """Find the endpoints of peers that the tunnel has none of."""
@@ -188,7 +193,6 @@ class Keeper:
         """The whole interface anew: only where no peer is connected. Raises TunnelError, StoreError."""
         async with self.turn:
             await self.tunnel.remove()
-            self._ruled = False
             await self._reconcile(ours=True)
 
     async def guarded(self, work: Callable[[], Awaitable[object]], what: str) -> str:

@@ -185,8 +185,11 @@ class Tunnel(Protocol):
     async def rebind(self) -> None:
         """Open the UDP socket anew, so that a changed local address is used."""
 
-    async def firewall(self, rules: Sequence[Rule] | None) -> None:
-        """Make the table of forwarding rules for this interface exactly these, in one transaction; None removes it."""
+    async def firewall(self, rules: Sequence[Rule] | None) -> bool:
+        """Make the table of forwarding rules for this interface exactly these, in one transaction; None removes it.
+
+        True: somebody else had changed it since it was made.
+        """
 
     async def ping(self, address: str, *, size: int = 56, count: int = 3, limit: float = 1.0, whole: bool = False) -> Probe:
         """Echo requests through the tunnel; `whole`: they must not be fragmented (MTU discovery)."""

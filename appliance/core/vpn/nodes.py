@@ -90,7 +90,13 @@ class Nodes:
             )
 
     async def start(self, peer: Peer, text: str, *, replace: bool) -> None:
-        """Write a whole configuration and bring the tunnel up. Raises UnreachableError, ShellError, ConflictError."""
+        """Write a whole configuration and bring the tunnel up.
+
+        Raises:
+            UnreachableError: Nothing ran there.
+            ConflictError: It is as it was before.
+            ShellError: It was cut off; nobody knows how it ended.
+        """
         ran = await self._run(peer, scripts.START, "yes" if replace else "no", stdin=text, limit=60.0)
         if ran.exit_status == 76:
             raise ConflictError(
@@ -98,7 +104,9 @@ class Nodes:
                 "look at it; --replace yes takes its place (it is kept beside as .before).",
             )
         if ran.exit_status:
-            raise ShellError(f"{peer.node} was not provisioned: {scripts.fault(ran.exit_status)}.", "mend that, and try again.")
+            raise ConflictError(
+                f"{peer.node} was not provisioned: {scripts.fault(ran.exit_status)}.", "mend that, and try again."
+            )
 
     async def undo(self, peer: Peer) -> None:
         """Take the configuration back. Raises UnreachableError, ShellError."""

@@ -121,18 +121,34 @@ class OtherSide:
         if fresh:
             await self._service.rotator.begin(name)
             private = await self._book.secret(name, Held.next_private)
-        if problem := await self._service.changed():
-            raise ConflictError(f"The tunnel is not as it should be: {problem}.", "prime-spark vpn reconcile")
         try:
+            if problem := await self._service.changed():
+                raise ConflictError(f"The tunnel is not as it should be: {problem.rstrip('.')}.", "prime-spark vpn reconcile")
             text = await file_of(self._service, peer, private, rotated=fresh, endpoint=endpoint)
-            await self._nodes.start(peer, text, replace=replace)
-        except ApplianceError:
-            if fresh:
+            await self._start(peer, text, fresh=fresh, replace=replace)
+        except ApplianceError as error:
+            if fresh and not isinstance(error, ShellError):
                 await self._undo(name, "the node was not provisioned")
             raise
         await self._prove(peer, fresh=fresh)
         await self._service.refresh()
         return status_of(self._service, name)
+
+    async def _start(self, peer: Peer, text: str, *, fresh: bool, replace: bool) -> None:
+        try:
+            await self._nodes.start(peer, text, replace=replace)
+        except ShellError as error:
+            if fresh:
+                await self._leave_open(peer)
+            raise ShellError(
+                f"The link to {peer.node} was cut while it was provisioned: {error.message}",
+                f"the tunnel takes its old and its new keys; see `prime-spark vpn peer show {peer.name}`, and try again.",
+            ) from error
+
+    async def _leave_open(self, peer: Peer) -> None:
+        """Nobody knows which keys the node has: both stay until one of them is used."""
+        await self._service.rotator.tell(peer.name, problem=f"the link to {peer.node} was cut; waiting for proof of one side")
+        await self._service.refresh()
 
     async def _prove(self, peer: Peer, *, fresh: bool) -> None:
         """Wait for the first handshake; without one all is taken back."""
@@ -144,10 +160,12 @@ class OtherSide:
         back = "its configuration was taken back"
         try:
             await self._nodes.undo(peer)
+            if fresh:
+                await self._undo(name, "no handshake followed")
         except ApplianceError as error:
-            back = error.message
-        if fresh:
-            await self._undo(name, "no handshake followed")
+            back = error.message.rstrip(".")
+            if fresh:
+                await self._leave_open(peer)
         raise ConflictError(
             f"{peer.node} was provisioned, and no handshake followed within {PROOF:g} s; {back}.",
             f"see why: `prime-spark vpn explain {name}`; mostly the endpoint cannot be reached from there.",

@@ -162,6 +162,12 @@ def check(entry: Entry) -> None:
         raise ConflictError(f"{name} is off.", f"switch it on first: `prime-spark vpn peer enable {name}`.")
 
 
+def imminent(entry: Entry, now: float) -> bool:
+    """Whether a node changes over just now: its networks must follow within milliseconds. Later there is no hurry."""
+    rotation = entry.rotation
+    return rotation is not None and rotation.told and abs(now - rotation.started) < NODE + MARGIN
+
+
 def judge(entry: Entry, peers: dict[str, ActualPeer], now: float) -> str:
     """What the evidence says of a rotation.
 

@@ -91,8 +91,17 @@ mv -f "$conf.next" "$conf" || exit 73
 """The first half of provisioning: the file. Arguments: interface, folder, "yes" to replace what others made."""
 
 UP = """
+shape() { grep -iE '^[[:space:]]*(Address|MTU|DNS|Table|AllowedIPs)[[:space:]]*=' "$1" 2>/dev/null | tr -d ' \\t'; }
+again() {
+    if [ -d /run/systemd/system ] && [ "$folder" = /etc/wireguard ]; then
+        systemctl restart "wg-quick@$interface"
+    else
+        wg-quick down "$conf" && wg-quick up "$conf"
+    fi
+}
 up() {
     if wg show "$interface" > /dev/null 2>&1; then
+        if [ -e "$1" ] && [ "$(shape "$1")" != "$(shape "$conf")" ]; then again; return; fi
         wg-quick strip "$conf" > "$conf.strip" && wg syncconf "$interface" "$conf.strip"
         status=$?
         rm -f "$conf.strip"
@@ -112,7 +121,8 @@ down() {
 }
 back() {
     if [ -e "$conf.before" ]; then
-        mv -f "$conf.before" "$conf" && up
+        mv -f "$conf" "$conf.failed" && mv -f "$conf.before" "$conf" && up "$conf.failed"
+        rm -f "$conf.failed"
     else
         down
         rm -f "$conf"
@@ -120,7 +130,7 @@ back() {
 }
 """
 START = f"""{PROVISION}{UP}
-up > /dev/null 2>&1 && exit 0
+up "$conf.before" > /dev/null 2>&1 && exit 0
 back > /dev/null 2>&1
 exit 70
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from appliance.core.vpn import providers
 from appliance.core.vpn.book import PeerBook
 from appliance.core.vpn.gauge import Gauge
 from appliance.core.vpn.keeper import Keeper, describe
+from appliance.core.vpn.keys import public_of
 from appliance.core.vpn.ladder import Ladder, Pace
 from appliance.core.vpn.model import Changes, Tunnel
 from appliance.core.vpn.peers import Entry
 from appliance.core.vpn.resolve import Resolver
-from appliance.core.vpn.rotation import Rotator
+from appliance.core.vpn.rotation import Rotator, imminent
 from appliance.core.vpn.status import PeerState, PeerStatus, ProviderStatus, VpnStatus
 from appliance.core.vpn.tending import Note, Tending
 from appliance.core.vpn.wanted import Hub
@@ -114,6 +116,7 @@ class VpnService:
 
     async def start(self) -> None:
         """Make the tunnel. Raises AbsentError where none is wanted, or nothing can carry one; TunnelError, StoreError."""
+        await self._take_down({self.hub.interface} if self.enabled else set())
         if not self.enabled:
             await self.refresh()
             raise AbsentError("no VPN is configured", HOW)
@@ -126,6 +129,7 @@ class VpnService:
         keeper = Keeper(self.hub, tunnel, self.book, ground.resolver, ground.clock)
         try:
             await self.book.sweep()
+            await self.book.carry(self.hub.interface, there=True)
             await keeper.reload()
             await keeper.reconcile()
         except ApplianceError as error:
@@ -137,6 +141,23 @@ class VpnService:
         self.tending = Tending(keeper, ground.clock, ground.note, ground.rhythm.pace)
         self.rotator.keeper = keeper
         await self.refresh()
+
+    async def _take_down(self, stays: set[str]) -> None:
+        """Interfaces of a life before that the settings want no more let nobody in. Raises TunnelError, StoreError."""
+        for name in await self.book.carried():
+            if name in stays:
+                continue
+            try:
+                tunnel = self._ground.make_tunnel(name)
+                actual = await tunnel.read()
+            except ApplianceError as error:
+                log.warning("the interface %s of before is left as it is: %s", name, error.message)
+                continue
+            if actual is not None and actual.public_key == public_of(await self.book.own_key()):
+                await tunnel.remove()
+                log.info("the interface %s was taken away: the settings want it no more", name)
+            await tunnel.close()
+            await self.book.carry(name, there=False)
 
     async def run(self) -> None:
         """Reconcile, look, ping and rotate until cancelled."""
@@ -239,9 +260,9 @@ class VpnService:
     async def _rotations(self) -> None:
         """While keys are rotated, look often for the new ones to be used."""
         while True:
+            self._rotating.clear()
             open_ = [entry for entry in self._entries.values() if entry.rotation is not None]
             if not open_:
-                self._rotating.clear()
                 await self._rotating.wait()
                 continue
             try:
@@ -249,8 +270,10 @@ class VpnService:
                     await self.refresh()
             except ApplianceError as error:
                 self._failed(error)
-            told = any(entry.rotation is not None and entry.rotation.told for entry in open_)
-            await asyncio.sleep(self._ground.rhythm.rotating if told else self._ground.rhythm.look)
+            near = any(imminent(entry, self.clock.wall()) for entry in open_)
+            with suppress(TimeoutError):  # a node that is told meanwhile is looked at from then on
+                async with asyncio.timeout(self._ground.rhythm.rotating if near else self._ground.rhythm.look):
+                    await self._rotating.wait()
 
     async def _read_providers(self) -> None:
         self._providers = await providers.read_all()

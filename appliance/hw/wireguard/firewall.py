@@ -79,14 +79,24 @@ def _merged(texts: Sequence[str], version: int) -> list[Network]:
     return list(ipaddress.collapse_addresses(net for net in nets if isinstance(net, ipaddress.IPv6Network)))
 
 
+def _count(interface: str, rules: Sequence[Rule] | None) -> int | None:
+    """How many rules the table has to have; None for no table. Raises ValueError for what is no network."""
+    return None if rules is None else sum(1 for _ in _expressions(interface, rules))
+
+
 class Firewall:
     """The table of one interface."""
 
     def __init__(self, interface: str, space: Space) -> None:
         self.interface, self._space = interface, space
+        self._made: tuple[Rule, ...] | None = None
+        """What was made here last."""
 
-    async def set(self, rules: Sequence[Rule] | None) -> None:
-        """Make the table exactly these; None takes it away.
+    async def set(self, rules: Sequence[Rule] | None) -> bool:
+        """Make the table exactly these; None takes it away. What stands already is left as it is.
+
+        Returns:
+            Whether somebody else had taken away what was made here.
 
         Raises:
             TunnelError: nft is not installed, or refused; the table is as it was.
@@ -94,24 +104,45 @@ class Firewall:
         program = shutil.which(PROGRAM)
         if program is None:
             if rules is None:
-                return
+                return False
             raise TunnelError("Rules for peers need nftables, which is not installed.", "sudo apt-get install nftables")
+        wanted = None if rules is None else tuple(rules)
+        same = wanted == self._made
         try:
+            if (same or wanted is None) and await self._standing(program) == _count(self.interface, wanted):
+                self._made = wanted
+                return False
             text = await asyncio.to_thread(lambda: json.dumps(ruleset(self.interface, rules)))
         except ValueError as error:
             raise TunnelError(f"A rule for a peer is none: {error}.", "correct it; the rules are as they were.") from None
         await self._run([program, "-j", "-f", "-"], text)
+        self._made = wanted
+        return same and wanted is not None
 
-    async def _run(self, argv: list[str], text: str) -> None:
+    async def _standing(self, program: str) -> int | None:
+        """How many rules the table has; None where there is no table, or it cannot be seen."""
+        argv = [program, "-j", "list", "table", "inet", table_name(self.interface)]
+        done = await self._ask(argv, "")
+        if done.returncode:
+            return None
+        try:
+            return await asyncio.to_thread(lambda: sum("rule" in each for each in json.loads(done.stdout)["nftables"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    async def _ask(self, argv: list[str], text: str) -> subprocess.CompletedProcess[str]:
         def run() -> subprocess.CompletedProcess[str]:
             return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
 
         try:
-            done = await self._space.run(run)
+            return await self._space.run(run)
         except subprocess.TimeoutExpired:
             raise TunnelError(f"nft did not end within {SECONDS:g} s.", "see whether another program holds nftables.") from None
         except OSError as error:
             raise TunnelError(f"nft could not be started: {error}.", "sudo apt-get install --reinstall nftables") from None
+
+    async def _run(self, argv: list[str], text: str) -> None:
+        done = await self._ask(argv, text)
         if done.returncode != 0:
             said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[0]
             raise TunnelError(f"nft refused the rules of {self.interface}: {said[:200]}.", RIGHT)

@@ -142,16 +142,20 @@ class WireGuardTunnel:
             carrier = await self._must("rebind")
             await carrier.rebind(await carrier.read())
 
-    async def firewall(self, rules: Sequence[Rule] | None) -> None:
+    async def firewall(self, rules: Sequence[Rule] | None) -> bool:
         """Make the table of forwarding rules for this interface exactly these; None removes it.
+
+        Returns:
+            Whether somebody else had changed it since it was made.
 
         Raises:
             TunnelError: nft is missing or refused (the table is as it was), or the machine does not forward (it is made).
         """
         async with self._lock:
-            await self._firewall.set(rules)
+            changed = await self._firewall.set(rules)
             if rules:
                 await self._let_forward(rules)
+            return changed
 
     async def _let_forward(self, rules: Sequence[Rule]) -> None:
         link, addresses, routes = await self._links.read()

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from appliance.errors import AbsentError, DeviceError
+from appliance.errors import AbsentError, ApplianceError, DeviceError
 
 LIMIT = 10.0
 """Seconds for one command."""
@@ -35,7 +35,7 @@ class Poweroff:
         try:
             self._command()
             await self._allowed()
-        except AbsentError as error:
+        except ApplianceError as error:  # also a busctl that cannot be run, or does not answer
             return str(error)
         return ""
 

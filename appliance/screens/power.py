@@ -36,10 +36,10 @@ class Power(Page):
     sections = frozenset({Section.power})
     keys = (
         ("Tab", "Next panel"), ("m", "Mode"), ("s", "Simulate"), ("p", "Plan"), ("e", "Edit it"), ("x", "Abort it"),
-        ("r", "Take back"), ("k", "Seen to"), ("v", "All"), ("Enter", "Open"),
+        ("r", "Take back"), ("d", "Seen to"), ("v", "All"), ("Enter", "Open"),
     )  # fmt: skip
     needs = MappingProxyType({
-        "m": "power.mode", "e": "power.plan-set", "x": "power.plan-abort", "r": "power.restore", "k": "power.acknowledge",
+        "m": "power.mode", "e": "power.plan-set", "x": "power.plan-abort", "r": "power.restore", "d": "power.acknowledge",
     })  # fmt: skip
     AUTO_FOCUS = "#stages"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,7 +48,7 @@ class Power(Page):
             Binding(key, f"do('{what}')", show=False)
             for key, what in (
                 ("m", "mode"), ("s", "simulate"), ("p", "plan"), ("e", "edit"), ("x", "abort"), ("r", "restore"),
-                ("k", "acknowledge"), ("v", "all"),
+                ("d", "acknowledge"), ("v", "all"),
             )
         ),
     ]  # fmt: skip

@@ -90,7 +90,8 @@ def fact_lines(status: PowerStatus, glyphs: Glyphs) -> list[Line]:
     by = {"ups": "by the UPS's own word", "trend": "by how the charge falls"}.get(status.runtime_by, "")
     old = "" if status.percent_age is None or status.percent_age < 2 else f", {f.age(status.percent_age)} old"
     gauge = meter(share, METER, glyphs, warn=2.0, bad=2.0)
-    grace = [_line("shutdown", f"in {f.span(status.grace_s)}, unless mains comes back", "bad")] if status.grace_s else []
+    left = "" if not status.grace_s else f"in {f.span(float(round(status.grace_s)))}, unless mains comes back"
+    grace = [_line("shutdown", left, "bad")] if left else []
     volts = f.NONE if status.voltage is None else f"{status.voltage:.2f} V"
     role: Role = _charge_role(status.level)
     lines: list[Line] = [
@@ -137,7 +138,7 @@ def trouble(status: PowerStatus) -> list[Piece]:
     if plan is not None and plan.problem:
         pieces.append((f" the plan: {plan.problem}", "warn"))
     if plan is not None and plan.state is RunState.ready:
-        pieces += [(f" left over: {note}; k when that is done", "warn") for note in plan.notes]
+        pieces += [(f" left over: {note}; d when that is done", "warn") for note in plan.notes]
     return pieces
 
 
@@ -178,8 +179,9 @@ def stage_rows(plan: PlanStatus | None, coming: Sequence[Coming]) -> list[Row]:
     for at, stage in enumerate(stages):
         role: Role = STATES.get(stage.state, "warn")
         faults = "; ".join(step.detail for step in stage.steps if step.state in {StageState.failed, StageState.overdue})
-        when = _when(ahead[at - first]) if at >= first else stage.why
-        needs = f"{f.span(stage.needs)}{'' if stage.needs_by == 'measured' else ' ?'}"
+        held = stage.state is StageState.waiting and plan is not None and plan.state is RunState.aborted
+        when = _when(ahead[at - first]) if at >= first else "not begun: the plan is aborted" if held else stage.why
+        needs = f"{f.span(round(stage.needs, 1))}{'' if stage.needs_by == 'measured' else ' ?'}"
         rows.append(Row(stage.name, (
             stage.name, (stage.state.value, role), (needs, "muted"), (_took(stage.seconds), "muted"),
             (f"{stage.why}: {faults}", "warn") if faults else (when, "text" if at == first else "muted"),
@@ -199,8 +201,8 @@ def plan_note(plan: PlanStatus | None) -> str:
     """Which plan, and how it is."""
     if plan is None:
         return ""
-    which = f"version {plan.version}" if plan.version else "the one that ships"
-    return f"{which}, {plan.state.value}, needs {f.span(plan.needs)}"
+    which = f"version {plan.version}" if plan.version else "the default plan"
+    return f"{which}, {plan.state.value}, needs {f.span(round(plan.needs, 1))}"
 
 
 def event_rows(events: Sequence[PowerEvent]) -> list[Row]:

@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.model import Health
 from appliance.core.printable import printable
 from appliance.screens import format as f
 from appliance.verbs import render
@@ -50,7 +51,7 @@ class Plan(Group):
 
 def minutes(seconds: float | None) -> str:
     """Seconds as people read them."""
-    return f.NONE if seconds is None else f.span(seconds)
+    return f.NONE if seconds is None else f.span(round(seconds, 1))
 
 
 def _status(value: dict[str, Any], width: int) -> list[Block]:
@@ -84,24 +85,31 @@ def _plan_line(plan: dict[str, Any] | None) -> str:
     if plan is None:
         return f.NONE
     left = f"; left over: {'; '.join(plan['notes'])}" if plan["notes"] else ""
-    return f"version {plan['version'] or 'that ships'}, {plan['state']}{left}"
+    return f"{_which(plan)}, {plan['state']}{left}"
+
+
+def _which(plan: Mapping[str, Any]) -> str:
+    return f"version {plan['version']}" if plan["version"] else "the default plan"
 
 
 def _ups(ups: Mapping[str, Any]) -> dict[str, Any]:
     reading = ups["reading"] or {}
+    seen = f.since(reading.get("time", 0.0))
+    if ups["health"] == Health.unhealthy:  # it does not answer: what it said last is nothing of now
+        reading = {}
     volts, load = reading.get("voltage"), reading.get("power")
     return {
         "name": ups["name"] + (" SIM" if ups["simulated"] else ""), "health": ups["health"],
         "supply": reading.get("supply", f.NONE), "charge": f.percent(reading.get("percent")), "left": minutes(ups["runtime"]),
         "volts": f.NONE if volts is None else f"{volts:.2f}", "load": f.NONE if load is None else f"{load:.0f} W",
-        "age": f.since(reading.get("time", 0.0)), "feeds us": "yes" if ups["feeds_us"] else "", "refused": ups["refused"],
+        "age": seen, "feeds us": "yes" if ups["feeds_us"] else "", "refused": ups["refused"],
         "failed": ups["failed"], "reason": ups["reason"],
     }  # fmt: skip
 
 
 def _shown(value: dict[str, Any], width: int) -> list[Block]:
     status = value["status"]
-    head = f"version {status['version'] or 'that ships'}, {status['state']}; needs {minutes(status['needs'])} and a margin"
+    head = f"{_which(status)}, {status['state']}; needs {minutes(status['needs'])} and a margin"
     blocks: list[Block] = [Text(printable(f"{head} of {minutes(status['margin'])}"))]
     stages = [
         {

@@ -249,6 +249,8 @@ async def test_halting_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "may not halt" in await host.missing()
     program(tmp_path, "busctl", "echo 's \"yes\"'")
     assert await host.missing() == ""
+    (tmp_path / "busctl").write_text("no program")
+    assert "busctl cannot be run" in await host.missing(), "a fault of busctl is told, and breaks nothing"
 
 
 async def test_an_own_command_is_run_without_our_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from pathlib import Path
 
 import pytest
+from msgspec import structs, to_builtins
+from rich.console import Console
 
-from appliance.core.power import hands, runner
+from appliance.core.catalog.power import answer
+from appliance.core.power import hands, runner, service
 from appliance.core.power.model import Phase, StageState, StepStatus, Supply
+from appliance.core.state import Section
 from appliance.errors import ConflictError, DeviceError, DiskFullError, ShellError, UnreachableError
-from tests.power.rig import FakeDriver, FakeUps, Rig, running
+from appliance.verbs.power import FORMS
+from tests.power.rig import QUICK, FakeDriver, FakeUps, Rig, running
 from tests.support import wait_for
 
 
@@ -172,7 +178,66 @@ async def test_an_abort_still_holds_after_a_halt_that_failed(tmp_path: Path, mon
         await wait_for(lambda: tries == 2, 20)
         await wait_for(lambda: halting(rig).state is StageState.failed)
         rig.service.runner.abort("ada")
+        assert (rig.now.coming, rig.now.grace_s) == ((), None), "nothing of it comes"
         before = rig.service.runner._later
         assert before is not None
         await wait_for(lambda: before.when() < asyncio.get_running_loop().time() - 0.2)
         assert tries == 2
+
+
+async def test_an_aborted_plan_promises_nothing_in_critical(tmp_path: Path) -> None:
+    ups = empty()
+    limits = structs.replace(QUICK, grace=600.0)
+    async with running(tmp_path, ups, limits=limits) as rig:
+        await rig.phase(Phase.critical)
+        await wait_for(lambda: rig.now.grace_s is not None and rig.service.runner.run is not None)
+        rig.service.runner.abort("ada")
+        assert (rig.now.coming, rig.now.grace_s) == ((), None)
+
+
+async def test_a_ups_that_does_not_answer_says_nothing_of_now(tmp_path: Path) -> None:
+    ups = FakeUps(percent=90.0, voltage=12.5, power=33.0, charging=True, runtime=600.0)
+    async with running(tmp_path, ups) as rig:
+        await rig.phase(Phase.grid)
+        ups.error = DeviceError("gone.", "look.")
+        await rig.phase(Phase.unknown)
+        now = rig.now
+        assert (now.voltage, now.load_w, now.charging, now.percent_age, now.runtime) == (None,) * 5
+        assert now.upses[0].reading is not None
+        assert now.upses[0].reading.supply is Supply.unknown
+        assert now.upses[0].runtime is None
+        rows = FORMS["power.status"](to_builtins(answer(now, rig.clock)), 160)
+        console = Console(width=160, file=io.StringIO())
+        console.print(*rows)
+        told = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "mains   " not in told
+        assert "12.5" not in told
+
+
+async def test_what_happened_before_is_shown_although_the_store_opens_late(tmp_path: Path) -> None:
+    async with running(tmp_path, FakeUps()) as rig:
+        await rig.phase(Phase.grid)
+    other = Rig(tmp_path, lambda: [FakeDriver(FakeUps())])
+    await other.service.start()
+    other._task = asyncio.create_task(other.service.run())
+    try:
+        await wait_for(lambda: any("is found" in event.text for event in other.now.events))
+        await asyncio.to_thread(other.store.open)
+        await wait_for(lambda: len([event for event in other.now.events if "is found" in event.text]) == 2)
+        kept = await other.service.events(100, None)
+        assert len(kept) <= len(other.now.events), "none twice on the page, none missing"
+    finally:
+        await other.end()
+
+
+async def test_that_nothing_is_known_does_not_grow_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "IDLE", 0.1)
+    monkeypatch.setattr(service, "TURN", 0.1)
+    rig = Rig(tmp_path, list)
+    await rig.start()
+    try:
+        await wait_for(lambda: rig.service.finder.searches > 0)
+        first = rig.state.get(Section.power).updated_monotonic
+        await wait_for(lambda: rig.state.get(Section.power).updated_monotonic > first + 0.3)
+    finally:
+        await rig.end()

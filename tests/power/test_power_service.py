@@ -262,7 +262,13 @@ async def test_a_start_after_a_crash_knows_where_the_plan_stood(tmp_path: Path) 
     ups = FakeUps(supply=Supply.battery, percent=8.0)
     slow = Rig(tmp_path, lambda: [FakeDriver(ups)], QUICK)
     await slow.start()
-    await wait_for(lambda: any("agent" in line for line in slow.log))
+
+    async def kept() -> bool:
+        run = await slow.book.run()
+        return run is not None and run.stages[2].state is StageState.done
+
+    await wait_for(kept)
+    assert "agent: sudo -n systemctl poweroff" in slow.log
     assert slow._task is not None
     slow._task.cancel()  # as kill -9 would: nothing is taken back, nothing further written
     await asyncio.wait({slow._task})

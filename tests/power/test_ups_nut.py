@@ -235,6 +235,15 @@ async def test_a_server_that_answers_late_is_found_then(nut: NutServer) -> None:
     assert [ups.name for ups in await driver.probe()] == [f"nut:sim@127.0.0.1:{nut.port}"]
 
 
+async def test_nothing_stands_in_for_upses_that_were_listed_before(nut: NutServer) -> None:
+    driver = NutDriver([at(nut)])
+    names = [ups.name for ups in await driver.probe()]
+    nut.kill()
+    assert [ups.name for ups in await driver.probe()] == names
+    nut.start()
+    assert [ups.name for ups in await driver.probe()] == names
+
+
 async def test_a_server_that_is_only_tried_is_not_missed() -> None:
     driver = NutDriver([nut_at(free_port(), configured=False)])
     assert await driver.probe() == []

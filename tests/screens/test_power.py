@@ -164,7 +164,7 @@ async def test_an_outage_is_seen_as_it_happens(powered: Powered) -> None:
     await seen.press("\t", "Charge, %")
     await seen.press("\t", "grid → battery")
     await seen.press("\t", "nut:rack@127.0.0.1")
-    await seen.press("\t", "the one that ships")
+    await seen.press("\t", "the default plan")
     await seen.end()
 
 
@@ -202,6 +202,7 @@ async def test_the_plan_is_edited_checked_and_kept(powered: Powered) -> None:
     await seen.press("\x1b", "UPSes")
     assert powered.power.runner.kept.version == 1
     await seen.press("x", "No power plan is being carried out")
+    await seen.press("d", "Nothing is left over of the last run")
     await seen.end()
 
 

@@ -125,7 +125,7 @@ class UpsStatus(msgspec.Struct, frozen=True):
     reason: str
     next_step: str = ""
     reading: UpsReading | None = None
-    """The newest that can be believed; its age is told by its time."""
+    """The newest that can be believed; its age is told by its time. Where it does not answer now, its supply is unknown."""
     feeds_us: bool = False
     """The policy decides by this one."""
     refused: int = 0
@@ -241,7 +241,7 @@ class PlanStatus(msgspec.Struct, frozen=True):
     """The plan, and how far it is."""
 
     version: int
-    """0 for the one that ships."""
+    """0 for the default one."""
     author: str = ""
     changed: float = 0.0
     state: RunState = RunState.ready

@@ -115,7 +115,7 @@ phase = "shutdown"
 limit_seconds = 30
 steps = [{ do = "halt" }]
 """
-"""The plan that ships."""
+"""The default plan."""
 
 
 def parse(text: str) -> Plan:

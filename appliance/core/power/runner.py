@@ -316,6 +316,11 @@ class PlanRunner:
         return [self._measured.get(stage.name, stage.limit_seconds) for stage in self.plan.stages]
 
     @property
+    def aborted(self) -> bool:
+        """An operator holds it up until mains is back."""
+        return self.run is not None and self.run.state is RunState.aborted
+
+    @property
     def current(self) -> Plan:
         """The plan that is carried out; between runs, the one that would be."""
         return self._running if self.run is not None else self.plan

@@ -37,6 +37,8 @@ PI_EVERY = 60.0
 """Seconds between two looks at the Pi's own supply."""
 PATIENCE = 15.0
 """Seconds that the plan waits after a start for what was kept of it."""
+IDLE = 5.0
+"""Seconds between two showings where there is no UPS: what is not known is known to be so now."""
 AGAIN = 5.0
 """Seconds between two tries to read it after that."""
 FLUSH = 2.0
@@ -195,7 +197,7 @@ class PowerService:
             self.decide()
             idle = not self.finder.watches and self.control.setting is Setting.auto and self.runner.run is None
             soon = self.control.state.due
-            pause = None if idle else TURN if soon is None else max(0.01, min(TURN, soon))
+            pause = IDLE if idle else TURN if soon is None else max(0.01, min(TURN, soon))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._looked.wait()
@@ -340,7 +342,9 @@ class PowerService:
         control, seen = self.control, self.control.combined.seen
         phase = control.state.phase if self._runs else Phase.unknown
         upses = tuple(watch.status(feeds_us=name in control.combined.names) for name, watch in self.finder.watches.items())
-        ours = next((each.reading for each in upses if each.feeds_us and each.reading is not None), None)
+        looks = [self.finder.watches[name].newest() for name in control.combined.names if name in self.finder.watches]
+        ours = next((look.reading for look in looks if look.reading is not None), None)
+        aborted = self.runner.aborted  # then nothing of the plan comes, and no halt
         slope = self.finder.slope(control.combined.names)
         now = self._ground.clock.monotonic()
         return PowerStatus(
@@ -351,10 +355,10 @@ class PowerService:
             voltage=ours.voltage if ours else None, load_w=ours.power if ours else None,
             charging=ours.charging if ours else None, runtime=control.combined.runtime,
             runtime_by=control.combined.runtime_by, on_battery_s=status.on_battery_seconds(control.state),
-            grace_s=grace_left(control.state, control.limits), edge_only=status.edge_only(phase),
+            grace_s=None if aborted else grace_left(control.state, control.limits), edge_only=status.edge_only(phase),
             routing=status.routing(phase), setting_by=self._chosen_by, shed=self.hands.shed,
             feeds=control.combined.reason, upses=upses, plan=self.runner.status(self._plan_problem()),
-            coming=tuple(due.coming(
+            coming=() if aborted else tuple(due.coming(
                 self.runner.current, self.runner.begun, control.figures(), self.runner.needs(), control.limits, slope,
             )),
             history=tuple(self._history), events=tuple(self._ground.teller.newest), transitions=control.transitions,

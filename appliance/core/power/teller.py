@@ -64,8 +64,9 @@ class Teller:
 
     async def load(self) -> None:
         """What happened before. Raises StoreError."""
-        if not self.newest:
-            self.newest.extend(await self._book.events(SHOWN))
+        told = {(event.time, event.text) for event in self.newest}
+        before = [event for event in await self._book.events(SHOWN) if (event.time, event.text) not in told]
+        self.newest.extend(before[: SHOWN - len(self.newest)])
 
     def tell(self, event: PowerEvent) -> None:
         """Take an event; never blocks."""

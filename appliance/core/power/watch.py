@@ -146,11 +146,14 @@ class Watch:
         self._error = other._error
 
     def status(self, *, feeds_us: bool) -> UpsStatus:
-        """For screens."""
-        runtime, by = self.runtime()
+        """For screens. One that does not answer says nothing of now: not what feeds, and not how long."""
         health, reason, step = self._health()
+        reading, (runtime, by) = self.reading, self.runtime()
+        if self._error is not None and reading is not None:
+            reading = msgspec.structs.replace(reading, supply=Supply.unknown, charging=None)
+            runtime, by = None, ""
         return UpsStatus(
-            name=self.name, kind=self.ups.kind, health=health, reason=reason, next_step=step, reading=self.reading,
+            name=self.name, kind=self.ups.kind, health=health, reason=reason, next_step=step, reading=reading,
             feeds_us=feeds_us, refused=self.refused, failed=self.failed, runtime=runtime, runtime_by=by,
             simulated=self.ups.simulated,
         )  # fmt: skip

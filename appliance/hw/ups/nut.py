@@ -217,6 +217,8 @@ class NutDriver:
         self._root = root
         self._lanes: dict[str, Lane] = {}
         self._links: dict[str, LineLink] = {}
+        self._listed: dict[str, tuple[str, ...]] = {}
+        """Server → the UPSes that it listed last: while it is silent they say so themselves, and nothing stands in for them."""
 
     def _servers(self) -> list[NutServer]:
         names = local_names(self._root)
@@ -233,9 +235,9 @@ class NutDriver:
             return [NutUps(server, name) for name in server.upses]
         link = self._links.setdefault(server.shown, link_to(server))
         try:
-            names = await names_of(link, server)
-        except DeviceError:  # nobody there: what is configured says so itself when it is read
-            names = ()
+            names = self._listed[server.shown] = await names_of(link, server)
+        except DeviceError:  # nobody there: what is configured, or was listed before, says so itself when it is read
+            names = self._listed.get(server.shown, ())
         finally:
             await link.close("LOGOUT")
         silent: list[Ups] = [SilentServer(server)] if server.configured else []

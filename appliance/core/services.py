@@ -109,8 +109,12 @@ class Supervisor:
             raise ConflictError(f"{name} did not come up: {unit.status.reason}", unit.status.next_step)
         return unit.status
 
-    async def halt(self, name: str) -> ServiceStatus:
+    async def halt(self, name: str, why: str = "") -> ServiceStatus:
         """Stop one service until it is restarted; those that depend on it stay.
+
+        Args:
+            name: Which.
+            why: Who stopped it and until when, in words: it is degraded then, as it was meant, and not unhealthy.
 
         Raises:
             NotFoundError: There is no such service.
@@ -120,7 +124,7 @@ class Supervisor:
         if unit is None:
             raise NotFoundError(f"No service is called {name!r}.", f"the services are: {', '.join(sorted(self._units))}.")
         async with self._restarting[name]:
-            if not await unit.halt(self._policy.end_deadline):
+            if not await unit.halt(self._policy.end_deadline, why):
                 raise ConflictError(f"{name} did not stop within {self._policy.end_deadline:g} s.", "see the log for why.")
         return unit.status
 

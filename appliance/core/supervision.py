@@ -103,8 +103,8 @@ class Supervised:
         """What of the service's life has not ended."""
         return {task for task in (self._task, self._run) if task is not None and not task.done()}
 
-    async def halt(self, deadline: float) -> bool:
-        """Stop the service and its supervision; returns whether both ended within `deadline` seconds."""
+    async def halt(self, deadline: float, why: str = "") -> bool:
+        """Stop the service and its supervision; returns whether both ended within `deadline` seconds. `why` is told."""
         if self._task is not None and not self._task.done():
             self._between(Phase.stopping, "stopping")
             if not self._halting:  # a second cancellation would cut its clean-up short
@@ -117,7 +117,7 @@ class Supervised:
             log.error("service %s did not stop within %g s", self.service.name, deadline)
             self._set(Phase.stopping, HealthReport(Health.unhealthy, f"did not stop within {deadline:g} s", hint))
             return False
-        self._set(Phase.stopped, HealthReport(Health.unhealthy, "stopped", hint))
+        self._set(Phase.stopped, HealthReport(Health.degraded if why else Health.unhealthy, f"stopped {why}".strip(), hint))
         return True
 
     async def _live(self) -> None:

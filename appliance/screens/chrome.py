@@ -9,7 +9,9 @@ from textual import events
 
 from appliance.core.console import Console
 from appliance.core.model import AlertState, Health
+from appliance.core.power.model import PowerStatus, Supply
 from appliance.core.state import Section
+from appliance.screens import format as f
 from appliance.screens.people import company
 from appliance.screens.tabs import tab_line
 from appliance.screens.themes import Role
@@ -42,6 +44,7 @@ class Header(LineView):
             (f"{setup.get('host_name', '')}  ", "bar"),
             *self._health(),
             *self._alerts(),
+            *self._battery(),
         ]
         me, now = f"{actor.name} {actor.role.name}", time.strftime("%H:%M:%S")
         here = f"{len(sessions)} console{'s' if len(sessions) != 1 else ''}"
@@ -69,6 +72,13 @@ class Header(LineView):
         alerts = self.spark.get(Section.alerts).value or ()
         firing = sum(alert.state is AlertState.firing for alert in alerts)
         return [(f" {firing} ALERT{'S' if firing != 1 else ''} ", "sim")] if firing else []
+
+    def _battery(self) -> list[Piece]:
+        """What is left while the UPS feeds from its battery; nothing on mains, and where nobody knows."""
+        power = self.spark.get(Section.power).value
+        if not isinstance(power, PowerStatus) or power.supply is not Supply.battery:
+            return []
+        return [(" ", "bar"), (f" BATTERY {f.percent(power.percent)} ", "sim")]
 
     def _tabs(self) -> Line:
         return tuple((tab.text, self._role_of(tab.page)) for tab in tab_line(self._page, self.size.width))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from appliance.screens.app import SparkApp
 
 COMMON = (HELP, (":", "Commands"), ("q", "Quit"))
-ALWAYS = frozenset({Section.services, Section.alerts, Section.sessions, Section.setup})
+ALWAYS = frozenset({Section.services, Section.alerts, Section.sessions, Section.setup})  # the battery: by the clock's tick
 """Sections that the header shows."""
 
 

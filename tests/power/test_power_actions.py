@@ -137,6 +137,9 @@ async def test_plans_by_their_actions(tmp_path: Path) -> None:
         assert (await front("plan-check", VIEWER, file=encoded(PLAN)))["stages"] == ["shed", "services", "nodes", "halt"]
         without = PLAN[: PLAN.rindex("[[stages]]")]
         assert "not halted" in (await front("plan-check", VIEWER, file=encoded(without)))["warning"]
+        assert "drain-outbox" not in (await front("plan-check", VIEWER, file=encoded(PLAN)))["warning"]
+        late = PLAN.replace('{ do = "drain-outbox" }', '{ do = "drain-outbox" }, { do = "stop-services", names = ["sources"] }')
+        assert "shed: where Kafka is away drain-outbox" in (await front("plan-check", VIEWER, file=encoded(late)))["warning"]
         await front("plan-set", file=encoded(PLAN), confirm=True)
         assert [each.version for each in await front("plan-versions", VIEWER)] == [1]
         assert (await front("plan-show", VIEWER))["document"] == PLAN

@@ -92,6 +92,9 @@ async def test_a_whole_appliance_through_an_outage(appliance: Appliance, nut: Nu
     await wait_for(lambda: power.runner.run is not None and power.runner.run.state is RunState.holding, 40)
     assert phase_of(appliance, "quality") is ServicePhase.stopped
     assert phase_of(appliance, "inference") is ServicePhase.stopped
+    assert appliance.supervisor is not None
+    stopped = {status.name: status for status in appliance.supervisor.statuses()}["quality"]
+    assert (stopped.health, stopped.reason) == (Health.degraded, "stopped by the power plan, until mains is back")
     assert power.engine_mode() == "power-saving"
     steps = power.status().plan.stages[0].steps  # type: ignore[union-attr]
     assert (steps[1].state, steps[1].detail) == ("skipped", "Kafka is not configured.")

@@ -165,6 +165,9 @@ async def test_an_outage_is_seen_as_it_happens(powered: Powered) -> None:
     await seen.press("\t", "grid → battery")
     await seen.press("\t", "nut:rack@127.0.0.1")
     await seen.press("\t", "the default plan")
+    await seen.press("5", "BATTERY 80 %")
+    powered.ups.values.update(supply=Supply.mains)
+    await wait_for(lambda: "BATTERY" not in seen.display, 20)
     await seen.end()
 
 

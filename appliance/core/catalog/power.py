@@ -164,8 +164,14 @@ def _plans(service: PowerService) -> list[Action]:
     async def check(_: Invocation, params: PlanFile) -> dict[str, Any]:
         plan = service.check(text_of(params.file))
         halts = any(step.do == "halt" for stage in plan.stages for step in stage.steps)
-        warning = "" if halts else "this machine is not halted by it: it runs until its battery is empty"
-        return {"stages": [stage.name for stage in plan.stages], "warning": warning}
+        told = [] if halts else ["this machine is not halted by it: it runs until its battery is empty"]
+        told += [
+            f"{stage.name}: where Kafka is away drain-outbox takes the whole limit, and what stands behind it is not done: "
+            "give it a stage of its own"
+            for stage in plan.stages
+            if any(step.do == "drain-outbox" for step in stage.steps[:-1])
+        ]
+        return {"stages": [stage.name for stage in plan.stages], "warning": "; ".join(told)}
 
     async def put(call: Invocation, params: PlanFile) -> KeptPlan:
         return await service.set_plan(text_of(params.file), call.actor.name)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from appliance.core.model import Phase
 from appliance.core.services import Supervisor
 
+WHY = "by the power plan, until mains is back"
+
 
 class SupervisedServices:
     """Implements hands.Services.
@@ -29,7 +31,7 @@ class SupervisedServices:
 
     async def halt(self, name: str) -> object:
         """Stop one. Raises NotFoundError, ConflictError."""
-        return await self._supervisor.halt(name)
+        return await self._supervisor.halt(name, WHY)
 
     async def restart(self, name: str) -> object:
         """Start one again. Raises NotFoundError, ConflictError."""

@@ -53,6 +53,8 @@ class Vpn(Page):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.acts = Acts(self)
+        self._chosen = ""
+        """A peer that the cursor goes to as soon as it is there."""
 
     def body(self) -> Iterable[Widget]:
         """The tunnel, its peers, a line about what is wrong, what is known of one."""
@@ -75,6 +77,12 @@ class Vpn(Page):
         key, status = self.query_one("#peers", Grid).key, self.status
         return next((each for each in status.peers if each.name == key), None) if status is not None else None
 
+    def choose(self, name: str) -> None:
+        """Put the cursor on a peer that was just added: the next key is meant for it."""
+        self._chosen = name
+        self._show_rows()
+        self._show_peer()
+
     def show(self, sections: frozenset[Section]) -> None:
         """Show what is now."""
         head = self.query_one("#tunnel", LineView)
@@ -87,7 +95,12 @@ class Vpn(Page):
     def _show_rows(self) -> None:
         status = self.status
         rows = view.peer_rows(status.peers if status is not None else (), self._age, self.spark.glyphs)
-        self.query_one("#peers", Grid).set_rows(rows)
+        grid = self.query_one("#peers", Grid)
+        grid.set_rows(rows)
+        there = [row.key for row in rows]
+        if self._chosen in there:  # what was added is shown a moment later
+            grid.move_to(there.index(self._chosen))
+            self._chosen = ""
 
     @property
     def _age(self) -> float | None:

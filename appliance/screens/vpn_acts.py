@@ -59,7 +59,9 @@ class Acts:
     async def _add(self) -> None:
         added = await ask_for(self._page, "vpn.peer-add", "Add a peer", ADDED)
         if added is not None:
-            self._page.say(f"{added.name} is added, {', '.join(added.addresses)}; e shows its file", "ok")
+            self._page.choose(added.name)
+            own = "e shows its file, once" if added.exportable else "its own file is made there"
+            self._page.say(f"{added.name} is added, {', '.join(added.addresses)}; {own}", "ok")
 
     async def _reconcile(self) -> None:
         done = await self._flows.invoke("vpn.reconcile", {})
@@ -68,7 +70,7 @@ class Acts:
     async def _explain(self, peer: PeerStatus) -> None:
         self._page.say(f"looking at {peer.name}; this takes up to ten seconds")
         answer = await self._page.console.invoke("vpn.explain", {"name": peer.name})
-        await self._flows.read(f"Why is {peer.name} {answer.state.value}?", view.explained(msgspec.to_builtins(answer)))
+        await self._flows.read(f"How {peer.name} is: {answer.state.value}", view.explained(msgspec.to_builtins(answer)))
 
     async def _export(self, peer: PeerStatus) -> None:
         answer = await self._flows.invoke("vpn.peer-export", {"name": peer.name})

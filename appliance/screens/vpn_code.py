@@ -27,6 +27,15 @@ def _halves(rows: Sequence[str]) -> list[str]:
     return ["".join(HALVES[upper + lower] for upper, lower in zip(*pair, strict=True)) for pair in pairs]
 
 
+LEAST = 61
+"""Modules of the smallest code that a peer's file makes: 240 characters are one of version 10; and its quiet zone."""
+
+
+def least_room(*, full: bool) -> tuple[int, int]:
+    """Columns and lines that any peer's code takes at least."""
+    return room(("0" * LEAST,) * LEAST, full=full)
+
+
 def room(rows: Sequence[str], *, full: bool) -> tuple[int, int]:
     """Columns and lines that a code takes."""
     size = len(rows)

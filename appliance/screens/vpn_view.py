@@ -14,9 +14,9 @@ from appliance.screens.widgets.grid import Cell, Column, Row
 from appliance.screens.widgets.lines import Line, Piece
 
 PEERS = (
-    Column("peer", 16), Column("state", 11), Column("address", 15), Column("shook", 6, "right"), Column("in", 10, "right"),
-    Column("out", 10, "right"), Column("ms", 5, "right", 100), Column("lost", 5, "right", 100),
-    Column("traffic", 20, least=100), Column("endpoint", 22, least=130), Column("note", least=60),
+    Column("peer", 16), Column("state", 11), Column("address", 15), Column("handshake", 9, "right"), Column("in", 10, "right"),
+    Column("out", 10, "right"), Column("ms", 5, "right", 108), Column("lost", 5, "right", 108),
+    Column("traffic", 20, least=130), Column("endpoint", 22, least=150), Column("note", least=96),
 )  # fmt: skip
 WIDTH = 20
 """Cells of the sparkline."""
@@ -123,11 +123,11 @@ def trouble(peer: PeerStatus) -> list[Piece]:
     """Why a peer is not connected, and what to do; nothing where all is well."""
     pieces: list[Piece] = []
     if peer.reason:
-        pieces.append((f" {peer.name}: {peer.reason}", "warn"))
+        pieces.append((f" {peer.name}: {peer.reason}.", "warn"))
     if peer.next_step:
         pieces.append((f" Next: {peer.next_step}", "accent"))
     if peer.next_try:
-        pieces.append((f" tried again at {f.clock(peer.next_try)}", "muted"))
+        pieces.append((f" Tried again at {f.clock(peer.next_try)}", "muted"))
     return pieces
 
 
@@ -141,7 +141,7 @@ def fact_lines(peer: PeerStatus, put_s: float | None, glyphs: Glyphs) -> list[Li
     counted = f.NONE if peer.rx_bytes is None else f"{f.size(peer.rx_bytes)} in, {f.size(peer.tx_bytes)} out"
     lines = [
         _line("state", f"{sign} for {f.since(peer.since)}", role),
-        _line("shook", f"{handshake(peer, put_s)} ago" if peer.handshake_age_s is not None else "never"),
+        _line("handshake", f"{handshake(peer, put_s)} ago" if peer.handshake_age_s is not None else "never"),
         _line("traffic", counted),
         _line("now", f"{f.rate(peer.rx_rate)} in, {f.rate(peer.tx_rate)} out", "accent"),
         _line("echo", f"{f.milliseconds(peer.latency_ms)}, {loss(peer)} lost"),

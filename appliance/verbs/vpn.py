@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.table import Table
@@ -16,7 +16,7 @@ from rich.text import Text
 from appliance.core.printable import printable
 from appliance.errors import ApplianceError, InvalidArgumentsError
 from appliance.screens import format as f
-from appliance.screens.vpn_code import drawn
+from appliance.screens import vpn_code
 from appliance.verbs import render
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Group
@@ -26,6 +26,8 @@ PEERS = ("name", "state", "address", "handshake", "in", "out", "latency", "loss"
 WIDE = 110
 """Columns from which all fields of a row are shown."""
 PREFIX = "peer-"
+SAID = MappingProxyType({"never": "has never been connected", "missing": "is not in the tunnel", "unknown": "cannot be seen"})
+"""States that are no adjectives, in a sentence."""
 CONSOLES = frozenset({"linux", "vt100", "vt220", "ansi", "dumb"})
 """Terminals whose fonts may lack half blocks."""
 
@@ -64,7 +66,9 @@ def _exporting(found: click.Command) -> None:
         if output is not None:
             _to_file(context, args, output, yes=given.get("yes", False))
         else:
-            context.say(code(_asked(context, args, yes=given.get("yes", False)), context.environ.get("TERM", "")))
+            room, full = room_of(context.out), context.environ.get("TERM", "") not in CONSOLES
+            check_room(room, full=full)
+            context.say(code(_asked(context, args, yes=given.get("yes", False)), room, full=full))
 
     found.callback = run
 
@@ -97,12 +101,38 @@ def _to_file(context: Context, args: Mapping[str, Any], output: Path, *, yes: bo
     )
 
 
-def code(answer: Mapping[str, Any], term: str) -> str:
-    """A peer's file as a code for this terminal."""
+def room_of(out: TextIO) -> tuple[int, int] | None:
+    """Columns and lines of the reader's terminal; None where it is none: a file or a pipe takes everything."""
+    try:
+        found = os.get_terminal_size(out.fileno()) if out.isatty() else None
+    except (OSError, ValueError):  # a terminal that does not say, or a stream without a descriptor
+        return None
+    return (found.columns, found.lines) if found is not None else None
+
+
+def check_room(room: tuple[int, int] | None, *, full: bool) -> None:
+    """Refuse before the key is asked for, which is shown once. Raises InvalidArgumentsError."""
+    columns, lines = vpn_code.least_room(full=full)
+    if room is not None and (room[0] < columns or room[1] <= lines):
+        raise InvalidArgumentsError(
+            f"A code takes {columns} columns and {lines + 1} lines or more here, and this terminal has {room[0]} x {room[1]}; "
+            "nothing was shown, and the key is still there.",
+            "use a larger terminal (over SSH a code is half as large), or `--output FILE`.",
+        )
+
+
+def code(answer: Mapping[str, Any], room: tuple[int, int] | None, *, full: bool) -> str:
+    """A peer's file as a code for this terminal; as text where it does not fit, for it is shown once."""
     rows = tuple(answer["qr"])
     if not rows:
-        raise InvalidArgumentsError("The file is too long for a code.", "take it as a file.")
-    return "\n".join(drawn(rows, full=term not in CONSOLES))
+        return f"The file is too long for a code. This is it, once:\n\n{printable(answer['text'], keep=chr(10))}"
+    columns, lines = vpn_code.room(rows, full=full)
+    if room is not None and (room[0] < columns or room[1] <= lines):
+        told = (
+            f"A code takes {columns} x {lines + 1} cells, and this terminal has {room[0]} x {room[1]}. This is the file, once:"
+        )
+        return f"{told}\n\n{printable(answer['text'], keep=chr(10))}"
+    return "\n".join(vpn_code.drawn(rows, full=full))
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------
@@ -159,7 +189,7 @@ def _peer(value: dict[str, Any], width: int) -> list[Block]:
 
 
 def _explained(value: dict[str, Any], _: int) -> list[Block]:
-    lines = [f"{value['peer']} is {value['state']}."]
+    lines = [f"{value['peer']} {SAID.get(value['state'], 'is ' + value['state'])}."]
     for number, finding in enumerate(value["findings"], 1):
         lines += ["", f"{number}. {finding['what']} ({finding['cause']}, {100 * finding['likelihood']:.0f} %)"]
         lines += [f"   seen: {each}" for each in finding["evidence"]]

@@ -167,6 +167,29 @@ async def test_the_page_follows_the_live_state(bench: Bench) -> None:
     await seen.end()
 
 
+async def test_the_cursor_goes_to_a_peer_that_was_added(bench: Bench) -> None:
+    """ "e shows its file" is meant for it, and not for the one that happened to be under the cursor."""
+    await add(bench, "alice")
+    seen = bench.open(PLAIN)
+    await seen.press("gv", "▶alice")
+    await seen.press("n", "Add a peer")
+    for field, text in (("name", "zoe"), ("public_key", ""), ("endpoint", ""), ("networks", ""), ("node", ""), ("expires", "")):
+        await seen.fill(field, text)
+    await seen.shows("▶zoe")
+    await seen.press("e", "Show the file of zoe")
+    await seen.end()
+
+
+async def test_a_console_shows_whole_columns(bench: Bench) -> None:
+    seen = bench.open(PLAIN)
+    await seen.press("gv", "no peer yet")
+    bench.appliance.state.put(Section.vpn, vpn(peer(state=PeerState.down, handshake_age_s=200.0, reason="no handshake")))
+    await seen.shows("▶phone")
+    (head,) = [row for row in seen.display.splitlines() if "address" in row and "state" in row]
+    assert head.strip("│ ").split() == ["peer", "state", "address", "handshake", "in", "out"]
+    await seen.end()
+
+
 async def test_a_viewer_is_offered_what_a_viewer_may(bench: Bench) -> None:
     seen = bench.open(PLAIN, role=Role.viewer)
     await seen.press("gv", "no peer yet")

@@ -12,6 +12,7 @@ import pytest
 from appliance.core.vpn.desk import Wish
 from appliance.core.vpn.peers import Entry, Rotation
 from appliance.core.vpn.service import Rhythm
+from appliance.core.vpn.status import PeerState
 from appliance.errors import AbsentError, ConflictError, ShellError
 from tests.support import wait_for
 from tests.vpn.netns import Net
@@ -183,3 +184,61 @@ async def test_nothing_is_begun_where_the_tunnel_is_broken(net: Net, tmp_path: P
         with pytest.raises(ConflictError, match="is broken"):
             await bench.other.provision("box")
         assert bench.peer("box").rotation == ""
+
+
+async def test_a_network_that_this_machine_is_on_is_no_peers(net: Net, tmp_path: Path) -> None:
+    bench, spoke = await one(net, tmp_path)
+    async with bench.life():
+        await joined(bench, spoke)
+        with pytest.raises(ConflictError, match=r"192\.0\.2\.0/24.*eth0"):
+            await bench.desk.add("office", Wish(networks=("192.0.2.0/24",)))
+        await bench.desk.add("office", Wish(networks=("198.51.100.0/24",)))
+        with pytest.raises(ConflictError, match="eth0"):
+            await bench.desk.change("office", Wish(networks=("192.0.2.0/24",)))
+
+
+async def test_a_network_that_came_to_this_machine_later_harms_one_peer_only(net: Net, tmp_path: Path) -> None:
+    bench, spoke = await one(net, tmp_path)
+    async with bench.life():
+        await bench.desk.add("office", Wish(networks=("198.51.100.0/24",)))
+    await bench.remove()
+    bench.host.address("eth0", "198.51.100.7/24")
+    bench.renew()
+    async with bench.life():
+        await joined(bench, spoke)
+        assert bench.peer("office").state is PeerState.never
+        assert any("198.51.100.0/24" in each for each in bench.service.status().problems)
+    await bench.remove()
+
+
+async def test_no_peer_has_the_hubs_own_key(net: Net, tmp_path: Path) -> None:
+    bench, _ = await one(net, tmp_path)
+    async with bench.life():
+        with pytest.raises(ConflictError, match="this hub's own"):
+            await bench.desk.add("mirror", Wish(public_key=bench.service.status().public_key))
+    await bench.remove()
+
+
+async def test_a_peer_that_fell_silent_is_told_so(net: Net, tmp_path: Path) -> None:
+    """Its last handshake is young, so it is connected still; nobody answers there."""
+    bench, spoke = await one(net, tmp_path)
+    async with bench.life():
+        await joined(bench, spoke)
+        spoke.host.run("ip", "link", "set", "eth0", "down")
+        found = (await bench.examiner.explain("box")).findings
+        assert found[0].cause == "silent"
+        assert "no echo" in found[0].what
+        spoke.host.run("ip", "link", "set", "eth0", "up")
+        spoke.host.run("nft", "-f", "-", text=ECHOLESS)
+        sent = asyncio.create_task(asyncio.to_thread(spoke.host.run, "ping", "-c", "60", "-i", "0.05", "10.8.0.2", check=False))
+        found = (await bench.examiner.explain("box")).findings
+        await sent
+        assert found[0].cause == "none"  # it answers no echo, but what it sends comes
+    await bench.remove()
+
+
+ECHOLESS = """
+table inet test {
+    chain in { type filter hook input priority filter; icmp type echo-request drop; }
+}
+"""

@@ -251,13 +251,23 @@ def test_a_code_is_drawn_with_what_a_console_has() -> None:
 
 
 def test_a_camera_reads_the_code() -> None:
-    """OpenCV's reader, from the picture that a terminal shows."""
+    """OpenCV's reader, from the picture that a terminal shows; it fails at some codes in a hundred, and never misreads."""
+    found = [_seen(text) for text in (qr.small(write(parse(_other_keys(GOOD)))) for _ in range(6))]
+    right = [read for read, text in found if read]
+    assert all(read == text for read, text in found if read)
+    assert len(right) >= 3
+    assert parse(right[0]).peers[1].endpoint == "[2001:db8::7]:51820"
+
+
+def _other_keys(text: str) -> str:
+    return text.replace(PAIRS[0].private, keys.make_pair().private).replace(SHARED[0], keys.make_preshared())
+
+
+def _seen(text: str) -> tuple[str, str]:
     import cv2
     import numpy as np
 
-    text = qr.small(write(parse(GOOD)))
     modules = np.array([[255 if module == "0" else 0 for module in row] for row in qr.matrix(text)], dtype=np.uint8)
     picture = np.pad(np.kron(modules, np.ones((8, 8), dtype=np.uint8)), 32, constant_values=255)
-    found, _, _ = cv2.QRCodeDetector().detectAndDecode(picture)
-    assert found == text
-    assert parse(found).peers[1].endpoint == "[2001:db8::7]:51820"
+    read, _, _ = cv2.QRCodeDetector().detectAndDecode(picture)
+    return read, text

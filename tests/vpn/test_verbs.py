@@ -14,6 +14,7 @@ from appliance.core.vpn import keys, quick
 from appliance.core.vpn.qr import matrix, small
 from appliance.errors import NotAuthorizedError
 from appliance.screens.vpn_code import drawn
+from appliance.verbs.vpn import code as code_for
 from tests.integration.test_front import line
 from tests.screens.conftest import Bench, bench  # noqa: F401
 
@@ -60,6 +61,25 @@ async def test_a_code_is_what_the_file_says(bench: Bench) -> None:  # noqa: F811
     some = small("[Interface]\nPrivateKey = x\n\n# a comment\nAddress = 1, 2\n")
     assert some == "[Interface]\nPrivateKey=x\nAddress=1,2"
     assert drawn(matrix(some), full=False)[0].strip("█") == ""
+
+
+async def test_a_code_that_does_not_fit_costs_no_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The key is shown once: a code that runs off a console is told before it is asked for."""
+    monkeypatch.setattr("appliance.verbs.vpn.room_of", lambda out: (80, 24))
+    await line(bench, "vpn", "peer", "add", "phone")
+    code, text = await line(bench, "vpn", "peer", "export", "phone", "--yes", "--qr", "--endpoint", "vpn.example.org:1")
+    assert (code != 0, "80 x 24" in text, "--output" in text) == (True, True, True)
+    code, text = await line(bench, "vpn", "peer", "export", "phone", "--yes", "--endpoint", "vpn.example.org:1")
+    assert (code, "PrivateKey" in text) == (0, True)
+
+
+def test_a_code_that_turns_out_too_large_is_given_as_text() -> None:
+    rows = ["0" * 65] * 65
+    told = code_for({"qr": rows, "text": "[Interface]\n"}, (70, 31), full=True)
+    assert "65 x 34" in told
+    assert told.endswith("[Interface]\n")
+    assert "█" in code_for({"qr": rows, "text": ""}, (70, 34), full=True)
+    assert "[Interface]" in code_for({"qr": [], "text": "[Interface]\n"}, None, full=True)
 
 
 async def test_a_hubs_file_is_imported_and_not_audited(bench: Bench, tmp_path: Path) -> None:  # noqa: F811

@@ -32,9 +32,11 @@ class Fault(msgspec.Struct, frozen=True):
     peers: tuple[str, ...] = ()
     """Public keys of the peers that it concerns."""
     fatal: bool = True
+    network: str = ""
+    """What of those peers cannot be, where the rest of them can."""
 
 
-CONFLICTS = frozenset({"duplicate", "overlap", "loop"})
+CONFLICTS = frozenset({"duplicate", "overlap", "loop", "elsewhere"})
 
 
 def check(wanted: WantedTunnel, names: Mapping[str, str] | None = None, elsewhere: Mapping[str, str] | None = None) -> None:
@@ -66,7 +68,7 @@ def faults(
     if values:
         return values
     return (*_twice(wanted, told), *_overlaps(wanted, told), *_own(wanted, told), *_loops(wanted, told),
-            *_outside(wanted, elsewhere or {}))  # fmt: skip
+            *_outside(wanted, elsewhere or {}, told))  # fmt: skip
 
 
 class _Names:
@@ -215,13 +217,18 @@ def _loops(wanted: WantedTunnel, told: _Names) -> Iterator[Fault]:
                 yield Fault("loop", message, "name an endpoint outside of the tunnel's networks.", (peer.public_key,))
 
 
-def _outside(wanted: WantedTunnel, elsewhere: Mapping[str, str]) -> Iterator[Fault]:
+def _outside(wanted: WantedTunnel, elsewhere: Mapping[str, str], told: _Names) -> Iterator[Fault]:
     ours = {ipaddress.ip_interface(each).network for each in wanted.addresses}
+    owners = {ipaddress.ip_network(each): peer.public_key for peer in wanted.peers for each in peer.allowed}
     if wanted.routes:
-        ours |= {ipaddress.ip_network(each) for peer in wanted.peers for each in peer.allowed}
+        ours |= set(owners)
     for text, interface in elsewhere.items():
         other = ipaddress.ip_network(text)
         for net in sorted(ours, key=str):
             if other.prefixlen and net.prefixlen and net.version == other.version and net.overlaps(other):
                 message = f"The tunnel's network {net} overlaps {other}, which this machine reaches through {interface}."
-                yield Fault("overlap", message, "choose a network for the VPN that nobody uses.", fatal=net == other)
+                if net == other and net in owners:
+                    fix = f"take it from {told(owners[net])}, or this machine off that network."
+                    yield Fault("elsewhere", message, fix, (owners[net],), network=str(net))
+                else:
+                    yield Fault("overlap", message, "choose a network for the VPN that nobody uses.", fatal=net == other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +61,8 @@ class Desk:
         """
         pair = None if wish.public_key else keys.make_pair()
         public = pair.public if pair is not None else keys.checked(wish.public_key or "")
+        if public == keys.public_of(await self._book.own_key()):
+            raise ConflictError("That is this hub's own public key.", "give the one of the peer: `wg pubkey` there.")
         async with self._turn:  # two that are added at once do not get the same address
             peer = Peer(
                 name=names.name(name),
@@ -91,6 +94,7 @@ class Desk:
         }
         if wish.networks is not None:
             changes["networks"] = networks(wish.networks)
+            self._check_ways(changes["networks"])
         if wish.reach is not None:
             changes["reach"] = networks(wish.reach)
         if wish.endpoint is not None:
@@ -102,6 +106,15 @@ class Desk:
         if wish.expires and wish.expires <= self._service.clock.wall():
             raise InvalidArgumentsError("That time is over already.", "give one that is to come, such as 30d.")
         return peer.changed(**changes)
+
+    def _check_ways(self, chosen: Sequence[str]) -> None:
+        """Networks that this machine is on do not lie behind a peer. Raises ConflictError."""
+        keeper = self._service.keeper
+        for each in chosen:
+            if keeper is not None and (interface := keeper.elsewhere(each)):
+                raise ConflictError(
+                    f"This machine reaches {each} through {interface} already.", "name networks that lie behind the peer only."
+                )
 
     async def change(self, name: str, wish: Wish) -> PeerStatus:
         """Change a peer. Raises NotFoundError, InvalidArgumentsError, ConflictError, StoreError."""

@@ -141,14 +141,23 @@ class Examiner:
         head = ECHO_HEADERS[6 if ":" in address else 4]
         mtu = seen.mtu or LEAST
         try:
+            before = await _counts(keeper.tunnel, seen.peer)
             small = await keeper.tunnel.ping(address, count=3)
             if not small.received:
-                return {"small": (small.sent, 0)}
+                return {"small": (small.sent, 0), **await self._heard(seen, keeper, before)}
             large = await keeper.tunnel.ping(address, count=3, size=mtu - head, whole=True)
             passing = await path_mtu(keeper.tunnel, address, highest=mtu) if not large.received else None
         except TunnelError:
             return {}
         return {"small": (small.sent, small.received), "large": (large.sent, large.received), "passing": passing}
+
+    async def _heard(self, seen: Evidence, keeper: Keeper, before: ActualPeer | None) -> dict[str, Any]:
+        """Whether anything else came meanwhile, and how long ago the last thing was."""
+        after = await _counts(keeper.tunnel, seen.peer)
+        tending = self._service.tending
+        gauge = tending.gauges.get(seen.peer.name) if tending is not None else None
+        grew = after.rx_bytes - before.rx_bytes if after is not None and before is not None else None
+        return {"rx_grew": grew, "silent_s": gauge.silent if gauge is not None else None}
 
     async def _machine(self, seen: Evidence) -> dict[str, Any]:
         """This machine's own rules and switches."""

@@ -83,6 +83,8 @@ class Evidence(msgspec.Struct, frozen=True):
     """Echo requests through the tunnel, sent and answered."""
     large: tuple[int, int] | None = None
     """The same as large as the tunnel takes, unbroken."""
+    silent_s: float | None = None
+    """Seconds since anything came from a peer that we sent to; None where nothing is owed."""
     passing: int | None = None
     """The largest that passed, bytes of a whole packet; None where none was looked for."""
     mtu: int | None = None
@@ -110,12 +112,27 @@ def explain(evidence: Evidence) -> tuple[Finding, ...]:
 
 def _nothing(seen: Evidence) -> Finding:
     if seen.handshake_age_s is not None and seen.handshake_age_s < 180:
+        if seen.small is not None and not seen.small[1] and not seen.rx_grew:
+            return _mute(seen)
         return Finding(
             "none", 1.0, f"{seen.peer.name} is connected.", (f"last handshake {seen.handshake_age_s:.0f} s ago",), ""
         )
     return Finding(
         "unknown", 0.1, "Nothing that was looked at speaks for a cause.", (f"watched for {seen.watched_s:.0f} s",),
         "look at the other side: is its tunnel up, has it this hub's public key, does it reach the hub's port?",
+    )  # fmt: skip
+
+
+def _mute(seen: Evidence) -> Finding:
+    """Connected by the age of its last handshake, and nothing comes from it now."""
+    sent = seen.small[0] if seen.small is not None else 0
+    told = f" for {seen.silent_s:.0f} s" if seen.silent_s is not None else ""
+    return Finding(
+        "silent", 0.8, f"{seen.peer.name} has said nothing{told}, and answers no echo request: it counts as connected only "
+        "because its last handshake is younger than 180 s.",
+        (f"last handshake {seen.handshake_age_s:.0f} s ago", f"none of {sent} echo requests was answered, and no byte came"),
+        "is that machine on, and has it its network? A machine that sleeps, or whose firewall drops echo requests and that is "
+        "idle, looks the same; it is called down three minutes after its last handshake.",
     )  # fmt: skip
 
 

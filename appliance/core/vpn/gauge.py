@@ -130,9 +130,14 @@ class Gauge:
         return None if self._shaken is None else max(0.0, self._clock.monotonic() - self._shaken)
 
     @property
+    def silent(self) -> float | None:
+        """Seconds in which we have sent and heard nothing; None where nothing is owed."""
+        return None if self._heard is None else self._clock.monotonic() - self._heard
+
+    @property
     def suspect(self) -> bool:
         """We have sent for a while, and nothing came back."""
-        return self._heard is not None and self._clock.monotonic() - self._heard >= SILENT
+        return self.silent is not None and self.silent >= SILENT
 
     @property
     def bytes(self) -> tuple[int, int] | None:
@@ -143,7 +148,7 @@ class Gauge:
         """All that is shown of it."""
         peer, counted = entry.peer, self.bytes
         live = self.state in {PeerState.connected, PeerState.down, PeerState.never}
-        reason, step = trouble if trouble[0] else told(peer, self)
+        reason, step = trouble if trouble[0] else told(peer, self, exportable=exportable)
         return PeerStatus(
             name=peer.name, state=self.state, public_key=peer.public_key, addresses=peer.addresses, networks=peer.networks,
             endpoint=_written(self.endpoint) if live else "", wanted_endpoint=peer.endpoint, node=peer.node,
@@ -172,7 +177,7 @@ def _rotation(entry: Entry) -> str:
     return rotation.problem or ("the node was told to change over" if rotation.told else "waits for the new keys to be used")
 
 
-def told(peer: Peer, gauge: Gauge) -> tuple[str, str]:
+def told(peer: Peer, gauge: Gauge, *, exportable: bool = False) -> tuple[str, str]:
     """Why a peer is not connected, and what to do, as far as it is plain; `explain` says more."""
     explain = f"prime-spark vpn explain {peer.name}"
     if gauge.state is PeerState.disabled:
@@ -182,8 +187,8 @@ def told(peer: Peer, gauge: Gauge) -> tuple[str, str]:
     if gauge.state is PeerState.missing:
         return "the tunnel does not have it yet", "prime-spark vpn reconcile"
     if gauge.state is PeerState.never:
-        step = f"{explain}; its configuration: prime-spark vpn peer export {peer.name}"
-        return "no handshake yet", step
+        bring = f"prime-spark vpn peer export {peer.name} --qr (or --output FILE), and bring it there"
+        return "no handshake yet", bring if exportable else explain
     if gauge.state is PeerState.down:
         return "no handshake for three minutes", explain
     return "", ""

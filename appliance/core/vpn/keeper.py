@@ -73,6 +73,10 @@ class Keeper:
         """What the tunnel has, by public key."""
         return {each.public_key: each for each in self.actual.peers} if self.actual is not None else {}
 
+    def elsewhere(self, network: str) -> str:
+        """The interface through which this machine reaches exactly this network, other than the tunnel; empty for none."""
+        return dict(self.actual.elsewhere).get(network, "") if self.actual is not None else ""
+
     async def read(self) -> ActualTunnel | None:
         """Look at the tunnel. Raises TunnelError."""
         self.actual = await self.tunnel.read()
@@ -209,7 +213,8 @@ def _compare(
     wanted: WantedTunnel, actual: ActualTunnel | None, called: Mapping[str, str]
 ) -> tuple[Changes, tuple[desired.Fault, ...]]:
     """What differs, without what cannot be; some ten milliseconds for hundreds of peers. Raises ActionError."""
-    wrong = tuple(fault for fault in desired.faults(wanted, called) if fault.fatal and fault.peers)
+    elsewhere = dict(actual.elsewhere) if actual is not None else {}
+    wrong = tuple(fault for fault in desired.faults(wanted, called, elsewhere) if fault.fatal and fault.peers)
     if wrong:
         wanted = without(wanted, wrong)
     desired.check(wanted, called)
@@ -219,15 +224,20 @@ def _compare(
 def without(wanted: WantedTunnel, wrong: Sequence[desired.Fault]) -> WantedTunnel:
     """The tunnel without what is wrong with single peers: one that nobody can reach keeps nobody else from coming in.
 
-    A bad endpoint is left out, and the peer stays; of peers that contradict each other the last one goes.
+    A bad endpoint, or a network that this machine is on, is left out, and the peer stays; of peers that contradict each
+    other the last one goes.
     """
     unplaced = {fault.peers[-1] for fault in wrong if fault.kind in PLACES}
-    gone = {fault.peers[-1] for fault in wrong if fault.kind not in PLACES}
+    gone = {fault.peers[-1] for fault in wrong if fault.kind not in PLACES and not fault.network}
+    taken = {(fault.peers[-1], fault.network) for fault in wrong}
     peers = tuple(
-        msgspec.structs.replace(peer, endpoint=None) if peer.public_key in unplaced else peer
+        msgspec.structs.replace(
+            peer, endpoint=None if peer.public_key in unplaced else peer.endpoint,
+            allowed=tuple(each for each in peer.allowed if (peer.public_key, each) not in taken),
+        )
         for peer in wanted.peers
         if peer.public_key not in gone
-    )
+    )  # fmt: skip
     return msgspec.structs.replace(wanted, peers=peers)
 
 

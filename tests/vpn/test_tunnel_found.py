@@ -176,7 +176,7 @@ def as_nobody(host: Host, name: str, rights: str, *, owner: int) -> list[str]:
 def test_a_user_with_the_right_to_the_network_can_carry_one(net: Net) -> None:
     host = net.host("hub")
     said = as_nobody(host, host.interface(), "+net_admin,+net_raw", owner=65534)
-    assert said == ["None", "True", "None", "None", "1400 True 3"]
+    assert said == ["None", "True", "None", "False", "1400 True 3"]
     assert host.pids() == []
 
 

@@ -9,7 +9,7 @@ from textual import events
 
 from appliance.core.console import Console
 from appliance.core.model import AlertState, Health
-from appliance.core.power.model import PowerStatus, Supply
+from appliance.core.power.model import Phase, PowerStatus, Supply
 from appliance.core.state import Section
 from appliance.screens import format as f
 from appliance.screens.people import company
@@ -74,9 +74,11 @@ class Header(LineView):
         return [(f" {firing} ALERT{'S' if firing != 1 else ''} ", "sim")] if firing else []
 
     def _battery(self) -> list[Piece]:
-        """What is left while the UPS feeds from its battery; nothing on mains, and where nobody knows."""
+        """What is left while the UPS feeds from its battery, also where it fell silent then; nothing on mains, or unknown."""
         power = self.spark.get(Section.power).value
-        if not isinstance(power, PowerStatus) or power.supply is not Supply.battery:
+        if not isinstance(power, PowerStatus) or power.supply is Supply.mains:
+            return []
+        if power.supply is Supply.unknown and power.phase in {Phase.grid, Phase.unknown}:
             return []
         return [(" ", "bar"), (f" BATTERY {f.percent(power.percent)} ", "sim")]
 

@@ -24,6 +24,7 @@ from appliance.core.power.model import (
     UpsReading,
     UpsStatus,
 )
+from appliance.errors import DeviceError
 from appliance.screens import power_view as view
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
 from appliance.screens.widgets.lines import Line
@@ -166,6 +167,9 @@ async def test_an_outage_is_seen_as_it_happens(powered: Powered) -> None:
     await seen.press("\t", "nut:rack@127.0.0.1")
     await seen.press("\t", "the default plan")
     await seen.press("5", "BATTERY 80 %")
+    powered.ups.error = DeviceError("gone.", "look.")
+    await seen.shows("BATTERY –")
+    powered.ups.error = None
     powered.ups.values.update(supply=Supply.mains)
     await wait_for(lambda: "BATTERY" not in seen.display, 20)
     await seen.end()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from appliance.errors import StoreError
 from appliance.hw.gpio import MainsWiring
 from appliance.hw.ups import found
 from appliance.hw.ups.ina219 import Monitor
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
     from appliance.core.model import Device
     from appliance.core.power.model import UpsDriver
     from appliance.core.secrets import Secrets
-    from appliance.settingpower import UpsSettings
+    from appliance.settingpower import NutAccess, UpsSettings
     from appliance.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def drivers(settings: Settings, secrets: Secrets) -> tuple[UpsDriver, ...]:
-    """All kinds of UPS, as the settings have them; none where the power is not looked after. Raises StoreError."""
+    """All kinds of UPS, as the settings have them; none where the power is not looked after."""
     if not settings.power.enabled:
         return ()
     return found.drivers(wanted(settings.ups, lambda name: secrets.text(f"ups.nut.{name}")))
@@ -39,7 +43,7 @@ def wanted(settings: UpsSettings, password: Callable[[str], str]) -> found.Wante
         password: Of a server of NUT, by its name in the settings.
     """
     servers = tuple(
-        NutServer(access.host, access.port, access.upses, access.username, password(name) if access.username else "")
+        NutServer(access.host, access.port, access.upses, *_login(name, access, password))
         for name, access in settings.nut.items()
     )
     pin = settings.mains_pin
@@ -53,3 +57,14 @@ def wanted(settings: UpsSettings, password: Callable[[str], str]) -> found.Wante
         nut=servers or (found.LOCAL,),
         pisugar=PiSugarServer() if settings.pisugar else None,
     )
+
+
+def _login(name: str, access: NutAccess, password: Callable[[str], str]) -> tuple[str, str]:
+    """User and password; neither where the password cannot be read: asking needs no login, and no UPS is given up for it."""
+    if not access.username:
+        return "", ""
+    try:
+        return access.username, password(name)
+    except StoreError as error:
+        log.error("the server %s of NUT is asked without logging in: %s", name, error)
+        return "", ""

@@ -14,6 +14,7 @@ from appliance import config, paths, upsparts
 from appliance.core.doctor.checks import ups as check
 from appliance.core.doctor.wiring import context_from
 from appliance.core.secrets import Secrets
+from appliance.errors import StoreError
 from appliance.hw.gpio import MainsWiring
 from appliance.hw.ups.found import LOCAL, Wanted, drivers
 from appliance.hw.ups.ina219 import Monitor
@@ -122,3 +123,14 @@ def test_what_is_not_wanted_is_not_there(wanted: Wanted) -> None:
     assert ("max170xx" in kinds) is bool(wanted.i2c)
     assert ("nut" in kinds) is bool(wanted.nut)
     assert ("pisugar" in kinds) is (wanted.pisugar is not None)
+
+
+def test_a_password_that_cannot_be_read_costs_no_ups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Asking upsd needs no login; before, the whole power service ended of it."""
+
+    def unreadable(name: str) -> str:
+        raise StoreError(f"The secret {name} cannot be read: Permission denied.", "chmod it.")
+
+    (server, _) = upsparts.wanted(loaded(tmp_path, TOML).ups, unreadable).nut
+    assert (server.host, server.upses, server.username, server.password) == ("10.0.0.9", ("eaton",), "", "")
+    assert "rack of NUT is asked without logging in" in caplog.text

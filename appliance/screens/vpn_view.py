@@ -187,7 +187,7 @@ def exported(answer: Mapping[str, Any], code: Sequence[str], fits: str) -> list[
     lines: list[Line] = [
         (
             ("This is shown once: the private key is forgotten here now. ", "warn"),
-            ("Copy it, or let a camera read the code.", "text"),
+            ("Copy it." if fits else "Copy it, or let a camera read the code.", "text"),
         ),
         (),
         *(((line, "text"),) for line in answer["text"].splitlines()),

@@ -81,6 +81,36 @@ async def test_a_firewall_that_was_flushed_is_made_again_and_told(net: Net, tmp_
     await bench.remove()
 
 
+async def test_an_interface_that_is_gone_is_made_again_at_once(net: Net, tmp_path: Path) -> None:
+    """By the next look, and not by the next reconciliation, an hour later; explain does not say connected meanwhile."""
+    bench, spoke = await one(net, tmp_path)
+    async with bench.life():
+        await joined(bench, spoke)
+        keeper = bench.service.keeper
+        assert keeper is not None
+        for _ in range(2):
+            before = keeper.reconciliations
+            bench.host.run("ip", "link", "delete", bench.interface)
+            await wait_for(lambda before=before: keeper.reconciliations > before)
+            assert bench.interface in bench.host.run("ip", "-br", "link")
+            assert bench.service.status().foreign[-1] == "the interface was gone"
+    await bench.remove()
+
+
+async def test_a_peer_is_not_called_connected_without_an_interface(net: Net, tmp_path: Path) -> None:
+    bench, spoke = await one(net, tmp_path, rhythm=Rhythm(look=3600, providers=3600))
+    async with bench.life():
+        await bench.desk.add("box", Wish())
+        await spoke.up((await bench.desk.export("box"))["text"])
+        await wait_for(lambda: ping(spoke.host, "10.8.0.2", 1), 20)
+        await bench.service.changed()
+        assert bench.peer("box").state is PeerState.connected
+        bench.host.run("ip", "link", "delete", bench.interface)
+        told = await bench.examiner.explain("box")
+        assert (told.state, told.findings[0].cause) == (PeerState.unknown, "interface-missing")
+    await bench.remove()
+
+
 async def test_peers_are_let_together_again_by_the_settings(net: Net, tmp_path: Path) -> None:
     bench, _ = await one(net, tmp_path, isolate=True)
     async with bench.life():

@@ -54,6 +54,8 @@ class Examiner:
         entry = await self._service.book.one(name)
         evidence = await self.gather(entry)
         state = next((peer.state for peer in self._service.status().peers if peer.name == name), PeerState.unknown)
+        if evidence.interface is False or evidence.process_dead:
+            state = PeerState.unknown  # what was shown last is not so any more
         return Explanation(name, state, explain(evidence), tuple(looked_at(evidence)))
 
     async def gather(self, entry: Entry) -> Evidence:

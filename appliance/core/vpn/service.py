@@ -101,6 +101,8 @@ class VpnService:
         self._trust: ClockTrust | None = None
         self._believed_at = 0.0
         self._rotating = asyncio.Event()
+        self._gone = False
+        """The interface was missed, and is not back."""
 
     @property
     def enabled(self) -> bool:
@@ -240,9 +242,19 @@ class VpnService:
 
     async def _look(self) -> None:
         await self._see()
+        await self._restore()
         if self.tending is not None:
             await self.tending.bring_back()
             self.show()
+
+    async def _restore(self) -> None:
+        """An interface that is gone is made again at once; where that fails, with the next reconciliation."""
+        if self.keeper is None:
+            return
+        if self.keeper.actual is None and not self._gone:
+            self._gone = True
+            await self.reconcile(ours=False)
+        self._gone = self.keeper is not None and self.keeper.actual is None
 
     async def _see(self) -> None:
         if self.tending is None:

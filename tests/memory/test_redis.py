@@ -337,3 +337,16 @@ async def test_a_client_that_was_closed_leaves_no_connection_behind(redis_server
         await client.ping()
     pool = client.connection_pool
     assert not any(each.is_connected for each in (*pool._available_connections, *pool._in_use_connections))
+
+
+async def test_what_was_closed_holds_no_connection(redis_server: Server) -> None:
+    tier = RedisTier(redis_server.url, "", "pc")
+    with bare.Redis.from_url(redis_server.url) as client:
+        before = client.info("clients")["connected_clients"]
+        await tier.open()
+        await tier.open()  # another try
+        assert await tier.get("nothing") is None
+        assert client.info("clients")["connected_clients"] == before + 1
+        await tier.close()
+        await wait_for(lambda: client.info("clients")["connected_clients"] == before)
+        await tier.close()

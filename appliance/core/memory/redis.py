@@ -111,11 +111,15 @@ class RedisTier:
         await self._let_go()
 
     async def _let_go(self) -> None:
-        if self._client is not None:
-            client, self._client = self._client, None
-            with contextlib.suppress(TierUnavailableError):
-                async with self._translated():
-                    await client.aclose()
+        client, self._client = self._client, None
+        if client is None:
+            return
+        import redis.exceptions as errors
+
+        try:
+            await client.aclose()
+        except (errors.RedisError, OSError, TimeoutError) as error:
+            log.info("a connection to Redis was not closed cleanly: %s", error or type(error).__name__)
 
     async def get(self, name: str) -> bytes | None:
         """See hot.HotTier."""

@@ -139,6 +139,7 @@ async def test_the_life_of_a_source_by_its_keys(bench: Bench) -> None:
     await wait_for(lambda: told(bench).zones == ("kerb",))
     await seen.press("T", "street has no rule")
     await seen.press("\r", "Source street")
+    await seen.shows("pixel format")  # what there is to scroll comes after the frame
     await seen.press("\x1b[6~", "0.1,0.2 0.9,0.2 0.9,0.8")
     await seen.press("q", "Start/stop")
     await seen.press("Z", "Remove a zone (kerb) of street")

@@ -123,6 +123,20 @@ async def test_unmounted_under_a_writer_nothing_goes_below_the_mount_point(rig: 
     await wait_for(lambda: len(files_below(nas.backing)) == 19)
 
 
+async def test_what_a_killed_writer_left_half_written_goes_with_the_next_write_there(nas: Nas, tmp_path: Path) -> None:
+    async with running(with_nas(nas, tmp_path / "memory")) as rig:
+        await rig.memory.set("k", b"value")
+        await rig.delivered()
+    (held,) = values_below(nas.backing)
+    half = held.with_name(f".{held.name}.0123456789abcdef.part")
+    half.write_bytes(b"PS")
+    async with running(with_nas(nas, tmp_path / "memory")) as rig:
+        await rig.memory.set("k", b"another")
+        await rig.delivered()
+        assert files_below(nas.backing) == [held]
+        assert await rig.memory.get("k") == b"another"
+
+
 async def test_an_unmounted_nas_at_the_start_is_absent_until_it_comes(nas: Nas, tmp_path: Path) -> None:
     await asyncio.to_thread(nas.unmount)
     async with running(with_nas(nas, tmp_path / "memory")) as rig:

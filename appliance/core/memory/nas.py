@@ -51,6 +51,8 @@ class NasReplica:
         self._home = f"prime-spark/{device_id}"
         self._limit = limit
         self._lane = Lane("nas", self._mounted)
+        self._tidy: set[str] = set()
+        """Folders without half-written files: the last write there ended well."""
         self._lists = Lane("nas", self._mounted)
         self._probes = Lane("nas", self._mounted)
         """Of its own, so that a long listing or a large file is not taken for a mount that hangs."""
@@ -130,8 +132,10 @@ class NasReplica:
         path = self._path(record.meta.namespace, record.meta.key)
 
         def work(root: int, allowed: Allowed) -> None:
-            if self._lane.given_up:
-                _remove_parts(root, path)
+            folder = path.rpartition("/")[0]
+            if self._lane.given_up or folder not in self._tidy:
+                _remove_parts(root, folder)
+            self._tidy.discard(folder)  # until this write has ended well
             if record.meta.deleted:
                 allowed()
                 self._remove(root, path)
@@ -141,6 +145,7 @@ class NasReplica:
             before = files.size(root, path)
             files.write(root, path, data, allowed)
             self._changed(len(data) - before)
+            self._tidy.add(folder)
 
         await self._call_guarded(work, CALL)
         return None
@@ -238,9 +243,11 @@ class NasReplica:
         return await (lane or self._lane).run(guarded, limit)
 
 
-def _remove_parts(root: int, path: str) -> None:
-    """Remove half-written files of a path: a writer that was given up, and goes on later, finds nothing to rename."""
-    folder, _, name = path.rpartition("/")
+def _remove_parts(root: int, folder: str) -> None:
+    """Remove half-written files of a folder, which a kill or a NAS that went left; writes come one after the other.
+
+    A writer that was given up, and goes on later, finds nothing to rename.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     except FileNotFoundError:
@@ -249,7 +256,7 @@ def _remove_parts(root: int, path: str) -> None:
         with os.scandir(descriptor) as entries:
             names = [entry.name for entry in entries]
         for found in names:
-            if found.startswith(f".{name}.") and found.endswith(".part"):
+            if found.startswith(".") and found.endswith(".part"):
                 files.remove(descriptor, found)
     finally:
         os.close(descriptor)

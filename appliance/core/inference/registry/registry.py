@@ -103,8 +103,13 @@ class Registry:
         return self.version(f"{record.name}@{record.active}")
 
     def _default(self, task: str) -> NameRecord:
-        """The record that serves where no name is given. Raises AbsentError, ModelError."""
-        usable = {found.name: record for found in self.found.values() if (record := self._usable(found.name)) is not None}
+        """The record that serves where no name is given. Raises AbsentError, ModelError.
+
+        Names that a set-up laid down come first: what an operator adds serves by its name, before a restart and after it.
+        """
+        laid = {found.name for found in self.found.values() if not found.own}
+        names = sorted(dict.fromkeys(found.name for found in self.found.values()), key=lambda name: name not in laid)
+        usable = {name: record for name in names if (record := self._usable(name)) is not None}
         if self.setup.wanted and self.setup.wanted not in usable:
             self._record(self.setup.wanted)
         first = [usable[self.setup.wanted]] if self.setup.wanted else []

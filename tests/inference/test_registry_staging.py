@@ -80,17 +80,18 @@ async def test_what_serves_is_the_same_in_memory_and_on_disk_though_the_caller_w
     await rig.serve("1")
     await rig.add("2")
     records = rig.parts.registry.setup.records
-    begun, write = asyncio.Event(), records.write
+    begun, gone, write = asyncio.Event(), asyncio.Event(), records.write
 
     async def slow(*wanted: Any, **more: Any) -> None:
         begun.set()
-        await asyncio.sleep(0.05)
+        await gone.wait()
         await write(*wanted, **more)
 
     monkeypatch.setattr(records, "write", slow)
     task = asyncio.create_task(rig.parts.deciding.activate("colours", "2"))
     await begun.wait()
     task.cancel()
+    gone.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert rig.parts.registry.names["colours"] == (await records.names())["colours"]

@@ -14,7 +14,7 @@ from appliance.core.catalog.power import answer
 from appliance.core.power import hands, runner, service
 from appliance.core.power.model import Phase, StageState, StepStatus, Supply
 from appliance.core.state import Section
-from appliance.errors import ConflictError, DeviceError, DiskFullError, ShellError, UnreachableError
+from appliance.errors import ApplianceError, ConflictError, DeviceError, DiskFullError, ShellError, UnreachableError
 from appliance.verbs.power import FORMS
 from tests.power.rig import QUICK, FakeDriver, FakeUps, Rig, running
 from tests.support import wait_for
@@ -22,6 +22,24 @@ from tests.support import wait_for
 
 def empty() -> FakeUps:
     return FakeUps(supply=Supply.battery, percent=5.0)
+
+
+class Halt:
+    """A machine that is told to halt, and does not.
+
+    Args:
+        works_at: The try that works; 0 for none.
+    """
+
+    def __init__(self, error: ApplianceError, works_at: int = 0) -> None:
+        self.tries = 0
+        self._error, self._works_at = error, works_at
+
+    async def __call__(self) -> str:
+        self.tries += 1
+        if self.tries == self._works_at:
+            return "recorded"
+        raise self._error
 
 
 def halting(rig: Rig) -> StepStatus:
@@ -54,46 +72,32 @@ async def test_a_disk_that_hangs_does_not_either(tmp_path: Path, monkeypatch: py
 
 async def test_a_halt_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "HALT_AGAIN", 0.2)
-    tries = 0
-
-    async def halt() -> str:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise DeviceError("poweroff did not halt this machine.", "look at it.")
-        return "recorded"
-
+    halt = Halt(DeviceError("poweroff did not halt this machine.", "look at it."), works_at=3)
     ups = empty()
     async with running(tmp_path, ups) as rig:
         rig.host.halt = halt  # type: ignore[method-assign]
-        await wait_for(lambda: tries == 3, 20)
+        await wait_for(lambda: halt.tries == 3, 20)
         await wait_for(lambda: halting(rig).state is StageState.done)
         ups.values.update(supply=Supply.mains)
         await rig.phase(Phase.grid)
         await wait_for(lambda: rig.service.runner.run is None)
-    assert tries == 3
+    assert halt.tries == 3
 
 
 async def test_a_halt_is_not_tried_again_once_mains_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "HALT_AGAIN", 1.5)
-    tries = 0
-
-    async def halt() -> str:
-        nonlocal tries
-        tries += 1
-        raise DeviceError("poweroff did not halt this machine.", "look at it.")
-
+    halt = Halt(DeviceError("poweroff did not halt this machine.", "look at it."))
     ups = empty()
     async with running(tmp_path, ups) as rig:
         rig.host.halt = halt  # type: ignore[method-assign]
-        await wait_for(lambda: tries == 1, 20)
+        await wait_for(lambda: halt.tries == 1, 20)
         ups.values.update(supply=Supply.mains)
         await rig.phase(Phase.grid)
         await wait_for(lambda: rig.service.runner.run is None)
         await wait_for(lambda: rig.service.runner._later is not None)
         rig.service.runner._halt_again(3, "of before")
         assert rig.service.runner.run is None
-        assert tries == 1
+        assert halt.tries == 1
 
 
 @pytest.mark.parametrize("error", [UnreachableError("agent is off.", "look."), ShellError("agent refuses.", "let it.")])
@@ -166,23 +170,17 @@ async def test_what_hangs_on_the_way_back_does_not_hold_up_the_next_outage(
 
 async def test_an_abort_still_holds_after_a_halt_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "HALT_AGAIN", 0.3)
-    tries = 0
-
-    async def halt() -> str:
-        nonlocal tries
-        tries += 1
-        raise ConflictError("busy.", "wait.")
-
+    halt = Halt(ConflictError("busy.", "wait."))
     async with running(tmp_path, empty()) as rig:
         rig.host.halt = halt  # type: ignore[method-assign]
-        await wait_for(lambda: tries == 2, 20)
+        await wait_for(lambda: halt.tries == 2, 20)
         await wait_for(lambda: halting(rig).state is StageState.failed)
         rig.service.runner.abort("ada")
         assert (rig.now.coming, rig.now.grace_s) == ((), None), "nothing of it comes"
         before = rig.service.runner._later
         assert before is not None
         await wait_for(lambda: before.when() < asyncio.get_running_loop().time() - 0.2)
-        assert tries == 2
+        assert halt.tries == 2
 
 
 async def test_an_aborted_plan_promises_nothing_in_critical(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ class Vpn(Page):
     def show(self, sections: frozenset[Section]) -> None:
         """Show what is now."""
         head = self.query_one("#tunnel", LineView)
-        lines = view.head_lines(self.status)[:MOST_HEAD]
+        room = max(1, self.size.width - 1)
+        lines = [part for line in view.head_lines(self.status) for part in wrap(line, room)][:MOST_HEAD]
         head.styles.height = len(lines)
         head.set_lines(lines)
         self._show_rows()

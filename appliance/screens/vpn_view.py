@@ -40,7 +40,7 @@ def head_lines(status: VpnStatus | None) -> list[Line]:
     """The tunnel itself, and what is wrong with it."""
     if status is None:
         return [((" not read yet", "muted"),)]
-    up: Piece = ("up", "ok") if status.is_active else ("down", "bad" if status.problems else "muted")
+    up: Piece = ("up", "ok") if status.is_active else ("down", "bad") if status.enabled else ("off", "muted")
     told = f"   {status.connected_peers} of {status.total_peers} connected"
     facts = [status.backend, *status.addresses, f"port {status.listen_port}" if status.listen_port else "", status.endpoint]
     lines: list[Line] = [

@@ -139,7 +139,7 @@ def code(answer: Mapping[str, Any], room: tuple[int, int] | None, *, full: bool)
 
 
 def _status(value: dict[str, Any], width: int) -> list[Block]:
-    said = "up" if value["is_active"] else "down"
+    said = "up" if value["is_active"] else "down" if value["enabled"] else "off"
     head = f"{value['interface']} {said}   {value['connected_peers']} of {value['total_peers']} peers connected"
     facts = {
         "carried by": value["backend"], "addresses": ", ".join(value["addresses"]), "port": value["listen_port"],

@@ -97,7 +97,8 @@ async def test_the_life_of_a_peer_by_its_keys(bench: Bench) -> None:
     """Added, switched off and on, its file shown once, its keys changed and that given up, removed after a question."""
     seen = bench.open(PLAIN)
     await seen.press("gv", "no peer yet")
-    await seen.shows("vpn.enabled = true")
+    await seen.shows("wg0 off")
+    await seen.shows("peer add NAME`")  # all of the next step, at 80 columns too
     await seen.press("n", "Add a peer")
     for field, text in (
         ("name", "phone"),

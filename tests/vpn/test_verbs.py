@@ -38,7 +38,7 @@ async def test_the_life_of_a_peer(bench: Bench, tmp_path: Path) -> None:  # noqa
     code, text = await line(bench, "vpn", "peer", "export", "phone", "--yes")
     assert (code, "vpn peer rotate phone" in text) == (1, True)
     code, text = await line(bench, "vpn", "status")
-    assert (code, "phone" in text, "0 of 1 peers connected" in text) == (0, True, True)
+    assert (code, "phone" in text, "wg0 off   0 of 1 peers connected" in text) == (0, True, True)
     code, text = await line(bench, "vpn", "explain", "phone")
     assert (code, "switched off" in text) == (0, True)
     code, text = await line(bench, "vpn", "reconcile")

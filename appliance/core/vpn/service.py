@@ -358,6 +358,7 @@ class VpnService:
             reconciliations=keeper.reconciliations if keeper is not None else 0,
             changes=keeper.changes if keeper is not None else 0, foreign=tuple(keeper.foreign) if keeper is not None else (),
             problems=tuple(problems[:8]), next_step="" if self.enabled else HOW, providers=self._providers,
+            enabled=self.enabled,
         )  # fmt: skip
 
     def _peer(self, entry: Entry) -> PeerStatus:

@@ -140,6 +140,8 @@ class VpnStatus(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     next_step: str = ""
     providers: tuple[ProviderStatus, ...] = ()
+    enabled: bool = True
+    """No: none is configured; nothing is down."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -130,8 +130,9 @@ async def test_a_good_offer_is_watched_and_then_serves_and_can_be_taken_back(clo
         assert pi.state("2") == "active"
         with pytest.raises(ConflictError):
             await pi.rig.parts.updating.install("colours@2")
-        await pi.rig.parts.deciding.rollback("colours")
+        await pi.rig.parts.updating.rollback("colours", "an operator asked for it")
         assert (await pi.rig.service.infer(picture(size=77), "b.png")).model_version == "1"
+        assert pi.state("2") == "rolled back"
 
 
 async def test_a_bad_hash_is_refused_and_nothing_of_it_stays(cloud: Cloud, tmp_path: Path) -> None:

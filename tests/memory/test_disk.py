@@ -43,11 +43,10 @@ async def test_a_full_disk_stays_shown_until_a_write_fits(tmp_path: Path) -> Non
             await rig.service.show()
             assert (rig.shown("disk").health, (await rig.service.health()).health) == (Health.unhealthy, Health.unhealthy)
         with pytest.raises(StoreError):
-            await rig.service.sweep()
+            await rig.service._disk.try_again()
         await rig.service.show()
         assert rig.shown("disk").health is Health.unhealthy
         await bound(rig, None)
-        await rig.service.sweep()
         await shows(rig, Health.healthy)
         assert "disk healthy" in (await rig.service.health()).reason
 
@@ -87,6 +86,17 @@ async def test_a_database_that_cannot_be_read_is_shown(tmp_path: Path) -> None:
         await rig.memory.set("a", b"x")
         await shows(rig, Health.healthy)
         rig.parts.edge.store.close()
+        await shows(rig, Health.unhealthy)
+        rig.parts.edge.store.open()
+        await shows(rig, Health.healthy)
+
+
+async def test_a_sweep_that_failed_is_tried_again_soon(tmp_path: Path) -> None:
+    """Not only at the next sweep: until then the disk would be shown as failing."""
+    async with running(Rig(tmp_path)) as rig:
+        await shows(rig, Health.healthy)
+        rig.parts.edge.store.close()
+        rig.service._disk.failed(StoreError("The store is not open.", "start the appliance."))
         await shows(rig, Health.unhealthy)
         rig.parts.edge.store.open()
         await shows(rig, Health.healthy)

@@ -143,7 +143,7 @@ def _changing(parts: Parts) -> list[Action]:
         return row(params.name, params.version)
 
     async def rollback(_: Invocation, params: Named) -> VersionRow:
-        record = await deciding.rollback(params.name, "an operator asked for it")
+        record = await parts.updating.rollback(params.name, "an operator asked for it")
         return row(params.name, record.active)
 
     async def archive(_: Invocation, params: Versioned) -> VersionRow:

@@ -233,7 +233,8 @@ class InferenceService:
         self._show_soon()
 
     def _failed(self, error: ModelError) -> None:
-        log.error("inference failed: %s", error)
+        if str(error) != str(self._error):  # a source whose every frame fails is told once
+            log.error("inference failed: %s", error)
         self._error = error
         self._counts.failed()
         self._show_soon()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from appliance.core.inference.counting import Counting
 from appliance.core.inference.parts import Parts
-from appliance.core.inference.pipeline import WORKING
+from appliance.core.inference.pipeline import BACKENDS, WORKING, kinds_of
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.rows import split_rows, version_rows
-from appliance.core.inference.status import InferenceStatus
+from appliance.core.inference.status import EngineStatus, InferenceStatus
 from appliance.core.model import Health, HealthReport
 from appliance.errors import AbsentError, ModelError
 
@@ -15,9 +15,8 @@ from appliance.errors import AbsentError, ModelError
 def status(parts: Parts, counts: Counting) -> InferenceStatus:
     """Everything, as it is now."""
     engine, rows = parts.engine.status(), version_rows(parts.registry)
-    backends = [device.backend for device in engine.devices if device.health in WORKING]
     return InferenceStatus(
-        model=serving(parts.registry), backend=backends[0] if backends else "", total=counts.total, errors=counts.errors,
+        model=serving(parts.registry), backend=_backend(parts.registry, engine), total=counts.total, errors=counts.errors,
         p50_ms=counts.share(0.5), p95_ms=counts.share(0.95), error_rate=counts.error_rate(), refused=counts.refused,
         done_by=dict(counts.done_by), cached=counts.cached, prepared=counts.prepared, histogram=counts.histogram(),
         per_second=counts.per_second(parts.clock.monotonic()), engine=engine, models=rows,
@@ -25,6 +24,16 @@ def status(parts: Parts, counts: Counting) -> InferenceStatus:
         models_limit=parts.registry.setup.settings.disk_max_mib * 2**20, dropped_models=tuple(parts.intake.dropped),
         splits=split_rows(parts.registry, parts.updating.verdict), cache=parts.cache.status(),
     )  # fmt: skip
+
+
+def _backend(registry: Registry, engine: EngineStatus) -> str:
+    """Where the model that serves where none is asked for would run now; empty where nothing can run it."""
+    try:
+        kinds = kinds_of(registry.active())
+    except (AbsentError, ModelError):
+        return ""
+    able = (device.backend for device in engine.devices if device.health in WORKING and BACKENDS[device.backend] in kinds)
+    return next(able, "")
 
 
 def serving(registry: Registry) -> str:

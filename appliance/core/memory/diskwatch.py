@@ -52,7 +52,8 @@ class DiskWatch:
         """A write failed."""
         if self.error is None:
             log.error("the memory's disk fails: %s", error.message)
-        self.error, self._size = error, size
+            self._size = 0
+        self.error, self._size = error, max(size, self._size)
 
     @property
     def refused(self) -> TierFullError | None:

@@ -29,6 +29,8 @@ PROBE = 1.0
 """Seconds between two looks at every tier."""
 SWEEP = 15.0
 """Seconds between two sweeps of what has expired."""
+AGAIN = 3.0
+"""Seconds between two trials of a disk that failed."""
 BELIEVED_EVERY = 600.0
 """Seconds between two notes of the time, against which the clock is checked at the next start."""
 COUNT = 300.0
@@ -97,6 +99,7 @@ class MemoryService:
             group.create_task(self._writer.run_behind(), name="memory write-behind")
             group.create_task(self._every(PROBE, self.show), name="memory front")
             group.create_task(self._every(SWEEP, self.sweep), name="memory sweep")
+            group.create_task(self._every(AGAIN, self._disk.try_again), name="memory disk")
             for name, replica in self.parts.replicas.tiers.items():
                 group.create_task(self._watch(replica), name=f"memory watch {name}")
                 group.create_task(self._counts(replica), name=f"memory count {name}")
@@ -218,7 +221,6 @@ class MemoryService:
 
     async def sweep(self) -> None:
         """Remove what has expired, write down what was used, keep the disk below its limit. Raises StoreError."""
-        await self._disk.try_again()
         if self.parts.trust.believed():
             await self._remove_what_is_over()
         for deliverer in self._deliverers.values():

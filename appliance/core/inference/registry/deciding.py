@@ -16,7 +16,7 @@ from appliance.core.inference.registry.registry import Registry
 from appliance.core.inference.registry.shelf import Found
 from appliance.core.inference.registry.watching import Comparison
 from appliance.core.model import Severity
-from appliance.errors import ApplianceError, ConflictError, DeviceError, ModelError
+from appliance.errors import ApplianceError, ConflictError, DeviceError, ModelError, NotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +72,11 @@ class Deciding:
             raise ConflictError(f"Something else was decided while {found.key} was proven.", "look at it, and ask again.")
 
     async def rollback(self, name: str, why: str = "") -> NameRecord:
-        """Have the version before serve again. Raises ConflictError where there is none, and as `activate`."""
+        """Have the version before serve again. Raises ConflictError where there is none, NotFoundError, and as `activate`."""
         registry = self._registry
         wanted = registry.record(name)
         if not wanted.previous:
-            raise ConflictError(
-                f"{name} has no version to go back to.", f"activate one: prime-spark model activate {name} VERSION"
-            )
+            raise self._nothing_before(wanted)
         found = registry.look_up(name, wanted.previous)
         tested = await self._prove(registry.version(found.key))
         async with registry.changing:
@@ -92,6 +90,18 @@ class Deciding:
             "model.rolled-back", Severity.warning, model=name, version=after.active, before=before.active, why=why
         )
         return after
+
+    def _nothing_before(self, wanted: NameRecord) -> ApplianceError:
+        """Why there is no version to go back to, and what is meant instead."""
+        name = wanted.name
+        if not any(found.name == name for found in self._registry.found.values()):
+            return NotFoundError(f"There is no model {name}.", "list them with `prime-spark model list`.")
+        if wanted.split is not None:
+            said = f"{name} has no version to go back to; {wanted.split.candidate} is only on trial."
+            return ConflictError(said, f"end its trial: prime-spark model split-end {name}")
+        return ConflictError(
+            f"{name} has no version to go back to.", f"activate one: prime-spark model activate {name} VERSION"
+        )
 
     async def split(
         self, name: str, version: str, mode: Mode, percent: float, *, until: float = 0.0, wanted: int = 0, offer: str = "",

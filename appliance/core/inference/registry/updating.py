@@ -11,7 +11,7 @@ from appliance.core.backoff import backoff
 from appliance.core.inference.registry.canary import judge
 from appliance.core.inference.registry.deciding import Deciding
 from appliance.core.inference.registry.intake import Intake
-from appliance.core.inference.registry.records import UNDER_WAY, OfferRecord, VersionFacts
+from appliance.core.inference.registry.records import UNDER_WAY, NameRecord, OfferRecord, VersionFacts
 from appliance.core.inference.registry.registry import Registry
 from appliance.core.model import Severity
 from appliance.errors import (
@@ -117,6 +117,18 @@ class Updating:
         if offer.state in UNDER_WAY or offer.state == "active":
             raise ConflictError(f"The offer of {wanted} is {offer.state}: {offer.note}.", "nothing is to be done.")
         return await self._queued(offer, "the operator asked for it")
+
+    async def rollback(self, name: str, why: str) -> NameRecord:
+        """As Deciding.rollback; the offer that brought what served is told as rolled back, and can be installed again."""
+        served = self._registry.record(name).active
+        after = await self._deciding.rollback(name, why)
+        for offer in self.all():
+            if (offer.model, offer.version, offer.state) == (name, served, "active"):
+                try:
+                    await self._step(offer, "rolled back", why)
+                except StoreError as error:  # the rollback itself is done
+                    log.error("that the offer of %s %s was rolled back is not on disk: %s", name, served, error)
+        return after
 
     async def _queued(self, offer: OfferRecord, note: str) -> OfferRecord:
         taken = await self._step(offer, "queued", note)

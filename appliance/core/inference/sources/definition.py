@@ -153,7 +153,9 @@ def build(document: dict[str, Any]) -> Definition:
         return Definition.model_validate(document)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'source'}: {_said(fault['msg'])}" for fault in found[:5])
+        faults = "; ".join(
+            ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), _said(fault["msg"])]) for fault in found[:5]
+        )
         raise InvalidArgumentsError(f"This is no source: {faults}", "see docs/sources.md for examples.") from None
 
 

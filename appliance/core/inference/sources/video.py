@@ -187,7 +187,7 @@ def _pictures(container: InputContainer, source: Definition) -> VideoStream:
 
 STEPS = {
     errno.ECONNREFUSED: ("does not listen", "look whether the camera is on, and whether the port is right."),
-    errno.ENOENT: ("is not there", "look whether the path is right, and whether the camera is plugged in."),
+    errno.ENOENT: ("is not there", "look whether the path is right; of a camera, whether it is plugged in."),
     errno.ENODEV: ("is not there", "plug the camera in again."),
     errno.ENXIO: ("is not there", "plug the camera in again."),
     errno.EBUSY: ("is used by another program", "stop that program."),

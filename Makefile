@@ -18,7 +18,7 @@ run:  ## Start the appliance with its console
 
 test:  ## Run all tests
 	@scripts/setup.sh run test
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@scripts/test.sh
 
 lint:  ## Check style, types and import rules
 	@scripts/setup.sh run test

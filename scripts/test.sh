@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Run all tests, two at a time. Where no more than a few fail, those run once more, one at a time, and are told either way.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+FEW=5
+cache=$(mktemp -d)
+trap 'rm -rf "$cache"' EXIT
+pytest=(.venv/bin/python -m pytest -o cache_dir="$cache")
+
+"${pytest[@]}" -n 2 --dist loadgroup "$@"
+status=$?
+failed="$cache/v/cache/lastfailed"
+if [ "$status" != 1 ] || [ ! -f "$failed" ]; then
+  exit "$status"
+fi
+count=$(.venv/bin/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' "$failed")
+if [ "$count" -gt "$FEW" ]; then
+  exit "$status"
+fi
+cp "$failed" "$cache/first"
+echo
+echo "$count failed beside others; once more, one at a time:"
+"${pytest[@]}" -n 0 --last-failed --last-failed-no-failures none "$@" || exit "$?"
+echo
+echo "UNSTEADY, these failed beside others and passed alone; each is a fault of the test or of the program:"
+.venv/bin/python -c 'import json, sys; print(*("  " + each for each in json.load(open(sys.argv[1]))), sep="\n")' "$cache/first"

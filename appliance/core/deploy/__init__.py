@@ -1,0 +1,1 @@
+"""Deployments: services in versions and replicas over the nodes."""

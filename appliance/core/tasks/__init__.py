@@ -1,0 +1,1 @@
+"""Tasks: a queue, workers, schedules."""

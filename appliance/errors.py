@@ -41,6 +41,7 @@ ApplianceError
 ├── PlanError                   a power plan that cannot be carried out as it is written
 ├── ShellError                  a command on another machine was not carried out
 │   └── UnreachableError        that machine does not answer: nothing was done there
+├── CommandFailedError          a command on another machine ran to its end, and failed
 └── NotRunningError             no appliance answers (exit code 3)
 """
 
@@ -331,6 +332,20 @@ class UnreachableError(ShellError):
     """The machine does not answer, or its key is another: nothing was done there."""
 
     code = "unreachable"
+
+
+class CommandFailedError(ApplianceError):
+    """A command on another machine ended with another status than 0.
+
+    Args:
+        exit_status: Its status; None where not the status but what it brought about shows the failure.
+    """
+
+    code = "command_failed"
+
+    def __init__(self, message: str, next_step: str = "", exit_status: int | None = None) -> None:
+        super().__init__(message, next_step)
+        self.exit_status = exit_status
 
 
 class NotRunningError(ApplianceError):

@@ -60,6 +60,12 @@ class NodeRun(msgspec.Struct, frozen=True):
     last: str = ""
     """Its last line."""
     canary: bool = False
+    dropped: int = 0
+    """Bytes of its output that are not kept: between its head and its tail."""
+    undoable: bool = False
+    """What it changes there can be taken back."""
+    cannot_undo: str = ""
+    """Why not, or what of it stays."""
 
 
 class OperationStatus(msgspec.Struct, frozen=True):
@@ -81,3 +87,12 @@ class OperationStatus(msgspec.Struct, frozen=True):
     """Monotonic."""
     undoable: bool = False
     arguments: dict[str, Any] = {}
+    plan_hash: str = ""
+    """Of how the nodes were found, SHA-256; whoever applies it may name it, to be sure of what they saw."""
+    canaries: int = 1
+    """Nodes that go first."""
+    soak: float = 0.0
+    """Seconds that these are watched before the rest follows."""
+    parallel: int = 8
+    max_failures: int = 0
+    """Nodes that may fail before it stops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,23 +172,24 @@ class Grid(LineView, can_focus=True):
         self._lay_out()
 
     def line_at(self, index: int) -> Line:
-        """The header stays at the top."""
-        return super().line_at(0 if index == self.first else index)
+        """The header, then the rows that are seen: no others are laid out."""
+        at = index - self.first
+        return self._lines[at] if 0 <= at < len(self._lines) else ()
 
     def _lay_out(self) -> None:
         room = max(1, self.inner_height - 1)
         top = min(max(self.first, self.cursor - room + 1), self.cursor)
-        self.first = max(0, min(top, len(self._rows) - room))
+        before, first = self._lines, max(0, min(top, len(self._rows) - room))
         widths = self._widths()
-        lines = [self._header(widths), *(self._line(row, widths, index == self.cursor) for index, row in enumerate(self._rows))]
+        seen = enumerate(self._rows[first : first + room], first)
+        lines = [self._header(widths), *(self._line(row, widths, index == self.cursor) for index, row in seen)]
         if not self._rows:
             lines += [((f" {part}", "muted"),) for part in textwrap.wrap(self._empty, max(1, self.inner_width - 1))]
-        before = self.first
-        self.set_lines(lines)
-        self.first = before
-        if getattr(self, "_painted_first", None) != before:
-            self._painted_first = before
-            self.refresh()
+        self._lines, self.first = tuple(lines), first
+        above = 1 if self.box_title is not None else 0
+        for row, (old, new) in enumerate(itertools.zip_longest(before, lines)):
+            if old != new and row < self.inner_height:
+                self.repaint(above + row)
 
     def _widths(self) -> list[int]:
         shown = [column if self.size.width >= column.least else None for column in self._columns]

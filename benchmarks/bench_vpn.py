@@ -18,8 +18,8 @@ from appliance.core.vpn.model import Endpoint, Rule, WantedPeer
 from appliance.core.vpn.reconcile import diff
 from benchmarks.rows import Figure, at_most
 from benchmarks.vpn_rig import Bare, iperf, middle, missing, seconds_since, tell
+from tests.servers.netns import Net
 from tests.support import wait_for_sync
-from tests.vpn.netns import Net
 from tests.vpn.sides import PORT, Side
 
 SPOKES = 5

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.core.vpn.model import WantedTunnel
+from tests.servers.netns import SOCKETS, Host
 from tests.support import wait_for_sync
-from tests.vpn.netns import SOCKETS, Host
 
 IPERF_SECONDS = 3
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.vpn.netns import net
+from tests.servers.netns import net
 
 __all__ = ["net"]

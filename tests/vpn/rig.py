@@ -30,8 +30,8 @@ from appliance.errors import ShellError, UnreachableError
 from appliance.hw.wireguard.space import Space
 from appliance.hw.wireguard.tunnel import WireGuardTunnel
 from appliance.settingvpn import VpnSettings
+from tests.servers.netns import Host, Net, Wire
 from tests.support import wait_for
-from tests.vpn.netns import Host, Net, Wire
 
 PORT = 51820
 QUICK = Rhythm(look=0.1, providers=3600, pace=Pace(between=0.5, first=1, longest=2))

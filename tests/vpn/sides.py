@@ -11,8 +11,8 @@ from appliance.core.vpn.keys import make_pair
 from appliance.core.vpn.model import ActualPeer, ActualTunnel, Changes, Endpoint, WantedPeer, WantedTunnel
 from appliance.core.vpn.reconcile import diff
 from appliance.hw.wireguard.tunnel import Way, WireGuardTunnel
+from tests.servers.netns import Host, Net
 from tests.support import wait_for
-from tests.vpn.netns import Host, Net
 
 PORT = 51820
 WAY: Way = "kernel" if os.environ.get("PRIME_SPARK_TEST_WIREGUARD") == "kernel" else "userspace"

@@ -18,8 +18,8 @@ from appliance.core.vpn.peers import Peer
 from appliance.core.vpn.service import Rhythm
 from appliance.core.vpn.status import Finding
 from appliance.core.vpn.wanted import Hub
+from tests.servers.netns import Host, Net
 from tests.support import wait_for
-from tests.vpn.netns import Host, Net
 from tests.vpn.rig import PORT, Bench, NamespaceShell, Spoke, ping, star
 
 CALLS = 7.0

@@ -14,8 +14,8 @@ from appliance.core.vpn.peers import Entry, Rotation
 from appliance.core.vpn.service import Rhythm
 from appliance.core.vpn.status import PeerState
 from appliance.errors import AbsentError, ConflictError, ShellError
+from tests.servers.netns import Net
 from tests.support import wait_for
-from tests.vpn.netns import Net
 from tests.vpn.rig import Bench, Spoke, ping, star
 from tests.vpn.test_otherside import pair
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from appliance.core.vpn.desk import Wish
+from tests.servers.netns import Net
 from tests.support import wait_for
-from tests.vpn.netns import Net
 from tests.vpn.rig import PORT, Bench, Spoke, ping, star
 
 

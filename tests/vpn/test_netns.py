@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from tests.servers.netns import NAMESPACES, Host, Net, needs_namespaces
 from tests.support import wait_for_sync
-from tests.vpn.netns import NAMESPACES, Host, Net, needs_namespaces
 
 
 def reaches(host: Host, address: str) -> bool:

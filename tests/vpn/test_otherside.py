@@ -14,8 +14,8 @@ from appliance.core.vpn.book import Held
 from appliance.core.vpn.desk import Wish
 from appliance.core.vpn.status import PeerState
 from appliance.errors import ConflictError, NotFoundError, ShellError, UnreachableError
+from tests.servers.netns import Host, Net, Wire
 from tests.support import wait_for
-from tests.vpn.netns import Host, Net, Wire
 from tests.vpn.rig import PORT, Bench, NamespaceShell, ping, star
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from appliance.core.vpn.model import Endpoint, PeerChange
 from appliance.core.vpn.pathmtu import largest, path_mtu, tunnel_mtu
+from tests.servers.netns import Net
 from tests.support import wait_for
-from tests.vpn.netns import Net
 from tests.vpn.sides import PORT, WAY, Side, pair
 
 

@@ -22,8 +22,8 @@ from appliance.core.vpn.resolve import Resolver
 from appliance.core.vpn.service import Rhythm
 from appliance.core.vpn.status import PeerState
 from appliance.errors import AbsentError, ConflictError, InvalidArgumentsError, TunnelError
+from tests.servers.netns import Net
 from tests.support import ManualClock, wait_for
-from tests.vpn.netns import Net
 from tests.vpn.rig import PORT, Bench, Spoke, ping, star
 
 

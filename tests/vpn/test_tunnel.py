@@ -18,8 +18,8 @@ from appliance.core.vpn.keys import make_pair, make_preshared
 from appliance.core.vpn.model import Changes, Endpoint, PeerChange, WantedPeer
 from appliance.errors import TunnelError
 from appliance.hw.wireguard.tunnel import WireGuardTunnel
+from tests.servers.netns import SOCKETS, Net
 from tests.support import wait_for
-from tests.vpn.netns import SOCKETS, Net
 from tests.vpn.sides import PORT, WAY, Side, pair
 
 BACKEND = "kernel" if WAY == "kernel" else "wireguard-go"

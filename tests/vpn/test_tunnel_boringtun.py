@@ -12,7 +12,7 @@ from appliance.core.vpn.model import ActualPeer, Endpoint, PeerChange, WantedPee
 from appliance.hw.wireguard import userspace
 from appliance.hw.wireguard.boringtun import anew
 from appliance.hw.wireguard.uapi import parse
-from tests.vpn.netns import Net
+from tests.servers.netns import Net
 from tests.vpn.sides import PORT, Side, pair
 
 HEX = "ab" * 32

@@ -17,9 +17,9 @@ from appliance.hw.wireguard.found import find
 from appliance.hw.wireguard.space import Space
 from appliance.hw.wireguard.tunnel import WireGuardTunnel
 from appliance.hw.wireguard.userspace import Userspace
+from tests.servers.netns import SOCKETS, Host, Net, needs_wireguard
 from tests.support import needs_program
 from tests.unit.doctor_support import Machine
-from tests.vpn.netns import SOCKETS, Host, Net, needs_wireguard
 from tests.vpn.sides import Side, pair
 
 

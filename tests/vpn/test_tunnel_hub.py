@@ -9,7 +9,7 @@ import pytest
 
 from appliance.core.vpn.model import Rule
 from appliance.errors import TunnelError
-from tests.vpn.netns import Net
+from tests.servers.netns import Net
 from tests.vpn.sides import PORT, Side
 
 

@@ -11,7 +11,7 @@ from appliance.core.vpn.model import Changes, Endpoint, PeerChange
 from appliance.errors import TunnelError
 from appliance.hw.wireguard.kernel import NETWORKS_A_MESSAGE, device_of, messages
 from appliance.hw.wireguard.tunnel import WireGuardTunnel
-from tests.vpn.netns import Net
+from tests.servers.netns import Net
 from tests.vpn.sides import PORT, Side
 
 

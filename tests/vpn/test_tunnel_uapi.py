@@ -19,7 +19,7 @@ from appliance.hw.wireguard import uapi
 from appliance.hw.wireguard.faults import ProcessEndedError
 from appliance.hw.wireguard.tunnel import WireGuardTunnel
 from appliance.hw.wireguard.uapi import UapiCarrier, error_number, parse, place, place_text, render
-from tests.vpn.netns import SOCKETS, Net
+from tests.servers.netns import SOCKETS, Net
 
 RAW = bytes(range(32))
 KEY, HEX = base64.b64encode(RAW).decode(), RAW.hex()

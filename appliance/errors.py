@@ -39,7 +39,10 @@ ApplianceError
 │   └── CorruptRecordError      what it gave is not what was written
 ├── TunnelError                 the VPN's interface could not be read or changed
 ├── PlanError                   a power plan that cannot be carried out as it is written
+├── DeployError                 a service could not be installed, started or stopped on a node
+│   └── PortTakenError          something else listens there
 ├── ShellError                  a command on another machine was not carried out
+│   ├── NotAllowedError         it lets us in and does not let us do that: nothing was done there
 │   └── UnreachableError        that machine does not answer: nothing was done there
 ├── CommandFailedError          a command on another machine ran to its end, and failed
 └── NotRunningError             no appliance answers (exit code 3)
@@ -322,10 +325,28 @@ class PlanError(ApplianceError):
     code = "plan"
 
 
+class DeployError(ApplianceError):
+    """A service could not be installed, started or stopped on a node: the node said so."""
+
+    code = "deploy"
+
+
+class PortTakenError(DeployError):
+    """Something else listens on the port that a replica was to have."""
+
+    code = "port_taken"
+
+
 class ShellError(ApplianceError):
     """A command on another machine could not be carried out, or may have been only in part."""
 
     code = "shell"
+
+
+class NotAllowedError(ShellError):
+    """The machine answers and does not let us do that (sudo, a login shell that runs nothing): nothing was done there."""
+
+    code = "not_allowed"
 
 
 class UnreachableError(ShellError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import difflib
 import re
 import tomllib
@@ -17,8 +17,6 @@ from appliance.errors import InvalidArgumentsError
 LARGEST = 200_000
 """Characters of a specification."""
 NAME = r"^[a-z][a-z0-9-]{0,30}$"
-SECRET_PREFIX = "deploy."  # noqa: S105 a prefix of names
-"""With what the names of secrets begin that a specification may ask for: no other secret of the appliance goes to a node."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -33,7 +31,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Base of the tables."""
 
 
-class Unit(Part):
+class Unit(Part, frozen=True, kw_only=True):
     """A systemd unit: one made from a command, or a template unit that is there already."""
 
     command: Text = ""
@@ -48,14 +46,14 @@ class Unit(Part):
     """Shell command, run once on every node before the first start of a version: it fetches what the version needs."""
 
 
-class Compose(Part):
+class Compose(Part, frozen=True, kw_only=True):
     """A compose project."""
 
     file: Annotated[str, Meta(min_length=1, max_length=100_000)]
     """The compose file's text; ${PORT}, ${VERSION}, ${NODE}, ${REPLICA}, the environment and the secrets are given to it."""
 
 
-class Ports(Part):
+class Ports(Part, frozen=True, kw_only=True):
     """Where replicas answer: each on a port of its own, out of this range."""
 
     first: Port
@@ -64,7 +62,7 @@ class Ports(Part):
     """"vpn": they are reached at their node's VPN address."""
 
 
-class Front(Part):
+class Front(Part, frozen=True, kw_only=True):
     """What the balancer listens on."""
 
     listen: Port
@@ -73,7 +71,7 @@ class Front(Part):
     mode: Annotated[str, Meta(pattern=r"^(http|tcp)$")] = "http"
 
 
-class Health(Part):
+class Health(Part, frozen=True, kw_only=True):
     """How it is told whether a replica is well."""
 
     kind: Annotated[str, Meta(pattern=r"^(http|tcp|command|container|none)$")] = "tcp"
@@ -101,7 +99,7 @@ class Health(Part):
     """Changes in ten minutes from which a replica counts as unhealthy, whatever the last check said."""
 
 
-class Plan(Part):
+class Plan(Part, frozen=True, kw_only=True):
     """How a version takes another's place."""
 
     strategy: Strategy = Strategy.rolling
@@ -133,7 +131,7 @@ METRIC = r"^(requests_per_second|requests_per_replica|latency_ms|cpu|memory|http
 Metric = Annotated[str, Meta(pattern=METRIC, max_length=300)]
 
 
-class Target(Part):
+class Target(Part, frozen=True, kw_only=True):
     """Keep a metric near a value."""
 
     metric: Metric
@@ -142,7 +140,7 @@ class Target(Part):
     """Deviation that changes nothing, as a share."""
 
 
-class Step(Part):
+class Step(Part, frozen=True, kw_only=True):
     """More or fewer replicas beyond a value."""
 
     metric: Metric
@@ -151,17 +149,17 @@ class Step(Part):
     change: Annotated[int, Meta(ge=-100, le=100)]
 
 
-class Schedule(Part):
+class Schedule(Part, frozen=True, kw_only=True):
     """Other bounds at certain hours, in the appliance's time zone."""
 
     days: tuple[str, ...] = DAYS
-    start: datetime.time
-    end: datetime.time
+    start: dt.time
+    end: dt.time
     least: Replicas
     most: Replicas | None = None
 
 
-class Scaling(Part):
+class Scaling(Part, frozen=True, kw_only=True):
     """How many replicas, by load and by the clock."""
 
     least: Annotated[int, Meta(ge=1, le=200)] = 1
@@ -176,7 +174,7 @@ class Scaling(Part):
     schedule: tuple[Schedule, ...] = ()
 
 
-class ServiceSpec(Part):
+class ServiceSpec(Part, frozen=True, kw_only=True):
     """One service."""
 
     name: Annotated[str, Meta(pattern=NAME)]
@@ -269,7 +267,7 @@ def _carrier_faults(spec: ServiceSpec) -> list[tuple[str, str]]:
     if any(set(text) & {"\n", "\r", "\0"} for text in spec.environment.values()):
         faults.append(("a variable of the environment has more than one line", "put it into a file of the version."))
     if both := set(spec.environment) & set(spec.secrets):
-        faults.append((f"{sorted(both)[0]} is in the environment and a secret", "leave one of them out."))
+        faults.append((f"{min(both)} is in the environment and a secret", "leave one of them out."))
     if spec.ports.first + spec.ports.count - 1 > 65535:
         faults.append(("the range of ports ends beyond 65535", "begin lower, or take fewer."))
     if spec.front is not None and spec.ports.first <= spec.front.listen < spec.ports.first + spec.ports.count:
@@ -310,10 +308,10 @@ def _scaling_faults(spec: ServiceSpec) -> list[tuple[str, str]]:
             faults.append(("a step has either above or below, and a change", "such as above = 80, change = 1."))
         elif (step.change > 0) != (step.above is not None):
             faults.append(("a step above a value adds, one below it takes away", "turn the sign of change."))
-    for each in scaling.schedule:
-        if unknown := set(each.days) - set(DAYS):
-            faults.append((f"{sorted(unknown)[0]!r} is no day", f"use {', '.join(DAYS)}."))
-    metrics = {rule.metric for rule in (*scaling.target, *scaling.step)}
+    unknown = {day for each in scaling.schedule for day in each.days} - set(DAYS)
+    if unknown:
+        faults.append((f"{min(unknown)!r} is no day", f"use {', '.join(DAYS)}."))
+    metrics = {rule.metric for rule in scaling.target} | {rule.metric for rule in scaling.step}
     if spec.front is None and metrics & {"requests_per_second", "requests_per_replica", "latency_ms"}:
         faults.append(("requests are counted by the balancer only", "give [front], or scale by another metric."))
     return faults

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import assembly_power, upsparts
+from appliance import assembly_fleet, assembly_power, upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -34,8 +34,6 @@ from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import InferenceCompleted, Noted
-from appliance.core.fleet.keys import OwnKey
-from appliance.core.fleet.link import Access, SshShell
 from appliance.core.inference import build as inference
 from appliance.core.inference.offers import Offers
 from appliance.core.inference.service import InferenceService
@@ -94,9 +92,8 @@ class Domains:
         self.cameras = V4l2Cameras()
         self.devices = DeviceService([*detectors(upses=upsparts.looks(settings)), self.cameras, PiCameras()], state)
         self.inference = self._make_inference()
-        self.own_key = OwnKey(spine.secrets, f"prime-spark@{settings.node.device_id}")
-        reached = {name: Access(**dict(node)) for name, node in settings.fleet.nodes.items()}
-        self.shell = SshShell(reached, self.own_key)
+        self.fleet = assembly_fleet.build(spine)
+        self.shell = self.fleet.links
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
         self.memory, self._memory_needs = build(settings, places, spine.secrets, clock, state, self._note)
@@ -224,7 +221,7 @@ class Domains:
     def register_actions(self, supervisor: Supervisor) -> None:
         """Fill the registry."""
         spine, add = self._spine, self._spine.registry.add
-        add(*fleet.fleet_actions(self.shell, self.own_key))
+        add(*fleet.fleet_actions(self.fleet.links, self.fleet.own))
         add(*services.actions(supervisor, spine.state, spine.presence, spine.stopping.set))
         add(*work.job_actions(spine.jobs), *work.alert_actions(self.alerts, spine.state))
         add(*work.audit_actions(spine.audit), *work.log_actions(spine.logs))

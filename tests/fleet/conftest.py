@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.keys import OwnKey
-from appliance.core.fleet.link import Access, SshShell
+from appliance.core.fleet.links import Links
+from appliance.core.fleet.model import Node
 from appliance.core.secrets import Secrets
 from tests.servers.sshd import SshServer
 
@@ -31,11 +33,18 @@ def server(own: OwnKey) -> Iterator[SshServer]:
 
 
 @pytest.fixture
-def shell(server: SshServer, own: OwnKey) -> SshShell:
-    return SshShell({"agent": reach(server)}, own)
+async def shell(server: SshServer, own: OwnKey) -> AsyncIterator[Links]:
+    links = links_to(own, reach(server))
+    yield links
+    await links.close()
 
 
-def reach(server: SshServer, **other: object) -> Access:
+def links_to(own: OwnKey, *nodes: Node) -> Links:
+    """Links to these machines; the caller closes them."""
+    return Links(FleetInventory(nodes), own)
+
+
+def reach(server: SshServer, name: str = "agent", **other: object) -> Node:
     """How it is reached, but for what is given otherwise."""
-    known: dict[str, object] = {"port": server.port, "user": server.user, "host_key": server.fingerprint}
-    return Access("127.0.0.1", **{**known, **other})  # type: ignore[arg-type]
+    known: dict[str, object] = {"host": "127.0.0.1", "port": server.port, "user": server.user, "host_key": server.fingerprint}
+    return Node(name=name, **{**known, **other})  # type: ignore[arg-type]

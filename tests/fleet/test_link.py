@@ -8,44 +8,46 @@ from pathlib import Path
 import pytest
 
 from appliance.core.fleet.keys import OwnKey
-from appliance.core.fleet.link import OUTPUT_LIMIT, Access, SshShell
+from appliance.core.fleet.link_pace import OUTPUT_LIMIT
+from appliance.core.fleet.links import Links
+from appliance.core.fleet.model import Node
 from appliance.core.secrets import Secrets
 from appliance.errors import NotFoundError, ShellError, UnreachableError
-from tests.fleet.conftest import reach
+from tests.fleet.conftest import links_to, reach
 from tests.servers.proxy import FaultyProxy
 from tests.servers.sshd import SshServer
 from tests.support import free_port, wait_for
 
 
-async def test_a_command_runs_with_its_arguments_as_they_are(shell: SshShell) -> None:
+async def test_a_command_runs_with_its_arguments_as_they_are(shell: Links) -> None:
     answer = await shell.run("agent", ["printf", "%s|", "a b", "$HOME", "it's", "", "*"])
     assert (answer.exit_status, answer.stdout, answer.stderr) == (0, b"a b|$HOME|it's||*|", b"")
 
 
-async def test_input_and_both_outputs_are_bytes(shell: SshShell) -> None:
+async def test_input_and_both_outputs_are_bytes(shell: Links) -> None:
     sent = bytes(range(256)) * 1000
     assert (await shell.run("agent", ["cat"], stdin=sent)).stdout == sent
     answer = await shell.run("agent", ["sh", "-c", "echo wrong >&2; exit 7"])
     assert (answer.exit_status, answer.stderr) == (7, b"wrong\n")
 
 
-async def test_input_that_nobody_reads_is_no_fault(shell: SshShell) -> None:
+async def test_input_that_nobody_reads_is_no_fault(shell: Links) -> None:
     assert (await shell.run("agent", ["true"], stdin=b"x" * 3_000_000)).exit_status == 0
 
 
-async def test_an_unknown_machine_is_named_with_the_nearest(shell: SshShell) -> None:
+async def test_an_unknown_machine_is_named_with_the_nearest(shell: Links) -> None:
     with pytest.raises(NotFoundError, match="agent"):
         await shell.run("agnet", ["true"])
 
 
 async def test_a_host_key_that_was_never_confirmed_is_refused_with_its_fingerprint(server: SshServer, own: OwnKey) -> None:
-    shell = SshShell({"new": reach(server, host_key="")}, own)
+    shell = links_to(own, reach(server, "new", host_key=""))
     with pytest.raises(UnreachableError) as caught:
         await shell.run("new", ["true"])
     assert server.fingerprint in caught.value.next_step
 
 
-async def test_another_host_key_is_refused_loudly(server: SshServer, shell: SshShell) -> None:
+async def test_another_host_key_is_refused_loudly(server: SshServer, shell: Links) -> None:
     before = server.fingerprint
     server.new_host_key()
     server.restart()
@@ -56,7 +58,7 @@ async def test_another_host_key_is_refused_loudly(server: SshServer, shell: SshS
     assert not (server.directory / "ran").exists()
 
 
-async def test_a_key_that_is_not_let_in(server: SshServer, shell: SshShell) -> None:
+async def test_a_key_that_is_not_let_in(server: SshServer, shell: Links) -> None:
     server.authorized.write_text("")
     with pytest.raises(UnreachableError, match="does not let") as caught:
         await shell.run("agent", ["true"])
@@ -64,12 +66,12 @@ async def test_a_key_that_is_not_let_in(server: SshServer, shell: SshShell) -> N
 
 
 async def test_nobody_listens(own: OwnKey) -> None:
-    shell = SshShell({"off": Access("127.0.0.1", free_port(), host_key="SHA256:" + "a" * 43)}, own)
+    shell = links_to(own, Node(name="off", host="127.0.0.1", port=free_port(), host_key="SHA256:" + "a" * 43))
     with pytest.raises(UnreachableError, match="off"):
         await shell.run("off", ["true"])
 
 
-async def test_a_machine_that_hangs_after_the_connection_is_unreachable(server: SshServer, shell: SshShell) -> None:
+async def test_a_machine_that_hangs_after_the_connection_is_unreachable(server: SshServer, shell: Links) -> None:
     server.pause()
     try:
         with pytest.raises(UnreachableError, match="no answer within"):
@@ -78,7 +80,7 @@ async def test_a_machine_that_hangs_after_the_connection_is_unreachable(server: 
         server.resume()
 
 
-async def test_a_command_that_takes_too_long_may_have_run(shell: SshShell) -> None:
+async def test_a_command_that_takes_too_long_may_have_run(shell: Links) -> None:
     with pytest.raises(ShellError, match="did not end sleep") as caught:
         await shell.run("agent", ["sleep", "60"], limit=2.0)
     assert not isinstance(caught.value, UnreachableError)
@@ -86,7 +88,7 @@ async def test_a_command_that_takes_too_long_may_have_run(shell: SshShell) -> No
 
 async def test_a_link_cut_in_the_middle_is_no_success(server: SshServer, own: OwnKey, tmp_path: Path) -> None:
     with FaultyProxy("127.0.0.1", server.port) as proxy:
-        shell = SshShell({"agent": reach(server, port=proxy.port)}, own)
+        shell = links_to(own, reach(server, port=proxy.port))
         mark = tmp_path / "began"
         running = asyncio.create_task(shell.run("agent", ["sh", "-c", f"touch {mark}; sleep 30"], limit=20.0))
         await wait_for(mark.exists)
@@ -95,7 +97,7 @@ async def test_a_link_cut_in_the_middle_is_no_success(server: SshServer, own: Ow
             await running
 
 
-async def test_endless_output_is_cut_off(shell: SshShell) -> None:
+async def test_endless_output_is_cut_off(shell: Links) -> None:
     with pytest.raises(ShellError, match=f"more than {OUTPUT_LIMIT >> 20} MiB"):
         await shell.run("agent", ["cat", "/dev/zero"], limit=20.0)
 

@@ -7,7 +7,6 @@ import functools
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from appliance.core.actions import ActionRegistry
 from appliance.core.alerts.rules import battery, on_battery, upses
 from appliance.core.catalog.power import power_actions
 from appliance.core.dispatch import Dispatcher
+from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.keys import OwnKey
-from appliance.core.fleet.link import Access, SshShell
+from appliance.core.fleet.links import Links
+from appliance.core.fleet.model import Node
 from appliance.core.metrics import samples
 from appliance.core.model import Actor, Role
 from appliance.core.power.hands import PlanHands
@@ -271,20 +272,22 @@ async def test_an_own_command_is_run_without_our_secrets(tmp_path: Path, monkeyp
 
 
 @pytest.fixture
-def reached(tmp_path: Path) -> Iterator[SshShell]:
+async def reached(tmp_path: Path) -> AsyncIterator[Links]:
     """This machine as another one, over a real SSH server."""
     own = OwnKey(Secrets(tmp_path / "secrets", {}), "prime-spark@test")
     directory = Path(tempfile.mkdtemp(prefix="sshd-"))
     try:
         with SshServer(directory, own.public() + "\n") as server:
-            access = Access("127.0.0.1", port=server.port, user=server.user, host_key=server.fingerprint)
-            gone = Access("127.0.0.1", port=9, user=server.user, host_key=server.fingerprint)
-            yield SshShell({"agent": access, "gone": gone}, own)
+            access = Node(name="agent", host="127.0.0.1", port=server.port, user=server.user, host_key=server.fingerprint)
+            gone = Node(name="gone", host="127.0.0.1", port=9, user=server.user, host_key=server.fingerprint)
+            links = Links(FleetInventory([access, gone]), own)
+            yield links
+            await links.close()
     finally:
         shutil.rmtree(directory)
 
 
-async def test_a_machine_is_powered_down_over_ssh(tmp_path: Path, reached: SshShell) -> None:
+async def test_a_machine_is_powered_down_over_ssh(tmp_path: Path, reached: Links) -> None:
     async with running(tmp_path) as rig:
         rig.ground.tools.shell = reached
         hands, told = PlanHands(rig.ground.tools), tmp_path / "told"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.fleet.keys import OwnKey
-from appliance.core.fleet.link import SshShell
+from appliance.core.fleet.links import Links
 from appliance.core.model import Role
 from appliance.errors import ShellError
 
@@ -21,7 +21,7 @@ class Node(Params):
     node: str = Field(min_length=1, max_length=63, description="Name of the machine")
 
 
-def fleet_actions(shell: SshShell, own: OwnKey) -> list[Action]:
+def fleet_actions(shell: Links, own: OwnKey) -> list[Action]:
     """List, show the key, try a machine.
 
     Args:
@@ -51,9 +51,9 @@ def fleet_actions(shell: SshShell, own: OwnKey) -> list[Action]:
     ]
 
 
-def _told(name: str, shell: SshShell) -> dict[str, Any]:
-    access = shell.access(name)
+def _told(name: str, shell: Links) -> dict[str, Any]:
+    node = shell.node(name)
     return {
-        "node": name, "host": access.host, "port": access.port, "user": access.user,
-        "key": str(access.key_file or "the appliance's own"), "host_key": access.host_key,
+        "node": name, "host": node.host, "port": node.port, "user": node.user,
+        "key": node.key_file or "the appliance's own", "host_key": node.host_key,
     }  # fmt: skip

@@ -1,192 +1,211 @@
-"""Commands on other machines over SSH: the one home of the SSH client (implements ports.RemoteShell)."""
+"""The one connection to a machine: opened where it is first wanted, kept, and opened again where it broke."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
-import shlex
+import socket
+import struct
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-from appliance.errors import ApplianceError, NotFoundError, ShellError, UnreachableError
+import msgspec
 
-if TYPE_CHECKING:
-    import asyncssh
+from appliance.core.backoff import backoff
+from appliance.core.fleet.link_gate import Gate
+from appliance.core.fleet.link_login import LoginError, Logins, Opened
+from appliance.core.fleet.link_pace import Pace
+from appliance.core.fleet.link_process import reason_of
+from appliance.core.fleet.model import LinkStatus, Node, Reach
+from appliance.errors import ApplianceError, UnreachableError
 
-    from appliance.core.fleet.keys import OwnKey
-
-LOGIN_LIMIT = 10.0
-"""Seconds to reach a machine and to log in."""
-OUTPUT_LIMIT = 4 << 20
-"""Bytes that are kept of each of a command's two outputs; one that says more is ended."""
+LAST_RECEIVED, ROUND_TRIP = 11, 15
+"""Places of tcpi_last_data_recv (ms) and tcpi_rtt (microseconds) among the numbers of struct tcp_info (linux/tcp.h)."""
+REACHING = ("host", "port", "user", "vpn_address", "jump", "key_file", "host_key", "enabled")
+"""Fields of an entry that the connection depends on."""
 
 
-@dataclass(frozen=True)
-class Access:
-    """How a machine is reached.
+@dataclass
+class Live:
+    """A connection that stands.
 
     Attributes:
-        host: Name or address.
-        port: TCP port.
-        user: Who to be there.
-        key_file: Private key; the appliance's own where it is None.
-        host_key: SHA-256 fingerprint that its host key must have; empty where it was never confirmed.
+        opened: It.
+        gate: Its sessions.
+        answered: Monotonic instant of what last came by it, as far as we saw it ourselves.
     """
 
-    host: str
-    port: int = 22
-    user: str = "root"
-    key_file: Path | None = None
-    host_key: str = ""
+    opened: Opened
+    gate: Gate
+    answered: float = field(default_factory=time.monotonic)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command came to (implements ports.Ran)."""
-
-    exit_status: int
-    stdout: bytes
-    stderr: bytes
-
-
-class SshShell:
-    """Runs commands, each over a connection of its own.
+class Link:
+    """Reaches one machine.
 
     Args:
-        nodes: Machines by name.
-        own: The appliance's own key, made where it is first needed.
+        node: Its entry in the inventory.
+        logins: Logs in.
+        pace: How patient.
+        changed: Called with the status after each change of `reach`.
     """
 
-    def __init__(self, nodes: Mapping[str, Access], own: OwnKey) -> None:
-        self._nodes = dict(nodes)
-        self._own = own
+    def __init__(self, node: Node, logins: Logins, pace: Pace, changed: Callable[[str, LinkStatus], None]) -> None:
+        self.node = node
+        self._logins, self._pace, self._changed = logins, pace, changed
+        self._live: Live | None = None
+        self._opening: asyncio.Task[Live] | None = None
+        self._failures = 0
+        self._status = LinkStatus(since=time.monotonic())
+        self._ending: set[asyncio.Task[None]] = set()
+        if not node.enabled:
+            self._set(Reach.off, reason="it is set aside (maintenance)", next_step=_back(node.name))
 
-    def nodes(self) -> Sequence[str]:
-        """Names that can be reached."""
-        return tuple(self._nodes)
+    def status(self) -> LinkStatus:
+        """How it is now."""
+        live, told = self._live, self._status
+        if live is None:
+            return told
+        answered, latency = _heard(live)
+        stale = time.monotonic() - answered > self._pace.stale
+        return msgspec.structs.replace(
+            told, answered=answered, latency_ms=latency if latency is not None else told.latency_ms, sessions=live.gate.taken,
+            reach=Reach.stale if stale else told.reach,
+            since=max(told.since, answered + self._pace.stale) if stale else told.since,
+            reason=f"no sign of life for {time.monotonic() - answered:.0f} s" if stale else told.reason,
+        )  # fmt: skip
 
-    def access(self, node: str) -> Access:
-        """How a machine is reached. Raises NotFoundError."""
-        if node not in self._nodes:
-            near = difflib.get_close_matches(node, self._nodes, 1)
-            step = (
-                f"did you mean {near[0]}?" if near else "add it to the configuration as [fleet.nodes.NAME] with host and user."
-            )
-            raise NotFoundError(f"There is no machine {node}.", step)
-        return self._nodes[node]
+    def due(self) -> bool:
+        """Whether a try makes sense now: it is up, or the pause after its last failure is over."""
+        return self.node.enabled and (self._status.retry_at is None or time.monotonic() >= self._status.retry_at)
 
-    async def run(self, node: str, command: Sequence[str], *, stdin: bytes = b"", limit: float = 30.0) -> Answer:
-        """See ports.RemoteShell."""
-        access = self.access(node)
-        began = time.monotonic()
-        connection = await self._connect(node, access, min(limit, LOGIN_LIMIT))
-        try:
-            async with asyncio.timeout(max(0.0, limit - (time.monotonic() - began))):
-                return await _carry_out(connection, node, shlex.join(command), stdin)
-        except TimeoutError:
-            raise ShellError(
-                f"{node} did not end {command[0]} within {limit:g} s; it may go on there.",
-                "look on that machine what became of it.",
-            ) from None
-        finally:
-            connection.abort()
+    def entry(self, node: Node) -> None:
+        """Its entry in the inventory has changed."""
+        old, self.node = self.node, node
+        if all(getattr(old, each) == getattr(node, each) for each in REACHING):
+            return
+        self.drop()
+        self._failures = 0
+        self._logins.kinds.pop(node.name, None)
+        if node.enabled:
+            self._set(Reach.never)
+        else:
+            self._set(Reach.off, reason="it is set aside (maintenance)", next_step=_back(node.name))
 
-    async def _connect(self, node: str, access: Access, limit: float) -> asyncssh.SSHClientConnection:
-        import asyncssh
+    def off(self, reason: str) -> None:
+        """It was powered down by us: shown as that until it answers again."""
+        self.drop()
+        self._set(Reach.off, reason=reason)
 
-        key = str(access.key_file) if access.key_file else await asyncio.to_thread(self._own.private)
-        keeper = _keeper(access.host_key)
+    async def connection(self, limit: float) -> Live:
+        """The connection; opened where there is none, within so many seconds. Raises UnreachableError."""
+        if not self.node.enabled:
+            raise UnreachableError(f"{self.node.name} is set aside (maintenance); nothing contacts it.", _back(self.node.name))
+        if self._live is not None and not self._live.opened.connection.is_closed():
+            return self._live
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open(), name=f"link to {self.node.name}")
+            self._opening.add_done_callback(self._opened)
         try:
             async with asyncio.timeout(limit):
-                return await asyncssh.connect(
-                    access.host, access.port, username=access.user, client_keys=[key], known_hosts=b"", client_factory=keeper,
-                    config=None, agent_path=None, password_auth=False, kbdint_auth=False, gss_host=None,
-                )  # fmt: skip
+                return await asyncio.shield(self._opening)
         except TimeoutError:
-            raise _unreachable(node, access, f"no answer within {limit:g} s", "is it on, and on this network?") from None
-        except asyncssh.HostKeyNotVerifiable:
-            raise _other_key(node, access, keeper.seen) from None
-        except asyncssh.PermissionDenied:
-            step = f"on {node}, put what `prime-spark fleet key` prints into authorized_keys of {access.user}."
-            raise _unreachable(node, access, f"it does not let {access.user} in with this key", step) from None
-        except (OSError, asyncssh.Error, asyncssh.KeyImportError) as error:
-            raise _unreachable(
-                node, access, _reason(error), "check host, port and key of this machine in the configuration."
-            ) from error
+            message = f"{self.node.name} ({self.node.user}@{self.node.host}:{self.node.port}): no answer within {limit:g} s."
+            raise UnreachableError(message, "is it on, and on this network?") from None
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if me is None or me.cancelling():
+                raise
+            raise UnreachableError(f"{self.node.name}: its entry was changed meanwhile.", "ask again.") from None
+
+    def _opened(self, task: asyncio.Task[Live]) -> None:
+        if self._opening is task:
+            self._opening = None
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; it may be that nobody waits any more
+
+    async def _open(self) -> Live:
+        node = self.node
+        self._set(Reach.connecting)
+        try:
+            opened = await self._logins.open(node)
+        except LoginError as error:
+            self._fail(error.reach, error.reason, error.next_step, error.offered)
+            raise
+        except ApplianceError as error:
+            self._fail(Reach.refused, error.message, error.next_step)
+            raise UnreachableError(f"{node.name}: {error.message}", error.next_step) from error
+        live = Live(opened, Gate(self._pace.sessions))
+        self._live, self._failures = live, 0
+        opened.seen.lost = lambda error: self._lost(live, error)
+        self._set(Reach.up, address=opened.address)
+        if opened.connection.is_closed():
+            self._lost(live, None)
+        return live
+
+    def _lost(self, live: Live, error: Exception | None) -> None:
+        if self._live is live:
+            self._status = self.status()
+            self._live = None
+            reason = f"the link broke: {reason_of(error)}" if error is not None else "it closed the link"
+            self._fail(Reach.unreachable, reason, "is it on, and on this network?")
+
+    def _fail(self, reach: Reach, reason: str, step: str, offered: str = "") -> None:
+        self._failures += 1
+        pause = backoff(self._failures, self._pace.first, self._pace.longest)
+        self._set(reach, reason=reason, next_step=step, offered_key=offered, retry_at=time.monotonic() + pause)
+
+    def _set(self, reach: Reach, **other: Any) -> None:
+        """Another state of the link; what was heard of the node before is kept."""
+        old = self._status
+        trying = reach is Reach.connecting and old.reach not in (Reach.never, Reach.up)
+        if trying:  # what it came to before is shown until this attempt has come to something
+            return
+        kept: dict[str, Any] = {"answered": old.answered, "latency_ms": old.latency_ms, "address": old.address, **other}
+        if reach is Reach.up:
+            kept["answered"] = time.monotonic()
+        since = old.since if reach is old.reach else time.monotonic()
+        self._status = LinkStatus(reach=reach, since=since, **kept)
+        if reach is not old.reach:
+            self._changed(self.node.name, self.status())
+
+    def later(self, work: Awaitable[None]) -> None:
+        """End something that nobody waits for."""
+        task = asyncio.ensure_future(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def drop(self) -> None:
+        """Let go of the connection at once; what runs over it is cut off."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        live, self._live = self._live, None
+        if live is not None:
+            live.opened.connection.abort()
+
+    async def close(self) -> None:
+        """The end: commands that are being ended are waited for, then the connection goes."""
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        self.drop()
 
 
-async def _carry_out(connection: asyncssh.SSHClientConnection, node: str, command: str, stdin: bytes) -> Answer:
-    import asyncssh
+def _heard(live: Live) -> tuple[float, float | None]:
+    """When the other side last sent something (monotonic), and the round trip in milliseconds, as the kernel has both.
 
+    A link through another machine has no socket of its own; there it is what we saw ourselves, and the link counts as heard
+    while nothing is asked of it: its keepalive ends it where it is broken.
+    """
+    own = live.opened.connection.get_extra_info("socket")
+    if own is None or not hasattr(socket, "TCP_INFO"):
+        return (live.answered if live.gate.taken else time.monotonic()), None
     try:
-        process: Any = await connection.create_process(command, encoding=None)
-    except (OSError, asyncssh.Error) as error:
-        raise UnreachableError(
-            f"{node} does not run commands for us: {_reason(error)}.", "look into its SSH server's log."
-        ) from error
-    try:
-        outputs = await asyncio.gather(_bounded(process.stdout, node), _bounded(process.stderr, node), _feed(process, stdin))
-        await process.wait_closed()
-    except (OSError, asyncssh.Error) as error:
-        raise ShellError(f"{node} was cut off: {_reason(error)}; the command may have run.", "look on that machine.") from error
-    if process.returncode is None:
-        raise ShellError(f"{node} was cut off in the middle of the command; it may have run.", "look on that machine.")
-    return Answer(process.returncode, outputs[0], outputs[1])
+        told = struct.unpack_from("=8B24I", own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104))[8:]
+    except (OSError, struct.error):
+        return live.answered, None
+    return time.monotonic() - told[LAST_RECEIVED] / 1000, told[ROUND_TRIP] / 1000
 
 
-async def _feed(process: Any, stdin: bytes) -> None:
-    """Give the command its input; one that ends before it has read all is no fault."""
-    try:
-        process.stdin.write(stdin)
-        process.stdin.write_eof()
-        await process.stdin.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        return
-
-
-async def _bounded(stream: Any, node: str) -> bytes:
-    parts, size = [], 0
-    while part := await stream.read(65536):
-        parts.append(part)
-        size += len(part)
-        if size > OUTPUT_LIMIT:
-            raise ShellError(f"{node} answers more than {OUTPUT_LIMIT >> 20} MiB; it was cut off.", "ask for less.")
-    return b"".join(parts)
-
-
-def _keeper(wanted: str) -> Any:
-    """A client that takes one host key, and remembers which one it was shown."""
-    import asyncssh
-
-    class Keeper(asyncssh.SSHClient):
-        seen = ""
-
-        def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-            del host, addr, port
-            type(self).seen = key.get_fingerprint("sha256")
-            return bool(wanted) and type(self).seen == wanted
-
-    return Keeper
-
-
-def _other_key(node: str, access: Access, seen: str) -> ApplianceError:
-    where = f"under [fleet.nodes.{node}]"
-    if not access.host_key:
-        reason = f"its host key was never confirmed: {seen or 'it showed none'}"
-        step = f'compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there; if equal: host_key = "{seen}" {where}.'
-        return _unreachable(node, access, reason, step)
-    reason = (
-        f"ITS HOST KEY IS ANOTHER ONE, {seen} instead of {access.host_key}: another machine, or one that was installed anew"
-    )
-    return _unreachable(node, access, reason, f"find out why; only then put the new fingerprint {where}.")
-
-
-def _unreachable(node: str, access: Access, reason: str, step: str) -> UnreachableError:
-    return UnreachableError(f"{node} ({access.user}@{access.host}:{access.port}): {reason}.", step)
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error or type(error).__name__)
+def _back(name: str) -> str:
+    return f"`prime-spark fleet maintenance {name} --off`."

@@ -151,7 +151,10 @@ Output = Callable[[str, bytes], Awaitable[None] | None]
 
 
 class FleetShell(RemoteShell, Protocol):
-    """Everything that is done on other machines, over one connection each. Errors as in ports.RemoteShell."""
+    """Everything that is done on other machines, over one connection each.
+
+    Errors as in ports.RemoteShell; and NotAllowedError (a ShellError: nothing ran) where sudo or the login shell there refuses.
+    """
 
     async def run(
         self, node: str, command: Sequence[str], *, stdin: bytes = b"", limit: float = 30.0, sudo: bool = False
@@ -176,6 +179,15 @@ class FleetShell(RemoteShell, Protocol):
 
     def link(self, node: str) -> LinkStatus:
         """How its connection is. Raises NotFoundError."""
+
+    def due(self, node: str) -> bool:
+        """Whether a try makes sense now: rounds ask this first, so that the pauses after failures are kept.
+
+        The other calls try at once, whenever the last try was. Raises NotFoundError.
+        """
+
+    def off(self, node: str, reason: str) -> None:
+        """It was powered down by us: shown as off until it answers again. Raises NotFoundError."""
 
     def node(self, name: str) -> Node:
         """Its entry in the inventory. Raises NotFoundError, naming the nearest one."""

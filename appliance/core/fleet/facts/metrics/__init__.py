@@ -1,0 +1,1 @@
+"""Numbers of a node, asked every round; each look costs the node four processes."""

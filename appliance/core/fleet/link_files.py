@@ -154,5 +154,6 @@ def _info(path: str, attributes: Any, link: Any) -> FileInfo:
     mode = int(attributes.permissions or 0)
     return FileInfo(
         path=path, size=int(attributes.size or 0), mode=mode, modified=float(attributes.mtime or 0),
-        owner=int(attributes.uid or 0), group=int(attributes.gid or 0), is_folder=stat.S_ISDIR(mode), link_to=None if link is None else str(link),
+        owner=int(attributes.uid or 0), group=int(attributes.gid or 0),
+        is_folder=stat.S_ISDIR(mode), link_to=None if link is None else str(link),
     )  # fmt: skip

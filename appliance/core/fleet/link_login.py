@@ -137,7 +137,8 @@ class Logins:
                 return await asyncssh.connect(  # type: ignore[no-any-return]
                     address, node.port, tunnel=tunnel, username=node.user, client_keys=[key], known_hosts=_nobody,
                     x509_trusted_certs=None, client_factory=keeper(seen, accepted, self.agent),
-                    server_host_key_algs=list(kinds), config=None, agent_path=None, gss_host=None, compression_algs=["none"], login_timeout=limit,
+                    server_host_key_algs=list(kinds),
+                    config=None, agent_path=None, gss_host=None, compression_algs=["none"], login_timeout=limit,
                     preferred_auth="publickey,keyboard-interactive,password", keepalive_interval=self.pace.keepalive,
                     keepalive_count_max=self.pace.missed,
                 )  # fmt: skip

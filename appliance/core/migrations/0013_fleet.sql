@@ -2,7 +2,7 @@
 CREATE TABLE fleet_operations (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
     operation_id TEXT NOT NULL UNIQUE,
-    stage        TEXT NOT NULL,
+    ended        INTEGER NOT NULL,
     body         TEXT NOT NULL
 );
 -- One node of an operation: how it was found, how it was left, and how to take it back.

@@ -41,6 +41,7 @@ ApplianceError
 ├── PlanError                   a power plan that cannot be carried out as it is written
 ├── DeployError                 a service could not be installed, started or stopped on a node
 │   └── PortTakenError          something else listens there
+├── TaskError                   a task did not do what it was for
 ├── ShellError                  a command on another machine was not carried out
 │   ├── NotAllowedError         it lets us in and does not let us do that: nothing was done there
 │   └── UnreachableError        that machine does not answer: nothing was done there
@@ -335,6 +336,20 @@ class PortTakenError(DeployError):
     """Something else listens on the port that a replica was to have."""
 
     code = "port_taken"
+
+
+class TaskError(ApplianceError):
+    """A task did not do what it was for.
+
+    Args:
+        final: It would be the same again: there is no further attempt.
+    """
+
+    code = "task"
+
+    def __init__(self, message: str, next_step: str = "", *, final: bool = False) -> None:
+        super().__init__(message, next_step)
+        self.final = final
 
 
 class ShellError(ApplianceError):

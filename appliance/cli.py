@@ -169,6 +169,8 @@ def run(arguments: Sequence[str], context: Context, err: TextIO) -> int:
     except click.Abort:
         click.echo("stopped", file=err)
         return 130
+    finally:
+        context.client.close()
     return answer if isinstance(answer, int) else 0
 
 

@@ -43,6 +43,9 @@ class Client(Protocol):
     def invoke(self, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out; returns plain JSON types. Raises ApplianceError."""
 
+    def close(self) -> None:
+        """Let go of its connections; a later question makes new ones."""
+
 
 class SocketClient:
     """Speaks REST to the appliance that runs with these paths.
@@ -76,6 +79,12 @@ class SocketClient:
             self._limits[name] = float(self._request("GET", f"/api/v1/actions/{name}", self._quick)["timeout"])
         body = {"args": args, "confirm": confirm}
         return self._request("POST", f"/api/v1/actions/{name}", self._limits[name] + AUDITED, body)["result"]
+
+    def close(self) -> None:
+        """Let go of its connections; a later question makes new ones."""
+        http, self._http = self._http, None
+        if http is not None:
+            http.close()
 
     def _request(self, method: str, path: str, timeout: float, body: dict[str, Any] | None = None) -> Any:
         import httpx
@@ -145,6 +154,9 @@ class InsideClient:
         work = self._dispatcher.invoke(name, args, self._actor, confirm=confirm)
         result = self._wait(asyncio.run_coroutine_threadsafe(work, self._core))
         return msgspec.json.decode(msgspec.json.encode(result, enc_hook=str))
+
+    def close(self) -> None:
+        """It has none: the process is its own."""
 
 
 def error_of(document: Any) -> ApplianceError:

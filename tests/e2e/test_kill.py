@@ -75,7 +75,8 @@ def well(process: subprocess.Popen[bytes], where: Paths, *also: str) -> SocketCl
     def healthy() -> bool:
         assert process.poll() is None, f"the appliance ended by itself with {process.returncode}"
         try:
-            found = SocketClient(where.api_socket).invoke("service.list", {})
+            with closing(SocketClient(where.api_socket)) as client:
+                found = client.invoke("service.list", {})
         except NotRunningError:
             return False
         running = all(each["phase"] == "running" and each["health"] in {"healthy", "absent", *also} for each in found)
@@ -119,7 +120,8 @@ def worker(load: Load, where: Paths, ledger: Ledger, prefix: str) -> threading.T
 
     def work() -> None:
         try:
-            load(SocketClient(where.api_socket), ledger, prefix)
+            with closing(SocketClient(where.api_socket)) as client:
+                load(client, ledger, prefix)
         except NotRunningError:
             return
         except (ApplianceError, AssertionError) as error:
@@ -131,8 +133,8 @@ def worker(load: Load, where: Paths, ledger: Ledger, prefix: str) -> threading.T
 def kill_under_load(where: Paths, ledger: Ledger, loads: list[Load], round_: int) -> None:
     """Check what is left of the rounds before, then work, then kill."""
     with started() as process:
-        client = well(process, where)
-        check(client, ledger)
+        with closing(well(process, where)) as client:
+            check(client, ledger)
         ledger.jobs.clear()
         before, wanted = len(ledger.actions), random.randrange(1, 30 if add_users in loads else 9)
         workers = [worker(load, where, ledger, f"u{round_}-{number}") for number, load in enumerate(loads)]
@@ -203,15 +205,15 @@ def prove(home: Path, loads: list[Load]) -> Ledger:
     (home / "config.toml").write_text("[ssh]\nport = 0\n")
     where = paths.find({"PRIME_SPARK_HOME": str(home)})
     with started() as process:  # without an administrator, accounts are degraded
-        client = well(process, where, "degraded")
-        client.invoke("setup.complete", {"admin": "ada", "password": "correct horse battery"})
+        with closing(well(process, where, "degraded")) as client:
+            client.invoke("setup.complete", {"admin": "ada", "password": "correct horse battery"})
         ledger.users.append("ada")
     for round_ in range(ROUNDS):
         kill_under_load(where, ledger, loads, round_)
         if round_ % 3 == 2:
             kill_while_starting(where, ledger)
-    with started() as process:
-        check(well(process, where), ledger)
+    with started() as process, closing(well(process, where)) as client:
+        check(client, ledger)
     assert len(ledger.actions) >= ROUNDS
     return ledger
 

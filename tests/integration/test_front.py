@@ -213,6 +213,7 @@ async def test_an_appliance_that_hangs_is_not_waited_for(mute: Path) -> None:
     for ask in (client.actions, lambda: client.invoke("appliance.status", {})):
         with pytest.raises(ActionTimeoutError, match="did not answer within"):
             await asyncio.wait_for(asyncio.to_thread(ask), 10)
+    client.close()
 
 
 async def test_an_action_has_its_own_time_and_no_more(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +222,7 @@ async def test_an_action_has_its_own_time_and_no_more(mute: Path, monkeypatch: p
     client._limits["job.cancel"] = 0.04
     with pytest.raises(ActionTimeoutError, match=r"within 0\.05 s"):
         await asyncio.wait_for(asyncio.to_thread(client.invoke, "job.cancel", {}), 10)
+    client.close()
 
 
 async def test_completing_at_an_appliance_that_hangs_gives_nothing_and_no_traceback(home: Path) -> None:

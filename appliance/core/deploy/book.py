@@ -181,8 +181,8 @@ class DeployBook:
         rows = await self._store.read(lambda connection: connection.execute(query, (service, limit)).fetchall())
         return [msgspec.json.decode(body, type=Rollout) for (body,) in rows]
 
-    async def keep_rollout(self, rollout: Rollout, *, revision: int | None = None) -> None:
-        """How far it is now; where it ended, with the revision that is wanted from now on. Raises StoreError."""
+    async def keep_rollout(self, rollout: Rollout, *, revision: int | None = None, replicas: int = 1) -> None:
+        """How far it is now; where it ended, with the revision and replicas that are wanted from now on. Raises StoreError."""
 
         def write(connection: sqlite3.Connection) -> None:
             update = "UPDATE deploy_rollouts SET body = ?, ended = ? WHERE rollout_id = ?"
@@ -191,7 +191,8 @@ class DeployBook:
                 outcome = "UPDATE deploy_revisions SET outcome = ? WHERE service = ? AND revision = ?"
                 connection.execute(outcome, (rollout.stage.value, rollout.service, rollout.to_revision))
             if revision is not None:
-                connection.execute("UPDATE deploy_services SET revision = ? WHERE name = ?", (revision, rollout.service))
+                wanted = "UPDATE deploy_services SET revision = ?, replicas = ? WHERE name = ?"
+                connection.execute(wanted, (revision, replicas, rollout.service))
 
         await self._store.write(write)
 

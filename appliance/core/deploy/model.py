@@ -173,6 +173,8 @@ class Rollout(msgspec.Struct, frozen=True):
     ended: float | None = None
     from_replicas: int = 0
     """How many the old version had."""
+    to_replicas: int = 1
+    """How many the new version is to have."""
 
 
 class RolloutStatus(msgspec.Struct, frozen=True):

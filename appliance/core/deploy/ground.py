@@ -1,0 +1,65 @@
+"""What deployments stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from appliance.core.deploy.book import DeployBook
+from appliance.core.deploy.hands import Carrier
+from appliance.core.deploy.model import Kind
+from appliance.core.deploy.placing import Site
+from appliance.core.deploy.probes import Probes
+from appliance.core.deploy.spec import ServiceSpec
+from appliance.core.deploy.traffic import Traffic
+from appliance.core.fleet.model import Inventory, Node, NodeMetrics
+from appliance.core.model import Severity
+from appliance.core.ports import Clock
+from appliance.core.secrets import Secrets
+
+Tell = Callable[[str, Severity, dict[str, object]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Everything that keepers share.
+
+    Attributes:
+        book: On disk.
+        inventory: Machines.
+        silent: Whether a machine is known not to answer.
+        metrics: What a machine told of itself last; None where nothing.
+        carriers: By kind.
+        probes: Health checks.
+        traffic: The balancer and its counts.
+        secrets: For environments.
+        clock: Both clocks.
+        tell: Puts an event on the bus.
+        changed: Called where something is to be shown.
+    """
+
+    book: DeployBook
+    inventory: Inventory
+    silent: Callable[[str], bool]
+    metrics: Callable[[str], NodeMetrics | None]
+    carriers: Mapping[Kind, Carrier]
+    probes: Probes
+    traffic: Traffic
+    secrets: Secrets
+    clock: Clock
+    tell: Tell
+    changed: Callable[[], None]
+
+    def nodes(self, spec: ServiceSpec) -> Sequence[Node]:
+        """Machines that a service may use. Raises NotFoundError, InvalidArgumentsError."""
+        return self.inventory.select(spec.nodes)
+
+    def sites(self, spec: ServiceSpec) -> list[Site]:
+        """The same with what is known of them. Raises NotFoundError, InvalidArgumentsError."""
+        found = []
+        for node in self.nodes(spec):
+            seen = self.metrics(node.name)
+            address = node.vpn_address if spec.ports.via == "vpn" and node.vpn_address else node.host
+            usable = node.enabled and not self.silent(node.name)
+            found.append(Site(node.name, address, usable, (seen.cpu if seen is not None else None) or 0.0))
+        return found

@@ -1,0 +1,204 @@
+"""HAProxy's configuration, and what its runtime API says and takes (management guide of 2.6, chapter 9.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from appliance.errors import AbsentError, DeployError
+
+ANSWER = 5.0
+"""Seconds that it may take to answer."""
+LARGEST = 8 << 20
+"""Bytes of an answer."""
+HEAVIEST = 256
+"""Weight of the server that gets most."""
+HARD_STOP = 60
+"""Seconds that the workers of before a reload may go on with their open requests."""
+
+
+class ServerLine(msgspec.Struct, frozen=True):
+    """One replica as the balancer has it."""
+
+    name: str
+    """Unique in its service, such as "r7.alpha.18081"."""
+    address: str
+    port: int
+    share: float
+    """Percent of the traffic."""
+    draining: bool = False
+    """It gets no new requests, and ends those that it has."""
+
+
+class Front(msgspec.Struct, frozen=True):
+    """One service as the balancer has it."""
+
+    service: str
+    listen: int
+    address: str
+    mode: str
+    servers: tuple[ServerLine, ...] = ()
+
+    @property
+    def frame(self) -> tuple[str, int, str, str]:
+        """What only a reload changes."""
+        return self.service, self.listen, self.address, self.mode
+
+    @property
+    def bind(self) -> str:
+        """As HAProxy writes it."""
+        return f"[{self.address}]:{self.listen}" if ":" in self.address else f"{self.address}:{self.listen}"
+
+
+class Stat(msgspec.Struct, frozen=True):
+    """What it counted of one server since its worker began."""
+
+    requests: int
+    errors: int
+    """Answers 5xx and broken ones (http), connections that failed (tcp)."""
+    sessions: int
+    """Open now."""
+    latency_ms: float | None
+    """Mean of the last 1024 answers."""
+    status: str
+    weight: int
+
+
+def weights(servers: Sequence[ServerLine]) -> dict[str, int]:
+    """Whole numbers up to 256 in the ratio of the shares; what has a share has at least 1, what has none 0."""
+    most = max((server.share for server in servers if not server.draining), default=0.0)
+    found = {}
+    for server in servers:
+        share = 0.0 if server.draining else server.share
+        found[server.name] = max(1, round(HEAVIEST * share / most)) if share > 0 and most > 0 else 0
+    return found
+
+
+def config_text(fronts: Sequence[Front], socket: Path) -> str:
+    """The whole configuration, with all servers, so that a start from it alone serves as before.
+
+    Args:
+        fronts: Services.
+        socket: Of the runtime API.
+    """
+    lines = [
+        "# Written by prime-spark; changes are overwritten.",
+        "global",
+        f"    stats socket {socket} mode 600 level admin expose-fd listeners",
+        "    maxconn 10000",
+        f"    hard-stop-after {HARD_STOP}s",
+        "defaults",
+        "    timeout connect 3s",
+        "    timeout client 60s",
+        "    timeout server 60s",
+        "    timeout queue 10s",
+        "    timeout http-request 30s",
+        "    timeout http-keep-alive 15s",
+        "    retries 3",
+        "    option redispatch 1",
+    ]
+    for front in fronts:
+        lines += _section(front)
+    return "\n".join([*lines, ""])
+
+
+def _section(front: Front) -> list[str]:
+    name = front.service
+    lines = [
+        f"frontend {name}",
+        f"    mode {front.mode}",
+        f"    bind {front.bind}",
+        f"    default_backend {name}",
+        f"backend {name}",
+    ]
+    lines += [f"    mode {front.mode}", "    balance roundrobin"]
+    if front.mode == "http":
+        lines += [
+            "    http-reuse safe", "    option forwardfor", "    retry-on conn-failure empty-response",
+            "    http-request disable-l7-retry unless METH_GET",  # also HEAD; others may have been carried out
+        ]  # fmt: skip
+    given = weights(front.servers)
+    return [
+        *lines,
+        *(f"    server {each.name} {_place(each)} weight {given[each.name]} pool-purge-delay 1s" for each in front.servers),
+    ]
+
+
+def _place(server: ServerLine) -> str:
+    return f"[{server.address}]:{server.port}" if ":" in server.address else f"{server.address}:{server.port}"
+
+
+def additions(front: Front, server: ServerLine) -> tuple[str, ...]:
+    """Commands that add a server while it runs. A new one is in maintenance until it is made ready."""
+    weight = weights(front.servers)[server.name]
+    place = f"{front.service}/{server.name}"
+    return (f"add server {place} {_place(server)} weight {weight} pool-purge-delay 1s", f"set server {place} state ready")
+
+
+def removals(service: str, name: str) -> tuple[str, ...]:
+    """Commands that take a server out; the second one is refused while it has connections."""
+    return (f"set server {service}/{name} state maint", f"del server {service}/{name}")
+
+
+def parse_stats(text: str) -> dict[tuple[str, str], Stat]:
+    """(service, server) → what was counted.
+
+    Args:
+        text: What `show stat` says: CSV, its first line with "# " before the names.
+    """
+    found = {}
+    for row in csv.DictReader(io.StringIO(text.removeprefix("# "))):
+        if row.get("type") != "2":  # neither a frontend nor a backend
+            continue
+        http = row.get("mode") == "http"
+        answers = sum(_number(row, f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
+        broken = _number(row, "eresp")
+        latency = row.get("rtime") or ""
+        found[row["pxname"], row["svname"]] = Stat(
+            requests=answers if http else _number(row, "stot"),
+            errors=_number(row, "hrsp_5xx") + (broken if http else broken + _number(row, "econ")),
+            sessions=_number(row, "scur"), latency_ms=float(latency) if latency and answers else None,
+            status=row.get("status", ""), weight=_number(row, "uweight") if row.get("uweight") else _number(row, "weight"),
+        )  # fmt: skip
+    return found
+
+
+def _number(row: dict[str, str], name: str) -> int:
+    return int(row.get(name) or 0)
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """What `show info` says, by name."""
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines()) if value}
+
+
+async def ask(socket: Path, command: str) -> str:
+    """One command of the runtime API.
+
+    Raises:
+        AbsentError: Nobody answers there.
+        DeployError: It did not end its answer.
+    """
+    try:
+        async with asyncio.timeout(ANSWER):
+            reader, writer = await asyncio.open_unix_connection(str(socket))
+            try:
+                writer.write(f"{command}\n".encode())
+                await writer.drain()
+                parts: list[bytes] = []
+                while (part := await reader.read(1 << 16)) and sum(map(len, parts)) < LARGEST:
+                    parts.append(part)
+                return b"".join(parts).decode(errors="replace")
+            finally:
+                writer.close()
+    except TimeoutError as error:
+        raise DeployError(
+            f"HAProxy did not answer within {ANSWER:g} s.", "see its log, and the load of this machine."
+        ) from error
+    except OSError as error:
+        raise AbsentError(f"HAProxy does not answer at {socket}: {error.strerror or error}.", "it is started anew.") from error

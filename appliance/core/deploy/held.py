@@ -1,0 +1,103 @@
+"""A replica as the keeper holds it while the appliance runs: what is kept of it, how it is, and who looks after it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from appliance.core.deploy.haproxy import ServerLine
+from appliance.core.deploy.model import Fitness, Replica, ReplicaState
+from appliance.core.deploy.policy import Sight
+from appliance.core.deploy.pulse import Pulse
+
+
+@dataclass
+class Held:
+    """One replica.
+
+    Attributes:
+        replica: As it is on disk.
+        pulse: What its checks said.
+        checked: Wall clock of the last check.
+        check_ms: What it took.
+        silent_since: Monotonic instant from which its node has not answered.
+        failed_since: Monotonic instant from which it has not worked.
+        again: Monotonic instant before which what failed is not tried again.
+        tries: Of what is under way, that failed.
+        act: Starts or stops it.
+        watch: Looks at it.
+    """
+
+    replica: Replica
+    pulse: Pulse = field(default_factory=Pulse)
+    checked: float | None = None
+    check_ms: float | None = None
+    silent_since: float | None = None
+    failed_since: float | None = None
+    again: float = 0.0
+    tries: int = 0
+    act: asyncio.Task[None] | None = None
+    watch: asyncio.Task[None] | None = None
+
+    @property
+    def acting(self) -> bool:
+        """Whether a command for it is under way."""
+        return self.act is not None and not self.act.done()
+
+    @property
+    def server(self) -> str:
+        """Its name in the balancer: never used twice, so that counts of one do not become another's."""
+        return f"r{self.replica.revision}.{self.replica.node}.{self.replica.port}.{self.replica.replica_id[-6:]}"
+
+    @property
+    def serves(self) -> bool:
+        """It may have requests; one that ran before the appliance was started is believed in until a check says otherwise."""
+        good = self.pulse.fitness is Fitness.healthy or (self.pulse.fitness is Fitness.unknown and not self.pulse.bad)
+        return self.replica.state is ReplicaState.running and good
+
+    def sight(self, now: float) -> Sight:
+        """For the policy.
+
+        Args:
+            now: Monotonic.
+        """
+        state, pulse = self.replica.state, self.pulse
+        bad_since = self.failed_since if state is ReplicaState.failed else pulse.since
+        bad = state is ReplicaState.failed or pulse.fitness is Fitness.unhealthy
+        return Sight(
+            self.replica.replica_id, self.replica.revision, self.replica.node, state, pulse.fitness, self.replica.port,
+            healthy_s=now - pulse.since if pulse.fitness is Fitness.healthy else 0.0,
+            bad_s=max(0.0, now - bad_since) if bad and bad_since is not None else 0.0,
+            silent_s=now - self.silent_since if self.silent_since is not None else 0.0,
+            reason=self.replica.reason if state in {ReplicaState.failed, ReplicaState.lost} else pulse.reason,
+        )  # fmt: skip
+
+    def stop_looking(self) -> None:
+        """Nobody looks at it any more."""
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
+
+
+def lines(helds: list[Held], shares: dict[int, float]) -> tuple[ServerLine, ...]:
+    """Servers of a front: who serves has a share, who stops drains, nobody else is there.
+
+    Args:
+        helds: All replicas of the service.
+        shares: Revision → percent; empty: every replica has the same.
+    """
+    serving = [held for held in helds if held.serves]
+    count = {
+        revision: sum(held.replica.revision == revision for held in serving)
+        for revision in {h.replica.revision for h in serving}
+    }
+    given = {revision: shares.get(revision, 0.0) / number for revision, number in count.items()} if shares else {}
+    if not any(given.values()):  # those that were to have it cannot
+        given = dict.fromkeys(count, 100.0 / max(1, len(serving)))
+    found = [ServerLine(held.server, held.replica.address, held.replica.port, given[held.replica.revision]) for held in serving]
+    found += [
+        ServerLine(held.server, held.replica.address, held.replica.port, 0.0, draining=True)
+        for held in helds
+        if held.replica.state is ReplicaState.stopping
+    ]
+    return tuple(found)

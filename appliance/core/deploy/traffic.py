@@ -1,0 +1,173 @@
+"""What goes through the balancer: which replicas get which share, and what was really counted of each version."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from appliance.core.deploy.balancer import Balancer
+from appliance.core.deploy.haproxy import Front, Stat
+from appliance.core.deploy.policy import Counted
+from appliance.core.ports import Clock
+from appliance.errors import ApplianceError
+
+log = logging.getLogger(__name__)
+
+WINDOW = 15.0
+"""Seconds over which rates are reckoned."""
+LOOKS = 240
+"""Looks that are kept for that."""
+
+
+@dataclass
+class Count:
+    """What was counted of one service.
+
+    Attributes:
+        totals: Revision → counted since the service is known in this life of the appliance.
+        base: The same at the last change of the shares.
+        looks: (monotonic instant, requests of all versions).
+        by_revision: Revision → (monotonic instant, requests).
+    """
+
+    totals: dict[int, Counted] = field(default_factory=dict)
+    base: dict[int, Counted] = field(default_factory=dict)
+    looks: deque[tuple[float, dict[int, int]]] = field(default_factory=lambda: deque(maxlen=LOOKS))
+
+
+def revision_of(server: str) -> int:
+    """Of a server by its name; 0 where it is none of ours."""
+    head = server.partition(".")[0].removeprefix("r")
+    return int(head) if head.isdigit() else 0
+
+
+class Traffic:
+    """Directs and counts.
+
+    Args:
+        balancer: Does it.
+        clock: For rates.
+    """
+
+    def __init__(self, balancer: Balancer, clock: Clock) -> None:
+        self.balancer = balancer
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._fronts: dict[str, Front] = {}
+        self._applied: dict[str, Front] | None = None
+        self._counts: dict[str, Count] = {}
+        self._last: dict[tuple[str, str], Stat] = {}
+
+    def set(self, service: str, front: Front | None) -> None:
+        """What a service wants from now on; `sync` makes it so."""
+        if front is None:
+            self._fronts.pop(service, None)
+        else:
+            self._fronts[service] = front
+
+    def unsettled(self) -> bool:
+        """Whether something was set that is not so yet."""
+        return self._applied != self._fronts
+
+    async def sync(self) -> None:
+        """Make it so. Raises AbsentError, ConflictError, DeployError."""
+        async with self._lock:
+            if not self.unsettled():
+                return
+            await self._look()  # what goes is counted before it is gone
+            wanted = dict(self._fronts)
+            self._applied = None
+            await self.balancer.apply(list(wanted.values()))
+            self._applied = wanted
+
+    async def look(self) -> None:
+        """Count; one that does not answer is started anew with what it had."""
+        async with self._lock:
+            if self._fronts and not await self._look():
+                self._applied = None
+
+    async def _look(self) -> bool:
+        try:
+            stats = await self.balancer.stats()
+        except ApplianceError as error:
+            log.warning("the balancer's counts are not known: %s", error.message)
+            return False
+        now = self._clock.monotonic()
+        for (service, server), stat in stats.items():
+            self._add(service, server, stat)
+        self._last = stats
+        for service in {service for service, _ in stats}:
+            count = self._counts.setdefault(service, Count())
+            count.looks.append((now, {revision: each.requests for revision, each in count.totals.items()}))
+        return True
+
+    def _add(self, service: str, server: str, stat: Stat) -> None:
+        """Count what came since the last look; a worker that was started anew counts from 0."""
+        revision = revision_of(server)
+        before = self._last.get((service, server))
+        fresh = before is None or stat.requests < before.requests
+        requests = stat.requests - (0 if fresh or before is None else before.requests)
+        errors = max(0, stat.errors - (0 if fresh or before is None else before.errors))
+        totals = self._counts.setdefault(service, Count()).totals
+        known = totals.get(revision, Counted())
+        totals[revision] = Counted(known.requests + requests, known.errors + errors)
+
+    # -- what was counted
+
+    def mark(self, service: str) -> None:
+        """The shares change now: `since` counts from here."""
+        count = self._counts.setdefault(service, Count())
+        count.base = dict(count.totals)
+
+    def totals(self, service: str) -> dict[int, Counted]:
+        """Revision → all that was counted."""
+        return dict(self._counts[service].totals) if service in self._counts else {}
+
+    def since(self, service: str) -> dict[int, Counted]:
+        """Revision → what was counted since the last `mark`."""
+        count = self._counts.get(service)
+        if count is None:
+            return {}
+        return {
+            revision: Counted(now.requests - before.requests, now.errors - before.errors)
+            for revision, now in count.totals.items()
+            for before in [count.base.get(revision, Counted())]
+        }
+
+    def rates(self, service: str) -> dict[int, float]:
+        """Revision → requests a second over the last seconds; empty where nothing was counted for long enough."""
+        count = self._counts.get(service)
+        if count is None or len(count.looks) < 2:
+            return {}
+        newest, counted = count.looks[-1]
+        oldest, before = next(look for look in count.looks if newest - look[0] <= WINDOW)
+        if newest - oldest < 0.5:
+            return {}
+        return {revision: (now - before.get(revision, 0)) / (newest - oldest) for revision, now in counted.items()}
+
+    def rate(self, service: str) -> float | None:
+        """Requests a second, all versions; None where it is not known."""
+        rates = self.rates(service)
+        return sum(rates.values()) if rates else None
+
+    def sessions(self, service: str, server: str) -> int | None:
+        """Requests that are open at a server; None where nobody knows."""
+        stat = self._last.get((service, server))
+        return stat.sessions if stat is not None else None
+
+    def latency(self, service: str) -> float | None:
+        """Mean milliseconds of an answer; None where nobody knows."""
+        known = [stat.latency_ms for (name, _), stat in self._last.items() if name == service and stat.latency_ms is not None]
+        return sum(known) / len(known) if known else None
+
+    def shares(self, service: str) -> dict[str, float]:
+        """Server → percent that it is given now."""
+        front = (self._applied or {}).get(service)
+        return {each.name: 0.0 if each.draining else each.share for each in front.servers} if front is not None else {}
+
+    def forget(self, service: str) -> None:
+        """A service is gone."""
+        self._fronts.pop(service, None)
+        self._counts.pop(service, None)

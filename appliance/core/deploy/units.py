@@ -1,0 +1,136 @@
+"""Replicas as systemd units: one template unit for each version, one instance for each port."""
+
+from __future__ import annotations
+
+from appliance.core.deploy.hands import LISTENS, PREPARE, Found, Remote, filled, unit_words
+from appliance.core.deploy.model import Replica
+from appliance.core.deploy.spec import ServiceSpec
+from appliance.errors import DeployError
+
+PORT_MARK = "prime-spark-port-mark"
+"""Stands for the port while a command is quoted; the unit has its instance name there."""
+START = f"""unit=$1 port=$2
+systemctl is-active --quiet "$unit" && exit 0
+systemctl reset-failed "$unit" >/dev/null 2>&1
+if {LISTENS}; then exit 98; fi
+systemctl enable "$unit" >/dev/null 2>&1
+systemctl start "$unit" || {{ systemctl status --no-pager --lines 5 "$unit" >&2; exit 1; }}
+"""
+STOP = """unit=$1
+systemctl disable "$unit" >/dev/null 2>&1
+systemctl stop "$unit"
+status=$?
+systemctl reset-failed "$unit" >/dev/null 2>&1
+systemctl is-active --quiet "$unit" && exit $((status == 0 ? 1 : status))
+exit 0
+"""
+PREPARED = """cd "$1" || exit 1
+[ -e prepared ] && exit 0
+sh -c "$2" && : > prepared
+"""
+CLEAR = """rm -rf -- "$1"
+[ -z "$2" ] || rm -f -- "$2"
+systemctl daemon-reload
+"""
+
+
+class Units:
+    """Implements hands.Carrier.
+
+    Args:
+        remote: Commands on nodes.
+        folder: Where units lie there.
+    """
+
+    def __init__(self, remote: Remote, folder: str) -> None:
+        self._remote = remote
+        self._folder = folder
+
+    def name(self, spec: ServiceSpec, replica: Replica) -> str:
+        """Of a replica's unit."""
+        if spec.unit is not None and spec.unit.template:
+            return f"{filled(spec.unit.template, replica)}{replica.port}.service"
+        return f"{self._stem(spec.name, replica.revision)}{replica.port}.service"
+
+    @staticmethod
+    def _stem(service: str, revision: int) -> str:
+        return f"ps-{service}-r{revision}@"
+
+    async def install(self, spec: ServiceSpec, replica: Replica, environment: str) -> None:
+        """See hands.Carrier."""
+        unit, node, home = spec.unit, replica.node, self._remote.home(spec.name, replica.revision)
+        if unit is None:
+            raise DeployError(f"{spec.name} is no unit.", "give [unit] in its specification.")
+        await self._remote.put(node, home, "env", environment)
+        if unit.prepare:
+            text = filled(unit.prepare, replica)
+            await self._remote.script(node, "preparing the version", PREPARED, home, text, limit=PREPARE)
+        if unit.command:
+            stem = self._stem(spec.name, replica.revision)
+            text = unit_file(spec, replica, home)
+            await self._remote.put(node, self._folder, f"{stem}.service", text, 0o644)
+            await self._remote.do(node, "systemctl daemon-reload", ("systemctl", "daemon-reload"))
+
+    async def start(self, spec: ServiceSpec, replica: Replica) -> None:
+        """See hands.Carrier."""
+        unit = self.name(spec, replica)
+        await self._remote.script(replica.node, f"starting {unit}", START, unit, str(replica.port), limit=120.0)
+
+    async def stop(self, spec: ServiceSpec, replica: Replica) -> None:
+        """See hands.Carrier."""
+        unit = self.name(spec, replica)
+        await self._remote.script(replica.node, f"stopping {unit}", STOP, unit, limit=120.0)
+
+    async def find(self, spec: ServiceSpec, replica: Replica) -> Found:
+        """See hands.Carrier."""
+        unit = self.name(spec, replica)
+        wanted = ("systemctl", "show", "--property=ActiveState,SubState,Result,ExecMainStatus,NRestarts", unit)
+        told = await self._remote.do(replica.node, f"asking for {unit}", wanted)
+        facts = dict(line.partition("=")[::2] for line in told.splitlines() if "=" in line)
+        active = facts.get("ActiveState", "")
+        ended = f"{unit} is {active or 'not known'} ({facts.get('SubState', '')}, {facts.get('Result', '')}, "
+        reason = f"{ended}status {facts.get('ExecMainStatus', '?')})"
+        if active in {"active", "reloading"}:
+            return Found(running=True, there=True)
+        if active == "activating":  # also between two restarts of a program that ends at once
+            return Found(running=True, there=True, reason=reason)
+        return Found(running=False, there=active == "failed", reason=reason)
+
+    async def clear(self, spec: ServiceSpec, revision: int, node: str) -> None:
+        """See hands.Carrier."""
+        made = spec.unit is not None and bool(spec.unit.command)
+        unit = f"{self._folder}/{self._stem(spec.name, revision)}.service" if made else ""
+        await self._remote.script(node, "removing the version's files", CLEAR, self._remote.home(spec.name, revision), unit)
+
+
+def unit_file(spec: ServiceSpec, replica: Replica, home: str) -> str:
+    """The template unit of a version; the instance is the port."""
+    unit = spec.unit
+    if unit is None:
+        raise DeployError(f"{spec.name} is no unit.", "give [unit] in its specification.")
+    given = filled(unit.command.replace("{port}", PORT_MARK).replace("{replica}", f"{spec.name}-{PORT_MARK}"), replica)
+    command = unit_words(given).replace(PORT_MARK, "%i")
+    who = f"User={unit.user}" if unit.user else "DynamicUser=yes"
+    folder = f"WorkingDirectory={filled(unit.folder, replica)}\n" if unit.folder else ""
+    return f"""# Written by prime-spark; the next deployment overwrites it.
+[Unit]
+Description={spec.name} {replica.label} at port %i
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=60
+StartLimitBurst=4
+
+[Service]
+ExecStart={command}
+Environment=PORT=%i VERSION={replica.label} NODE={replica.node}
+EnvironmentFile={home}/env
+{folder}{who}
+Restart=on-failure
+RestartSec=2
+NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectSystem=full
+
+[Install]
+WantedBy=multi-user.target
+"""

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import assembly_fleet, assembly_power, upsparts
+from appliance import assembly_fleet, assembly_power, assembly_tasks, upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -19,7 +19,7 @@ from appliance.core.analytics.query_service import QueryService
 from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.service import AnalyticsService
 from appliance.core.catalog import analytics as analytics_actions
-from appliance.core.catalog import data, doctor, fleet, people, services, work
+from appliance.core.catalog import data, doctor, people, services, work
 from appliance.core.catalog import inference as inference_actions
 from appliance.core.catalog import memory as memory_actions
 from appliance.core.catalog import models as model_actions
@@ -29,6 +29,7 @@ from appliance.core.catalog import settings as setting_actions
 from appliance.core.catalog import sources as source_actions
 from appliance.core.catalog import streams as stream_actions
 from appliance.core.catalog import sync as sync_actions
+from appliance.core.catalog import tasks as task_actions
 from appliance.core.catalog import vpn as vpn_actions
 from appliance.core.catalog.exports import export_actions
 from appliance.core.devices import DeviceService
@@ -92,7 +93,7 @@ class Domains:
         self.cameras = V4l2Cameras()
         self.devices = DeviceService([*detectors(upses=upsparts.looks(settings)), self.cameras, PiCameras()], state)
         self.inference = self._make_inference()
-        self.fleet = assembly_fleet.build(spine)
+        self.fleet = assembly_fleet.build(spine, self._tell)
         self.shell = self.fleet.links
         self.store = StoreService(spine.store, spine.outbox, spine.jobs, bus, clock)
         places = Places(spine.paths.memory, spine.paths.redis_socket, socket_address(spine.paths.redis_socket))
@@ -107,6 +108,7 @@ class Domains:
         if self.streams.parts.updates is not None and settings.models.updates != "ignore":
             self.streams.parts.updates.installer = Offers(self.inference.parts.updating)
         self.power = assembly_power.build(spine, self.sources, self.streams, self.memory, self.shell)
+        self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
@@ -186,6 +188,7 @@ class Domains:
             *self._memory_needs,
             self.memory,
             self.sources,
+            *self.fleet.services(),
             self.vpn.service,
             self.streams,
             self.rules,
@@ -193,6 +196,7 @@ class Domains:
             self.queries,
             self.quality,
             self.power,
+            self.tasks,
             *self._sink(),
         ]
         return [*kept, self._api()]
@@ -221,7 +225,7 @@ class Domains:
     def register_actions(self, supervisor: Supervisor) -> None:
         """Fill the registry."""
         spine, add = self._spine, self._spine.registry.add
-        add(*fleet.fleet_actions(self.fleet.links, self.fleet.own))
+        add(*self.fleet.actions())
         add(*services.actions(supervisor, spine.state, spine.presence, spine.stopping.set))
         add(*work.job_actions(spine.jobs), *work.alert_actions(self.alerts, spine.state))
         add(*work.audit_actions(spine.audit), *work.log_actions(spine.logs))
@@ -245,6 +249,7 @@ class Domains:
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
         self.power.hands.tools.services = SupervisedServices(supervisor)
         add(*power_actions.power_actions(self.power, spine.clock))
+        add(*task_actions.task_actions(self.tasks))
         add(*doctor.actions(self._examine))
 
     def _settings_rows(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
 from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsources import SourceSettings
+from appliance.settingtasks import TaskSettings
 from appliance.settingvpn import VpnSettings
 
 Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
@@ -359,6 +360,7 @@ class Settings(Group):
     windows: WindowSettings = WindowSettings()
     headless: HeadlessSettings = HeadlessSettings()
     fleet: FleetSettings = FleetSettings()
+    tasks: TaskSettings = TaskSettings()
     power: PowerSettings = PowerSettings()
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()

@@ -14,6 +14,7 @@ import appliance
 PACKAGE = Path(appliance.__file__).parent
 HOMES = {
     "argon2": "core/auth.py",
+    "cronsim": "core/tasks/cron.py",
     "duckdb": "core/analytics/duck.py",
     "evdev": "hw/keyboard.py",
     "hailo_platform": "hw/hailo_worker.py",

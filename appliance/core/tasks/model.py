@@ -59,6 +59,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Assignments in a row that nobody began."""
     worker: str = ""
     """Who has it, or had it last."""
+    session: str = ""
+    """The life of that worker."""
     wanted_worker: str = ""
     """The only one that may do it; empty for anyone."""
     deadline: float | None = None

@@ -1,0 +1,96 @@
+"""The tasks, put together from settings, spine and the domains that do them; a part of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.model import Health, Severity
+from appliance.core.state import Section
+from appliance.core.tasks.book import TaskBook
+from appliance.core.tasks.desk import Desk
+from appliance.core.tasks.executor import Handler
+from appliance.core.tasks.handlers.command import CommandHandler
+from appliance.core.tasks.handlers.infer import InferenceHandler
+from appliance.core.tasks.handlers.recall import MemoryHandler
+from appliance.core.tasks.handlers.transfer import TransferHandler
+from appliance.core.tasks.handlers.web import HttpHandler
+from appliance.core.tasks.service import Ground, TasksService
+
+if TYPE_CHECKING:
+    from appliance.core.inference.service import InferenceService
+    from appliance.core.inference.status import InferenceStatus
+    from appliance.core.memory.service import MemoryService
+    from appliance.runtime import Appliance
+    from appliance.settings import Settings
+
+MIB = 2**20
+SEEN = frozenset({"detection", "classification", "pose", "segmentation"})
+"""Tasks of models that look at pictures."""
+
+Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
+
+
+def build(
+    spine: Appliance, memory: MemoryService, inference: InferenceService, objects: Callable[[], Any | None], tell: Tell
+) -> TasksService:
+    """The service.
+
+    Args:
+        spine: The appliance with its spine.
+        memory: The tiered memory.
+        inference: Runs models.
+        objects: Makes the client of S3's files; None where S3 is not configured.
+        tell: Told of tasks that failed and workers that fell silent.
+    """
+    settings = spine.settings
+
+    async def noted(event: str, attributes: dict[str, Any]) -> None:
+        await tell(event, Severity.warning, attributes)
+
+    desk = Desk(TaskBook(spine.store, settings.tasks.keep), settings.tasks, spine.clock, noted)
+    offered: list[Handler] = [*_own(settings, memory, objects), *_models(spine, inference)]
+    return TasksService(Ground(
+        desk=desk, settings=settings.tasks, handlers={each.name: each for each in offered}, name=settings.node.device_id,
+        state=spine.state, clock=spine.clock,
+    ))  # fmt: skip
+
+
+def _own(settings: Settings, memory: MemoryService, objects: Callable[[], Any | None]) -> list[Handler]:
+    async def remember(key: str, namespace: str) -> Any:
+        return await memory.memory.get(key, namespace)
+
+    tasks = settings.tasks
+    return [
+        CommandHandler(tasks.commands),
+        HttpHandler(tasks.http_hosts),
+        TransferHandler(
+            tasks.folders, tasks.http_hosts, tasks.files_max_mib * MIB, objects() if tasks.folders else None, remember
+        ),
+        MemoryHandler(memory.memory),
+    ]
+
+
+def _models(spine: Appliance, inference: InferenceService) -> list[Handler]:
+    def status() -> InferenceStatus | None:
+        found: InferenceStatus | None = spine.state.get(Section.inference).value
+        return found
+
+    def any_model() -> bool:
+        now = status()
+        return now is not None and any(each.active for each in now.models)
+
+    def sees() -> bool:
+        now = status()
+        return now is not None and any(each.active and each.task in SEEN for each in now.models)
+
+    def hailo() -> bool:
+        now = status()
+        able = {Health.healthy, Health.degraded}
+        return now is not None and any(each.backend == "hailo" and each.health in able for each in now.engine.devices)
+
+    return [
+        InferenceHandler("inference", "Run a model on a picture or a recording of this machine", inference, any_model),
+        InferenceHandler("vision", "Find things in a picture of this machine", inference, sees),
+        InferenceHandler("hailo_inference", "Run a model on the Hailo", inference, hailo, backend="hailo"),
+    ]

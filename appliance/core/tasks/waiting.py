@@ -1,0 +1,104 @@
+"""The tasks that wait, in the order in which they are to be done.
+
+Priority against age: each step of priority is worth `aging` seconds of waiting. So a task's place is fixed by one number, the
+moment of its submission less its priority's worth, and no low one waits for ever behind others that keep coming.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from appliance.core.tasks.model import Urgency
+
+Bucket = tuple[str, str]
+"""(type, the only worker that may do it)."""
+
+
+class Place(NamedTuple):
+    """Where a task stands; the smallest one is the next."""
+
+    rank: float
+    number: int
+    """Of the submission: what came first is first."""
+    task_id: str
+
+
+class Waiting:
+    """A queue for each type of task.
+
+    Args:
+        aging: Seconds of waiting that are worth a step of priority.
+    """
+
+    def __init__(self, aging: float) -> None:
+        self._aging = aging
+        self._heaps: dict[Bucket, list[Place]] = {}
+        self._live: dict[str, tuple[Bucket, Place, Urgency]] = {}
+        self._depths = dict.fromkeys(Urgency, 0)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._live
+
+    def add(self, task_id: str, bucket: Bucket, priority: Urgency, since: float, number: int) -> None:
+        """Queue a task.
+
+        Args:
+            task_id: It.
+            bucket: Who may do it.
+            priority: Its priority.
+            since: Monotonic instant of its submission.
+            number: Of its submission.
+        """
+        place = Place(since - priority * self._aging, number, task_id)
+        self._live[task_id] = (bucket, place, priority)
+        self._depths[priority] += 1
+        heapq.heappush(self._heaps.setdefault(bucket, []), place)
+
+    def remove(self, task_id: str) -> bool:
+        """Take a task out; False where it does not wait."""
+        found = self._live.pop(task_id, None)
+        if found is not None:
+            self._depths[found[2]] -= 1
+        return found is not None
+
+    def take(self, may: Callable[[Bucket], bool]) -> str | None:
+        """The next task of a bucket that somebody can serve now; it waits no more. None where there is none."""
+        heads = [(head, bucket) for bucket in list(self._heaps) if (head := self._head(bucket)) and may(bucket)]
+        if not heads:
+            return None
+        place, bucket = min(heads)
+        heapq.heappop(self._heaps[bucket])
+        self.remove(place.task_id)
+        return place.task_id
+
+    def buckets(self) -> tuple[Bucket, ...]:
+        """Those in which something waits."""
+        return tuple(bucket for bucket in list(self._heaps) if self._head(bucket) is not None)
+
+    def first(self, count: int) -> list[str]:
+        """The first ones in order."""
+        return [place.task_id for place in islice(self._ordered(), count)]
+
+    def depths(self) -> dict[str, int]:
+        """How many wait, by the name of their priority, the highest first."""
+        return {each.name: self._depths[each] for each in sorted(Urgency, reverse=True)}
+
+    def _ordered(self) -> Iterator[Place]:
+        live = (place for _, place, _ in self._live.values())
+        return iter(heapq.nsmallest(min(len(self._live), 200), live))
+
+    def _head(self, bucket: Bucket) -> Place | None:
+        heap = self._heaps[bucket]
+        while heap:
+            live = self._live.get(heap[0].task_id)
+            if live is not None and live[1] == heap[0]:
+                return heap[0]
+            heapq.heappop(heap)
+        del self._heaps[bucket]
+        return None

@@ -8,7 +8,7 @@ from appliance.core.fleet.facts.fact import Fact, Told
 
 PATH = "/proc/net/dev"
 MADE_UP = (
-    "lo", "veth", "docker", "br-", "virbr", "podman", "cni", "flannel", "cali", "wg", "tun", "tap", "dummy", "ifb", "sit", "gre",
+    "lo", "veth", "docker", "br-", "virbr", "podman", "cni", "flannel", "cali", "wg", "tun", "tap", "dummy", "ifb", "sit",
 )  # fmt: skip
 """How names of interfaces begin that carry what another one carries too, or nothing."""
 

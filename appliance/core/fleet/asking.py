@@ -1,0 +1,34 @@
+"""Asks one node one question over its link, and reads the answer. Nothing here keeps anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.core.fleet.facts.compound import COMMAND, Answers, Question
+from appliance.core.fleet.facts.look import Moment
+from appliance.core.fleet.model import FleetShell
+from appliance.core.ports import Clock
+
+LIMITS = {"metrics": 8.0, "host": 45.0, "slow": 180.0}
+"""Seconds that a node may take to answer, by what it is asked; of a look less than a round, so that none meets the next."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a node said, and when."""
+
+    answers: Answers
+    moment: Moment
+
+
+async def ask(shell: FleetShell, clock: Clock, node: str, kind: str) -> Said:
+    """Ask a node for all facts of a kind.
+
+    Raises:
+        ShellError: It did not answer, or not so that it could be read (UnreachableError: it could not be asked).
+    """
+    question = Question.of(kind)
+    began = clock.monotonic()
+    ran = await shell.run(node, COMMAND, stdin=question.script, limit=LIMITS[kind])
+    ended, wall = clock.monotonic(), clock.wall()
+    return Said(question.read(ran.stdout, ran.stderr), Moment(wall, ended, ended - began))

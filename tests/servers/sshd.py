@@ -49,7 +49,7 @@ class SshServer(Server):
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.directory / 'host_key'}\nPidFile none\n"
             f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-            "PermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\nMaxStartups 200\nMaxSessions 200\n"
+            "Subsystem sftp internal-sftp\nPermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\nMaxStartups 200\nMaxSessions 200\n"
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         self.child.spawn([str(PROGRAM), "-D", "-e", "-f", str(config)], self._listens)

@@ -62,7 +62,7 @@ class SftpFiles:
         flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
         written = 0
         try:
-            async with self._client.open(path, flags, asyncssh.SFTPAttrs(permissions=mode)) as file:
+            async with self._client.open(path, flags, asyncssh.SFTPAttrs(permissions=mode), encoding=None) as file:
                 await file.truncate(offset)
                 async for block in blocks:
                     await file.write(block, offset + written)

@@ -6,7 +6,7 @@ import asyncio
 import posixpath
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,7 +20,8 @@ from appliance.core.fleet.files.progress import Meter, Pace
 from appliance.core.fleet.files.remote import RemoteSide
 from appliance.core.fleet.files.syncing import Syncer
 from appliance.core.fleet.files.tree import tree
-from appliance.core.fleet.model import FleetShell, Reach
+from appliance.core.fleet.files.view import check_public
+from appliance.core.fleet.model import FleetShell, Reach, RemoteFiles
 from appliance.errors import ApplianceError, ConflictError, ShellError, UnreachableError
 
 NODES = 4
@@ -73,6 +74,10 @@ class FleetFiles:
         async with self._shell.files(node) as files:
             yield RemoteSide(node, self._shell, files)
 
+    def raw(self, node: str) -> AbstractAsyncContextManager[RemoteFiles]:
+        """A node's files as SFTP has them."""
+        return self._shell.files(node)
+
     async def put(self, nodes: Sequence[str], source: str, target: str, meter: Meter, rate: float | None) -> list[Outcome]:
         """One file to each of these nodes."""
         pace = Pace(rate)
@@ -85,8 +90,19 @@ class FleetFiles:
 
         return await self._each(nodes, work, meter)
 
-    async def get(self, nodes: Sequence[str], source: str, target: str, meter: Meter, rate: float | None) -> list[Outcome]:
-        """One file of each of these nodes; of several, each into a folder of its node's name."""
+    async def get(
+        self, nodes: Sequence[str], source: str, target: str, meter: Meter, rate: float | None, *, public: bool = False
+    ) -> list[Outcome]:
+        """One file of each of these nodes; of several, each into a folder of its node's name.
+
+        Args:
+            nodes: Their names.
+            source: Path there.
+            target: Path here.
+            meter: Counts.
+            rate: Bytes a second at most.
+            public: Only a file that everybody on the node may read.
+        """
         pace, here = Pace(rate), self.places.side()
 
         async def work(node: str) -> Outcome:
@@ -95,7 +111,12 @@ class FleetFiles:
                 await here.make_folder(aim)
             with self._alone("", aim):
                 async with self.side(node) as there:
-                    sent, path = await Copier(there, here, meter.of(node), pace).one(source, aim)
+                    real = await there.resolve(source)
+                    if (found := await there.stat(real)) is not None:
+                        check_public(found.mode, source, public=public)
+                    sent, path = await Copier(there, here, meter.of(node), pace).one(
+                        real, aim if not aim.endswith("/") else posixpath.join(aim, posixpath.basename(source))
+                    )
             return Outcome(node, "ok", 1, sent.moved, sent.resumed, sha256=sent.sha256, path=path)
 
         return await self._each(nodes, work, meter)
@@ -104,6 +125,16 @@ class FleetFiles:
         """What a synchronisation would do on one node. Raises ApplianceError."""
         async with self.side(node) as there:
             return (await self._planned(node, wish, there))[0]
+
+    async def plans(self, nodes: Sequence[str], wish: Sync) -> list[SyncPlan]:
+        """What a synchronisation would do on each of these nodes. Raises ApplianceError: a plan is whole, or none."""
+        slots = asyncio.Semaphore(NODES)
+
+        async def one(node: str) -> SyncPlan:
+            async with slots:
+                return await self.plan(node, wish)
+
+        return list(await asyncio.gather(*(one(node) for node in nodes)))
 
     async def _planned(self, node: str, wish: Sync, there: RemoteSide) -> tuple[SyncPlan, dict[str, Entry]]:
         here = self.places.side()

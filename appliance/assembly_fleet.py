@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from appliance.core.catalog import fleet as fleet_actions
 from appliance.core.fleet.inventory import FleetInventory
+from appliance.core.fleet.inventory_entry import configured
 from appliance.core.fleet.keys import OwnKey
+from appliance.core.fleet.link_login import Logins
+from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.links import Links
-from appliance.core.fleet.model import Node
+from appliance.core.fleet.links_service import LinksService, Tell
+from appliance.core.fleet.sshconfig import SshFiles
+from appliance.core.fleet.trust import Trust
 
 if TYPE_CHECKING:
+    from appliance.core.actions import Action
+    from appliance.core.ports import Service
     from appliance.runtime import Appliance
-    from appliance.settingfleet import FleetSettings
 
 
 @dataclass(frozen=True)
@@ -23,26 +32,36 @@ class Fleet:
         inventory: The machines.
         own: The appliance's own key.
         links: One connection to each machine.
+        service: Keeps both.
+        trust: Confirms host keys.
+        desk: What the actions on them work on.
     """
 
     inventory: FleetInventory
     own: OwnKey
     links: Links
+    service: LinksService
+    trust: Trust
+    desk: fleet_actions.Desk
+
+    def services(self) -> list[Service]:
+        """Those of the fleet."""
+        return [self.service]
+
+    def actions(self) -> list[Action]:
+        """Those of the fleet."""
+        return fleet_actions.fleet_actions(self.desk)
 
 
-def build(spine: Appliance) -> Fleet:
+def build(spine: Appliance, tell: Tell) -> Fleet:
     """The fleet, at rest: nothing is contacted, and no client is loaded."""
     settings = spine.settings
     own = OwnKey(spine.secrets, f"prime-spark@{settings.node.device_id}")
-    inventory = FleetInventory(configured(settings.fleet), spine.paths.data / "inventory.toml")
-    return Fleet(inventory, own, Links(inventory, own, spine.secrets))
-
-
-def configured(fleet: FleetSettings) -> list[Node]:
-    """Machines of the configuration."""
-    found = []
-    for name, access in fleet.nodes.items():
-        given: dict[str, Any] = access.model_dump(exclude_none=True)
-        given["key_file"] = str(access.key_file or "")
-        found.append(Node(name=name, origin="configuration", **given))
-    return found
+    user = SshFiles(Path.home() / ".ssh")
+    inventory = FleetInventory(configured(settings.fleet), spine.paths.data / "inventory.toml", user)
+    logins = Logins(own, Pace(), agent=os.environ.get("SSH_AUTH_SOCK", ""))
+    trust = Trust(inventory, logins, user.known)
+    logins.accepted = trust.accepted
+    links = Links(inventory, own, spine.secrets, logins=logins)
+    desk = fleet_actions.Desk(inventory, links, own, spine.secrets, trust)
+    return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk)

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from appliance.core.catalog.fleet import Desk
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.keys import OwnKey
+from appliance.core.fleet.link_login import Logins
+from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.links import Links
 from appliance.core.fleet.model import Node
+from appliance.core.fleet.sshconfig import SshFiles
+from appliance.core.fleet.trust import Trust
 from appliance.core.secrets import Secrets
 from tests.servers.sshd import SshServer
 
@@ -37,6 +42,24 @@ async def shell(server: SshServer, own: OwnKey) -> AsyncIterator[Links]:
     links = links_to(own, reach(server))
     yield links
     await links.close()
+
+
+@pytest.fixture
+async def desk(server: SshServer, own: OwnKey, tmp_path: Path) -> AsyncIterator[Desk]:
+    """What actions work on; the one machine of the configuration is this one."""
+    made = desk_of(own, tmp_path, reach(server))
+    yield made
+    await made.links.close()
+
+
+def desk_of(own: OwnKey, folder: Path, *configured: Node, known: SshFiles | None = None) -> Desk:
+    """A desk whose inventory file is in this folder; the caller closes its links."""
+    inventory = FleetInventory(configured, folder / "inventory.toml", known)
+    inventory.load()
+    secrets, logins = Secrets(folder / "secrets", {}), Logins(own, Pace())
+    trust = Trust(inventory, logins, known.known if known else lambda _: ())
+    logins.accepted = trust.accepted
+    return Desk(inventory, Links(inventory, own, secrets, logins=logins), own, secrets, trust)
 
 
 def links_to(own: OwnKey, *nodes: Node) -> Links:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.core.fleet.inventory_entry import Entry
 from appliance.core.model import CheckResult, Device
 from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
@@ -41,6 +42,7 @@ class DoctorContext:
         system_python: The interpreter that vendors' system packages install for.
         upses: Looks for UPSes, one for each kind; each may block for some seconds.
         kafka: How Kafka is reached; None where it is not configured.
+        machines: Of the configuration, that are reached over SSH.
         config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
 
@@ -55,6 +57,7 @@ class DoctorContext:
     upses: tuple[Callable[[], Device], ...] = ()
     config_error: ConfigError | None = None
     kafka: Access | None = None
+    machines: tuple[Entry, ...] = ()
 
     def text(self, path: str) -> str:
         """A small file below the root, stripped; empty where it cannot be read."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.core.doctor.model import DoctorContext, PortUse
+from appliance.core.fleet.inventory_entry import configured
 from appliance.core.inference import manifest
 from appliance.core.model import Device
 from appliance.core.secrets import Secrets
@@ -74,5 +75,6 @@ def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -
         nas_path=settings.nas.path,
         model_dirs=tuple(manifest.places(settings.inference.model_dir, paths.models)),
         kafka=_kafka(settings, paths, environ),
+        machines=tuple(configured(settings.fleet)),
         system_python=settings.hailo.python or DoctorContext.system_python,
     )

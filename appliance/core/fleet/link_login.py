@@ -110,6 +110,27 @@ class Logins:
         assert told is not None
         raise told
 
+    async def shown(self, node: Node) -> dict[str, str]:
+        """The host keys that a machine shows, kind → fingerprint; nobody logs in. Raises LoginError."""
+        found: dict[str, str] = {}
+        failed: LoginError | None = None
+        for address, _ in _ways(node):
+            tunnel = await self._tunnel(node)
+            for kinds in FAMILIES:
+                seen = Seen()
+                try:
+                    await self._connect(node, address, tunnel, seen, (), kinds)
+                except LoginError as error:
+                    failed = failed or error
+                    if error.reach is not Reach.untrusted and "no answer" in error.reason:
+                        break
+                if seen.fingerprint:
+                    found[seen.kind] = seen.fingerprint
+            if found:
+                return found
+        assert failed is not None
+        raise failed
+
     def _kinds(self, name: str) -> Iterator[tuple[str, ...]]:
         known = self.kinds.get(name)
         yield known or tuple(kind for family in FAMILIES for kind in family)

@@ -20,7 +20,7 @@ from appliance.core.fleet.link_process import Kept, Running, reason_of
 from appliance.core.fleet.link_terminal import SshTerminal
 from appliance.core.fleet.model import Inventory, LinkStatus, Node, Output
 from appliance.core.secrets import Secrets
-from appliance.errors import ShellError, UnreachableError
+from appliance.errors import NotFoundError, ShellError, UnreachableError
 
 Made = TypeVar("Made")
 REFUSALS = 6
@@ -63,8 +63,11 @@ class Links:
         self._logins = logins or Logins(own, self._pace)
         self._logins.over = self._over
         self._links: dict[str, Link] = {}
-        self.on_change: Callable[[str, LinkStatus], None] | None = None
-        """Called with a node's name and its link's status after each change of how it is reached."""
+        self._watchers: list[Callable[[str, LinkStatus], None]] = []
+
+    def watch(self, watcher: Callable[[str, LinkStatus], None]) -> None:
+        """Call this with a node's name and its link's status after each change of how it is reached."""
+        self._watchers.append(watcher)
 
     def nodes(self) -> Sequence[str]:
         """Names, by name."""
@@ -238,7 +241,11 @@ class Links:
             raise UnreachableError(f"{node} did not give {what} within {OPENING_LIMIT:g} s.", "try it again.") from None
 
     async def _over(self, jump: str, limit: float) -> Any:
-        return (await self._link(jump).connection(limit)).opened.connection
+        try:
+            link = self._link(jump)
+        except NotFoundError as error:
+            raise UnreachableError(error.message, error.next_step) from None
+        return (await link.connection(limit)).opened.connection
 
     def _link(self, name: str) -> Link:
         node = self._inventory.get(name)
@@ -250,8 +257,8 @@ class Links:
         return link
 
     def _told(self, node: str, status: LinkStatus) -> None:
-        if self.on_change is not None:
-            self.on_change(node, status)
+        for watcher in self._watchers:
+            watcher(node, status)
 
     async def close(self) -> None:
         """Let go of all connections."""

@@ -62,6 +62,8 @@ class Keeper:
         self.actor = Actor(ground, wanted.name, self.route, self.note, self.poke, lambda: self.position is not None)
         self.actor.gone = self._gone
         self.elastic = Elastic(ground, self)
+        self.lock = asyncio.Lock()
+        """Held for a turn, and by operators who change what a turn stands on."""
         self._poked = asyncio.Event()
         self._patience = 1.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,7 +130,8 @@ class Keeper:
             while not self.done:
                 self._poked.clear()
                 try:
-                    await self.turn()
+                    async with self.lock:
+                        await self.turn()
                     self.problem = None
                 except ApplianceError as error:
                     if self.problem is None or self.problem.message != error.message:

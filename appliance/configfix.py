@@ -17,6 +17,7 @@ WORDS = {
     ("windows", "rules_topic"): "1 to 200 letters, digits, dots, dashes and underscores",
     ("sync", "namespaces", "0"): "NAMESPACE=STRATEGY, where the strategy is one of latest_wins, cloud_wins, edge_wins, merge "
     "and manual, such as notes=merge",
+    ("tasks", "http_hosts", "0"): "a host, HOST:PORT or *.DOMAIN, such as 10.8.0.14",
 }
 """Settings whose form is a pattern; of a list, that of each item."""
 

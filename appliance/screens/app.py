@@ -43,7 +43,7 @@ class SparkApp(App[str]):
         Binding("question_mark,f1", "app.help", "Help", show=False),
         Binding("colon,f2,ctrl+p", "app.palette", "Commands", show=False),
         Binding("g", "app.go", "Go to a page", show=False, priority=True),
-        Binding("w,f9", "app.people", "Who is connected", show=False),
+        Binding("w", "app.people", "Who is connected", show=False),
         Binding("q,f10", "app.leave", "Quit", show=False),
         Binding("right_square_bracket,right", "app.step(1)", "Next page", show=False),
         Binding("left_square_bracket,left", "app.step(-1)", "Page before", show=False),
@@ -88,10 +88,15 @@ class SparkApp(App[str]):
 
     async def action_show(self, name: str) -> None:
         """Show a page."""
-        if len(self.screen_stack) > 2 or name == self._page:
-            return
-        self._page = name
-        await self.switch_screen(self.make_page(name))
+        here = self.page
+        if len(self.screen_stack) <= 2 and (name != self._page or (here is not None and here.inner)):
+            await self.open_page(self.make_page(name))
+
+    async def open_page(self, page: Page) -> None:
+        """Show a page that was made; nothing where a dialog is open. Not from a page's own handler: the page ends here."""
+        if len(self.screen_stack) <= 2:
+            self._page = page.page
+            await self.switch_screen(page)
 
     async def action_step(self, by: int) -> None:
         """Show the page to the right or left."""

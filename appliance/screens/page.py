@@ -50,12 +50,14 @@ class Page(Screen[None]):
         sections: What it shows of the live state.
         keys: What its own keys do, for the footer and the help.
         needs: Key → the action that it invokes: it is not offered to whoever may not.
+        inner: It belongs to the tab of another page, from which it is reached.
     """
 
     page: ClassVar[str] = ""
     sections: ClassVar[frozenset[Section]] = frozenset()
     keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    inner: ClassVar[bool] = False
     AUTO_FOCUS = "Grid"
 
     def __init__(self, console: Console) -> None:

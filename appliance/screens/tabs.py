@@ -29,12 +29,13 @@ TABS = (
     ("f6", "sources", "Sources"),
     ("f7", "power", "Power"),
     ("f8", "vpn", "VPN"),
+    ("f9", "fleet", "Fleet"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
-    "models": "d", "sources": "r", "vpn": "v", "power": "p",
+    "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -54,6 +55,7 @@ ABOUT = MappingProxyType({
     "sources": "cameras, streams, videos, folders: live, with events",
     "power": "mains, battery, UPSes, the plan, and what comes next",
     "vpn": "the WireGuard tunnel: peers, traffic, files, why one is down",
+    "fleet": "every machine: health, numbers, work on many",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({

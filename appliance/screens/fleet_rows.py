@@ -1,0 +1,50 @@
+"""The rows of the fleet table; one is made anew only where something that stands in it is another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from appliance.core.fleet.model import NodeStatus
+from appliance.screens import fleet_order as order
+from appliance.screens import fleet_view as view
+from appliance.screens.glyphs import Glyphs
+from appliance.screens.widgets.grid import Row
+
+SPARE = 20
+"""Rows of machines that are gone which may stay beyond as many as are there."""
+
+
+class Rows:
+    """Makes and keeps them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[NodeStatus, tuple[object, ...], Row]] = {}
+
+    def of(self, nodes: Sequence[NodeStatus], look: order.Look, glyphs: Glyphs) -> list[Row]:
+        """A row each, below headings where the reader wants them.
+
+        Args:
+            nodes: In their order.
+            look: How the reader looks at them.
+            glyphs: Of the session.
+        """
+        if len(self._kept) > 2 * len(nodes) + SPARE:
+            self._kept.clear()
+        now = time.monotonic()
+        if not look.grouped:
+            return [self._row(node, look, glyphs, now) for node in nodes]
+        rows: list[Row] = []
+        for name, members in order.by_group(nodes):
+            rows += [view.heading(name, members, look.marked), *(self._row(node, look, glyphs, now) for node in members)]
+        return rows
+
+    def _row(self, node: NodeStatus, look: order.Look, glyphs: Glyphs, now: float) -> Row:
+        name = node.node.name
+        ages = tuple(None if each is None else view.short(now - each.monotonic) for each in (node.metrics, node.facts))
+        marked, kept = name in look.marked, self._kept.get(name)
+        stamp = (*ages, marked)
+        if kept is None or kept[0] is not node or kept[1] != stamp:
+            kept = (node, stamp, view.node_row(node, now, glyphs, marked=marked))
+            self._kept[name] = kept
+        return kept[2]

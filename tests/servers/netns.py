@@ -224,10 +224,15 @@ def reap() -> None:
 
 def enter(namespace: str) -> None:
     """Move the calling thread into a namespace; for threads that end soon."""
+    enter_path(NAMESPACES / namespace)
+
+
+def enter_path(path: Path) -> None:
+    """The same, by a file of the namespace's."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with (NAMESPACES / namespace).open("rb") as file:
+    with path.open("rb") as file:
         if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"setns {namespace}")
+            raise OSError(ctypes.get_errno(), f"setns {path}")
 
 
 class Net:

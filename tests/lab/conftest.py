@@ -1,0 +1,51 @@
+"""Fixtures of the lab's tests: one light lab for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.lab import client
+from tests.lab.client import Lab, LabError
+from tests.support import capability
+
+
+def needs_lab() -> None:
+    """Skip the test, with the reason, where there can be no lab."""
+    reason = client.missing()
+    if os.geteuid() != 0:
+        pytest.skip(reason)
+    capability(not reason, reason)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker run them all: they share the lab."""
+    for item in items:
+        if "tests/lab/" in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group("lab"))
+
+
+@pytest.fixture(scope="session")
+def whole_lab() -> Iterator[Lab]:
+    """Seven nodes in a lab of this run's own."""
+    needs_lab()
+    made = Lab(f"test-{os.getpid()}")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def lab(whole_lab: Lab) -> Iterator[Lab]:
+    """The lab, whole: every node on, nothing cut or slow."""
+    yield whole_lab
+    whole_lab.heal()
+    for node in whole_lab.status()["nodes"]:
+        if node["state"] == "off":
+            with suppress(LabError):  # the next test says what it misses
+                whole_lab.start(node["name"])

@@ -11,11 +11,13 @@ import json
 import os
 import re
 import socket
+import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.lab.inside.manager import Manager, boot_id
-from tests.lab.inside.systemctl import Systemctl
+from tests.lab.inside.systemctl import Systemctl, take_apart
 from tests.lab.inside.unitfile import Folders
 
 CONTROL = "/run/systemd/lab.sock"
@@ -31,7 +33,9 @@ async def serve(manager: Manager) -> asyncio.Server:
         with contextlib.suppress(ConnectionError):
             asked = json.loads(await reader.readline())
             reply = {"out": [], "err": [], "code": 0}
-            if asked["program"] == "shutdown":
+            if changes(asked) and caller(writer) != 0:
+                reply = {"out": [], "err": ["Failed to execute operation: Interactive authentication required."], "code": 1}
+            elif asked["program"] == "shutdown":
                 manager.cancel() if asked["what"] == "cancel" else manager.schedule(asked["what"], max(0.05, asked["delay"]))
             else:
                 told = await systemctl.answer(asked["argv"])
@@ -43,6 +47,20 @@ async def serve(manager: Manager) -> asyncio.Server:
     server = await asyncio.start_unix_server(answer, CONTROL, limit=1 << 20)
     os.chmod(CONTROL, 0o666)
     return server
+
+
+def caller(writer: asyncio.StreamWriter) -> int:
+    """The user who asks, as the kernel knows it."""
+    link = writer.get_extra_info("socket")
+    return int(struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
+
+
+def changes(asked: dict[str, Any]) -> bool:
+    """Whether a question is one that only root may ask."""
+    words = take_apart(asked.get("argv", [])).words
+    return asked["program"] == "shutdown" or (
+        bool(words) and not words[0].startswith(("is-", "list-", "show", "status", "cat"))
+    )
 
 
 def hear_syslog(manager: Manager) -> None:

@@ -362,6 +362,10 @@ def _link(link: Path, aim: Path, reply: Reply) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if link.is_symlink() and os.readlink(link) == str(aim):
         return
+    if link.exists() and not link.is_symlink():
+        reply.err.append(f"Failed to mask unit: File {link} already exists.")
+        reply.code = 1
+        return
     link.unlink(missing_ok=True)
     link.symlink_to(aim)
     reply.err.append(f"Created symlink {link} → {aim}.")

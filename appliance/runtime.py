@@ -16,7 +16,8 @@ from appliance.core.bus import Bus
 from appliance.core.clock import SystemClock
 from appliance.core.console import Console
 from appliance.core.dispatch import Dispatcher
-from appliance.core.events import HealthChanged
+from appliance.core.events import HealthChanged, Noted
+from appliance.core.fleet.terminals import Terminals
 from appliance.core.jobs import Jobs
 from appliance.core.logs import LogRing
 from appliance.core.model import Actor, ServiceStatus
@@ -76,7 +77,11 @@ class Appliance:
         key = self.secrets.get_or_create("audit.key")
         self.audit = AuditLog(self.store, key, self.clock, mark=self.paths.audit_mark)
         self.accounts = Accounts(self.store, self.clock)
+        self.terminals = Terminals(self._note)
         self.dispatcher = Dispatcher(self.registry, self.audit, closed=self.stopping.is_set, current=self.accounts.current)
+
+    async def _note(self, event: str, attributes: dict[str, object]) -> None:
+        await self.bus.publish(Noted(time=self.clock.wall(), event=event, severity="info", attributes=attributes))
 
     def start(self, further: list[Service]) -> None:
         """Make and start all services; returns at once. Raises ConfigError, StoreError."""
@@ -122,7 +127,7 @@ class Appliance:
 
     def console(self, actor: Actor, session_id: str) -> Console:
         """The appliance as one session sees it."""
-        return Console(self.state, self.dispatcher, self.logs, self.presence, self.loop, actor, session_id)
+        return Console(self.state, self.dispatcher, self.logs, self.presence, self.loop, actor, session_id, self.terminals)
 
     def local_actor(self, name: str) -> Actor:
         """Whoever sits at the machine's own terminal."""

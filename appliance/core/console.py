@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from appliance.core.actions import ActionInfo
 from appliance.core.dispatch import Dispatcher
+from appliance.core.fleet.terminals import OpenTerminal, ShellEnd, Terminals
 from appliance.core.logs import LogRing
 from appliance.core.model import Actor
 from appliance.core.presence import Presence
 from appliance.core.state import LiveState, Section, Snapshot, Watch
+from appliance.errors import AbsentError
 
 TOUCH = 10.0
 """Seconds between two signs of life of one console."""
@@ -32,6 +34,7 @@ class Console:
         core: The core loop.
         actor: Who sits at this console.
         session_id: Its id in the presence.
+        terminals: Shells that are open on nodes; None where there are none.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Console:
         core: asyncio.AbstractEventLoop,
         actor: Actor,
         session_id: str,
+        terminals: Terminals | None = None,
     ) -> None:
         self.state = state
         self.logs = logs
@@ -53,6 +57,9 @@ class Console:
         self._core = core
         self._watches: list[Watch] = []
         self._touched = -TOUCH
+        self._terminals = terminals
+        self.hand_over: Callable[[str], Awaitable[ShellEnd]] | None = None
+        """Gives this session's terminal to a shell on a node until that ends; None where the session has none to give."""
 
     def get(self, section: Section) -> Snapshot:
         """One section of the live state, as it is now."""
@@ -74,6 +81,18 @@ class Console:
         """
         work = self._dispatcher.invoke(name, args or {}, self.actor, confirm=confirm)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._core))
+
+    async def shell(self, node: str, term: str, columns: int, rows: int) -> FarTerminal:
+        """Open an interactive shell on a node; awaited on the UI loop.
+
+        Raises:
+            ApplianceError: As `invoke`; AbsentError where this appliance has no shells.
+        """
+        if self._terminals is None:
+            raise AbsentError("This appliance opens no shells on nodes.", "use ssh.")
+        size = {"columns": max(1, columns), "rows": max(1, rows)}
+        told = await self.invoke("fleet.shell", {"node": node, "term": term or "vt100", **size})
+        return FarTerminal(self._terminals.take(told["terminal"], self.actor), told["user"], self._core)
 
     def watch(
         self, sections: Iterable[Section], callback: Callable[[frozenset[Section]], None], min_interval: float = 0.1
@@ -106,3 +125,35 @@ class Console:
         for watch in self._watches:
             watch.close()
         self._watches.clear()
+        self.hand_over = None
+
+
+class FarTerminal:
+    """A shell on a node, as the UI loop reads and writes it; the shell itself lives on the core loop.
+
+    Args:
+        terminal: It.
+        user: Who one is there.
+        core: The core loop.
+    """
+
+    def __init__(self, terminal: OpenTerminal, user: str, core: asyncio.AbstractEventLoop) -> None:
+        self.user = user
+        self._terminal = terminal
+        self._core = core
+
+    async def read(self) -> bytes:
+        """See fleet.model.Terminal."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._terminal.read(), self._core))
+
+    async def write(self, data: bytes) -> None:
+        """See fleet.model.Terminal."""
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._terminal.write(data), self._core))
+
+    def resize(self, columns: int, rows: int) -> None:
+        """See fleet.model.Terminal."""
+        self._core.call_soon_threadsafe(self._terminal.resize, columns, rows)
+
+    def close(self) -> asyncio.Future[int | None]:
+        """End it, whether or not anybody waits for the exit status."""
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._terminal.close(), self._core))

@@ -15,12 +15,16 @@ import pwd
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.core.fleet.terminals import ShellEnd
 from appliance.core.model import Actor, Health, HealthReport
+from appliance.errors import ApplianceError, error_text
 from appliance.session.caps import caps_of
 from appliance.session.handover import KEPT
 from appliance.session.manager import Session, Sessions
+from appliance.session.remote import Bridge
 from appliance.session.tty import TtyChannel, window_size
 from appliance.session.ui import UiThread
 
@@ -46,17 +50,49 @@ async def run_on_terminal(
 ) -> str | None:
     """One console on a local terminal, until its last byte is written; returns what its App returns. On the UI loop."""
     channel = TtyChannel(in_fd, out_fd)
-    session = sessions.create(actor, channel, caps_of(environ), window_size(out_fd))
+    session = sessions.create(actor, channel, caps_of(environ), window_size(out_fd), environ.get("TERM", ""))
     if opened is not None:
         opened(session)
     channel.open(session.feed, session.end, session.resumed)
     result = await sessions.run(session)
+    await written_out(channel)
+    return result
+
+
+async def written_out(channel: TtyChannel) -> None:
+    """Wait until a closed terminal has taken its last bytes; one that takes nothing is left as it is."""
     try:
         await asyncio.wait_for(channel.ended.wait(), WRITE_OUT)
     except TimeoutError:
         log.warning("a terminal took nothing for %g s and was left as it is", WRITE_OUT)
         channel.abandon()
-    return result
+
+
+def _gave_up(connection: socket.socket, asked: asyncio.Future[ShellEnd]) -> None:
+    """The client said something, or went, before its shell was there; a size may come, anything else is the end."""
+    try:
+        data = connection.recv(HELLO)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        log.debug("attached terminal: %s", error)
+        data = b""
+    if not data:
+        asyncio.get_running_loop().remove_reader(connection.fileno())
+        asked.cancel()
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a client says first.
+
+    Attributes:
+        environ: Of its terminal.
+        shell: Node of the shell that it wants; empty for a console.
+    """
+
+    environ: dict[str, str]
+    shell: str = ""
 
 
 class AttachService:
@@ -132,17 +168,22 @@ class AttachService:
 
     async def _serve(self, connection: socket.socket) -> None:
         descriptors: list[int] = []
-        reason = ""
+        end: dict[str, object] = {"end": ""}
         try:
             user = self._admitted(connection)
-            environ, descriptors = await receive_terminal(connection)
-            await self._console(connection, descriptors, environ, user)
+            hello, descriptors = await receive_terminal(connection)
+            if hello.shell:
+                end = await self._shell(connection, descriptors, hello, user)
+            else:
+                await self._console(connection, descriptors, hello.environ, user)
+        except ApplianceError as error:
+            end = {"end": error_text(error), "status": error.exit_code}
         except (OSError, ValueError, TimeoutError) as error:
-            reason = f"error: this terminal could not attach: {error}"
+            end = {"end": f"error: this terminal could not attach: {error}"}
             log.warning("a terminal could not attach: %s", error)
         finally:
             with contextlib.suppress(OSError):  # the client is gone
-                connection.send(json.dumps({"end": reason}).encode())
+                connection.send(json.dumps(end).encode())
             for descriptor in descriptors:
                 os.close(descriptor)
             connection.close()
@@ -160,14 +201,45 @@ class AttachService:
         loop = asyncio.get_running_loop()
 
         def opened(session: Session) -> None:
-            loop.add_reader(connection.fileno(), self._on_line, connection, session)
+            loop.add_reader(connection.fileno(), self._on_line, connection, session.resize, session.end)
 
         try:
             await run_on_terminal(self._sessions, self._actor_for(user), descriptors[0], descriptors[1], environ, opened)
         finally:
             loop.remove_reader(connection.fileno())
 
-    def _on_line(self, connection: socket.socket, session: Session) -> None:
+    async def _shell(self, connection: socket.socket, descriptors: list[int], hello: Hello, user: str) -> dict[str, object]:
+        """A shell on a node, on the terminal that was handed over; what its client is told at the end."""
+        loop = asyncio.get_running_loop()
+        channel = TtyChannel(descriptors[0], descriptors[1])
+        bridges: list[Bridge] = []
+        gone = "the terminal was closed"
+
+        def opened(bridge: Bridge) -> None:
+            bridges.append(bridge)
+            loop.remove_reader(connection.fileno())
+            loop.add_reader(connection.fileno(), self._on_line, connection, bridge.resize, lambda: bridge.leave(gone))
+            channel.open(bridge.feed, lambda: bridge.leave(gone), bridge.resumed)
+
+        actor, size = self._actor_for(user), window_size(descriptors[1])
+        asked = asyncio.ensure_future(
+            self._sessions.shell(actor, channel, hello.shell, hello.environ.get("TERM", ""), size, opened)
+        )
+        loop.add_reader(connection.fileno(), _gave_up, connection, asked)
+        try:
+            end = await asked
+        except asyncio.CancelledError:
+            return {"end": "stopped", "status": 130}
+        finally:
+            loop.remove_reader(connection.fileno())
+            if bridges:
+                channel.close()
+                await written_out(channel)
+        told = f"\n{error_text(ApplianceError(end.reason, end.next_step))}" if end.broken else ""
+        note = "" if end.broken or end.status is not None else f"shell on {end.node}: {end.reason}"
+        return {"end": told, "note": note, "status": 1 if end.broken else end.status or 0}
+
+    def _on_line(self, connection: socket.socket, resize: Callable[[int, int], None], end: Callable[[], None]) -> None:
         try:
             data = connection.recv(HELLO)
         except BlockingIOError:
@@ -177,16 +249,16 @@ class AttachService:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(connection.fileno())
-            session.end()
+            end()
             return
         for line in data.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut in two: the next size comes whole
                 size = json.loads(line)
-                session.resize(int(size["columns"]), int(size["rows"]))
+                resize(int(size["columns"]), int(size["rows"]))
 
 
-async def receive_terminal(connection: socket.socket) -> tuple[dict[str, str], list[int]]:
-    """A client's environment and its terminal's descriptors.
+async def receive_terminal(connection: socket.socket) -> tuple[Hello, list[int]]:
+    """What a client says, and its terminal's descriptors.
 
     Raises:
         ValueError: It handed over something else.
@@ -205,22 +277,22 @@ async def receive_terminal(connection: socket.socket) -> tuple[dict[str, str], l
         loop.remove_reader(connection.fileno())
     data, descriptors, _, _ = socket.recv_fds(connection, HELLO, 2)
     try:
-        return _environ_of(data, descriptors), descriptors
+        return _hello_of(data, descriptors), descriptors
     except ValueError:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
 
 
-def _environ_of(data: bytes, descriptors: list[int]) -> dict[str, str]:
+def _hello_of(data: bytes, descriptors: list[int]) -> Hello:
     if len(descriptors) != 2 or not all(os.isatty(descriptor) for descriptor in descriptors):
         raise ValueError("no terminal was handed over")
     first, end, _ = data.partition(b"\n")
     hello = json.loads(first) if end else None
     environ = hello.get("environ") if isinstance(hello, dict) else None
-    if not isinstance(environ, dict):
+    if not isinstance(hello, dict) or not isinstance(environ, dict):
         raise ValueError("the first line is not what this version sends; is the other one newer?")
-    return {str(key): str(value) for key, value in environ.items() if key in KEPT}
+    return Hello({str(key): str(value) for key, value in environ.items() if key in KEPT}, str(hello.get("shell", "")))
 
 
 def peer_uid(connection: socket.socket) -> int:

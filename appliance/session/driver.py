@@ -86,6 +86,7 @@ class ChannelDriver(Driver):
         self._tick: asyncio.TimerHandle | None = None
         self._painting = False
         self._owes_repaint = False
+        self._lent = False
         self.dropped_frames = 0
         """Frames that a stalled terminal missed, since the start."""
 
@@ -96,6 +97,8 @@ class ChannelDriver(Driver):
 
     def write(self, data: str) -> None:
         """Send one frame, or drop it while the terminal does not keep up."""
+        if self._lent:
+            return
         if self._channel.paused:
             self.dropped_frames += 1
             self._owes_repaint = True
@@ -135,6 +138,31 @@ class ChannelDriver(Driver):
             self._painting = False
             plain = self._caps.is_console
             self._send((MOUSE_OFF if self._mouse else "") + ("" if plain else MODES_OFF) + LEAVE)
+
+    @property
+    def plain(self) -> bool:
+        """The terminal is a Linux console or simpler."""
+        return self._caps.is_console
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows."""
+        return self._size or size_of(0, 0)
+
+    def lend(self, greeting: bytes) -> None:
+        """Give the terminal away until `take_back`: nothing is painted meanwhile."""
+        self.stop_application_mode()
+        self._lent = True
+        self._channel.write(greeting)
+
+    def take_back(self) -> None:
+        """The terminal is ours again: paint everything anew."""
+        if not self._lent:
+            return
+        self._lent = self._owes_repaint = False
+        if self._app.is_running:
+            self.start_application_mode()
+            self._app.call_later(self._repaint)
 
     def feed(self, data: bytes) -> None:
         """Take bytes that were typed."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from appliance.session.escapes import RESTORE
 from appliance.session.tty import RawMode, window_size
@@ -22,12 +23,13 @@ GRACE = 3
 """Seconds that the appliance has to close the console when this process is asked to end."""
 
 
-def attach(address: str, environ: Mapping[str, str]) -> int:
+def attach(address: str, environ: Mapping[str, str], shell: str = "") -> int:
     """Hand this process's terminal to the running appliance until its console ends; returns the exit code.
 
     Args:
         address: The appliance's console socket.
         environ: This process's environment.
+        shell: Name of a node: a shell there rather than a console.
 
     Raises:
         OSError: Nobody listens there.
@@ -38,18 +40,20 @@ def attach(address: str, environ: Mapping[str, str]) -> int:
         raw.enter()
         try:
             _on_signals(sock)
-            hello = {"environ": {key: environ[key] for key in KEPT if key in environ}}
+            hello = {"environ": {key: environ[key] for key in KEPT if key in environ}, "shell": shell}
             with contextlib.suppress(BrokenPipeError):  # refused before we spoke: the reason is read below
                 socket.send_fds(sock, [_line(hello)], [sys.stdin.fileno(), sys.stdout.fileno()])
-            reason = _last_word(sock)
-            if reason is None:
+            end = _last_word(sock)
+            if end is None:
                 os.write(sys.stdout.fileno(), RESTORE.encode())
                 reason = "error: the appliance ended without closing this console.\nnext: start it again: prime-spark"
+                end = {"end": reason}
         finally:
             raw.leave()
-    if reason:
-        print(reason, file=sys.stderr)  # noqa: T201
-    return 1 if reason else 0
+    for text in (end["end"], end.get("note")):
+        if text:
+            print(text, file=sys.stderr)  # noqa: T201
+    return int(end.get("status") or (1 if end["end"] else 0))
 
 
 def _line(message: object) -> bytes:
@@ -76,13 +80,14 @@ def _on_signals(sock: socket.socket) -> None:
     signal.signal(signal.SIGALRM, on_late)
 
 
-def _last_word(sock: socket.socket) -> str | None:
-    """Wait for the end: "" where the console was closed, a reason where it was refused, None where nobody said."""
+def _last_word(sock: socket.socket) -> dict[str, Any] | None:
+    """Wait for the end: its "end" is "" where the console was closed, or a reason; None where nobody said."""
     said = b""
     with contextlib.suppress(ConnectionError):  # it did not read all that we sent
         while data := sock.recv(4096):
             said += data
     try:
-        return str(json.loads(said)["end"])
+        end = json.loads(said)
+        return {**end, "end": str(end["end"])}
     except (ValueError, KeyError, TypeError):
         return None

@@ -11,10 +11,12 @@ from typing import Any
 
 import asyncssh
 
+from appliance.errors import ApplianceError, error_text
 from appliance.session.answers import Answers, Errand, TextCommand
-from appliance.session.caps import caps_of
+from appliance.session.caps import caps_of, size_of
 from appliance.session.gate import Gate
 from appliance.session.manager import Session, Sessions
+from appliance.session.remote import Bridge
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         self._gate = gate
         self._chan: asyncssh.SSHServerChannel[bytes] | None = None
         self._session: Session | None = None
+        self._bridge: Bridge | None = None
         self._command: str | None = None
         self._errand = Errand()
         self._window_shut = False
@@ -119,9 +122,10 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
             self._say(f"All {self._desk.max_sessions} SSH consoles are in use. Close one, or try again later.\n", 1)
             return
         environ = {key: value for key, value in chan.get_environment().items() if isinstance(value, str)}
-        caps = caps_of({**environ, "TERM": chan.get_terminal_type() or ""})
+        term = chan.get_terminal_type() or ""
+        caps = caps_of({**environ, "TERM": term})
         columns, rows = chan.get_terminal_size()[:2]
-        self._session = sessions.create(self._gate.actor(), self, caps, (columns, rows))
+        self._session = sessions.create(self._gate.actor(), self, caps, (columns, rows), term)
         await sessions.run(self._session)
 
     async def _answer(self, command: str) -> None:
@@ -130,9 +134,34 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         except ValueError as error:
             self._say(f"error: this command line is not understood: {error}\n", 2)
             return
+        if arguments[:2] == ["fleet", "shell"] and len(arguments) == 3 and self._pty and not arguments[2].startswith("-"):
+            await self._shell(arguments[2])
+            return
         width = self._chan.get_terminal_size()[0] if self._chan is not None else 0
         code, text = await self._desk.answers.answer(arguments, self._gate.actor(), width or WIDTH, self._errand)
         self._say(text, code)
+
+    async def _shell(self, node: str) -> None:
+        """A shell on a node, on the terminal of this channel."""
+        chan = self._chan
+        if chan is None:
+            return
+
+        def opened(bridge: Bridge) -> None:
+            self._bridge = bridge
+
+        sessions, size = self._desk.sessions, chan.get_terminal_size()[:2]
+        try:
+            end = await sessions.shell(self._gate.actor(), self, node, chan.get_terminal_type() or "", size, opened)
+        except ApplianceError as error:
+            self._say(error_text(error) + "\n", error.exit_code)
+            return
+        finally:
+            self._bridge = None
+        if end.broken:
+            self._say(f"\n{error_text(ApplianceError(end.reason, end.next_step))}\n", 1)
+        else:
+            self._say("" if end.status is not None else f"shell on {node}: {end.reason}\n", end.status or 0)
 
     def _say(self, text: str, code: int) -> None:
         """Write a text and end the channel."""
@@ -144,6 +173,8 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         """Keys, or a command's standard input."""
         if self._session is not None:
             self._session.feed(data)
+        elif self._bridge is not None:
+            self._bridge.feed(data)
         elif self._command is not None:
             self._errand.feed(data)
 
@@ -155,11 +186,15 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         """Another size."""
         if self._session is not None:
             self._session.resize(width, height)
+        elif self._bridge is not None:
+            self._bridge.resize(*size_of(width, height))
 
     def eof_received(self) -> bool:
         """No more keys: the console ends, an answer goes on."""
         if self._session is not None:
             self._session.end()
+        if self._bridge is not None:
+            self._bridge.leave("the terminal was closed")
         self._errand.eof()
         return True
 
@@ -173,6 +208,8 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         session, self._session = self._session, None
         if session is not None:
             session.end()
+        if self._bridge is not None:
+            self._bridge.leave("the terminal was closed")
 
     def pause_writing(self) -> None:
         """The client does not take more: frames are dropped from here on."""
@@ -209,6 +246,8 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
     def _tell_resumed(self) -> None:
         if self._session is not None and not self.paused:
             self._session.resumed()
+        elif self._bridge is not None and not self.paused:
+            self._bridge.resumed()
 
     def close(self) -> None:
         """End the channel; a client that takes nothing is not waited for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.model import Health, Severity
@@ -15,12 +16,14 @@ from appliance.core.tasks.handlers.infer import InferenceHandler
 from appliance.core.tasks.handlers.recall import MemoryHandler
 from appliance.core.tasks.handlers.transfer import TransferHandler
 from appliance.core.tasks.handlers.web import HttpHandler
-from appliance.core.tasks.service import Ground, TasksService
+from appliance.core.tasks.service import Ground, Remote, TasksService
+from appliance.core.tasks.wire import KEY
 
 if TYPE_CHECKING:
     from appliance.core.inference.service import InferenceService
     from appliance.core.inference.status import InferenceStatus
     from appliance.core.memory.service import MemoryService
+    from appliance.core.secrets import Secrets
     from appliance.runtime import Appliance
     from appliance.settings import Settings
 
@@ -52,8 +55,30 @@ def build(
     offered: list[Handler] = [*_own(settings, memory, objects), *_models(spine, inference)]
     return TasksService(Ground(
         desk=desk, settings=settings.tasks, handlers={each.name: each for each in offered}, name=settings.node.device_id,
-        state=spine.state, clock=spine.clock,
+        state=spine.state, clock=spine.clock, remote=_remote(spine),
     ))  # fmt: skip
+
+
+def _remote(spine: Appliance) -> Remote | None:
+    """Workers elsewhere, where Kafka is configured. Raises StoreError."""
+    settings = spine.settings
+    if not settings.kafka.bootstrap_servers.strip():
+        return None
+    from appliance.core.streams.kafka import Access
+    from appliance.core.tasks.remote import RemoteWorkers
+    from appliance.core.tasks.wire import Seal
+
+    device = settings.node.device_id
+    access = Access(settings.kafka, spine.secrets.text("kafka.password"), f"prime-spark-tasks-{device}")
+    return RemoteWorkers(access, spine.clock, Seal(task_key(spine.secrets).encode()), device)
+
+
+def task_key(secrets: Secrets) -> str:
+    """What orders and results are signed with; made where there is none. Raises StoreError."""
+    if not (found := secrets.text(KEY)):
+        found = token_urlsafe(32)
+        secrets.put(KEY, found.encode())
+    return found
 
 
 def _own(settings: Settings, memory: MemoryService, objects: Callable[[], Any | None]) -> list[Handler]:

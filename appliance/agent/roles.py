@@ -50,11 +50,18 @@ def _windows(around: Surroundings) -> Service:
     return make_windows(around)
 
 
+def _worker(around: Surroundings) -> Service:
+    from appliance.agent.worker import make_worker
+
+    return make_worker(around)
+
+
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
         role.name: role
         for role in (
             Role("sink", "Kafka to TimescaleDB or PostgreSQL, each event exactly once", _sink),
+            Role("worker", "Tasks of the Control PC, over Kafka", _worker),
             Role("windows", "Rules over the streams: their windows on cloud.aggregated", _windows),
         )
     }

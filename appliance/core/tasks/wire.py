@@ -19,6 +19,8 @@ from appliance.errors import StreamError
 
 TASK, CANCEL, RECALL = "task.order", "task.cancel", "task.recall"
 STARTED, RESULT, RETURNED, BEAT = "task.started", "task.result", "task.returned", "worker.beat"
+KEY = "tasks.key"
+"""Name of the secret."""
 LARGEST = 900 * 1024
 """Bytes of a message, below what brokers take where nobody has set anything."""
 

@@ -225,7 +225,7 @@ class Domains:
     def register_actions(self, supervisor: Supervisor) -> None:
         """Fill the registry."""
         spine, add = self._spine, self._spine.registry.add
-        add(*self.fleet.actions())
+        add(*self.fleet.actions(), *assembly_fleet.far_actions(self.fleet, spine))
         add(*services.actions(supervisor, spine.state, spine.presence, spine.stopping.set))
         add(*work.job_actions(spine.jobs), *work.alert_actions(self.alerts, spine.state))
         add(*work.audit_actions(spine.audit), *work.log_actions(spine.logs))

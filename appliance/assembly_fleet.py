@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.core.catalog import fleet as fleet_actions
+from appliance.core.catalog.fleet_files import file_actions
+from appliance.core.catalog.fleet_shell import shell_actions
+from appliance.core.fleet.files.places import Places
+from appliance.core.fleet.files.service import FleetFiles
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.inventory_entry import configured
 from appliance.core.fleet.keys import OwnKey
@@ -65,3 +69,11 @@ def build(spine: Appliance, tell: Tell) -> Fleet:
     links = Links(inventory, own, spine.secrets, logins=logins)
     desk = fleet_actions.Desk(inventory, links, own, spine.secrets, trust)
     return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk)
+
+
+def far_actions(fleet: Fleet, spine: Appliance) -> list[Action]:
+    """Files of the machines, and shells on them."""
+    where = spine.paths
+    places = Places(where.data, where.files, (where.exports, where.models))
+    copies = FleetFiles(fleet.links, places)
+    return [*file_actions(copies, fleet.inventory, spine.jobs), *shell_actions(fleet.links, spine.terminals)]

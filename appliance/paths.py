@@ -55,6 +55,11 @@ class Paths:
         return self.data / "exports"
 
     @property
+    def files(self) -> Path:
+        """Files on their way to and from nodes, which operators may use."""
+        return self.data / "files"
+
+    @property
     def redis_socket(self) -> Path:
         """Of the private redis-server."""
         return self.run / "redis.sock"

@@ -5,10 +5,13 @@ A rule whose source tells nothing is shown as "no data": silence is never taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from appliance.core.alerts import nodes
+from appliance.core.alerts.reading import Measure
+from appliance.core.alerts.reading import Reading as Reading  # noqa: PLC0414 the engine takes it from here
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus
 from appliance.core.model import Health, HostSample, InferenceStats, Phase, ServiceStatus, Severity
@@ -18,18 +21,6 @@ from appliance.core.streams.model import LinkState, StreamsStatus
 from appliance.core.vpn.status import PeerState, VpnStatus
 from appliance.errors import ConfigError
 from appliance.settings import RuleSettings
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a rule measured of one subject. `value` None: the source tells nothing."""
-
-    subject: str
-    value: float | None
-    message: str
-
-
-Measure = Callable[[LiveState], list[Reading]]
 
 
 @dataclass(frozen=True)
@@ -260,7 +251,22 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("battery", "Battery", battery, 20, Severity.critical, below=True, unit="%"),
     Rule("on-battery", "Mains", on_battery, 0.5, Severity.warning, unit=None, well="it is there"),
     Rule("ups-lost", "UPSes", upses, 0.5, Severity.critical, for_seconds=10, unit=None, well="all answer"),
-    Rule("node", "Nodes", not_read("other nodes"), 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),
+    Rule("node", "Nodes", nodes.reached, 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),
+    Rule(
+        "node-service", "Services of nodes", nodes.services, 0.5, Severity.critical, for_seconds=60, unit=None, well="all run"
+    ),
+    Rule("node-cpu", "CPU usage of nodes", nodes.metric("cpu", "%"), 85, Severity.warning, for_seconds=300, unit="%"),
+    Rule("node-memory", "Memory usage of nodes", nodes.metric("memory", "%"), 90, Severity.critical, unit="%"),
+    Rule("node-disk", "Disk usage of nodes", nodes.metric("disk", "%"), 90, Severity.critical, unit="%"),
+    Rule(
+        "node-clock",
+        "Clocks of nodes, off by",
+        nodes.metric("clock_offset", "s"),
+        5,
+        Severity.warning,
+        for_seconds=60,
+        unit="s",
+    ),
 )
 
 

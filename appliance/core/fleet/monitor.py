@@ -131,13 +131,10 @@ class Monitor:
             self._notice_services(after)
 
     def _gone(self, after: NodeStatus) -> None:
+        """It cannot be asked; where it shows another host key, that is the most there is to say of it."""
         link = after.link
         told = {"node": after.node.name, "reason": link.reason, "next_step": link.next_step, "link": link.reach.value}
-        if link.reach is Reach.changed:
-            attributes = {**told, "confirmed": after.node.host_key, "offered": link.offered_key}
-            self._tell("node.changed-key", Severity.critical, attributes)
-        else:
-            self._tell("node.unreachable", Severity.warning, told)
+        self._tell("node.unreachable", Severity.critical if link.reach is Reach.changed else Severity.warning, told)
 
     def _notice_services(self, after: NodeStatus) -> None:
         """Of those whose state is known; one that is not told stays what it was."""

@@ -23,7 +23,7 @@ from appliance.errors import ApplianceError
 log = logging.getLogger(__name__)
 
 SHOW = 1.0
-"""Seconds in which changes are gathered, at most, before they are shown."""
+"""Seconds in which changes are gathered, at most, before they are shown; less where rounds are quick."""
 QUICK = 0.2
 """The same, of a link's own change."""
 RATE = 2.0
@@ -100,11 +100,12 @@ class FleetService:
 
     async def run(self) -> None:
         """Show, tell and keep until cancelled; the nodes' own turns go on beside this."""
+        gathers = min(SHOW, self._ground.rhythm.metrics / 10)
         while True:
             try:
-                async with asyncio.timeout(SHOW):
+                async with asyncio.timeout(gathers):
                     await self._poke.wait()
-                await asyncio.sleep(QUICK)
+                await asyncio.sleep(min(QUICK, gathers))
             except TimeoutError:
                 pass
             self._poke.clear()

@@ -163,11 +163,17 @@ class Carrier:
             state, reason, status = await self._do(host)
         except asyncio.CancelledError:
             if not operation.closing:
-                reason = f"{operation.cancelled_by or 'the appliance'} stopped it in the midst: it may have run in part"
-                await self._left(name, host, RunState.unknown, reason, None)
+                await self._left(name, host, *self._cut(), None)
             raise
         await self._left(name, host, state, reason, status)
         return state
+
+    def _cut(self) -> tuple[RunState, str]:
+        """What a node is where the operator stopped it in the midst."""
+        who = self._operation.cancelled_by or "the appliance"
+        if self._operation.kind.changes:
+            return RunState.unknown, f"{who} stopped it in the midst: it may have run in part"
+        return RunState.ok, f"{who} ended it"
 
     async def _outdated(self, name: str) -> bool:
         """Look again where the last look was long ago; a node that changed meanwhile is left alone."""

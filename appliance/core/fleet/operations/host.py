@@ -41,6 +41,8 @@ class Host:
         limit: Seconds that a command may take where nothing else is said.
         output: Takes what is said; None while it is only looked at.
         fresh: Logs in on a connection of its own, to show that this still works. Raises ShellError.
+        spoke: Called when there is more output.
+        planning: It is looked at for a new plan.
     """
 
     def __init__(
@@ -51,11 +53,15 @@ class Host:
         output: Output | None = None,
         fresh: Callable[[str], Awaitable[None]] | None = None,
         spoke: Callable[[], None] = lambda: None,
+        *,
+        planning: bool = False,
     ) -> None:
         self.shell = shell
         self.node = node
         self.limit = limit
         self.output = output
+        self.planning = planning
+        """It is looked at for a new plan; else a plan is compared, or carried out."""
         self.acted = False
         """A command that may have changed something was begun."""
         self._fresh = fresh

@@ -107,7 +107,7 @@ class Planner:
             return KeptRun(NodeRun(node.name, RunState.skipped, reason=why))
         if not kind.looks:
             return KeptRun(NodeRun(node.name, diff=f"$ {kind.words(args)}", cannot_undo=kind.cannot_undo))
-        host = Host(self._ground.shell, node, way.limit)
+        host = Host(self._ground.shell, node, way.limit, planning=True)
         try:
             look = await kind.look(host, args)
             why = look.refuse or await conditions.disk_room(host, kind)

@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 ONLY ?=
+LAB ?=
 
-.PHONY: help setup run test lint bench
+.PHONY: help setup run test lint bench lab
 
 help:  ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -19,6 +20,11 @@ run:  ## Start the appliance with its console
 test:  ## Run all tests
 	@scripts/setup.sh run test
 	@scripts/test.sh
+
+lab:  ## Start the whole fleet on this machine, in namespaces (LAB="--full"; docs/lab.md)
+	@scripts/setup.sh run test
+	@scripts/lab up $(LAB)
+	@echo 'Open the console of its control-pc: scripts/lab console'
 
 lint:  ## Check style, types and import rules
 	@scripts/setup.sh run test

@@ -6,7 +6,10 @@ cd "$(dirname "$0")/.."
 RUN_PACKAGES=(ca-certificates libportaudio2 redis-server)
 TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
     redis-server postgresql bindfs fuse3
-    openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3)
+    openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
+    procps python3 podman runc netavark iptables busybox-static docker-compose haproxy)
+# Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
+if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi
 
 # Debian starts servers when it installs them. The appliance and the tests start their own: a server that comes in here
 # must not run or start at boot. Both files exist only while packages are installed.
@@ -43,6 +46,8 @@ new_services() {
         redis-server) [[ -e /usr/bin/redis-server ]] || printf 'redis-server ' ;;
         openssh-server) [[ -e /usr/sbin/sshd ]] || printf 'ssh ' ;;
         nut-server) [[ -e /lib/nut/upsd ]] || printf 'nut-server nut-driver ' ;;
+        haproxy) [[ -e /usr/sbin/haproxy ]] || printf 'haproxy ' ;;
+        podman) [[ -e /usr/bin/podman ]] || printf 'podman ' ;;
         nut-client) [[ -e /lib/nut/upsmon ]] || printf 'nut-client nut-monitor ' ;;
         postgresql) compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || printf 'postgresql ' ;;
         esac

@@ -12,8 +12,6 @@ import click
 from tests.lab import client
 from tests.lab.client import Lab, LabError
 
-APPLIANCE = ".venv/bin/prime-spark"
-
 
 class Commands(click.Group):
     """Says what a LabError says, and exits with 1."""
@@ -158,7 +156,8 @@ def run(lab: Lab, node: str, command: tuple[str, ...]) -> None:
 def console(lab: Lab) -> None:
     """Open the appliance's console in control-pc; it is started where it does not run."""
     lab.up()
-    program = str(client.CHECKOUT / APPLIANCE)
+    lab.appliance()
+    program = str(client.CHECKOUT / client.APPLIANCE)
     _become(lab.inside("control-pc", [program]))
 
 

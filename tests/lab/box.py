@@ -16,6 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.lab import cgroups
+
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PR_CAPBSET_DROP = 24
@@ -67,7 +70,9 @@ def build(spec: dict[str, Any]) -> Path:
         mount("tmpfs", root / name, "tmpfs", MS_NOSUID | (0 if name == "dev" else MS_NODEV), f"mode={mode}")
     devices(root / "dev")
     mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    mount("sysfs", root / "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | (0 if spec["containers"] else MS_RDONLY))
+    mount("sysfs", root / "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+    if spec["containers"]:
+        control_groups(root / "sys/fs/cgroup", spec["cgroup"])
     for source, target, writable in spec["binds"]:
         place = root / target.lstrip("/")
         if Path(source).is_dir():
@@ -77,6 +82,20 @@ def build(spec: dict[str, Any]) -> Path:
             place.touch()
         bind(source, place, writable=writable)
     return root
+
+
+def control_groups(place: Path, name: str) -> None:
+    """The node's own, as if there were no others."""
+    every = cgroups.hierarchies()
+    cgroups.enter(name)
+    _checked(libc.unshare(cgroups.CLONE_NEWCGROUP), "a namespace for control groups")
+    if every == [("", "")]:
+        mount("cgroup2", place, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        return
+    mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
+    for folder, options in every:
+        (place / folder).mkdir()
+        mount("cgroup", place / folder, "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
 def devices(folder: Path) -> None:

@@ -17,11 +17,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.lab import boxed, cgroups
 from tests.lab.box import FOR_CONTAINERS, GIVEN_UP
+from tests.lab.node import cgroup_prefix
 from tests.lab.plan import chosen
 from tests.servers.netns import enter_path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+APPLIANCE = ".venv/bin/prime-spark"
 STARTS = 120.0
 NEEDED = ("unshare", "nsenter", "setpriv", "ip", "nft", "tc", "sshd", "wg", "wg-quick", "wireguard-go")
 SBIN = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -88,6 +91,8 @@ class Lab:
             chosen(nodes, containers)
         except ValueError as error:
             raise LabError(f"{error}.") from error
+        if containers:
+            self._can_contain()
         if self.running:
             self._wait()
             return False
@@ -105,6 +110,11 @@ class Lab:
             )  # fmt: skip
             self._wait(keeper)
         return True
+
+    @staticmethod
+    def _can_contain() -> None:
+        if gone := boxed.missing():
+            raise LabError(f"Containers need {gone}; next: make setup.")
 
     def _wait(self, keeper: subprocess.Popen[bytes] | None = None) -> None:
         ends = time.monotonic() + STARTS
@@ -170,6 +180,8 @@ class Lab:
 
     def add(self, name: str, *, trusted: bool = False, containers: bool = False) -> dict[str, Any]:
         """A new, empty node: an SSH server that lets the owner in (trusted: the appliance too)."""
+        if containers:
+            self._can_contain()
         return dict(self.ask("add", node=name, trusted=trusted, containers=containers))
 
     def inside(self, name: str, command: Sequence[str]) -> list[str]:
@@ -194,6 +206,36 @@ class Lab:
         if check and done.returncode:
             raise LabError(f"{' '.join(command)} on {name}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
+
+    def appliance(self) -> None:
+        """Start the appliance in control-pc where it does not run; it takes the tunnel over with all peers. Raises LabError."""
+        hub = "control-pc"
+        if self.exec(hub, "systemctl", "is-active", "prime-spark", check=False).strip() == "active":
+            return
+        self.exec(hub, "systemctl", "disable", "--now", "wg-quick@wg0")
+        self.exec(hub, "systemctl", "start", "prime-spark")
+        self._answers()
+        if not (self.home / "tunnel-taken-over").exists():
+            self.spark("vpn", "import", "--file", "/etc/wireguard/wg0.conf")
+            (self.home / "tunnel-taken-over").touch(mode=0o600)
+
+    def _answers(self) -> None:
+        ends = time.monotonic() + STARTS
+        while True:
+            with contextlib.suppress(LabError):
+                self.spark("status")
+                return
+            if (
+                time.monotonic() > ends
+                or self.exec("control-pc", "systemctl", "is-failed", "prime-spark", check=False) == "failed\n"
+            ):
+                said = self.exec("control-pc", "journalctl", "-u", "prime-spark", "-n", "30", "--no-pager", check=False)
+                raise LabError(f"The appliance does not answer in control-pc; its log ends with:\n{said}")
+            time.sleep(0.1)
+
+    def spark(self, *words: str, limit: float = 60.0) -> str:
+        """What the appliance's command line says in control-pc. Raises LabError where it fails."""
+        return self.exec("control-pc", str(CHECKOUT / APPLIANCE), *words, limit=limit)
 
     @contextlib.contextmanager
     def network_of(self, name: str) -> Iterator[None]:
@@ -228,6 +270,7 @@ class Lab:
 def sweep(directory: Path) -> None:
     """Remove what a lab left that does not run any more: files only, all else went with its keeper."""
     if directory.exists():
+        cgroups.remove(cgroup_prefix(directory))
         shutil.rmtree(directory)
 
 

@@ -20,6 +20,8 @@ from tests.lab.plan import HUB, ROUTER_WAN, VPN_PORT, VPN_SUBNET, Plan
 if TYPE_CHECKING:
     from tests.lab.node import LabNode
 
+HOME = "/srv/prime-spark"
+"""The appliance's home in control-pc."""
 WG = "wg0"
 
 
@@ -99,14 +101,30 @@ def servers(node: LabNode) -> None:
         for path, (text, mode) in units.files(name, node.plan).items():
             base.write(node.top, path, text, mode)
         base.enable(node.top, f"{name}.service")
+        node.services.append(f"{name}.service")
+
+
+def appliance(node: LabNode) -> None:
+    """The appliance as a service of a node that sees the checkout; started by hand, or by `lab console`."""
+    program = Path(__file__).resolve().parents[2] / ".venv/bin/prime-spark"
+    text = units.unit(
+        "Prime Spark", Type="simple", Environment=f"PRIME_SPARK_HOME={HOME}", ExecStart=f"{program} headless",
+        WorkingDirectory="/root", Restart="on-failure", TimeoutStopSec="15s",
+    )  # fmt: skip
+    base.write(node.top, units.own("prime-spark"), text)
 
 
 def home(directory: Path, nodes: list[dict[str, Any]], options: dict[str, Any]) -> None:
-    """The appliance's configuration in control-pc: the lab's nodes with their host keys, and what the full lab has."""
-    lines = ["# Written by the lab.", *_fleet(nodes), "", *_vpn()]
+    """The appliance's configuration in control-pc: the lab's nodes with their host keys, and what the full lab has.
+
+    One that is there already is kept: its owner may have changed it.
+    """
+    path = directory / "home/config.toml"
+    if path.exists():
+        return
+    lines = ["# Written by the lab.", *_vpn(), *_fleet(nodes)]
     if options["full"]:
         lines += ["", *units.configuration({node["name"]: node["address"] for node in nodes})]
-    path = directory / "home/config.toml"
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n")
 
@@ -114,7 +132,10 @@ def home(directory: Path, nodes: list[dict[str, Any]], options: dict[str, Any]) 
 def _fleet(nodes: list[dict[str, Any]]) -> list[str]:
     lines = []
     for node in nodes:
-        lines += ["", f"[fleet.nodes.{node['name']}]", f'host = "{node["address"]}"', f'host_key = "{node["host_key"]}"']
+        values = {name: node[name] for name in ("role", "vpn_address", "host_key", "groups", "mac") if node[name]}
+        lines += ["", f"[fleet.nodes.{node['name']}]", f'host = "{node["address"]}"']
+        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        lines += [f"services = {json.dumps(['ssh.service', *node['services']])}"]
     return lines
 
 
@@ -123,8 +144,3 @@ def _vpn() -> list[str]:
         "[vpn]", "enabled = true", f'interface = "{WG}"', f'subnet = "{VPN_SUBNET}"', f'address = "{HUB.vpn_address}"',
         f"port = {VPN_PORT}", f'endpoint = "{ROUTER_WAN}:{VPN_PORT}"', "providers = false",
     ]  # fmt: skip
-
-
-def read_options(directory: Path) -> dict[str, Any]:
-    """How a lab was started."""
-    return dict(json.loads((directory / "options.json").read_text()))

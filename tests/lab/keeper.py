@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.lab import base, box, furniture, units, wake
+from tests.lab import base, box, boxed, furniture, units, wake
 from tests.lab.furniture import Keys
 from tests.lab.node import CHECKOUT, LabNode, NodeError, python_home
 from tests.lab.plan import HUB, Plan, added, chosen
@@ -24,8 +24,6 @@ from tests.lab.wires import WireError, Wires
 from tests.servers.netns import Net
 
 log = logging.getLogger("lab")
-HOME = "/srv/prime-spark"
-"""The appliance's home in control-pc."""
 Command = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -75,7 +73,11 @@ class Keeper:
         binds: list[tuple[str, str, bool]] = []
         if plan.checkout:
             (self.directory / "home").mkdir(exist_ok=True, mode=0o700)
-            binds = [(str(self.directory / "home"), HOME, True), (python_home(), python_home(), False)]
+            binds = [(str(self.directory / "home"), furniture.HOME, True), (python_home(), python_home(), False)]
+        if plan.containers:
+            store = self.memory / "containers" / plan.name
+            store.mkdir(parents=True, mode=0o700)
+            binds.append((str(store), "/var/lib/containers", True))
         if self.options["full"]:
             binds += [each for name in plan.services for each in units.binds(name)]
         folder = self.memory / "nodes" / plan.name
@@ -84,6 +86,10 @@ class Keeper:
         let_in = [self.keys.owner, *([self.keys.appliance] if trusted else [])]
         plans = [plan, *(each.plan for each in self.nodes.values())]
         base.furnish(node.top, plan, private, public, let_in, furniture.hosts(plans))
+        if plan.checkout:
+            furniture.appliance(node)
+        if plan.containers:
+            boxed.furnish(node)
         self.nodes[plan.name] = node
         return node
 

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.lab import base, box
+from tests.lab import base, box, cgroups
 from tests.lab.inside.main import REBOOT
 from tests.lab.plan import Plan
 from tests.lab.wires import Wires
@@ -46,6 +46,9 @@ class LabNode:
         self.shared = shared
         self.state, self.boots, self.init = "off", 0, 0
         self.fingerprint = ""
+        self.services: list[str] = []
+        """Units that are expected to run there, besides its SSH server."""
+        self.cgroup = f"{cgroup_prefix(log.parent)}{plan.name}"
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._layers = self._make_layers()
@@ -80,7 +83,7 @@ class LabNode:
         inside = "/usr/lib/prime-spark-lab/boot_id"
         return {
             "name": self.plan.name, "root": str(self.folder / "root"), "layers": self._layers,
-            "containers": self.plan.containers,
+            "containers": self.plan.containers, "cgroup": self.cgroup,
             "binds": [*self._binds, (str(boot), inside, False)], "boot_id": inside, "program": program,
         }  # fmt: skip
 
@@ -95,9 +98,11 @@ class LabNode:
         command = [
             "setpriv", "--pdeathsig=KILL", "--", "nsenter", f"--net={namespace}", "unshare", "--mount", "--uts",
             "--ipc", "--pid",
-            "--cgroup", "--time", f"--boottime=-{uptime}", "--fork", "--kill-child", "--propagation", "private",
+            "--time", f"--boottime=-{uptime}", "--fork", "--kill-child", "--propagation", "private",
             base.PYTHON, "-ES", box.__file__, json.dumps(self._spec()),
         ]  # fmt: skip
+        if self.plan.containers:
+            cgroups.make(self.cgroup)
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
@@ -123,6 +128,8 @@ class LabNode:
         code = await process.wait()
         self.init, self.state = 0, "off"
         self._wires.power(self.plan.name, on=False)
+        if self.plan.containers:
+            await asyncio.to_thread(cgroups.remove, self.cgroup)
         if code == REBOOT:
             await self.start()
 
@@ -143,7 +150,7 @@ class LabNode:
         return {
             "name": self.plan.name, "role": self.plan.role, "state": self.state, "address": self.plan.address,
             "vpn_address": self.plan.vpn_address, "mac": self.plan.mac, "boots": self.boots, "pid": self.init,
-            "host_key": self.fingerprint, "groups": list(self.plan.groups), "place": self.plan.place,
+            "host_key": self.fingerprint, "groups": list(self.plan.groups), "services": self.services, "place": self.plan.place,
             "containers": self.plan.containers, "netns": self._wires.hosts[self.plan.name].namespace,
         }  # fmt: skip
 
@@ -155,6 +162,11 @@ def child_of(pid: int) -> int:
         if words:
             return int(words[0])
     return 0
+
+
+def cgroup_prefix(directory: Path) -> str:
+    """How the names of a lab's control groups begin."""
+    return f"prime-spark-{directory.parent.name}-{directory.name}-"
 
 
 def python_home() -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input
@@ -52,12 +52,7 @@ class Fleet(Filtering):
     keys = KEYS
     needs = NEEDS
     AUTO_FOCUS = "#nodes"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *BINDINGS,
-        Binding("space", "mark", show=False), Binding("asterisk", "mark_all", show=False),
-        Binding("s", "order", show=False), Binding("S", "turn", show=False),
-        Binding("b", "group", show=False),
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
     def __init__(self, console: Console, look: order.Look | None = None) -> None:
         super().__init__(console)
@@ -92,6 +87,11 @@ class Fleet(Filtering):
     def node(self) -> NodeStatus | None:
         """The one under the cursor."""
         return self.named(self.query_one("#nodes", Grid).key)
+
+    @property
+    def under(self) -> str:
+        """Its name; empty where the cursor is on none."""
+        return self.node.node.name if self.node is not None else ""
 
     def named(self, name: str) -> NodeStatus | None:
         """A machine."""
@@ -207,19 +207,19 @@ class Fleet(Filtering):
         self.look = look
         self.show_ages()
 
+    def _mark(self, names: frozenset[str]) -> None:
+        marked = self.look.marked - names if names <= self.look.marked else self.look.marked | names
+        self.change(dataclasses.replace(self.look, marked=marked))
+
     def action_mark(self) -> None:
         """Mark the one under the cursor, or those of a heading, and go on to the next; marked ones are let go."""
         grid = self.query_one("#nodes", Grid)
-        names = frozenset(self._under(grid.key))
-        marked = self.look.marked - names if names <= self.look.marked else self.look.marked | names
-        self.change(dataclasses.replace(self.look, marked=marked))
+        self._mark(frozenset(self._under(grid.key)))
         grid.action_move(1)
 
     def action_mark_all(self) -> None:
         """Mark all that are shown; let them go where they are marked."""
-        names = frozenset(each.node.name for each in order.arranged(self.nodes, self.look))
-        marked = self.look.marked - names if names <= self.look.marked else self.look.marked | names
-        self.change(dataclasses.replace(self.look, marked=marked))
+        self._mark(frozenset(each.node.name for each in order.arranged(self.nodes, self.look)))
 
     def action_order(self) -> None:
         """Sort by the next column."""

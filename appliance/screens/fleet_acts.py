@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from appliance.core.fleet.model import NodeStatus, Reach
+from appliance.core.fleet.model import NodeStatus
 from appliance.core.fleet.operations.model import OperationStatus
 from appliance.screens import fleet_calls as calls
+from appliance.screens.dialogs import Choice
 from appliance.screens.fleet_keys import ARGUMENTS, FIELDS, KINDS
-from appliance.screens.flows import Flows
+from appliance.screens.flows import DeclinedError, Flows
 from appliance.screens.inference_acts import ask_for
 from appliance.screens.page import Page
 from appliance.screens.picking import Pick
+from appliance.screens.remote_shell import open_shell
 
 if TYPE_CHECKING:
     from appliance.screens.fleet import Fleet
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Back = Callable[[], Page]
 """Makes the page that Esc leads to."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+MANY = 250
+"""Machines above which all are meant."""
 NAMED = 3
 """Machines that are named in a title."""
 
@@ -32,6 +36,10 @@ class Machines(Protocol):
 
     def chosen(self) -> list[str]:
         """Names of those that the next command is for."""
+
+    @property
+    def under(self) -> str:
+        """Name of the one under the cursor; empty where none is."""
 
     def named(self, name: str) -> NodeStatus | None:
         """One of them."""
@@ -47,6 +55,18 @@ def several(names: Sequence[str]) -> str:
     if len(names) <= NAMED:
         return f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
+
+
+def to_compare(name: str, confirmed: str) -> str:
+    """How a host key is compared."""
+    text = (
+        f"Compare this with what {name} says of itself, on its own screen or in its provider's console: "
+        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Only where both are the same is it that machine."
+    )
+    if not confirmed:
+        return text
+    was = f"IT IS NOT THE KEY THAT WAS TRUSTED, {confirmed}. Either it was set up anew, or somebody is between here and there."
+    return f"{was} {text}"
 
 
 class Work:
@@ -68,17 +88,17 @@ class Work:
 
     def start(self, what: str) -> bool:
         """Start what a key stands for; False where it is none of these."""
-        flow = {
-            "run": self._run, "plan": self._any, "upgrade": self._upgrade, "reboot": self._reboot, "trust": self._trust,
-            "change": self._change, "maintenance": self._maintenance, "refresh": self._refresh,
-            "remove": self._remove, "service": self._service,
-        }.get(what)  # fmt: skip
-        if flow is None:
-            return False
-        names = self.machines.chosen()
-        if names:
-            self.flows.start(flow(names), what)
-        return True
+        several_of = {
+            "run": self._run, "plan": self._any, "upgrade": self._upgrade, "reboot": self._reboot, "service": self._service,
+            "maintenance": self._maintenance, "refresh": self._refresh,
+        }  # fmt: skip
+        one_of = {"shell": self._shell, "trust": self._trust, "change": self._change, "remove": self._remove}
+        names, under = self.machines.chosen(), self.machines.under
+        if what in several_of and names:
+            self.flows.start(several_of[what](names), what)
+        elif what in one_of and under:
+            self.flows.start(one_of[what](under), what)
+        return what in several_of or what in one_of
 
     async def plan(self, kind: str, names: Sequence[str], arguments: Mapping[str, Any] = NOTHING) -> None:
         """Look at the machines and show what would change there; y carries it out."""
@@ -128,60 +148,57 @@ class Work:
         if given is not None:
             await self.plan("service.restart", names, given)
 
-    async def _trust(self, names: list[str]) -> None:
-        """Show the fingerprint, and how to compare it; only then take it."""
-        node = self.machines.named(names[0])
-        if node is None:
+    async def _trust(self, name: str) -> None:
+        """Show the fingerprints that it shows, and how to compare them; only then take one."""
+        self.page.say(f"asking {name} for its host keys")
+        keys = await self.page.console.invoke("fleet.trust", calls.one(name))
+        if keys["trusted"]:
+            self.page.say(f"{name} shows the key that is trusted: {keys['confirmed']}", "ok")
             return
-        offered, entry = node.link.offered_key, node.node
-        if not offered or offered == entry.host_key:
-            text = (
-                f"{entry.name}: {entry.host_key} is trusted"
-                if entry.host_key
-                else f"{entry.name} has shown no key yet: f reads again"
-            )
-            self.page.say(text)
-            return
-        text = (
-            f"{entry.name} ({entry.host}, port {entry.port}) shows the host key {offered}. "
-            "Compare it with what that machine says of itself, at its own screen or with its provider: "
-            "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Only where both are the same it is that machine."
-        )
-        if node.link.reach is Reach.changed:
-            text = (
-                f"THIS IS NOT THE KEY THAT WAS TRUSTED ({entry.host_key}). Either the machine was set up anew, "
-                f"or somebody is between here and there. {text}"
-            )
-        await self.flows.confirm("fleet.trust", f"Trust {entry.name}", text, "it is the same: trust it")
-        await self.page.console.invoke("fleet.trust", calls.one(entry.name, fingerprint=offered), confirm=True)
-        self.page.say(f"{entry.name} is trusted by this key from now on", "ok")
+        shown = dict(enumerate(sorted(keys["shows"].items(), key=lambda each: "ed25519" not in each[0]), 1))
+        offered = [(str(at), f"the same {kind}: {print_}") for at, (kind, print_) in shown.items()]
+        answer = await self.page.spark.push_screen_wait(Choice(f"Trust {name}", to_compare(name, keys["confirmed"]), offered))
+        if answer is None:
+            raise DeclinedError
+        kind, fingerprint = shown[int(answer)]
+        args = calls.one(name, fingerprint=fingerprint, replace=bool(keys["confirmed"]))
+        await self.flows.do("fleet.trust", args, f"{name} is known by this {kind} key from now on")
 
-    async def _change(self, names: list[str]) -> None:
-        node = self.machines.named(names[0])
+    async def _change(self, name: str) -> None:
+        node = self.machines.named(name)
         if node is None:
             return
-        entry, present = node.node, msgspec.to_builtins(node.node)
+        entry, present = node.node, msgspec.json.decode(msgspec.json.encode(node.node))
         if entry.origin == "configuration":
             self.page.say(f"{entry.name} stands in the configuration file: change it there", "warn")
             return
-        known = {name: value for name, value in present.items() if name in FIELDS}
+        known: dict[str, Any] = {field: present[field] for field in FIELDS}
+        known["tags"] = [f"{key}={value}" for key, value in entry.tags.items()]
         title = f"Change {entry.name}"
-        if await ask_for(self.page, "fleet.change", title, FIELDS, {"name": entry.name}, present=known) is not None:
+        if await ask_for(self.page, "fleet.change", title, FIELDS, calls.one(entry.name), present=known) is not None:
             self.page.say(f"{entry.name} is changed", "ok")
 
     async def _maintenance(self, names: list[str]) -> None:
         """Set aside those that are watched; where all are set aside, take them back."""
         nodes = [node for name in names if (node := self.machines.named(name)) is not None]
         aside = any(node.node.enabled for node in nodes)
-        told = f"{several(names)}: {'set aside, nothing contacts it' if aside else 'taken back'}"
-        await self.flows.do("fleet.maintenance", calls.on(names, on=aside), told)
+        text = f"Nothing contacts {several(names)} until m takes them back: no look, no alert, no operation."
+        if aside:
+            await self.flows.confirm("fleet.maintenance", "Set aside", text, "yes, set aside")
+        for name in names:
+            await self.flows.invoke("fleet.maintenance", calls.one(name, off=not aside))
+        self.page.say(f"{several(names)}: {'set aside, nothing contacts it' if aside else 'taken back'}", "ok")
 
     async def _refresh(self, names: list[str]) -> None:
         self.page.say(f"reading {several(names)} again")
-        await self.flows.do("fleet.refresh", calls.on(names), f"{several(names)}: read again")
+        wanted = names if len(names) <= MANY else []  # none named: all of them
+        await self.flows.do("fleet.refresh", calls.on(wanted), f"{several(names)}: read again")
 
-    async def _remove(self, names: list[str]) -> None:
-        await self.flows.do("fleet.remove", {"name": names[0]}, f"{names[0]} is removed from the inventory")
+    async def _remove(self, name: str) -> None:
+        await self.flows.do("fleet.remove", calls.one(name), f"{name} is removed from the inventory")
+
+    async def _shell(self, name: str) -> None:
+        await open_shell(self.page, name)
 
 
 class Acts:
@@ -224,8 +241,8 @@ class Acts:
         await self._page.spark.open_page(Operations(self._page.console, operation_id, self._page.again()))
 
     async def _add(self) -> None:
-        added = await ask_for(self._page, "fleet.add", "Add a machine", ("name", *FIELDS))
+        added = await ask_for(self._page, "fleet.add", "Add a machine", ("node", *FIELDS))
         if added is not None:
-            name = msgspec.to_builtins(added).get("name", "")
+            name = added["node"]
             self._page.choose(name)
             self._page.say(f"{name} is added; as soon as it answers, y shows its host key to compare", "ok")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
 from appliance.screens.panelled import own_keys
 
@@ -19,15 +19,19 @@ KEYS = (
 )  # fmt: skip
 NEEDS = MappingProxyType({
     "r": "fleet.run", "x": "fleet.plan", "a": "fleet.add", "u": "fleet.upgrade", "R": "fleet.reboot", "y": "fleet.trust",
-    "c": "fleet.change", "m": "fleet.maintenance", "d": "fleet.remove", "f": "fleet.refresh", "v": "fleet.service-restart",
-    "t": "fleet.run",
+    "c": "fleet.change", "m": "fleet.maintenance", "d": "fleet.remove", "f": "fleet.refresh",
+    "v": "fleet.service-restart", "t": "fleet.shell",
 })  # fmt: skip
-BINDINGS: tuple[BindingType, ...] = tuple(own_keys((
-    ("r", "run"), ("t", "shell"), ("x", "plan"), ("a", "add"), ("o", "operations"), ("v", "service"), ("u", "upgrade"),
-    ("R", "reboot"), ("y", "trust"), ("c", "change"), ("m", "maintenance"), ("d,delete", "remove"), ("f", "refresh"),
-)))  # fmt: skip
+BINDINGS: tuple[BindingType, ...] = (
+    *own_keys((
+        ("r", "run"), ("t", "shell"), ("x", "plan"), ("a", "add"), ("o", "operations"), ("v", "service"), ("u", "upgrade"),
+        ("R", "reboot"), ("y", "trust"), ("c", "change"), ("m", "maintenance"), ("d,delete", "remove"), ("f", "refresh"),
+    )),
+    Binding("space", "mark", show=False), Binding("asterisk", "mark_all", show=False),
+    Binding("s", "order", show=False), Binding("S", "turn", show=False), Binding("b", "group", show=False),
+)  # fmt: skip
 FIELDS = (
-    "host", "port", "user", "role", "vpn_address", "jump", "key_file", "groups", "tags", "services", "sudo", "mac",
+    "host", "user", "port", "role", "groups", "services", "vpn_address", "jump", "key_file", "tags", "sudo", "mac",
 )  # fmt: skip
 """What is asked for about a machine."""
 KINDS = MappingProxyType({

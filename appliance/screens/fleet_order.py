@@ -92,8 +92,9 @@ def by_group(nodes: Sequence[NodeStatus]) -> list[tuple[str, list[NodeStatus]]]:
 
 
 def fits(node: NodeStatus, text: str) -> bool:
-    """Whether a machine fits every word of a filter; "!" before a word leaves those out."""
-    return all(_fits(node, word[1:]) is False if word[0] == "!" else _fits(node, word) for word in text.lower().split())
+    """Whether a machine fits every word of a filter; "!" before a word leaves those out. Half a word leaves out nothing."""
+    words = [word for word in text.lower().split() if word.strip("!") and not word.endswith(":")]
+    return all(not _fits(node, word[1:]) if word[0] == "!" else _fits(node, word) for word in words)
 
 
 def _fits(node: NodeStatus, word: str) -> bool:

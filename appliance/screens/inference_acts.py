@@ -31,7 +31,7 @@ async def ask_for(
         title: Of the form.
         fields: What is asked for, in this order.
         known: Further arguments.
-        present: What fields hold now, to be changed; a text that is emptied is taken away.
+        present: What fields hold now, to be changed; a text or a list that is emptied is taken away.
 
     Raises:
         NotAuthorizedError: The reader's role does not reach: said before anything is typed.
@@ -44,7 +44,8 @@ async def ask_for(
     properties = {field: _asked(field, schema[field], present) for field in fields if field in schema}
 
     async def submit(values: dict[str, Any]) -> Any:
-        emptied = {field: "" for field, value in present.items() if value and isinstance(value, str) and field not in values}
+        gone = [field for field, value in present.items() if value and isinstance(value, str | list) and field not in values]
+        emptied = {field: "" if isinstance(present[field], str) else [] for field in gone}
         return await page.console.invoke(name, {**emptied, **values, **given})
 
     required = [field for field in action.parameters.get("required", []) if field in properties]

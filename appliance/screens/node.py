@@ -92,6 +92,11 @@ class Node(Filtering):
         known: tuple[OperationStatus, ...] = self.console.get(Section.operations).value or ()
         return [each for each in known if any(run.node == self.name_of for run in each.runs)]
 
+    @property
+    def under(self) -> str:
+        """The machine that the keys are for."""
+        return self.name_of
+
     def chosen(self) -> list[str]:
         """The machine that the keys are for."""
         return [self.name_of]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from appliance.core.fleet.model import FileInfo
-from appliance.errors import ApplianceError
+from appliance.core.model import JobStatus
+from appliance.errors import ApplianceError, InvalidArgumentsError
 from appliance.screens import fleet_calls as calls
 from appliance.screens import format as f
 from appliance.screens.entries import value_lines
-from appliance.screens.inference_acts import ask_for
+from appliance.screens.inference_acts import ask_for, follow
 from appliance.screens.themes import Role
 from appliance.screens.widgets.grid import Column, Grid, Row
 from appliance.screens.widgets.lines import Line
@@ -27,6 +27,19 @@ FILES = (
     Column("changed", 11, "right"),
 )  # fmt: skip
 ABOVE = ".."
+BESIDE = 6
+"""Cells of the dialog beside its text."""
+
+
+class View(msgspec.Struct, frozen=True):
+    """A part of a file, as `fleet.read-file` has it."""
+
+    path: str
+    size: int
+    taken: int
+    text: str
+    binary: bool = False
+    more: bool = False
 
 
 class Folder:
@@ -97,10 +110,22 @@ class Folder:
         path, found = posixpath.join(self.path, name), self._named(name)
         if name == ABOVE:
             self.go(posixpath.dirname(self.path))
-        elif found is not None and (found.is_folder or (found.link_to is not None and name_of(found).endswith("/"))):
+        elif found is not None and found.is_folder:
             self.go(path)
+        elif found is not None and found.link_to:
+            target = posixpath.normpath(posixpath.join(self.path, found.link_to))
+            self._page.spark.flows.start(self._follow(target), "link")
         elif found is not None:
             self._page.spark.flows.start(self._view(path), "file")
+
+    async def _follow(self, target: str) -> None:
+        """Where a link leads: a folder, or a file."""
+        try:
+            await self._page.console.invoke("fleet.files", calls.one(self._page.name_of, path=target))
+        except InvalidArgumentsError:
+            await self._view(target)
+        else:
+            self.go(target)
 
     def do(self, what: str) -> None:
         """One of the keys of the panel."""
@@ -113,32 +138,30 @@ class Folder:
 
     async def _view(self, path: str) -> None:
         answer = await self._page.console.invoke("fleet.read-file", calls.one(self._page.name_of, path=path))
-        lines = text_lines(msgspec.to_builtins(answer), max(1, self._page.size.width - 6))
-        await self._page.spark.flows.read(f"{self._page.name_of}:{path}", lines)
+        part = msgspec.convert(msgspec.to_builtins(answer), View)
+        title = f"{self._page.name_of}:{path}, {f.size(part.size)}"
+        await self._page.spark.flows.read(title, text_lines(part, max(1, self._page.size.width - BESIDE)))
 
     async def _put(self) -> None:
-        present = {"target": posixpath.join(self.path, "")}
-        title = f"Put a file onto {self._page.name_of}"
-        done = await ask_for(
-            self._page, "fleet.put", title, ("source", "target"), calls.on([self._page.name_of]), present=present
-        )  # fmt: skip
-        if done is not None:
-            self._tell(done)
-            self.go(self.path)
+        aim = posixpath.join(self.path, "")
+        await self._copy("fleet.put", f"Put a file of this machine onto {self._page.name_of}", {"target": aim})
 
     async def _get(self) -> None:
-        name = self._grid.key
-        present = {"source": posixpath.join(self.path, name)}
-        title = f"Get a file of {self._page.name_of}"
-        done = await ask_for(
-            self._page, "fleet.get", title, ("source", "target"), calls.on([self._page.name_of]), present=present
-        )  # fmt: skip
-        if done is not None:
-            self._tell(done)
+        source = posixpath.join(self.path, self._grid.key)
+        await self._copy("fleet.get", f"Get a file of {self._page.name_of} onto this machine", {"source": source})
 
-    def _tell(self, done: Any) -> None:
-        told = msgspec.to_builtins(done)
-        self._page.say(str(told))
+    async def _copy(self, action: str, title: str, present: dict[str, Any]) -> None:
+        """Ask for both ends; the copy goes on as a job while keys go on working."""
+        page = self._page
+        job = await ask_for(page, action, title, ("source", "target", "limit_kib"), calls.on([page.name_of]), present)
+        if job is not None:
+            page.say(f"{job.name}: under way; 4 Jobs shows how far")
+            page.run_worker(self._await(job), name="copy", group="copy", exit_on_error=False)
+
+    async def _await(self, job: JobStatus) -> None:
+        await follow(self._page, job)
+        if self._page.is_attached:
+            self.go(self.path)
 
 
 def name_of(file: FileInfo) -> str:
@@ -159,7 +182,12 @@ def file_row(file: FileInfo) -> Row:
     )  # fmt: skip
 
 
-def text_lines(answer: dict[str, Any], width: int) -> list[Line]:
-    """A file that was read, or why it cannot be looked at."""
-    lines: Sequence[Line] = value_lines(str(answer.get("text", "")).split("\n"), width)
-    return list(lines)
+def text_lines(part: View, width: int) -> list[Line]:
+    """A text that was read, as far as it was read; what is none says so."""
+    if part.binary:
+        return [((f" This is no text ({f.size(part.size)}). e gets it onto this machine.", "muted"),)]
+    lines = value_lines(part.text.split("\n"), width)
+    if part.more:
+        told = f" Only the first {f.size(part.taken)} of {f.size(part.size)} are shown; e gets all of it."
+        return [((told, "warn"),), (), *lines]
+    return lines or [((" an empty file", "muted"),)]

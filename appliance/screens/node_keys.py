@@ -23,9 +23,9 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """What the footer and the help offer while a panel is open."""
 NEEDS = MappingProxyType({
-    "r": "fleet.run", "t": "fleet.run", "x": "fleet.plan", "l": "fleet.service-logs", "u": "fleet.upgrade", "R": "fleet.reboot",
-    "y": "fleet.trust", "c": "fleet.change", "m": "fleet.maintenance", "f": "fleet.refresh", "v": "fleet.service-restart",
-    "s": "fleet.service-start", "z": "fleet.service-stop", "p": "fleet.put", "e": "fleet.get",
+    "r": "fleet.run", "t": "fleet.shell", "x": "fleet.plan", "l": "fleet.service-logs", "u": "fleet.upgrade",
+    "R": "fleet.reboot", "y": "fleet.trust", "c": "fleet.change", "m": "fleet.maintenance", "f": "fleet.refresh",
+    "v": "fleet.service-restart", "s": "fleet.service-start", "z": "fleet.service-stop", "p": "fleet.put", "e": "fleet.get",
 })  # fmt: skip
 BINDINGS: tuple[BindingType, ...] = tuple(own_keys((
     ("r", "run"), ("t", "shell"), ("x", "plan"), ("l", "logs"), ("u", "upgrade"), ("R", "reboot"), ("y", "trust"),

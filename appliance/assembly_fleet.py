@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.core.catalog import fleet as fleet_actions
+from appliance.core.catalog.fleet_facts import fact_actions
 from appliance.core.catalog.fleet_files import file_actions
 from appliance.core.catalog.fleet_shell import shell_actions
 from appliance.core.fleet.files.places import Places
@@ -19,12 +20,14 @@ from appliance.core.fleet.link_login import Logins
 from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.links import Links
 from appliance.core.fleet.links_service import LinksService, Tell
+from appliance.core.fleet.rounds import Rhythm
+from appliance.core.fleet.service import FleetService, Ground
 from appliance.core.fleet.sshconfig import SshFiles
 from appliance.core.fleet.trust import Trust
 
 if TYPE_CHECKING:
     from appliance.core.actions import Action
-    from appliance.core.ports import Service
+    from appliance.core.ports import Clock, Service
     from appliance.runtime import Appliance
 
 
@@ -39,6 +42,8 @@ class Fleet:
         service: Keeps both.
         trust: Confirms host keys.
         desk: What the actions on them work on.
+        watching: Looks at them in turn.
+        clock: For ages.
     """
 
     inventory: FleetInventory
@@ -47,14 +52,16 @@ class Fleet:
     service: LinksService
     trust: Trust
     desk: fleet_actions.Desk
+    watching: FleetService
+    clock: Clock
 
     def services(self) -> list[Service]:
         """Those of the fleet."""
-        return [self.service]
+        return [self.service, self.watching]
 
     def actions(self) -> list[Action]:
         """Those of the fleet."""
-        return fleet_actions.fleet_actions(self.desk)
+        return [*fleet_actions.fleet_actions(self.desk), *fact_actions(self.watching, self.inventory, self.clock)]
 
 
 def build(spine: Appliance, tell: Tell) -> Fleet:
@@ -68,7 +75,19 @@ def build(spine: Appliance, tell: Tell) -> Fleet:
     logins.accepted = trust.accepted
     links = Links(inventory, own, spine.secrets, logins=logins)
     desk = fleet_actions.Desk(inventory, links, own, spine.secrets, trust)
-    return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk)
+    watching = _watching(spine, inventory, links, own, tell)
+    return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk, watching, spine.clock)
+
+
+def _watching(spine: Appliance, inventory: FleetInventory, links: Links, own: OwnKey, tell: Tell) -> FleetService:
+    wanted = spine.settings.fleet
+    rhythm = Rhythm(wanted.metrics_seconds, wanted.facts_seconds, parallel=wanted.parallel, updates=wanted.updates)
+    service = FleetService(Ground(
+        inventory=inventory, shell=links, state=spine.state, clock=spine.clock, note=tell, publish=spine.bus.publish,
+        own_key=own.public, rhythm=rhythm, telemetry=wanted.telemetry_seconds,
+    ))  # fmt: skip
+    links.watch(service.link_changed)
+    return service
 
 
 def far_actions(fleet: Fleet, spine: Appliance) -> list[Action]:

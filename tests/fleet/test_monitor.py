@@ -107,14 +107,24 @@ class Bench:
         return [attributes for event, attributes in self.told if event == name]
 
 
-@pytest.fixture
-def other(own: OwnKey) -> Iterator[SshServer]:
+def serve(own: OwnKey) -> Iterator[SshServer]:
+    """A server whose logins read no start-up files of whoever runs the tests."""
     directory = Path(tempfile.mkdtemp(prefix="sshd-"))
     try:
-        with SshServer(directory, own.public() + "\n") as made:
+        with SshServer(directory, own.public() + "\n", settings=[f"SetEnv HOME={directory}"]) as made:
             yield made
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def server(own: OwnKey) -> Iterator[SshServer]:
+    yield from serve(own)
+
+
+@pytest.fixture
+def other(own: OwnKey) -> Iterator[SshServer]:
+    yield from serve(own)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from appliance.errors import ApplianceError, NotFoundError, UnreachableError
 
 log = logging.getLogger(__name__)
 
-AGAIN, RARELY = 20.0, 600.0
+AGAIN, RARELY = 10.0, 600.0
 """Shortest and longest pause, seconds, after facts that came to nothing."""
 LOOKS_AGAIN = 300.0
 """Longest pause between looks at a node that does not answer them though its link is up: each leaves processes there."""

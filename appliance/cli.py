@@ -16,6 +16,7 @@ import click
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
 from appliance.verbs import agent, infer, static
+from appliance.verbs import fleet as fleet_verbs
 from appliance.verbs import power as power_verbs
 from appliance.verbs import streams as stream_verbs
 from appliance.verbs import vpn as vpn_verbs
@@ -73,6 +74,8 @@ class Root(Group):
             group.add_command(static.audit_verify)
         if noun == "vpn":
             vpn_verbs.nest(group)
+        if noun == "fleet":
+            fleet_verbs.nest(group)
         if noun == "power":
             power_verbs.nest(group)
         if noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:

@@ -13,7 +13,20 @@ import click
 
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
-from appliance.verbs import analytics, inference, memory, models, power, render, rules, sources, streams, values, vpn
+from appliance.verbs import (
+    analytics,
+    fleet_forms,
+    inference,
+    memory,
+    models,
+    power,
+    render,
+    rules,
+    sources,
+    streams,
+    values,
+    vpn,
+)
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
 from appliance.verbs.forms import Command, Group, secret, secret_options
@@ -162,9 +175,9 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (inference, memory, models, power, rules, sources, streams, vpn)
+            homes = (fleet_forms, inference, memory, models, power, rules, sources, streams, vpn)
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
-            nothing = {**models.NOTHING, **sources.NOTHING}
+            nothing = {**models.NOTHING, **sources.NOTHING, **fleet_forms.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)
             text = text or analytics.as_text(action.name, result, context)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))

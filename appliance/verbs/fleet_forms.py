@@ -1,0 +1,11 @@
+"""The fleet's answers as text, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from appliance.verbs import fleet_files, render
+
+FORMS: Mapping[str, render.Form] = MappingProxyType({**fleet_files.FORMS})
+NOTHING: Mapping[str, str] = MappingProxyType({**fleet_files.NOTHING})

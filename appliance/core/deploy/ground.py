@@ -36,6 +36,7 @@ class Ground:
         clock: Both clocks.
         tell: Puts an event on the bus.
         changed: Called where something is to be shown.
+        turn: Most seconds between two decisions during a rollout.
     """
 
     book: DeployBook
@@ -49,6 +50,7 @@ class Ground:
     clock: Clock
     tell: Tell
     changed: Callable[[], None]
+    turn: float = 1.0
 
     def nodes(self, spec: ServiceSpec) -> Sequence[Node]:
         """Machines that a service may use. Raises NotFoundError, InvalidArgumentsError."""

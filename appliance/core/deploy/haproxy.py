@@ -90,7 +90,7 @@ def config_text(fronts: Sequence[Front], socket: Path) -> str:
         "# Written by prime-spark; changes are overwritten.",
         "global",
         f"    stats socket {socket} mode 600 level admin expose-fd listeners",
-        "    maxconn 10000",
+        "    fd-hard-limit 16384",
         f"    hard-stop-after {HARD_STOP}s",
         "defaults",
         "    timeout connect 3s",

@@ -28,8 +28,8 @@ from appliance.errors import ApplianceError, StoreError
 
 log = logging.getLogger(__name__)
 
-TURN, IDLE = 1.0, 5.0
-"""Seconds between two decisions during a rollout, and otherwise; sooner where something happened."""
+IDLE = 5.0
+"""Seconds between two decisions where nothing is rolled out; sooner where something happened."""
 SHOWN = 20
 """Events that are shown."""
 LONGEST = 3600.0
@@ -139,10 +139,17 @@ class Keeper:
                     self.problem = error
                 self.ground.changed()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TURN if self.position is not None else IDLE):
+                    async with asyncio.timeout(self._pause()):
                         await self._poked.wait()
         finally:
             await self._let_go()
+
+    def _pause(self) -> float:
+        """Seconds until the next turn, where nothing happens."""
+        if self.position is not None:
+            return self.ground.turn
+        spec = self.specs.get(self.wanted.revision)
+        return min(IDLE, spec.scaling.interval) if spec is not None and spec.scaling is not None else IDLE
 
     async def _let_go(self) -> None:
         """End all that acts; what is under way on nodes is on disk, and is found again."""

@@ -64,4 +64,7 @@ def place(count: int, sites: Sequence[Site], ports: Ports, taken: Collection[Pla
 
 
 def _free(node: str, ports: Ports, used: Collection[Place]) -> list[int]:
-    return [port for port in range(ports.first, ports.first + ports.count) if (node, port) not in used]
+    """Free ports of a node; first those that no other node uses either, so that a number tells a replica."""
+    elsewhere = {port for _, port in used}
+    free = [port for port in range(ports.first, ports.first + ports.count) if (node, port) not in used]
+    return sorted(free, key=lambda port: (port in elsewhere, port))

@@ -9,19 +9,28 @@ from appliance.errors import DeployError
 
 PORT_MARK = "prime-spark-port-mark"
 """Stands for the port while a command is quoted; the unit has its instance name there."""
+INSTALL = """umask 077
+put() { cat > "$1.$$" && chmod "$2" "$1.$$" && mv -f "$1.$$" "$1"; }
+mkdir -p "$1" && put "$1/env" 600 || exit 1
+[ -n "$2" ] || exit 0
+printf '%s' "$3" | put "$2" 644 || exit 1
+systemctl daemon-reload
+"""
+"""The environment comes by standard input; the unit has no secret in it."""
 START = f"""unit=$1 port=$2
-systemctl is-active --quiet "$unit" && exit 0
-systemctl reset-failed "$unit" >/dev/null 2>&1
+state=$(systemctl is-active "$unit")
+[ "$state" = active ] && exit 0
+[ "$state" = failed ] && systemctl reset-failed "$unit"
 if {LISTENS}; then exit 98; fi
-systemctl enable "$unit" >/dev/null 2>&1
-systemctl start "$unit" || {{ systemctl status --no-pager --lines 5 "$unit" >&2; exit 1; }}
+systemctl enable --now --quiet "$unit" || {{ systemctl status --no-pager --lines 5 "$unit" >&2; exit 1; }}
 """
 STOP = """unit=$1
-systemctl disable "$unit" >/dev/null 2>&1
-systemctl stop "$unit"
+systemctl disable --now --quiet "$unit"
 status=$?
-systemctl reset-failed "$unit" >/dev/null 2>&1
-systemctl is-active --quiet "$unit" && exit $((status == 0 ? 1 : status))
+case $(systemctl is-active "$unit") in
+active|activating|deactivating|reloading) exit $((status == 0 ? 1 : status)) ;;
+failed) systemctl reset-failed "$unit" ;;
+esac
 exit 0
 """
 PREPARED = """cd "$1" || exit 1
@@ -61,15 +70,12 @@ class Units:
         unit, node, home = spec.unit, replica.node, self._remote.home(spec.name, replica.revision)
         if unit is None:
             raise DeployError(f"{spec.name} is no unit.", "give [unit] in its specification.")
-        await self._remote.put(node, home, "env", environment)
+        path = f"{self._folder}/{self._stem(spec.name, replica.revision)}.service" if unit.command else ""
+        text = unit_file(spec, replica, home) if unit.command else ""
+        await self._remote.script(node, "writing the version's files", INSTALL, home, path, text, stdin=environment.encode())
         if unit.prepare:
             text = filled(unit.prepare, replica)
             await self._remote.script(node, "preparing the version", PREPARED, home, text, limit=PREPARE)
-        if unit.command:
-            stem = self._stem(spec.name, replica.revision)
-            text = unit_file(spec, replica, home)
-            await self._remote.put(node, self._folder, f"{stem}.service", text, 0o644)
-            await self._remote.do(node, "systemctl daemon-reload", ("systemctl", "daemon-reload"))
 
     async def start(self, spec: ServiceSpec, replica: Replica) -> None:
         """See hands.Carrier."""

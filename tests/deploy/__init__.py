@@ -1,0 +1,1 @@
+"""Tests of deployments: real programs on nodes behind real sshd, real HAProxy, real load."""

@@ -19,12 +19,13 @@ from appliance.screens.services import Services
 from appliance.screens.settings import Settings
 from appliance.screens.sources import Sources
 from appliance.screens.streams import Streams
+from appliance.screens.tasks import Tasks
 from appliance.screens.vpn import Vpn
 
 PAGES: dict[str, type[Page]] = {
     cls.page: cls
     for cls in (
         Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics,
-        Models, Sources, Power, Vpn, Fleet,
+        Models, Sources, Power, Vpn, Tasks, Fleet,
     )
 }  # fmt: skip

@@ -30,12 +30,13 @@ TABS = (
     ("f7", "power", "Power"),
     ("f8", "vpn", "VPN"),
     ("f9", "fleet", "Fleet"),
+    ("f10", "tasks", "Tasks"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
-    "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f",
+    "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f", "tasks": "k",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -55,6 +56,7 @@ ABOUT = MappingProxyType({
     "sources": "cameras, streams, videos, folders: live, with events",
     "power": "mains, battery, UPSes, the plan, and what comes next",
     "vpn": "the WireGuard tunnel: peers, traffic, files, why one is down",
+    "tasks": "the queue, workers, history, schedules",
     "fleet": "every machine: health, numbers, work on many",
 })  # fmt: skip
 """Page → what it shows."""

@@ -31,6 +31,9 @@ class Ends:
 
     def add(self, task: Task) -> None:
         """One has ended."""
+        again = next((each for each in self._shown if each.task_id == task.task_id), None)
+        if again is not None:
+            self._shown.remove(again)
         self._shown.appendleft(task)
         for future in self._awaited.pop(task.task_id, ()):
             if not future.done():

@@ -15,7 +15,7 @@ from appliance.core.fleet.operations import kinds
 from appliance.core.fleet.operations.host import Host
 from appliance.core.fleet.operations.kind import Kind, Look, change
 from appliance.core.fleet.operations.locks import NodeLocks
-from appliance.core.fleet.operations.model import OperationStatus
+from appliance.core.fleet.operations.model import OperationStatus, Stage
 from appliance.core.fleet.operations.operation import Ground, Way
 from appliance.core.fleet.operations.record import Book
 from appliance.core.fleet.operations.service import OperationsService
@@ -109,9 +109,12 @@ class Rig:
             self._tell,
             lambda _: self.power,
             None,
-            self.own.__contains__,
+            self._own,
         )
         self.service = OperationsService(self.ground, self.state)
+
+    async def _own(self, name: str) -> bool:
+        return name in self.own
 
     async def _tell(self, event: str, severity: Severity, facts: dict[str, Any]) -> None:
         self.events.append({"event": event, "severity": severity, **facts})
@@ -127,6 +130,7 @@ class Rig:
     async def done(self, kind: str, nodes: list[str], way: Way = QUICK, **arguments: Any) -> OperationStatus:
         """Plan, apply, and wait for the end."""
         planned = await self.service.plan(kind, arguments, nodes, way, "alice")
+        assert planned.stage is Stage.planned, planned
         await self.service.apply(planned.operation_id, "alice")
         return await self.service.wait(planned.operation_id)
 

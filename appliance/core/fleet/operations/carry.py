@@ -192,7 +192,7 @@ class Carrier:
         try:
             note = await operation.kind.apply(host, operation.args, operation.look(name))
             wrong = await operation.kind.check(host, operation.args, operation.look(name)) or await self._fallen(host)
-            if operation.kind.looks:
+            if operation.kind.looks and operation.kind.stays:
                 await self._look_after(host)
         except UnreachableError as error:
             return (RunState.unknown if host.acted else RunState.unreachable), str(error), None

@@ -44,6 +44,7 @@ class Kind:
         summary: One line, imperative.
         changes: It may change the node.
         looks: It looks at the nodes before; else nothing is contacted before it is carried out.
+        stays: The node is there afterwards, and is looked at again to know how it was left.
         heavy: It is not begun while the power is going.
         room: Folder → free bytes that it needs.
         watched: The expected services of the node must run after it as before; not where it stops some.
@@ -59,6 +60,7 @@ class Kind:
     dangerous: ClassVar[bool] = True
     changes: ClassVar[bool] = True
     looks: ClassVar[bool] = True
+    stays: ClassVar[bool] = True
     heavy: ClassVar[bool] = False
     room: ClassVar[dict[str, int]] = {}
     watched: ClassVar[bool] = True

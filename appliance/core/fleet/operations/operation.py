@@ -50,7 +50,7 @@ class Ground:
     tell: Tell
     power: Power
     fresh: Callable[[str], Awaitable[None]] | None
-    own: Callable[[str], bool]
+    own: Callable[[str], Awaitable[bool]]
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from appliance.core.fleet.operations.outputs import Output, Part
 from appliance.core.fleet.operations.planning import Planner, arguments_of
 from appliance.core.fleet.operations.record import ENDED, Kept, KeptRun, interrupted
 from appliance.core.fleet.operations.undoing import Undoing
-from appliance.core.model import Health, HealthReport, Severity
+from appliance.core.model import Health, HealthReport, Role, Severity
 from appliance.core.state import LiveState, Section
 from appliance.errors import ApplianceError, ConflictError, NotFoundError, PreconditionError, StoreError
 
@@ -233,6 +233,10 @@ class OperationsService:
             output.ended = True
         return output.read(node, after, min(most, READ))
 
+    async def role(self, operation_id: str) -> Role:
+        """The lowest role that may do this. Raises NotFoundError."""
+        return (await self._held_in_memory(operation_id)).kind.role
+
     async def confirmation(self, operation_id: str) -> str:
         """What applying it would do, in words. Raises NotFoundError, ConflictError."""
         operation = await self._held_in_memory(operation_id)
@@ -303,7 +307,8 @@ class OperationsService:
         if plan_hash and plan_hash != operation.kept.status.plan_hash:
             raise ConflictError("This is another plan than the one that was seen.", "look at it again.")
         does = operation.kind.own_machine()
-        own = [name for name in operation.in_state(RunState.waiting) if does and self._ground.own(name)]
+        names = operation.in_state(RunState.waiting) if does else []
+        own = [name for name in names if await self._ground.own(name)]
         if own and not own_machine:
             raise PreconditionError(
                 f"{own[0]} is the machine that this appliance runs on: it would be {does}.",

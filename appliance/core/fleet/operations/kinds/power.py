@@ -74,7 +74,7 @@ class PowerOff(Kind):
     """Switch machines off."""
 
     name, summary, params = "power.off", "Switch machines off", Off
-    role, watched = Role.admin, False
+    role, watched, stays = Role.admin, False, False
 
     def words(self, args: Any) -> str:
         """See Kind."""

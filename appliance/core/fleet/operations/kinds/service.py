@@ -41,7 +41,7 @@ PATIENCE = 20.0
 class Unit(Params):
     """One service."""
 
-    service: str = Field(pattern=UNIT, description="Name of the unit, such as redis-server")
+    unit: str = Field(pattern=UNIT, description="Name of the unit, such as redis-server")
 
 
 async def state(host: Host, unit: str) -> dict[str, str]:
@@ -78,15 +78,15 @@ class ServiceKind(Kind):
 
     def words(self, args: Any) -> str:
         """See Kind."""
-        return f"{self.verb} {args.service}"
+        return f"{self.verb} {args.unit}"
 
     async def look(self, host: Host, args: Any) -> Look:
         """See Kind."""
-        found = await state(host, args.service)
+        found = await state(host, args.unit)
         if found["load"] in {"not-found", ""}:
-            return Look(found=found, refuse=f"there is no service {args.service} here.", next_step="look at `service list`.")
+            return Look(found=found, refuse=f"there is no service {args.unit} here.", next_step="look at `service list`.")
         if found["load"] != "loaded":
-            return Look(found=found, refuse=f"{args.service} is {found['load']} here.", next_step="unmask or mend it first.")
+            return Look(found=found, refuse=f"{args.unit} is {found['load']} here.", next_step="unmask or mend it first.")
         return Look(
             found=found, diff=self.diff(found), refuse=self.refusal(args), undo={} if self.back else None,
             next_step="log in at its own console for that.",
@@ -104,14 +104,14 @@ class ServiceKind(Kind):
     async def apply(self, host: Host, args: Any, look: Look) -> str:
         """See Kind."""
         del look
-        await host.do(DO, args.service, self.verb, sudo=True, limit=max(host.limit, 120.0))
+        await host.do(DO, args.unit, self.verb, sudo=True, limit=max(host.limit, 120.0))
         return ""
 
     async def undo(self, host: Host, args: Any, look: Look) -> None:
         """See Kind."""
         del look
-        await host.do(DO, args.service, self.back, sudo=True, limit=max(host.limit, 120.0))
-        await settled(host, args.service)
+        await host.do(DO, args.unit, self.back, sudo=True, limit=max(host.limit, 120.0))
+        await settled(host, args.unit)
 
 
 class Start(ServiceKind):
@@ -126,8 +126,8 @@ class Start(ServiceKind):
     async def check(self, host: Host, args: Any, look: Look) -> str:
         """See Kind."""
         del look
-        active = await settled(host, args.service)
-        return "" if active == "active" else f"{args.service} is {active or 'not there'}"
+        active = await settled(host, args.unit)
+        return "" if active == "active" else f"{args.unit} is {active or 'not there'}"
 
 
 class Restart(Start):
@@ -152,13 +152,13 @@ class Stop(ServiceKind):
 
     def refusal(self, args: Any) -> str:
         """See ServiceKind."""
-        return _door(args.service)
+        return _door(args.unit)
 
     async def check(self, host: Host, args: Any, look: Look) -> str:
         """See Kind."""
         del look
-        active = await settled(host, args.service)
-        return f"{args.service} is {active} still" if active == "active" else ""
+        active = await settled(host, args.unit)
+        return f"{args.unit} is {active} still" if active == "active" else ""
 
 
 class Enable(ServiceKind):
@@ -177,7 +177,7 @@ class Enable(ServiceKind):
         look = await super().look(host, args)
         if look.diff and look.found["enabled"] not in {"enabled", "disabled"}:
             kind = look.found["enabled"] or "of no kind that can be enabled"
-            return Look(found=look.found, refuse=f"{args.service} is {kind}.", next_step="that is not switched here.")
+            return Look(found=look.found, refuse=f"{args.unit} is {kind}.", next_step="that is not switched here.")
         return look
 
 
@@ -190,13 +190,13 @@ class Disable(Enable):
 
     def refusal(self, args: Any) -> str:
         """See ServiceKind."""
-        return _door(args.service)
+        return _door(args.unit)
 
 
 class Logs(Params):
     """What is read of a journal."""
 
-    service: str = Field(pattern=UNIT, description="Name of the unit")
+    unit: str = Field(pattern=UNIT, description="Name of the unit")
     lines: int = Field(100, ge=1, le=10_000, description="Newest lines to begin with")
     follow: bool = Field(False, description="Go on with what comes, until it is cancelled")
 
@@ -217,7 +217,7 @@ class ServiceLogs(Kind):
 
     def words(self, args: Any) -> str:
         """See Kind."""
-        return f"{'follow' if args.follow else 'show'} the log of {args.service}"
+        return f"{'follow' if args.follow else 'show'} the log of {args.unit}"
 
     async def look(self, host: Host, args: Any) -> Look:
         """See Kind; nothing is looked at."""
@@ -228,7 +228,7 @@ class ServiceLogs(Kind):
         """See Kind."""
         del look
         follow = ["-f"] if args.follow else [""]
-        status = await host.live(LOGS, args.service, str(args.lines), *follow, sudo=host.node.sudo != "never")
+        status = await host.live(LOGS, args.unit, str(args.lines), *follow, sudo=host.node.sudo != "never")
         if status:
             raise host.failed(f"exit status {status}", status)
         return ""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from appliance.core.fleet.link import Live
 from appliance.core.fleet.link_process import BLOCK, reason_of
 from appliance.errors import ShellError
+
+STATUS_LIMIT = 2.0
+"""Seconds that the exit status of a shell may come behind its last output."""
 
 
 class SshTerminal:
@@ -30,9 +35,17 @@ class SshTerminal:
             data: bytes = await self._process.stdout.read(BLOCK)
         except (OSError, asyncssh.Error) as error:
             raise self._broken(error) from error
+        if not data:
+            await self._over()
         if not data and self._process.returncode is None and self._live.opened.connection.is_closed():
             raise self._broken(ConnectionResetError("the link broke"))
         return data
+
+    async def _over(self) -> None:
+        """Its exit status comes behind its last output."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STATUS_LIMIT):
+                await self._process.wait_closed()
 
     async def write(self, data: bytes) -> None:
         """See model.Terminal."""

@@ -36,6 +36,8 @@ LONGEST_PASTE = 1 << 20
 PASTE_END = "\x1b[201~"
 QUIET = 0.5
 """Seconds without a byte after which what was thrown away has ended, although it did not say so."""
+CLEAR = b"\x1b[H\x1b[2J"
+"""For terminals without a second screen: what was painted is still there."""
 COMMANDS = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 """Operating system commands (pointer shape, title, clipboard), which older Linux consoles print."""
 
@@ -153,7 +155,7 @@ class ChannelDriver(Driver):
         """Give the terminal away until `take_back`: nothing is painted meanwhile."""
         self.stop_application_mode()
         self._lent = True
-        self._channel.write(greeting)
+        self._channel.write((CLEAR if self.plain else b"") + greeting)
 
     def take_back(self) -> None:
         """The terminal is ours again: paint everything anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from appliance.verbs import fleet_files, render
+from appliance.verbs import fleet_files, fleet_status, render
 
-FORMS: Mapping[str, render.Form] = MappingProxyType({**fleet_files.FORMS})
+FORMS: Mapping[str, render.Form] = MappingProxyType({**fleet_files.FORMS, **fleet_status.FORMS})
 NOTHING: Mapping[str, str] = MappingProxyType({**fleet_files.NOTHING})

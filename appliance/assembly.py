@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import assembly_fleet, assembly_power, assembly_tasks, upsparts
+from appliance import assembly_deploy, assembly_fleet, assembly_power, assembly_tasks, upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -108,6 +108,7 @@ class Domains:
         if self.streams.parts.updates is not None and settings.models.updates != "ignore":
             self.streams.parts.updates.installer = Offers(self.inference.parts.updating)
         self.power = assembly_power.build(spine, self.sources, self.streams, self.memory, self.shell)
+        self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
@@ -197,6 +198,7 @@ class Domains:
             self.quality,
             self.power,
             self.tasks,
+            *self.deploy.services(),
             *self._sink(),
         ]
         return [*kept, self._api()]
@@ -250,6 +252,7 @@ class Domains:
         self.power.hands.tools.services = SupervisedServices(supervisor)
         add(*power_actions.power_actions(self.power, spine.clock))
         add(*task_actions.task_actions(self.tasks))
+        add(*self.deploy.actions())
         add(*doctor.actions(self._examine))
 
     def _settings_rows(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
+from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
@@ -361,6 +362,7 @@ class Settings(Group):
     headless: HeadlessSettings = HeadlessSettings()
     fleet: FleetSettings = FleetSettings()
     tasks: TaskSettings = TaskSettings()
+    deploy: DeploySettings = DeploySettings()
     power: PowerSettings = PowerSettings()
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()

@@ -15,6 +15,7 @@ from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
 from appliance.verbs import (
     analytics,
+    deploy,
     fleet_forms,
     inference,
     memory,
@@ -175,7 +176,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (fleet_forms, inference, memory, models, power, rules, sources, streams, vpn)
+            homes = (deploy, fleet_forms, inference, memory, models, power, rules, sources, streams, vpn)
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
             nothing = {**models.NOTHING, **sources.NOTHING, **fleet_forms.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)

@@ -11,6 +11,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "appliance": "The appliance as a whole",
     "audit": "Who did what",
     "config": "Settings",
+    "deploy": "Services in versions and replicas over the nodes",
     "device": "The hardware",
     "doctor": "Checks of this machine",
     "fleet": "Other machines, over SSH",

@@ -36,7 +36,7 @@ class DeployService:
 
     name = "deploy"
     summary = "Keeps deployed services at their version and number"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, ground: Ground, state: LiveState) -> None:
         self.ground = ground

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from appliance.core.catalog import fleet as fleet_actions
 from appliance.core.catalog.fleet_facts import fact_actions
 from appliance.core.catalog.fleet_files import file_actions
+from appliance.core.catalog.fleet_operations import operation_actions
+from appliance.core.catalog.fleet_services import listing_actions
 from appliance.core.catalog.fleet_shell import shell_actions
 from appliance.core.fleet.files.places import Places
 from appliance.core.fleet.files.service import FleetFiles
@@ -20,10 +22,17 @@ from appliance.core.fleet.link_login import Logins
 from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.links import Links
 from appliance.core.fleet.links_service import LinksService, Tell
+from appliance.core.fleet.operations import operation
+from appliance.core.fleet.operations.locks import NodeLocks
+from appliance.core.fleet.operations.own import OwnMachine
+from appliance.core.fleet.operations.record import Book
+from appliance.core.fleet.operations.service import OperationsService
 from appliance.core.fleet.rounds import Rhythm
 from appliance.core.fleet.service import FleetService, Ground
 from appliance.core.fleet.sshconfig import SshFiles
 from appliance.core.fleet.trust import Trust
+from appliance.core.power.model import Level, PowerStatus
+from appliance.core.state import LiveState, Section
 
 if TYPE_CHECKING:
     from appliance.core.actions import Action
@@ -43,6 +52,7 @@ class Fleet:
         trust: Confirms host keys.
         desk: What the actions on them work on.
         watching: Looks at them in turn.
+        operations: Changes them.
         clock: For ages.
     """
 
@@ -53,15 +63,19 @@ class Fleet:
     trust: Trust
     desk: fleet_actions.Desk
     watching: FleetService
+    operations: OperationsService
     clock: Clock
 
     def services(self) -> list[Service]:
         """Those of the fleet."""
-        return [self.service, self.watching]
+        return [self.service, self.watching, self.operations]
 
     def actions(self) -> list[Action]:
         """Those of the fleet."""
-        return [*fleet_actions.fleet_actions(self.desk), *fact_actions(self.watching, self.inventory, self.clock)]
+        return [
+            *fleet_actions.fleet_actions(self.desk), *fact_actions(self.watching, self.inventory, self.clock),
+            *operation_actions(self.operations, self.inventory), *listing_actions(self.links, self.inventory),
+        ]  # fmt: skip
 
 
 def build(spine: Appliance, tell: Tell) -> Fleet:
@@ -76,7 +90,30 @@ def build(spine: Appliance, tell: Tell) -> Fleet:
     links = Links(inventory, own, spine.secrets, logins=logins)
     desk = fleet_actions.Desk(inventory, links, own, spine.secrets, trust)
     watching = _watching(spine, inventory, links, own, tell)
-    return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk, watching, spine.clock)
+    operations = _operations(spine, inventory, links, logins, tell)
+    return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk, watching, operations, spine.clock)
+
+
+def _operations(
+    spine: Appliance, inventory: FleetInventory, links: Links, logins: Logins, tell: Tell
+) -> OperationsService:  # fmt: skip
+    async def fresh(name: str) -> None:
+        opened = await logins.open(inventory.get(name))
+        opened.connection.close()
+
+    ground = operation.Ground(
+        links, inventory, Book(spine.store), NodeLocks(), spine.clock, tell, lambda _: _power_going(spine.state), fresh,
+        OwnMachine(links),
+    )  # fmt: skip
+    return OperationsService(ground, spine.state)
+
+
+def _power_going(state: LiveState) -> str:
+    """Why nothing long is begun; empty where the power holds."""
+    power: PowerStatus | None = state.get(Section.power).value
+    if power is None or power.level not in {Level.low, Level.critical}:
+        return ""
+    return f"the battery is {power.level.value}"
 
 
 def _watching(spine: Appliance, inventory: FleetInventory, links: Links, own: OwnKey, tell: Tell) -> FleetService:

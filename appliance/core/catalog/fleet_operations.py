@@ -166,9 +166,7 @@ class Desk:
             "own_machine": (bool, Field(False, description="Also the machine that the appliance runs on"))
         }
         defaults = {"canary": (int, Field(0, ge=0, le=100, description="Nodes that go first"))} if follows else {}
-        fields = {**(further if kind.own_machine() else {}), **defaults}
-        name_of = f"On{kind.name.title().replace('.', '')}"
-        form: Any = create_model(name_of, __base__=(kind.params, Going), **fields)
+        form = _form(kind, {**(further if kind.own_machine() else {}), **defaults})
 
         async def handler(call: Invocation, given: Any) -> OperationStatus:
             return await self._both(call.actor, kind, given)
@@ -209,6 +207,12 @@ class Desk:
 
     async def _awaited(self, begun: OperationStatus, seconds: float) -> OperationStatus:
         return await self.service.wait(begun.operation_id, seconds) if seconds else begun
+
+
+def _form(kind: Kind, fields: dict[str, Any]) -> type[Params]:
+    """The kind's arguments, and how it goes through its nodes."""
+    name = f"On{kind.name.title().replace('.', '')}"
+    return create_model(name, __base__=(kind.params, Going), **fields)
 
 
 def _steps(desk: Desk) -> list[Action]:

@@ -46,7 +46,7 @@ class OperationsService:
 
     name = "operations"
     summary = "Operations on the machines of the fleet"
-    depends = ("store",)
+    depends: tuple[str, ...] = ("store",)
 
     def __init__(self, ground: Ground, state: LiveState) -> None:
         self._ground = ground

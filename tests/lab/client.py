@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from appliance.verbs.client import SocketClient
 from tests.lab import boxed, cgroups
 from tests.lab.box import FOR_CONTAINERS, GIVEN_UP
 from tests.lab.node import cgroup_prefix
@@ -62,6 +64,7 @@ class Lab:
     def __init__(self, name: str = "lab", directory: Path | None = None) -> None:
         self.name = name
         self.directory = directory or parent() / name
+        self._client: SocketClient | None = None
 
     @property
     def home(self) -> Path:
@@ -83,8 +86,15 @@ class Lab:
                 return True
         return False
 
-    def up(self, *, full: bool = False, nodes: str = "", containers: str = "") -> bool:
-        """Start it; whether it had to be. Raises LabError."""
+    def up(self, *, full: bool = False, nodes: str = "", containers: str = "", pace: float = 0.0) -> bool:
+        """Start it; whether it had to be. Raises LabError.
+
+        Args:
+            full: With the heavy servers.
+            nodes: Names, separated by commas; empty for all.
+            containers: Those of them that may run containers.
+            pace: Seconds between the appliance's looks at a node; 0 for its own default.
+        """
         if reason := missing():
             raise LabError(reason)
         try:
@@ -99,7 +109,7 @@ class Lab:
         sweep(self.directory)
         self.directory.mkdir(parents=True, mode=0o700)
         (self.directory / "box").mkdir()
-        options = {"full": full, "nodes": nodes, "containers": containers}
+        options = {"full": full, "nodes": nodes, "containers": containers, "pace": pace}
         with (self.directory / "lock").open("wb") as lock, (self.directory / "keeper.log").open("wb") as log:
             keeper = subprocess.Popen(
                 ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.lab.keeper",
@@ -216,8 +226,24 @@ class Lab:
         self.exec(hub, "systemctl", "start", "prime-spark")
         self._answers()
         if not (self.home / "tunnel-taken-over").exists():
-            self.spark("vpn", "import", "--file", "/etc/wireguard/wg0.conf")
+            self._take_over()
             (self.home / "tunnel-taken-over").touch(mode=0o600)
+
+    def _take_over(self) -> None:
+        """The hub's peers become the appliance's, each with its node; a spoke would try its old session for 40 s."""
+        text = self.exec("control-pc", "cat", "/etc/wireguard/wg0.conf")
+        self.invoke("vpn.import", {"file": base64.b64encode(text.encode()).decode()}, confirm=True)
+        for node in self.status()["nodes"]:
+            if node["vpn_address"] and node["name"] != "control-pc":
+                self.invoke("vpn.peer-change", {"name": node["name"], "node": node["name"]})
+                if node["pid"]:
+                    self.exec(node["name"], "systemctl", "restart", "wg-quick@wg0")
+
+    def invoke(self, action: str, arguments: dict[str, Any] | None = None, *, confirm: bool = False) -> Any:
+        """Have the appliance in control-pc carry an action out. Raises ApplianceError."""
+        if self._client is None:
+            self._client = SocketClient(self.home / "run/api.sock")
+        return self._client.invoke(action, arguments or {}, confirm=confirm)
 
     def _answers(self) -> None:
         ends = time.monotonic() + STARTS

@@ -34,7 +34,7 @@ def whole_lab() -> Iterator[Lab]:
     needs_lab()
     made = Lab(f"test-{os.getpid()}")
     try:
-        made.up()
+        made.up(pace=2)
         yield made
     finally:
         made.down()
@@ -49,3 +49,10 @@ def lab(whole_lab: Lab) -> Iterator[Lab]:
         if node["state"] == "off":
             with suppress(LabError):  # the next test says what it misses
                 whole_lab.start(node["name"])
+
+
+@pytest.fixture
+def spark(lab: Lab) -> Lab:
+    """The same, with the appliance running in control-pc."""
+    lab.appliance()
+    return lab

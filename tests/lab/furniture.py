@@ -112,6 +112,7 @@ def appliance(node: LabNode) -> None:
         WorkingDirectory="/root", Restart="on-failure", TimeoutStopSec="15s",
     )  # fmt: skip
     base.write(node.top, units.own("prime-spark"), text)
+    base.link(node.top, "usr/local/bin/prime-spark", str(program))
 
 
 def home(directory: Path, nodes: list[dict[str, Any]], options: dict[str, Any]) -> None:
@@ -122,7 +123,10 @@ def home(directory: Path, nodes: list[dict[str, Any]], options: dict[str, Any]) 
     path = directory / "home/config.toml"
     if path.exists():
         return
-    lines = ["# Written by the lab.", *_vpn(), *_fleet(nodes)]
+    lines = ["# Written by the lab.", *_vpn()]
+    if options["pace"]:
+        lines += ["", "[fleet]", f"metrics_seconds = {options['pace']:g}", "facts_seconds = 10"]
+    lines += _fleet(nodes)
     if options["full"]:
         lines += ["", *units.configuration({node["name"]: node["address"] for node in nodes})]
     path.touch(mode=0o600)

@@ -74,9 +74,13 @@ class Wires:
             table ip nat {{
                 chain in {{
                     type nat hook prerouting priority dstnat;
-                    iifname "eth1" udp dport {VPN_PORT} dnat to {HUB.address}
+                    ip daddr {ROUTER_WAN} udp dport {VPN_PORT} dnat to {HUB.address}
                 }}
-                chain out {{ type nat hook postrouting priority srcnat; oifname "eth1" masquerade; }}
+                chain out {{
+                    type nat hook postrouting priority srcnat;
+                    oifname "eth1" masquerade
+                    iifname "eth0" oifname "eth0" masquerade
+                }}
                 chain pass {{
                     type filter hook forward priority filter;
                     iifname "eth1" ct state established,related accept

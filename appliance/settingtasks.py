@@ -12,7 +12,7 @@ from appliance import settingforms as forms
 from appliance.settinggroups import Group
 
 
-def pattern(text: str) -> str:
+def check_pattern(text: str) -> str:
     """A regular expression. Raises SettingError."""
     try:
         re.compile(text)
@@ -34,7 +34,7 @@ class CommandTask(Group):
     """Given to it always, before those of the task."""
     extra: Annotated[int, Field(ge=0, le=64)] = 0
     """Most arguments that a task may add."""
-    pattern: Annotated[str, Field(max_length=200), AfterValidator(pattern)] = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*"
+    pattern: Annotated[str, Field(max_length=200), AfterValidator(check_pattern)] = r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*"
     """Regular expression that each added argument must match as a whole."""
     limit_seconds: Annotated[float, Field(gt=0, le=86400)] = 300.0
     """Longest time that it may run."""

@@ -7,7 +7,6 @@ that half of one does nothing. All files are read by one `grep -s .`, which says
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +84,9 @@ class Question:
         return Answers(fields, missing)
 
     def _sections(self, output: bytes) -> dict[str, str]:
-        parts = re.split(rf"\n{self.mark} ([a-z_]+)\n", "\n" + output.decode(errors="replace"))
+        parts = ("\n" + output.decode(errors="replace")).split(f"\n{self.mark} ")[1:]
         names = {FILES, END, *(fact.name for fact in self.facts)}
-        bodies = ((name, body) for name, body in zip(parts[1::2], parts[2::2], strict=True) if name in names)
+        bodies = ((name, body) for name, _, body in (part.partition("\n") for part in parts) if name in names)
         return {name: printable(body, keep="\n\t") for name, body in bodies}
 
 

@@ -248,7 +248,8 @@ class OperationsService:
             if len(operation.runs) > 1 and status.canaries
             else ""
         )
-        return f"{operation.kind.words(operation.args)} {on(operation.in_state(RunState.waiting))}?{first}{stays}".capitalize()
+        text = f"{operation.kind.words(operation.args)} {on(operation.in_state(RunState.waiting))}?{first}{stays}"
+        return text[0].upper() + text[1:]
 
     def _begin(self, operation: Operation, work: Callable[[], Awaitable[None]]) -> None:
         operation.task = asyncio.create_task(self._lead(operation, work), name=f"operation {operation.id}")

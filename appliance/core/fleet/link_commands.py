@@ -12,6 +12,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+WORD = 700
+"""Characters of one word: csh takes no more than 4096 bytes, and quotes and letters may be several."""
+
 
 @dataclass(frozen=True)
 class Wrapped:
@@ -19,7 +22,7 @@ class Wrapped:
 
     Attributes:
         line: For the login shell.
-        mark: Begins both outputs.
+        mark: Begins both outputs; behind it come the number of the process and ">".
         prompt: Asks for the password of sudo; empty where none is given.
         name: Of the program, for people.
         sudo: Whether it goes through sudo.
@@ -41,13 +44,19 @@ def wrap(command: Sequence[str], *, sudo: str = "", plain: bool = True) -> Wrapp
         plain: Whether it is to speak the C locale, which programs read; else the locale is the login's own.
     """
     token = secrets.token_hex(8)
-    mark, prompt = f"<{token}>", f"[{token}]" if sudo == "password" else ""
+    mark, prompt = f"<{token}:", f"[{token}]" if sudo == "password" else ""
     speaks = "LC_ALL=C; export LC_ALL; " if plain else ""
-    inner = f"printf %s '{mark}'; printf %s '{mark}' >&2; {speaks}exec {shlex.join(command)}"
+    inner = f"printf %s '{mark}'$$'>'; printf %s '{mark}'$$'>' >&2; {speaks}exec {shlex.join(command)}"
     if "\n" in inner or "\r" in inner:
         inner = one_line(inner)
-    line = f"exec {_prefix(sudo, prompt)}/bin/sh -c {quote(inner)}"
+    line = f"exec {_prefix(sudo, prompt)}/bin/sh -c {_script(inner)}"
     return Wrapped(line, mark.encode(), prompt.encode(), command[0], bool(sudo))
+
+
+def ending(wrapped: Wrapped, pid: int, signal: str) -> str:
+    """What ends a command there: its whole group of processes where it leads one, else itself."""
+    script = f"kill -s {signal} -- -{pid} 2>/dev/null || kill -s {signal} {pid}"
+    return f"exec {_prefix('auto' if wrapped.sudo else '', '')}/bin/sh -c {quote(script)}"
 
 
 def _prefix(sudo: str, prompt: str) -> str:
@@ -55,6 +64,14 @@ def _prefix(sudo: str, prompt: str) -> str:
         return ""
     how = f"-k -S -p '{prompt}'" if sudo == "password" else "-n"
     return f"env LC_ALL=C sudo {how} -- "
+
+
+def _script(inner: str) -> str:
+    """The script as one word; a long one as several, which sh puts together again."""
+    if len(inner) <= WORD:
+        return quote(inner)
+    parts = [quote(inner[start : start + WORD]) for start in range(0, len(inner), WORD)]
+    return quote('IFS=; eval "unset IFS; $*"') + " sh " + " ".join(parts)
 
 
 def quote(text: str) -> str:

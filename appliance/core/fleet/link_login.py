@@ -189,12 +189,12 @@ class Logins:
                 private = await asyncio.to_thread(self.own.private)
                 return asyncssh.import_private_key(private)
             return await asyncio.to_thread(asyncssh.read_private_key, node.key_file)
-        except asyncssh.KeyEncryptionError:
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            if "passphrase" not in str(error).lower():
+                reason = f"its key {node.key_file} is no private key that can be used ({reason_of(error)})"
+                raise _failed(node, Reach.refused, reason, "name another key_file, or leave it out.") from None
             step = "load it into an agent (ssh-add), or leave key_file out: the appliance has a key of its own."
             raise _failed(node, Reach.refused, f"its key {node.key_file} wants a passphrase", step) from None
-        except asyncssh.KeyImportError as error:
-            reason = f"its key {node.key_file} is no private key that can be used ({reason_of(error)})"
-            raise _failed(node, Reach.refused, reason, "name another key_file, or leave it out.") from None
         except OSError as error:
             reason = f"its key {node.key_file} cannot be read: {error.strerror}"
             raise _failed(node, Reach.refused, reason, "name another key_file, or let this user read it.") from None

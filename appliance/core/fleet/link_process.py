@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from appliance.core.fleet.link_commands import Wrapped
+from appliance.core.fleet.link_commands import Wrapped, ending
 from appliance.core.fleet.link_sudo import Refused, not_begun
 from appliance.core.fleet.model import Output
 from appliance.core.printable import printable
 from appliance.errors import ShellError
 
+log = logging.getLogger(__name__)
 BLOCK = 65536
 PREFACE = 65536
 """Bytes that a login shell may print before the command begins; of more, the end is kept."""
@@ -31,15 +33,18 @@ class Begin:
         self._mark = mark
         self.before = b""
         self.found = False
+        self.pid: int | None = None
+        """Number of the process there."""
 
     def take(self, data: bytes) -> bytes:
         """What of `data` is the command's."""
         if self.found:
             return data
         self.before += data
-        before, mark, own = self.before.partition(self._mark)
-        if mark:
-            self.found, self.before = True, before
+        before, mark, rest = self.before.partition(self._mark)
+        number, end, own = rest.partition(b">")
+        if mark and end:
+            self.found, self.before, self.pid = True, before, int(number)
             return own
         self.before = self.before[-PREFACE:]
         return b""
@@ -142,11 +147,16 @@ class Running:
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    async def end(self, patience: float) -> None:
-        """End it there: TERM, then KILL, then close the channel."""
+    async def end(self, connection: Any, patience: float) -> None:
+        """End it there: TERM, then KILL, then close the channel.
+
+        Args:
+            connection: Its own, for a session besides.
+            patience: Seconds that it may take after each.
+        """
         try:
             for signal in ("TERM", "KILL"):
-                self.process.send_signal(signal)
+                await self._signal(connection, signal, patience)
                 try:
                     async with asyncio.timeout(patience):
                         await self._drained()
@@ -157,6 +167,21 @@ class Running:
             return
         finally:
             self.process.close()
+
+    async def _signal(self, connection: Any, signal: str, patience: float) -> None:
+        """Through a session of its own, for sshd takes no signals for root; as a signal where there is no room for one."""
+        import asyncssh
+
+        pid = self._streams["stdout"].pid
+        if pid is not None:
+            try:
+                async with asyncio.timeout(patience):
+                    other = await connection.create_process(ending(self._wrapped, pid, signal), encoding=None)
+                    await other.wait_closed()
+                return
+            except (OSError, asyncssh.Error) as error:
+                log.debug("%s: no session to end a command with: %s", self._node, reason_of(error))
+        self.process.send_signal(signal)
 
     async def _drained(self) -> None:
         """Wait for its end, throwing away what it still says."""

@@ -144,14 +144,14 @@ class Links:
             live.answered = time.monotonic()
             return status
         finally:
-            if over or process.is_closing():
+            if over or process.returncode is not None or live.opened.connection.is_closed():
                 live.gate.leave()
             else:
                 link.later(self._end(running, live))
 
     async def _end(self, running: Running, live: Live) -> None:
         try:
-            await running.end(self._pace.ending)
+            await running.end(live.opened.connection, self._pace.ending)
         finally:
             live.gate.leave()
 
@@ -193,7 +193,10 @@ class Links:
             async with asyncio.timeout(_left(ends)):
                 made = await asyncio.shield(making)
         except BaseException:
-            link.later(_late(making, live))
+            if making.done():
+                live.gate.leave()
+            else:
+                link.later(_late(making, live))
             raise
         live.answered = time.monotonic()
         return made

@@ -39,7 +39,7 @@ class Trust:
     def __init__(
         self, inventory: FleetInventory, logins: Logins, known: Callable[[Node], Collection[str]] = lambda _: ()
     ) -> None:
-        self._inventory, self._logins, self._known = inventory, logins, known
+        self._inventory, self.logins, self._known = inventory, logins, known
 
     def accepted(self, node: Node) -> tuple[str, ...]:
         """Fingerprints that a machine may show: the confirmed one, else those in the user's known_hosts. Blocks."""
@@ -48,7 +48,7 @@ class Trust:
     async def look(self, name: str) -> Keys:
         """What it shows now. Raises NotFoundError, UnreachableError."""
         node = self._inventory.get(name)
-        return Keys(await self._logins.shown(node), node.host_key)
+        return Keys(await self.logins.shown(node), node.host_key)
 
     async def confirm(self, name: str, fingerprint: str, *, replace: bool = False) -> Keys:
         """Take a fingerprint as its own from now on; it must be one that the machine shows.

@@ -141,7 +141,7 @@ async def test_both_steps_in_one(front: Front, fleet: Fleet) -> None:
 async def test_the_role_of_the_kind_counts_in_two_steps_too(front: Front) -> None:
     with pytest.raises(NotAuthorizedError, match=r"users\.add needs the role admin"):
         await front.ask("fleet.plan", OPERATOR, kind="users.add", nodes=["a"], arguments={"user": "eve"})
-    planned = await front.ask("fleet.plan", ADMIN, kind="run", nodes=["a"], arguments={"command": "true"})
+    planned = await front.ask("fleet.plan", ADMIN, kind="run", nodes=["a"], arguments='{"command": "true"}')
     for name in ("fleet.apply", "fleet.operation-cancel"):
         with pytest.raises(NotAuthorizedError):
             await front.ask(name, OPERATOR, confirm=True, operation_id=planned.operation_id)
@@ -167,6 +167,7 @@ async def test_bad_input_names_what_is_wrong(front: Front) -> None:
         ("fleet.key-add", {"nodes": ["a"], "user": "root", "key": "ssh-rsa " + "A" * 30}),
         ("fleet.plan", {"nodes": ["a"], "kind": "service.begin"}),
         ("fleet.plan", {"nodes": ["a"], "kind": "os.system"}),
+        ("fleet.plan", {"nodes": ["a"], "kind": "run", "arguments": "{command"}),
     ]
     for name, args in bad:
         with pytest.raises(InvalidArgumentsError):

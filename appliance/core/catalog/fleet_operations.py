@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 from appliance.core.actions import Action, Invocation, Params
 from appliance.core.fleet.model import Inventory
@@ -69,7 +71,17 @@ class Planning(Going):
     """A plan."""
 
     kind: str = Field(max_length=60, description="Kind of operation, such as service.restart")
-    arguments: dict[str, Any] = Field({}, description="Its own arguments")
+    arguments: dict[str, Any] = Field({}, description="Its own arguments, as a JSON object")
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _written(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return json.loads(given or "{}")
+        except ValueError:
+            raise PydanticCustomError("arguments", "this is no JSON object") from None
 
 
 class OperationId(Params):

@@ -251,7 +251,7 @@ class Domains:
         add(*setting_actions.actions(self._settings_rows, self._change_setting, self._new_settings))
         self.power.hands.tools.services = SupervisedServices(supervisor)
         add(*power_actions.power_actions(self.power, spine.clock))
-        add(*task_actions.task_actions(self.tasks))
+        add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
         add(*self.deploy.actions())
         add(*doctor.actions(self._examine))
 

@@ -25,6 +25,7 @@ from appliance.verbs import (
     rules,
     sources,
     streams,
+    tasks,
     values,
     vpn,
 )
@@ -176,9 +177,9 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (deploy, fleet_forms, inference, memory, models, power, rules, sources, streams, vpn)
+            homes = (deploy, fleet_forms, inference, memory, models, power, rules, sources, streams, tasks, vpn)
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
-            nothing = {**models.NOTHING, **sources.NOTHING, **fleet_forms.NOTHING}
+            nothing = {**models.NOTHING, **sources.NOTHING, **tasks.NOTHING, **fleet_forms.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)
             text = text or analytics.as_text(action.name, result, context)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))

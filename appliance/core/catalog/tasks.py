@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -88,9 +90,19 @@ class ScheduleName(Params):
     name: str = Field(min_length=1, max_length=63, description="Name of the schedule")
 
 
-def task_actions(service: TasksService) -> list[Action]:
-    """All of the tasks."""
-    return [*_tasks(service), *_looking(service), *_schedules(service)]
+def task_actions(service: TasksService, key: Callable[[], str]) -> list[Action]:
+    """All of the tasks.
+
+    Args:
+        service: They.
+        key: What orders are signed with; made where there is none. Blocks.
+    """
+
+    async def show_key(_: Invocation, __: NoParams) -> dict[str, str]:
+        return {"key": await asyncio.to_thread(key)}
+
+    shown = Action("task.key", "Show the key that workers elsewhere need as their secret tasks.key", show_key, role=Role.admin)
+    return [*_tasks(service), *_looking(service), *_schedules(service), shown]
 
 
 def _tasks(service: TasksService) -> list[Action]:

@@ -10,10 +10,13 @@ import msgspec
 
 from appliance.core.fleet.model import NodeStatus
 from appliance.core.fleet.operations.model import OperationStatus
+from appliance.core.model import Role
 from appliance.screens import fleet_calls as calls
 from appliance.screens.dialogs import Choice
-from appliance.screens.fleet_keys import ARGUMENTS, FIELDS, KINDS
+from appliance.screens.fleet_keys import FIELDS
+from appliance.screens.fleet_words import several, to_compare
 from appliance.screens.flows import DeclinedError, Flows
+from appliance.screens.forms import Done
 from appliance.screens.inference_acts import ask_for
 from appliance.screens.page import Page
 from appliance.screens.picking import Pick
@@ -27,8 +30,6 @@ Back = Callable[[], Page]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 MANY = 250
 """Machines above which all are meant."""
-NAMED = 3
-"""Machines that are named in a title."""
 
 
 class Machines(Protocol):
@@ -46,27 +47,6 @@ class Machines(Protocol):
 
     def again(self) -> Back:
         """Makes the same page anew, as the reader looks at it."""
-
-
-def several(names: Sequence[str]) -> str:
-    """ "web1", "web1 and web2", "web1, web2 and 7 more"."""
-    if len(names) <= 1:
-        return "".join(names)
-    if len(names) <= NAMED:
-        return f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
-
-
-def to_compare(name: str, confirmed: str) -> str:
-    """How a host key is compared."""
-    text = (
-        f"Compare this with what {name} says of itself, on its own screen or in its provider's console: "
-        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Only where both are the same is it that machine."
-    )
-    if not confirmed:
-        return text
-    was = f"IT IS NOT THE KEY THAT WAS TRUSTED, {confirmed}. Either it was set up anew, or somebody is between here and there."
-    return f"{was} {text}"
 
 
 class Work:
@@ -113,7 +93,7 @@ class Work:
         await self.page.spark.open_page(Operations(self.page.console, status.operation_id, self.machines.again()))
 
     async def _run(self, names: list[str]) -> None:
-        fields = ("command", "sudo", "canary", "soak", "parallel")
+        fields = ("command", "sudo", "canary", "soak", "limit")
         title = f"Run a command on {several(names)}"
         answer = await ask_for(self.page, "fleet.run", title, fields, calls.on(names))
         if answer is not None:
@@ -121,17 +101,17 @@ class Work:
 
     async def _any(self, names: list[str]) -> None:
         """One of the kinds of operations, picked from a list, its arguments asked for."""
-        picked = await self.page.spark.push_screen_wait(Pick(f"What to do on {several(names)}", tuple(KINDS.items())))
+        page = self.page
+        kinds = {each["kind"]: each for each in await page.console.invoke("fleet.operation-kinds")}
+        offered = [(name, each["summary"]) for name, each in kinds.items() if Role(each["role"]) <= page.console.actor.role]
+        picked = await page.spark.push_screen_wait(Pick(f"What to do on {several(names)}", offered))
         if not picked:
             return
         (kind,) = picked
-        fields = ARGUMENTS.get(kind)
-        if fields is None:
-            await self.plan(kind, names)
-            return
-        given = await self.flows.ask(f"{kind} on {several(names)}", {name: dict(told) for name, told in fields.items()}, [])
+        asked = kinds[kind]["parameters"]
+        given = await self.flows.form(f"{kinds[kind]['summary']}: {several(names)}", asked) if asked["properties"] else Done({})
         if given is not None:
-            await self.plan(kind, names, given)
+            await self.plan(kind, names, given.result)
 
     async def _upgrade(self, names: list[str]) -> None:
         await self.plan("packages.upgrade", names)
@@ -142,9 +122,10 @@ class Work:
     async def _service(self, names: list[str]) -> None:
         """Restart one of the services that the machines are expected to run, or that is typed."""
         known = sorted({each.name for name in names if (node := self.machines.named(name)) for each in node.expected})
-        units = [(name, "expected") for name in known if ":" not in name]
-        kind = {"unit": {"type": "string", "default": units[0][0] if units else "", "description": "such as nginx.service"}}
-        given = await self.flows.ask(f"Restart a service on {several(names)}", kind, ["unit"])
+        units = [name for name in known if ":" not in name]
+        asked = {"unit": {"type": "string", "default": "".join(units[:1]), "description": "such as nginx.service"}}
+        intro = [f"Expected there: {', '.join(units)}"] if units else []
+        given = await self.flows.ask(f"Restart a service on {several(names)}", asked, ["unit"], intro)
         if given is not None:
             await self.plan("service.restart", names, given)
 

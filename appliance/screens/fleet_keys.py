@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from textual.binding import Binding, BindingType
 
@@ -34,9 +32,3 @@ FIELDS = (
     "host", "user", "port", "role", "groups", "services", "vpn_address", "jump", "key_file", "tags", "sudo", "mac",
 )  # fmt: skip
 """What is asked for about a machine."""
-KINDS = MappingProxyType({
-    "packages.upgrade": "bring its packages up to date", "reboot": "restart it, and wait until it is back",
-})  # fmt: skip
-"""Kind of operation → what it does."""
-ARGUMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-"""Kind → what is asked for."""

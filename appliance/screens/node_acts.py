@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,12 @@ from appliance.screens.operations_output import Follow
 
 if TYPE_CHECKING:
     from appliance.screens.node import Node
+
+
+COMPOSE = MappingProxyType({"start": "up", "stop": "down"})
+"""Verb → what it is called for a compose project."""
+FOLLOWED = 86400.0
+"""Seconds for which a log is followed at most."""
 
 
 class Acts:
@@ -71,23 +78,23 @@ class Acts:
         await self._page.spark.open_page(Operations(self._page.console, operation_id, self._page.again()))
 
     async def _service(self, verb: str) -> None:
-        """Start, stop or restart the unit under the cursor: planned first, as everything is."""
-        key = self._page.row
-        if not key.startswith(services.UNIT):
-            self._page.say("put the cursor on a unit, in the panel Services", "warn")
+        """Start, stop or restart what is under the cursor: planned first, as everything is."""
+        found = services.target(self._page.row)
+        if found is None:
+            self._page.say("put the cursor on a unit, a container or a compose project, in the panel Services", "warn")
             return
-        await self._work.plan(f"service.{verb}", [self._page.name_of], {"unit": key.removeprefix(services.UNIT)})
+        noun, arguments = found
+        verb = COMPOSE.get(verb, verb) if noun == "compose" else verb
+        await self._work.plan(f"{noun}.{verb}", [self._page.name_of], arguments)
 
     async def _logs(self, key: str) -> None:
-        """What a unit writes; it is followed until the reader leaves."""
-        unit = key.removeprefix(services.UNIT)
-        if not key.startswith(services.UNIT):
-            self._page.say("put the cursor on a unit, in the panel Services", "warn")
+        """What a service writes; it is followed until the reader leaves."""
+        found, name = services.target(key), self._page.name_of
+        if found is None:
+            self._page.say("put the cursor on a unit, a container or a compose project, in the panel Services", "warn")
             return
-        args = calls.on([self._page.name_of], unit=unit, follow=True)
-        answer = await self._flows.invoke("fleet.service-logs", args)
+        noun, arguments = found
+        answer = await self._flows.invoke(f"fleet.{noun}-logs", calls.on([name], **arguments, follow=True, limit=FOLLOWED))
         status = msgspec.convert(msgspec.to_builtins(answer), OperationStatus)
-        title = f"{self._page.name_of}: {unit}"
-        await self._page.spark.push_screen_wait(
-            Follow(self._page.console, status.operation_id, self._page.name_of, title, stop=True)
-        )
+        title = f"{name}: {next(iter(arguments.values()))}"
+        await self._page.spark.push_screen_wait(Follow(self._page.console, status.operation_id, name, title, stop=True))

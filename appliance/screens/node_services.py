@@ -84,3 +84,17 @@ def no_services(node: NodeStatus, text: str) -> str:
         return "not read yet: f reads it now" if node.node.enabled else "it is set aside: nothing contacts it"
     missing = [why for key, why in node.facts.missing.items() if key in {"units", "containers"}]
     return "; ".join(missing) or "it has no services that systemd or docker knows of"
+
+
+def target(key: str) -> tuple[str, dict[str, str]] | None:
+    """What a row stands for in operations: their noun and arguments; None where it is no such thing.
+
+    Args:
+        key: Of the row.
+    """
+    kind, name = key.partition("/")[::2]
+    if kind == CONTAINER[:-1]:
+        return "container", {"container": name}
+    if kind == OTHER[:-1] and name.startswith("compose:"):
+        return "compose", {"project": name.removeprefix("compose:")}
+    return ("service", {"unit": name}) if kind in {UNIT[:-1], OTHER[:-1]} and ":" not in name else None

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.core.fleet.operations.model import NodeRun, OperationStatus, Stage
+from appliance.errors import PreconditionError
 from appliance.screens import fleet_calls as calls
 from appliance.screens import operations_view as view
+from appliance.screens.dialogs import Choice
 from appliance.screens.fleet_acts import Back
-from appliance.screens.flows import Flows
+from appliance.screens.flows import DeclinedError, Flows
 from appliance.screens.operations_output import Follow
 from appliance.screens.widgets.lines import Line
 
 if TYPE_CHECKING:
     from appliance.screens.operations import Operations
+
+
+OWN = "own_machine"
+"""Argument that also means the machine on which the appliance runs."""
 
 
 class Acts:
@@ -70,7 +76,16 @@ class Acts:
             self._page.say(f"it is {operation.stage.value}: only a plan can be carried out", "warn")
             return
         args = calls.operation(operation.operation_id, plan_hash=operation.plan_hash)
-        await self._flows.do("fleet.apply", args, "it is under way")
+        try:
+            await self._flows.do("fleet.apply", args, "it is under way")
+        except PreconditionError as error:
+            if OWN not in str(error):
+                raise
+            yes = (("y", "yes, this very machine too"),)
+            if await self._page.spark.push_screen_wait(Choice("This appliance's own machine", error.message, yes)) != "y":
+                raise DeclinedError from None
+            await self._page.console.invoke("fleet.apply", {**args, OWN: True}, confirm=True)
+            self._page.say("it is under way", "ok")
 
     async def _cancel(self, operation: OperationStatus) -> None:
         await self._flows.do("fleet.operation-cancel", calls.operation(operation.operation_id), "it is stopped")

@@ -35,6 +35,8 @@ RUN_STATES: Mapping[RunState, tuple[str, Role]] = MappingProxyType({
     RunState.undo_failed: ("bad", "bad"),
 })  # fmt: skip
 """State → name of its sign, colour."""
+LOOK = ".logs"
+"""Ends the kinds that only follow something."""
 UNDER_WAY = frozenset({Stage.canary, Stage.soaking, Stage.rest, Stage.undoing})
 ENDED = frozenset({Stage.completed, Stage.failed, Stage.undone, Stage.cancelled, Stage.interrupted})
 OPEN = frozenset({RunState.waiting, RunState.running})
@@ -42,8 +44,9 @@ OPEN = frozenset({RunState.waiting, RunState.running})
 
 
 def operation_rows(operations: Sequence[OperationStatus], glyphs: Glyphs) -> list[Row]:
-    """A row each, in the order that they come in: newest first."""
-    return [Row(each.operation_id, _operation(each, glyphs)) for each in operations]
+    """A row each, in the order that they come in: newest first. A look into a log that has ended is no history."""
+    told = [each for each in operations if not (each.kind.endswith(LOOK) and each.stage in ENDED)]
+    return [Row(each.operation_id, _operation(each, glyphs)) for each in told]
 
 
 def _operation(operation: OperationStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
@@ -128,7 +131,7 @@ def counts(operation: OperationStatus) -> str:
 def next_line(operation: OperationStatus, now: float) -> str:
     """What comes next, and what can be done about it."""
     first = [run.node for run in operation.runs if run.canary]
-    rest = len(operation.runs) - len(first)
+    rest = sum(run.state in OPEN for run in operation.runs if not run.canary)
     if operation.stage is Stage.planned:
         order = f"{', '.join(first[:3])} first, {soak(operation)}then the other {rest}" if first and rest else "all at once"
         return f"y carries it out ({order}); x gives the plan up"

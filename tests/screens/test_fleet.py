@@ -15,7 +15,7 @@ from appliance.core.state import Section
 from appliance.screens import fleet_order as order
 from appliance.screens import fleet_view as view
 from appliance.screens.fleet import Fleet
-from appliance.screens.fleet_acts import several, to_compare
+from appliance.screens.fleet_words import several, to_compare
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import LineView

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,7 @@ class Rig:
         self.metrics: dict[str, NodeMetrics] = {}
         self.moods = base / "moods"
         self.moods.mkdir(exist_ok=True)
+        self.left: list[Balancer] = []
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -235,6 +238,7 @@ class Rig:
         await self.links.close()
         await self.ground.probes.close()
         self.store.close()
+        self.left.append(self.traffic.balancer)  # else its process would be ended with the object
 
     async def stop(self) -> None:
         """End it with all programs that it started."""
@@ -250,7 +254,7 @@ class Rig:
     def spec(self, version: str, strategy: str = "rolling", *, replicas: int = 2, front: bool = True, **other: Any) -> str:
         """A specification."""
         if not self.first:
-            self.first = free_port() // 100 * 100
+            self.first = free_range()
         listen = f"[front]\nlisten = {self.listen}\n" if front else ""
         values = {
             "name": "web", "soak": 0.6, "deadline": 60, "timeout": 4, "replace": 1.0, "restart": 1.0, "more": "",
@@ -289,6 +293,19 @@ class Rig:
         """Healthy replicas by version."""
         rows = self.web().replicas
         return Counter(row.replica.label for row in rows if row.fitness == "healthy" and row.replica.state == "running")
+
+
+def free_range() -> int:
+    """First of 40 ports on which nothing listens, below those that connections are given by themselves."""
+    for first in random.sample(range(20_000, 30_000, 50), 50):
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + 40):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no 40 free ports in a row")
 
 
 def make_base() -> Path:

@@ -7,6 +7,7 @@ It is mounted over the machine's own program inside the node's mount namespace, 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -51,12 +52,9 @@ def start(unit: str) -> None:
         if name == "Environment":
             given |= dict(word.split("=", 1) for word in shlex.split(value))
         if name == "EnvironmentFile":
-            text = Path(value).read_text().splitlines()
-            given |= {
-                line.partition("=")[0]: shlex.split(line.partition("=")[2])[0]
-                for line in text
-                if shlex.split(line.partition("=")[2])
-            }
+            for line in Path(value).read_text(encoding="utf-8").splitlines():
+                variable, _, quoted = line.partition("=")
+                given[variable] = re.sub(r'\\(["\\`$])', r"\1", quoted[1:-1])  # systemd.exec(5): in double quotes
     command = next(shlex.split(value) for name, value in settings if name == "ExecStart")
     exit_file = STATE / f"{unit}.exit"
     exit_file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from appliance.core.deploy.ground import Ground
-from appliance.core.deploy.hands import environment_of
+from appliance.core.deploy.hands import Found, environment_of
 from appliance.core.deploy.held import Held
 from appliance.core.deploy.model import Fitness, Kind, ReplicaState
 from appliance.core.deploy.pulse import Pulse, beat, started
@@ -164,10 +164,14 @@ class Actor:
         while True:
             state = held.replica.state
             if state is ReplicaState.running:
+                before = held.pulse.fitness
                 fault = await self._check(held, spec)
-                if fault and self._now - asked >= ASK:
+                if fault and (self._now - asked >= ASK or held.asking):
                     asked = self._now
                     await self._ask(held, spec)
+                if held.asking or held.pulse.fitness is not before:
+                    held.asking = False
+                    await self._turned(held, before)
             elif state in {ReplicaState.lost, ReplicaState.failed}:
                 await self._ask(held, spec)
             await asyncio.sleep(self._pause(held, spec))
@@ -185,21 +189,28 @@ class Actor:
         except ShellError as error:
             fault = f"its node was not asked: {error.message}"
         held.check_ms, held.checked = 1000 * (time.monotonic() - began), self._ground.clock.wall()
-        before, held.pulse = held.pulse.fitness, beat(held.pulse, fault, self._now, spec.health)
-        after = held.pulse.fitness
-        if after is not before:
-            where = f"{held.replica.node}:{held.replica.port}"
-            told = f"{where} is {after}" + (f": {held.pulse.reason}" if held.pulse.reason else "")
-            await self._note("health", told, "warning" if after is Fitness.unhealthy else "info")
-            await self._route()
-            self._poke()
+        held.pulse, before = beat(held.pulse, fault, self._now, spec.health), held.pulse.fitness
+        held.asking = held.pulse.fitness is Fitness.unhealthy and before is not Fitness.unhealthy
+        if held.asking:
+            await self._route()  # no more requests to it, whatever its node says
         self._ground.changed()
         return fault
+
+    async def _turned(self, held: Held, before: Fitness) -> None:
+        """Tell that the checks say something else than before; of one that is lost or ended that was told already."""
+        after = held.pulse.fitness
+        if held.replica.state is ReplicaState.running and after is not before:
+            told = f"{held.replica.node}:{held.replica.port} is {after}" + (
+                f": {held.pulse.reason}" if held.pulse.reason else ""
+            )
+            await self._note("health", told, "warning" if after is Fitness.unhealthy else "info")
+        await self._route()
+        self._poke()
 
     async def _ask(self, held: Held, spec: ServiceSpec) -> None:
         """How it is on its node, where checks fail: it may have ended, or the node may be gone."""
         try:
-            found = await self._ground.carriers[spec.kind].find(spec, held.replica)
+            found = await self._find(held, spec)
         except UnreachableError as error:
             if held.replica.state is not ReplicaState.lost:
                 where = f"{held.replica.node}:{held.replica.port}"
@@ -211,6 +222,16 @@ class Actor:
             log.info("%s: %s is not known: %s", self._service, held.replica.node, error.message)
             return
         await self._found(held, running=found.running, there=found.there, reason=found.reason)
+
+    async def _find(self, held: Held, spec: ServiceSpec) -> Found:
+        """Ask its node; once more where the connection broke in the middle, which may be how we learn that the node is gone."""
+        carrier = self._ground.carriers[spec.kind]
+        try:
+            return await carrier.find(spec, held.replica)
+        except UnreachableError:
+            raise
+        except ShellError:
+            return await carrier.find(spec, held.replica)
 
     async def _found(self, held: Held, *, running: bool, there: bool, reason: str) -> None:
         state, where = held.replica.state, f"{held.replica.node}:{held.replica.port}"

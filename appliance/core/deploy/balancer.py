@@ -81,7 +81,8 @@ class Balancer:
             return BalancerStatus("unhealthy", self._problem.message, self._problem.next_step, self._info.get("Version", ""))
         servers = sum(len(front.servers) for front in self._fronts)
         if not self._fronts:
-            return BalancerStatus("healthy", "no service wants it", version=self._info.get("Version", ""))
+            told = "it goes on from before the start" if self._adopted else "no service wants it"
+            return BalancerStatus("healthy", told, version=self._info.get("Version", ""), adopted=self._adopted)
         return BalancerStatus(
             "healthy", f"{len(self._fronts)} services, {servers} servers", version=self._info.get("Version", ""),
             pid=int(self._info.get("Pid", "0")) or None, frontends=len(self._fronts), servers=servers, adopted=self._adopted,

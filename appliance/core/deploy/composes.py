@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.core.deploy.hands import LISTENS, PULL, Found, Remote, compose_value
+from appliance.core.deploy.hands import LISTENS, PULL, QUESTION, Found, Remote, compose_value
 from appliance.core.deploy.model import Replica
 from appliance.core.deploy.spec import ServiceSpec
 from appliance.errors import DeployError
@@ -70,7 +70,7 @@ class Composes:
     async def find(self, spec: ServiceSpec, replica: Replica) -> Found:
         """See hands.Carrier."""
         project = self.project(spec, replica)
-        told = await self._remote.script(replica.node, f"asking for {project}", STATE, project)
+        told = await self._remote.script(replica.node, f"asking for {project}", STATE, project, limit=QUESTION)
         rows = [line.split("|") for line in told.splitlines() if line.count("|") == 2]
         if not rows:
             return Found(running=False, there=False, reason=f"{project} has no container")

@@ -19,8 +19,8 @@ from appliance.core.ports import Ran
 from appliance.core.secrets import Secrets
 from appliance.errors import DeployError, NotFoundError, PortTakenError
 
-COMMAND, PREPARE, PULL = 30.0, 600.0, 900.0
-"""Seconds for a single command, for what a version needs first, for bringing a project up (images may have to come)."""
+QUESTION, COMMAND, PREPARE, PULL = 10.0, 30.0, 600.0, 900.0
+"""Seconds: for a question, a single command, what a version needs first, bringing a project up (images may have to come)."""
 TAKEN = 98
 """Exit status of our script where the port is taken."""
 PUT = 'umask 077; mkdir -p "$1" && cat > "$1/.$2.$$" && chmod "$3" "$1/.$2.$$" && mv -f "$1/.$2.$$" "$1/$2"'

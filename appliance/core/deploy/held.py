@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import msgspec
+
 from appliance.core.deploy.haproxy import ServerLine
 from appliance.core.deploy.model import Fitness, Replica, ReplicaState
 from appliance.core.deploy.policy import Sight
@@ -24,6 +26,7 @@ class Held:
         failed_since: Monotonic instant from which it has not worked.
         again: Monotonic instant before which what failed is not tried again.
         tries: Of what is under way, that failed.
+        asking: Its checks fail, and its node is being asked: until it has answered nobody blames the replica.
         act: Starts or stops it.
         watch: Looks at it.
     """
@@ -36,6 +39,7 @@ class Held:
     failed_since: float | None = None
     again: float = 0.0
     tries: int = 0
+    asking: bool = False
     act: asyncio.Task[None] | None = None
     watch: asyncio.Task[None] | None = None
 
@@ -62,6 +66,8 @@ class Held:
             now: Monotonic.
         """
         state, pulse = self.replica.state, self.pulse
+        if self.asking and pulse.fitness is Fitness.unhealthy:
+            pulse = msgspec.structs.replace(pulse, fitness=Fitness.unknown)
         bad_since = self.failed_since if state is ReplicaState.failed else pulse.since
         bad = state is ReplicaState.failed or pulse.fitness is Fitness.unhealthy
         return Sight(

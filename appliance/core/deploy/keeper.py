@@ -360,8 +360,8 @@ class Keeper:
         known = self.versions.get(revision)
         return known.label if known is not None else f"revision {revision}"
 
-    async def route(self) -> None:
-        """Let the balancer know who serves; where it cannot, that is shown and tried again."""
+    def aim(self) -> None:
+        """Say who is to have the traffic; `route` makes it so."""
         spec = self.spec
         if spec is None or spec.front is None or (self.wanted.removing and not self.helds):
             self.ground.traffic.set(self.name, None)
@@ -369,6 +369,10 @@ class Keeper:
             shares = self.position.rollout.shares if self.position is not None else {}
             front, servers = spec.front, lines(list(self.helds.values()), shares)
             self.ground.traffic.set(self.name, Front(self.name, front.listen, front.address, front.mode, servers))
+
+    async def route(self) -> None:
+        """Let the balancer know who serves; where it cannot, that is shown and tried again."""
+        self.aim()
         try:
             await self.ground.traffic.sync()
             self.traffic_problem = None

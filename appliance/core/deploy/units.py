@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.core.deploy.hands import LISTENS, PREPARE, Found, Remote, filled, unit_words
+from appliance.core.deploy.hands import LISTENS, PREPARE, QUESTION, Found, Remote, filled, unit_words
 from appliance.core.deploy.model import Replica
 from appliance.core.deploy.spec import ServiceSpec
 from appliance.errors import DeployError
@@ -91,7 +91,7 @@ class Units:
         """See hands.Carrier."""
         unit = self.name(spec, replica)
         wanted = ("systemctl", "show", "--property=ActiveState,SubState,Result,ExecMainStatus,NRestarts", unit)
-        told = await self._remote.do(replica.node, f"asking for {unit}", wanted)
+        told = await self._remote.do(replica.node, f"asking for {unit}", wanted, limit=QUESTION)
         facts = dict(line.partition("=")[::2] for line in told.splitlines() if "=" in line)
         active = facts.get("ActiveState", "")
         ended = f"{unit} is {active or 'not known'} ({facts.get('SubState', '')}, {facts.get('Result', '')}, "

@@ -2,7 +2,8 @@ r"""One command that asks for many facts at once, and its answer taken apart aga
 
 Each section begins with a mark that nobody there can know, so that what a command prints is never taken for a section.
 The script goes to `sh` as its input: a login shell of any kind starts it, and it is parsed as a whole before it runs, so
-that half of one does nothing. All files are read by one `grep -s .`, which says of each line where it comes from.
+that half of one does nothing. All files are read by one `grep -s .`, which says of each line where it comes from. What is
+said is gathered there and sent at once: a packet for each section would cost both sides more than the asking.
 """
 
 from __future__ import annotations
@@ -97,7 +98,10 @@ def _body(kind: str) -> str:
     pieces = [(FILES, f"grep -as . {files} /dev/null")] if files else []
     pieces += [(fact.name, fact.script) for fact in facts if fact.script]
     said = "\n".join(f"mark {name}\n{script}" for name, script in pieces)
-    return f'{{ {KEEP}\nmark() {{ printf \'\\n%s %s\\n\' "$M" "$1"; }}\n{said}\nmark {END}\n}} </dev/null 2>/dev/null\n'
+    return (
+        f'{KEEP}\nmark() {{ printf \'\\n%s %s\\n\' "$M" "$1"; }}\n'
+        f"said=$(\n{{\n{said}\nmark {END}\n}} </dev/null 2>/dev/null\n)\nprintf '%s\\n' \"$said\"\n"
+    )
 
 
 def _files(text: str) -> dict[str, list[str]]:

@@ -42,6 +42,13 @@ def servers(own: OwnKey) -> Iterator[dict[str, ToolServer]]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a machine is back is looked at more often than once a second."""
+    for module in ("reboot", "power"):
+        monkeypatch.setattr(f"appliance.core.fleet.operations.kinds.{module}.EVERY", 0.1)
+
+
 class Over(Rig):
     """Operations over links to these nodes."""
 

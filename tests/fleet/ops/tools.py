@@ -16,7 +16,7 @@ import psutil
 
 from appliance.core.fleet.keys import OwnKey
 from appliance.core.fleet.model import Node
-from tests.servers.sshd import SshServer
+from tests.servers.sshd import PROGRAM, SshServer
 
 PROGRAMS = {
     "systemctl": r"""
@@ -180,7 +180,15 @@ class ToolServer(SshServer):
             text=True,
         )  # fmt: skip
         assert found.stdout.split() == [f"{self.home}/bin/{name}" for name in names]
-        super().start()
+        config = self.directory / "sshd_config"
+        config.write_text(
+            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.directory / 'host_key'}\nPidFile none\n"
+            f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+            "PermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n"
+            f"SetEnv HOME={self.home}/home\n"  # the login shell reads no start-up files of whoever runs the tests
+        )
+        Path("/run/sshd").mkdir(exist_ok=True)
+        self.child.spawn([str(PROGRAM), "-D", "-e", "-f", str(config)], self._listens)
 
     def go(self) -> None:
         """Stop as a machine does that goes down: its sessions end too."""

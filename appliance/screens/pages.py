@@ -6,6 +6,7 @@ from appliance.screens.alerts import Alerts
 from appliance.screens.analytics import Analytics
 from appliance.screens.audit import Audit
 from appliance.screens.conflicts import Conflicts
+from appliance.screens.deploy import Deployments
 from appliance.screens.fleet import Fleet
 from appliance.screens.inference import Inference
 from appliance.screens.jobs import Jobs
@@ -26,6 +27,6 @@ PAGES: dict[str, type[Page]] = {
     cls.page: cls
     for cls in (
         Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics,
-        Models, Sources, Power, Vpn, Tasks, Fleet,
+        Models, Sources, Power, Vpn, Tasks, Fleet, Deployments,
     )
 }  # fmt: skip

@@ -31,12 +31,14 @@ TABS = (
     ("f8", "vpn", "VPN"),
     ("f9", "fleet", "Fleet"),
     ("f10", "tasks", "Tasks"),
+    ("f11", "deploy", "Deploy"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
     "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f", "tasks": "k",
+    "deploy": "y",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -58,6 +60,7 @@ ABOUT = MappingProxyType({
     "vpn": "the WireGuard tunnel: peers, traffic, files, why one is down",
     "tasks": "the queue, workers, history, schedules",
     "fleet": "every machine: health, numbers, work on many",
+    "deploy": "services: versions, replicas, rollouts with their traffic",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({

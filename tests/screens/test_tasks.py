@@ -90,12 +90,13 @@ async def test_a_task_and_a_schedule_by_their_keys(bench: Bench) -> None:
     data = bytes(seen.channel.written).decode()
     assert unsafe("".join(sign for sign in data if sign.isprintable())) == set()
     await seen.end()
+    await a_viewer_is_offered_nothing_that_changes_anything(bench)
 
 
-async def test_a_viewer_is_offered_nothing_that_changes_anything(bench: Bench) -> None:
+async def a_viewer_is_offered_nothing_that_changes_anything(bench: Bench) -> None:
     seen = bench.open(PLAIN, (160, 48), Role.viewer)
     await seen.press("gk", "nothing waits and nothing runs")
-    for text in ("no task has ended yet", "inference, memory_management", "nothing is scheduled"):
+    for text in ("get needs a key. Next: give key", "inference, memory_management", "nothing is scheduled"):
         await seen.shows(text)
     assert {key for key, _ in page(seen).offered()} == {"Tab", "Enter"}
     await seen.press("?", "Everywhere")

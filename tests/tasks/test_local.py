@@ -21,7 +21,7 @@ async def test_a_task_is_done_and_its_result_kept(tmp_path: Path) -> None:
         detail = await rig.desk.book.show(task.task_id)
         assert (task.state, task.attempt, task.worker) == (TaskState.completed, 1, "control-pc")
         assert detail.result == {"back": {"n": 7}, "attempt": 1}
-        assert [each["what"] for each in detail.history] == ["submitted by tester", "assigned", "attempt 1 begun", "completed"]
+        assert [each["what"] for each in detail.history] == ["submitted by tester", "attempt 1 begun", "completed"]
 
 
 async def test_a_thousand_tasks_at_once_are_each_done_once(tmp_path: Path) -> None:

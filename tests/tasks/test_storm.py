@@ -17,7 +17,7 @@ from appliance.core.tasks.model import ENDED, Task, TaskState, Urgency
 from tests.servers.fixtures import Topics
 from tests.tasks.far_rig import FarRig, far
 
-COUNT = int(os.environ.get("PRIME_SPARK_TASKS", "250"))
+COUNT = int(os.environ.get("PRIME_SPARK_TASKS", "150"))
 SECONDS = 60 + COUNT / 20
 NAMES = ("one", "two", "cut")
 

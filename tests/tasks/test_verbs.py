@@ -19,7 +19,12 @@ from tests.support import wait_for_sync
 from tests.tasks.far_rig import KEY
 
 
-async def test_the_life_of_a_task(bench: Bench) -> None:  # noqa: F811
+async def test_tasks_and_schedules_on_the_command_line(bench: Bench) -> None:  # noqa: F811
+    await life_of_a_task(bench)
+    await life_of_a_schedule(bench)
+
+
+async def life_of_a_task(bench: Bench) -> None:  # noqa: F811
     code, text = await line(bench, "task", "list")
     assert (code, "task submit TYPE PAYLOAD" in text) == (0, True)
     code, text = await line(
@@ -46,7 +51,7 @@ async def test_the_life_of_a_task(bench: Bench) -> None:  # noqa: F811
     assert (code, len(text.strip()) >= 40) == (0, True)
 
 
-async def test_the_life_of_a_schedule(bench: Bench) -> None:  # noqa: F811
+async def life_of_a_schedule(bench: Bench) -> None:  # noqa: F811
     code, text = await line(bench, "schedule", "list")
     assert (code, "nothing is scheduled" in text) == (0, True)
     flush = ("memory_management", '{"do": "flush"}')

@@ -64,10 +64,17 @@ class Assigner:
 
     def _hand(self, entry: Entry, member: Member, now: float) -> None:
         desk, worker, task = self._desk, member.worker, entry.task
-        entry.change(
-            desk.clock.wall(), "assigned", worker.name, state=TaskState.assigned, lease=task.lease + 1,
-            deliveries=task.deliveries + 1, worker=worker.name, session=worker.session, reason="",
-        )  # fmt: skip
+        wall, given = (
+            desk.clock.wall(),
+            {"lease": task.lease + 1, "worker": worker.name, "session": worker.session, "reason": ""},
+        )
+        if worker.local:  # it begins at once: one write for both
+            attempt = task.attempt + 1
+            began = {"state": TaskState.in_progress, "attempt": attempt, "started": wall, "deliveries": 0}
+            entry.change(wall, f"attempt {attempt} begun", worker.name, **given, **began)
+        else:
+            state = {"state": TaskState.assigned, "deliveries": task.deliveries + 1}
+            entry.change(wall, "assigned", worker.name, **given, **state)
         entry.expires = None if worker.local else now + desk.settings.lease_seconds
         entry.recalled = False
         member.has.add(task.task_id)
@@ -97,7 +104,10 @@ class Assigner:
         """An assignment that is not on disk never was; only its number is spent."""
         member.has.discard(entry.task.task_id)
         self._desk.flying.pop(entry.task.task_id, None)
-        entry.change(0.0, "", state=TaskState.pending, deliveries=entry.task.deliveries - 1)
+        began = entry.task.state is TaskState.in_progress
+        attempt, deliveries = entry.task.attempt - began, entry.task.deliveries - (not began)
+        entry.change(0.0, "", state=TaskState.pending, attempt=attempt, deliveries=deliveries)
+        entry.history = entry.history[:-1]
         entry.expires = None
         self._desk.queue(entry)
 
@@ -105,13 +115,14 @@ class Assigner:
         """Whether it was not cancelled, or lost, meanwhile."""
         task = entry.task
         mine = self._desk.live.get(task.task_id) is entry
-        return mine and task.state is TaskState.assigned and task.lease == leases[task.task_id]
+        return mine and entry.in_flight and task.lease == leases[task.task_id]
 
     def _order(self, entry: Entry, member: Member, payload: bytes) -> Order:
         task, desk = entry.task, self._desk
+        attempt = task.attempt + (task.state is TaskState.assigned)
         return Order(
             task_id=task.task_id, type=task.type, priority=int(task.priority), payload=msgspec.json.decode(payload),
-            attempt=task.attempt + 1, deadline=None if task.deadline is None else rfc3339(task.deadline), worker=task.worker,
+            attempt=attempt, deadline=None if task.deadline is None else rfc3339(task.deadline), worker=task.worker,
             session=task.session, lease=task.lease, lease_s=desk.settings.lease_seconds, beat=member.number,
             limit_s=task.limit_s, left_s=None if entry.due is None else max(0.0, entry.due - desk.clock.monotonic()),
         )  # fmt: skip

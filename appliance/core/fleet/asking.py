@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from appliance.core.fleet.facts.compound import COMMAND, Answers, Question
 from appliance.core.fleet.facts.look import Moment
-from appliance.core.fleet.model import FleetShell
+from appliance.core.fleet.model import FleetShell, Reach
 from appliance.core.ports import Clock
 
 LIMITS = {"metrics": 8.0, "host": 45.0, "slow": 180.0}
@@ -21,6 +21,10 @@ class Said:
     moment: Moment
 
 
+CONNECTING = 25.0
+"""Seconds more where it is not connected yet: others may be before it, and it may have two addresses."""
+
+
 async def ask(shell: FleetShell, clock: Clock, node: str, kind: str) -> Said:
     """Ask a node for all facts of a kind.
 
@@ -29,6 +33,7 @@ async def ask(shell: FleetShell, clock: Clock, node: str, kind: str) -> Said:
     """
     question = Question.of(kind)
     began = clock.monotonic()
-    ran = await shell.run(node, COMMAND, stdin=question.script, limit=LIMITS[kind])
+    limit = LIMITS[kind] if shell.link(node).reach is Reach.up else LIMITS[kind] + CONNECTING
+    ran = await shell.run(node, COMMAND, stdin=question.script, limit=limit)
     ended, wall = clock.monotonic(), clock.wall()
     return Said(question.read(ran.stdout, ran.stderr), Moment(wall, ended, ended - began))

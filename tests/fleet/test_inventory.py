@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from appliance.core.doctor.checks import fleet as doctor
 from appliance.core.fleet import inventory_file
 from appliance.core.fleet.inventory import FleetInventory
-from appliance.core.fleet.inventory_entry import configured
+from appliance.core.fleet.inventory_entry import Entry, configured
+from appliance.core.fleet.keys import OwnKey
 from appliance.core.fleet.model import Node
 from appliance.core.fleet.sshconfig import SshFiles
+from appliance.core.secrets import Secrets
 from appliance.errors import ApplianceError, ConfigError, ConflictError, InvalidArgumentsError, NotFoundError, StoreError
 from appliance.settingfleet import FleetSettings, NodeAccess
+from tests.unit.doctor_support import Machine
 
 PIN = "SHA256:" + "b" * 43
 
@@ -213,6 +217,24 @@ def fleet() -> FleetInventory:
         Node(name="a", host="1", groups=("x",), tags={"k": "1"}), Node(name="b", host="2", groups=("x",), tags={"k": "2"}),
         Node(name="c", host="3", tags={"k": "1"}), Node(name="d", host="4", role="db"),
     ])  # fmt: skip
+
+
+def test_the_doctor_looks_at_the_inventory_and_contacts_nobody(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    assert doctor.look(machine.context()).status == "absent"
+    given = (Entry(Node(name="given", host="10.0.0.1")),)
+    found = doctor.look(machine.context(machines=given))
+    assert (found.status, found.fix) == ("warning", "prime-spark fleet trust given")
+    assert "given" in found.reason
+    (home / "inventory.toml").write_text(f'[host_keys]\ngiven = "{PIN}"\n')
+    assert doctor.look(machine.context(machines=given)).reason == "the appliance has no SSH key of its own yet"
+    OwnKey(Secrets(home / "secrets", {}), "test").public()
+    assert doctor.look(machine.context(machines=given)).status == "ok"
+    (home / "inventory.toml").write_text("[nodes.a]\n")
+    found = doctor.look(machine.context(machines=given))
+    assert (found.status, "inventory.toml:1" in found.reason) == ("failed", True)
 
 
 def test_a_file_that_is_edited_within_the_same_second_is_read(path: Path) -> None:

@@ -48,7 +48,7 @@ async def test_a_chain_of_jump_hosts(own: OwnKey, serve: Serve) -> None:
     first, second, third = serve(address="127.0.0.2"), serve(address="127.0.0.3"), serve(address="127.0.0.4")
     links = links_to(own, reach(first, "first", host="127.0.0.2"), reach(second, "second", host="127.0.0.3", jump="first"),
                      reach(third, "third", host="127.0.0.4", jump="second"))  # fmt: skip
-    assert (await links.run("third", ["sh", "-c", "echo $SSH_CONNECTION"])).stdout.split()[2] == b"127.0.0.4"
+    assert (await links.run("third", ["sh", "-c", "echo $SSH_CONNECTION"], limit=120.0)).stdout.split()[2] == b"127.0.0.4"
     assert links.link("third").address == "127.0.0.4 via second"
     assert [links.link(each).reach for each in ("first", "second", "third")] == [Reach.up] * 3
     assert first.child.log.read_text().count("Accepted publickey") == 1
@@ -78,7 +78,7 @@ async def test_many_machines_behind_one_jump_host(own: OwnKey, serve: Serve) -> 
     names = [f"n{number}" for number in range(4)]
     nodes = [reach(gate, "gate"), *(reach(inner, name, jump="gate") for name in names)]
     links = Links(FleetInventory(nodes), own, pace=Pace(connects=2))  # fewer than those who wait for the jump host's own login
-    answers = await asyncio.gather(*(links.run(name, ["echo", name]) for name in names))
+    answers = await asyncio.gather(*(links.run(name, ["echo", name], limit=120.0) for name in names))
     assert [each.stdout.decode().strip() for each in answers] == names
     await links.close()
 

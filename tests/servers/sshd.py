@@ -47,7 +47,9 @@ class SshServer(Server):
         for kind in self.kinds:
             key = self._key(kind)
             key.unlink(missing_ok=True)
-            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", kind, *(["-b", "2048"] if kind == "rsa" else []), "-N", "", "-f", key], check=True
+            )
 
     @property
     def fingerprint(self) -> str:

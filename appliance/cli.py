@@ -15,7 +15,7 @@ import click
 
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
-from appliance.verbs import agent, infer, static
+from appliance.verbs import agent, fleet_services, infer, static
 from appliance.verbs import fleet as fleet_verbs
 from appliance.verbs import power as power_verbs
 from appliance.verbs import streams as stream_verbs
@@ -74,8 +74,10 @@ class Root(Group):
             group.add_command(static.audit_verify)
         if noun == "vpn":
             vpn_verbs.nest(group)
-        if noun == "fleet":
-            fleet_verbs.nest(group)
+        if noun in {"fleet", "service"} and not isinstance(group, Away):
+            known = {action.name: action for action in _client(ctx).actions()}
+            nest = fleet_verbs.nest if noun == "fleet" else fleet_services.nest
+            nest(group, known, _client(ctx))
         if noun == "power":
             power_verbs.nest(group)
         if noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import click
 
+from appliance.core.actions import ActionInfo
 from appliance.errors import InvalidArgumentsError, NotRunningError
 from appliance.paths import socket_address
-from appliance.verbs import fleet_files
+from appliance.verbs import fleet_files, fleet_run
+from appliance.verbs.client import Client
 from appliance.verbs.context import Context, pass_context
 from appliance.verbs.forms import Command
 
@@ -36,10 +39,23 @@ def shell(context: Context, node: str) -> int:
 OWN = {"shell": shell, "put": fleet_files.put, "get": fleet_files.get, "sync": fleet_files.sync}
 
 
-def nest(group: click.Group) -> None:
-    """Own verbs in the place of the actions' where the asker may use these; `sync-plan` is `sync --dry-run`."""
-    for name, command in OWN.items():
-        if name in group.commands and (name == "shell" or not group.commands[name].hidden):
-            group.add_command(command)
+def nest(group: click.Group, actions: Mapping[str, ActionInfo], client: Client) -> None:
+    """Own verbs in the place of the actions' where the asker may use these; the others select nodes and follow.
+
+    Args:
+        group: `fleet`, as it is made from the actions.
+        actions: These, by name.
+        client: Of whoever asks.
+    """
+    for name, made in list(group.commands.items()):
+        action = actions.get(f"fleet.{name}")
+        if action is None or not client.may(action):
+            continue
+        if name in OWN:
+            group.add_command(OWN[name])
+        elif "nodes" in action.parameters.get("properties", {}) and name != "sync-plan":
+            group.add_command(fleet_run.on_nodes(made, action))
+        elif action.name in fleet_run.FOLLOWED:
+            group.add_command(fleet_run.followed(made, action))
     if "sync-plan" in group.commands:
         group.commands["sync-plan"].hidden = True

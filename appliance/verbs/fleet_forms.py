@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from appliance.verbs import fleet_files, fleet_status, render
+from appliance.verbs import fleet_files, fleet_follow, fleet_status, render
 
-FORMS: Mapping[str, render.Form] = MappingProxyType({**fleet_files.FORMS, **fleet_status.FORMS})
+FORMS: Mapping[str, render.Form] = MappingProxyType({**fleet_files.FORMS, **fleet_status.FORMS, **fleet_follow.FORMS})
 NOTHING: Mapping[str, str] = MappingProxyType({**fleet_files.NOTHING})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,20 @@ from appliance.core.fleet.links import Links
 from appliance.core.fleet.model import Node
 from appliance.core.secrets import Secrets
 from appliance.errors import NotFoundError
+from tests.servers.sshd import SshServer
+
+
+@contextmanager
+def quiet_server(own: OwnKey) -> Iterator[SshServer]:
+    """An sshd whose logins have an empty home: no start-up file of this machine runs, and nothing is written into it."""
+    directory = Path(tempfile.mkdtemp(prefix="sshd-"))
+    home = directory / "home"
+    home.mkdir()
+    try:
+        with SshServer(directory, own.public() + "\n", settings=[f"SetEnv HOME={home}"]) as made:
+            yield made
+    finally:
+        shutil.rmtree(directory)
 
 
 class Machines:

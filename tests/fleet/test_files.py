@@ -21,7 +21,7 @@ from appliance.core.fleet.files.model import PART_END, Direction, Do, is_part, p
 from appliance.core.fleet.files.remote import RemoteSide
 from appliance.core.fleet.files.service import Sync
 from appliance.core.fleet.keys import OwnKey
-from tests.fleet.files_rig import Rig, node_of, rig
+from tests.fleet.files_rig import Rig, node_of, quiet_server, rig
 from tests.servers.proxy import FaultyProxy
 from tests.servers.sshd import SshServer
 from tests.support import free_port, wait_for
@@ -38,6 +38,12 @@ ODD = (
     ".hidden",
     "*",
 )
+
+
+@pytest.fixture
+def server(own: OwnKey) -> Iterator[SshServer]:
+    with quiet_server(own) as made:
+        yield made
 
 
 @pytest.fixture

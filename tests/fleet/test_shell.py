@@ -29,6 +29,7 @@ from appliance.session.attach import AttachService
 from appliance.session.ssh import SshService
 from appliance.session.ui import UiThread
 from tests.fleet.conftest import links_to, reach
+from tests.fleet.files_rig import quiet_server
 from tests.servers.proxy import FaultyProxy
 from tests.servers.sshd import SshServer
 from tests.session.conftest import accounts, ui  # noqa: F401
@@ -105,6 +106,12 @@ class Desk:
         await wait_for(lambda: process.poll() is not None)
         assert process.stderr is not None
         return int(process.returncode), process.stderr.read().decode()
+
+
+@pytest.fixture
+def server(own: OwnKey) -> Iterator[SshServer]:
+    with quiet_server(own) as made:
+        yield made
 
 
 @pytest.fixture

@@ -80,8 +80,10 @@ class Follow(Dialog):
     def compose(self) -> ComposeResult:
         """The text fills the screen."""
         with Vertical(id="box") as box:
+            box.border_title = Text(printable(self._title))
             box.border_subtitle = Text("Space hold  / filter  arrows, Home, End  Esc leave")
             yield LineView(id="text")
+            yield LineView(id="note")
             yield Input(placeholder="text that lines must contain; Enter keeps it, Esc clears it", id="filter")
 
     def on_mount(self) -> None:
@@ -94,7 +96,7 @@ class Follow(Dialog):
         self.call_after_refresh(self._show)
 
     def _due(self) -> None:
-        self._show_title()
+        self._show_note()
         busy = any(worker.group == "output" and not worker.is_finished for worker in self.workers)
         if not self._ended and not busy:
             self.run_worker(self._read(), name="output", group="output", exit_on_error=False)
@@ -132,19 +134,17 @@ class Follow(Dialog):
         view.set_lines(lines)
         if not self._held:
             view.scroll_lines(len(lines))
-        self._show_title()
+        self._show_note()
 
-    def _show_title(self) -> None:
+    def _show_note(self) -> None:
         words = [
             self._fault if self._lines else "", f"/{self._filter}" if self._filter else "", f.counted(self._count, "line"),
             f"{self._count - KEPT} earlier ones are gone from here" if self._count > KEPT else "",
             f"{f.size(self._lost)} not kept" if self._lost else "",
             "ended" if self._ended else "HELD, Space goes on" if self._held else "following", f.age(self.stamp.age),
         ]  # fmt: skip
-        said = Text(printable(f"{self._title}: {', '.join(word for word in words if word)}"))
-        box = self.query_one("#box")
-        if box.border_title != said.markup:
-            box.border_title = said
+        told: Line = ((", ".join(word for word in words if word), "bad" if self._fault else "muted"),)
+        self.query_one("#note", LineView).set_lines(wrap(told, max(1, self.query_one("#text").size.width)))
 
     def action_hold(self) -> None:
         """Hold, or follow again."""
@@ -156,14 +156,14 @@ class Follow(Dialog):
         self._held = self._held or by < 0
         view = self.query_one("#text", LineView)
         view.scroll_lines(view.first + by)
-        self._show_title()
+        self._show_note()
 
     def action_to(self, end: int) -> None:
         """To the beginning, or to the end."""
         self._held = not end
         view = self.query_one("#text", LineView)
         view.scroll_lines(len(view.lines) if end else 0)
-        self._show_title()
+        self._show_note()
 
     def action_filter(self) -> None:
         """Type a filter."""

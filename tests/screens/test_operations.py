@@ -148,7 +148,7 @@ async def test_wide_terminals_show_the_machine_under_the_cursor(bench: Bench) ->
 async def test_output_is_followed_and_what_was_lost_is_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dialog takes parts as the record gives them: what is not kept, or too much, is told."""
     seen = await on_operations(bench, operation(NodeRun("nas", RunState.running, started=time.time()), stage=Stage.rest))
-    monkeypatch.setattr(Follow, "_due", Follow._show_title)  # no operation of that name runs here: parts come by hand
+    monkeypatch.setattr(Follow, "_due", Follow._show_note)  # no operation of that name runs here: parts come by hand
     seen.session.feed(b"\t")
     await wait_for(lambda: seen.app.focused is not None and seen.app.focused.id == "runs")
     await seen.press("\r", "nas: restart web.service")
@@ -161,7 +161,7 @@ async def test_output_is_followed_and_what_was_lost_is_counted(bench: Bench, mon
     dialog._take(Part(text="".join(f"line {n}\n" for n in range(KEPT)), after=2061, next=70_000, dropped=2048, ended=True))
     dialog._show()
     await seen.shows(f"line {KEPT - 1}")
-    await seen.shows("3 earlier ones are gone from here")
+    await seen.shows("2 earlier ones are gone from here")
     await seen.shows("ended")
     await seen.press("/", "text that lines must contain")
     await seen.press("line 77\r", "line 770")

@@ -1,6 +1,7 @@
 """`prime-spark`: starts the appliance, or talks to the one that runs.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance runs, 4 not authorised, 5 needs confirmation.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance runs, 4 not authorised, 5 needs confirmation,
+6 nodes not reached.
 Nothing heavy is imported here.
 """
 
@@ -141,7 +142,8 @@ def root() -> Root:
 
 HELP = """The edge appliance: without a verb, its console.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance runs, 4 not authorised, 5 needs confirmation.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no appliance runs, 4 not authorised, 5 needs confirmation,
+6 nodes not reached.
 """
 
 

@@ -123,8 +123,7 @@ class Rig:
 
     async def ended(self, task: Task) -> Task:
         async with asyncio.timeout(20):
-            if task.task_id in self.desk.live:
-                await self.desk.ends.wait(task.task_id)
+            await self.desk.ended(task.task_id)
         return await self.task(task)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.core.store import Store
 from appliance.core.tasks.model import TaskState, Urgency, WorkerState
-from appliance.errors import DiskFullError
+from appliance.errors import ConflictError, DiskFullError
 from tests.support import ManualClock
 from tests.tasks.rig import Paper, Rig, running
 
@@ -276,3 +277,27 @@ async def test_a_disk_that_is_full_loses_nothing_and_runs_nothing(tmp_path: Path
         assert await rig.service.dispatcher.ended(one.result(one.orders[0]))
         assert await rig.service.dispatcher.begun(one.begun(one.orders[1]))
         assert one.orders[2].task_id == third.task_id
+
+
+async def test_a_task_has_not_ended_before_its_end_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, run=False, clock=ManualClock()) as rig:
+        one = Paper("one")
+        await joined(rig, one)
+        task = await rig.submit()
+        whole, gate = Store.write, asyncio.Event()
+
+        async def slow(store: Store, work: Any) -> Any:
+            await gate.wait()
+            return await whole(store, work)
+
+        monkeypatch.setattr(Store, "write", slow)
+        ending = asyncio.create_task(rig.service.dispatcher.cancel(task.task_id, "anna"))
+        waiting = asyncio.create_task(rig.ended(task))
+        await asyncio.sleep(0)
+        with pytest.raises(ConflictError, match="has not ended"):
+            await rig.service.dispatcher.retry(task.task_id, "anna")
+        await step(rig)
+        assert one.orders == []
+        assert not waiting.done()
+        gate.set()
+        assert (await ending).state is (await waiting).state is TaskState.cancelled

@@ -89,7 +89,7 @@ def test_the_role_worker_says_what_lacks_and_then_what_it_does(tmp_path: Path, k
     child = Child(tmp_path / "agent.log")
     child.spawn(command, lambda: True, env=env)
     try:
-        wait_for_sync(lambda: told("absent"), 30.0)
+        wait_for_sync(lambda: told("absent"), 60.0)
         assert "key of the Control PC's tasks is missing" in told("absent")
         child.stop(signal.SIGTERM, timeout=10.0)
         secrets = home / "data" / "secrets"
@@ -97,7 +97,7 @@ def test_the_role_worker_says_what_lacks_and_then_what_it_does(tmp_path: Path, k
         (secrets / "tasks.key").write_text(KEY)
         (secrets / "tasks.key").chmod(0o600)
         child.spawn(command, lambda: True, env=env)
-        wait_for_sync(lambda: told("healthy"), 30.0)
+        wait_for_sync(lambda: told("healthy"), 60.0)
         assert told("healthy") == "spark-agent: command, task_execution"
         child.stop(signal.SIGTERM, timeout=10.0)
     finally:

@@ -152,8 +152,7 @@ def _looking(service: TasksService) -> list[Action]:
     async def wait(_: Invocation, params: TaskId) -> TaskDetail:
         desk = service.running.desk
         task_id = await _find(service, params.task_id)
-        if task_id in desk.live:
-            await desk.ends.wait(task_id)
+        await desk.ended(task_id)
         detail = await desk.book.show(task_id)
         if detail.task.state not in ENDED:
             raise NotFoundError("That task was taken up again meanwhile.", "wait for it once more.")

@@ -48,6 +48,8 @@ class Desk:
         self.live: dict[str, Entry] = {}
         self.flying: dict[str, Entry] = {}
         """Those that a worker has."""
+        self.ending: set[str] = set()
+        """Those whose end is being written."""
         self.waiting = Waiting(settings.aging_seconds)
         self.ends = Ends()
         self.counts = dict.fromkeys(COUNTED, 0)
@@ -77,6 +79,15 @@ class Desk:
             else:
                 self.queue(entry)
         return list(self.flying.values())
+
+    def has(self, task_id: str) -> bool:
+        """Whether it has not ended, as far as the disk knows."""
+        return task_id in self.live or task_id in self.ending
+
+    async def ended(self, task_id: str) -> None:
+        """Return when it has ended."""
+        while self.has(task_id):
+            await self.ends.wait(task_id)
 
     def number(self) -> int:
         """Of the next submission."""
@@ -163,9 +174,11 @@ class Desk:
         entry.change(wall, what, before.worker, state=state, reason=reason, ended=wall, duration_ms=duration_ms)
         entry.expires = None
         self.live.pop(before.task_id, None)
+        self.ending.add(before.task_id)
         try:
             await self.book.change([entry.as_change(result, self.ends.next())])
         except BaseException:
+            self.ending.discard(before.task_id)
             undo()
             self.live[before.task_id] = entry
             if flew is not None:
@@ -173,6 +186,7 @@ class Desk:
             if waited:
                 self.queue(entry)
             raise
+        self.ending.discard(before.task_id)
         self.ends.add(entry.task)
         self.counts[state.value] += 1
         self._let_go(before)

@@ -154,7 +154,7 @@ class Dispatcher:
             StoreError: That cannot be written.
         """
         desk = self.desk
-        if task_id in desk.live:
+        if desk.has(task_id):
             raise ConflictError("That task has not ended.", "wait for it, or cancel it first.")
         detail = await desk.book.show(task_id)
         task = detail.task

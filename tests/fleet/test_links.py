@@ -96,26 +96,26 @@ async def test_a_cancelled_command_is_ended_there(linked: Linked, serve: Serve, 
     links, mark = linked(reach(serve())), tmp_path / "pid"
     script = f"echo $$ > {mark}.new; mv {mark}.new {mark}; exec sleep 300"
     running = asyncio.create_task(links.run("agent", ["sh", "-c", script], limit=300.0))
-    await wait_for(mark.exists)
+    await wait_for(mark.exists, 60.0)
     there = Path("/proc") / mark.read_text().strip()
     assert there.exists()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await wait_for(lambda: not there.exists())
-    await wait_for(lambda: links.link("agent").sessions == 0)
+    await wait_for(lambda: not there.exists(), 60.0)
+    await wait_for(lambda: links.link("agent").sessions == 0, 60.0)
 
 
 async def test_one_that_ignores_the_signal_is_killed(linked: Linked, serve: Serve, tmp_path: Path) -> None:
     links, mark = linked(reach(serve()), ending=0.2), tmp_path / "pid"
     script = f"trap '' TERM HUP; echo $$ > {mark}.new; mv {mark}.new {mark}; while :; do sleep 0.1; done"
     running = asyncio.create_task(links.stream("agent", ["sh", "-c", script], lambda _, __: None))
-    await wait_for(mark.exists)
+    await wait_for(mark.exists, 60.0)
     there = Path("/proc") / mark.read_text().strip()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await wait_for(lambda: not there.exists())
+    await wait_for(lambda: not there.exists(), 60.0)
 
 
 async def test_output_streams_as_it_comes_and_is_bounded_where_that_is_asked(linked: Linked, serve: Serve) -> None:
@@ -236,6 +236,33 @@ async def test_many_who_want_a_dead_machine_cause_one_attempt(linked: Linked) ->
     assert all(isinstance(each, UnreachableError) for each in results)
     assert accepted == 1
     quiet.close()
+
+
+async def test_a_machine_that_was_powered_down_is_off_until_it_answers(linked: Linked, serve: Serve) -> None:
+    server = serve()
+    links = linked(reach(server))
+    await links.run("agent", ["true"])
+    server.kill()
+    links.off("agent", "powered down")
+    with pytest.raises(UnreachableError):
+        await links.run("agent", ["true"])
+    status = links.link("agent")
+    assert (status.reach, status.reason, links.due("agent")) == (Reach.off, "powered down", False)
+    server.start()
+    await links.run("agent", ["true"], limit=60.0)
+    assert links.link("agent").reach is Reach.up
+
+
+async def test_the_end_does_not_wait_for_a_machine_that_hangs(linked: Linked, serve: Serve) -> None:
+    server = serve()
+    links = linked(reach(server), ending=0.1)
+    await links.run("agent", ["true"])
+    server.pause()
+    with pytest.raises(ShellError, match="did not end true within"):
+        await links.run("agent", ["true"], limit=0.3)
+    async with asyncio.timeout(20.0):
+        await links.close()
+    server.resume()
 
 
 async def test_the_vpn_address_is_tried_and_told(linked: Linked, serve: Serve) -> None:

@@ -154,6 +154,9 @@ class Link:
     def _fail(self, reach: Reach, reason: str, step: str, offered: str = "") -> None:
         self._failures += 1
         pause = backoff(self._failures, self._pace.first, self._pace.longest)
+        if self._status.reach is Reach.off and reach is Reach.unreachable:  # it is meant to be
+            self._status = msgspec.structs.replace(self._status, retry_at=time.monotonic() + pause)
+            return
         self._set(reach, reason=reason, next_step=step, offered_key=offered, retry_at=time.monotonic() + pause)
 
     def _set(self, reach: Reach, **other: Any) -> None:
@@ -186,8 +189,9 @@ class Link:
             live.opened.connection.abort()
 
     async def close(self) -> None:
-        """The end: commands that are being ended are waited for, then the connection goes."""
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        """The end: commands that are being ended are waited for a while, then the connection goes."""
+        if self._ending:
+            await asyncio.wait(set(self._ending), timeout=3 * self._pace.ending)
         self.drop()
 
 

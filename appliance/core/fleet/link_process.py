@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 BLOCK = 65536
 PREFACE = 65536
 """Bytes that a login shell may print before the command begins; of more, the end is kept."""
+SIGNAL_LIMIT = 10.0
+"""Seconds that telling a command to end may take; a laden machine takes long for a session."""
 SHOWN = 300
 """Characters of what a machine said that an error shows."""
 
@@ -156,7 +158,7 @@ class Running:
         """
         try:
             for signal in ("TERM", "KILL"):
-                await self._signal(connection, signal, patience)
+                await self._signal(connection, signal)
                 try:
                     async with asyncio.timeout(patience):
                         await self._drained()
@@ -168,14 +170,14 @@ class Running:
         finally:
             self.process.close()
 
-    async def _signal(self, connection: Any, signal: str, patience: float) -> None:
+    async def _signal(self, connection: Any, signal: str) -> None:
         """Through a session of its own, for sshd takes no signals for root; as a signal where there is no room for one."""
         import asyncssh
 
         pid = self._streams["stdout"].pid
         if pid is not None:
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(SIGNAL_LIMIT):
                     other = await connection.create_process(ending(self._wrapped, pid, signal), encoding=None)
                     await other.wait_closed()
                 return

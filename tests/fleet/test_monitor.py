@@ -22,6 +22,7 @@ from appliance.core.fleet.model import FleetStatus, Node, NodeStatus, Reach
 from appliance.core.fleet.operations.model import NodeRun, OperationStatus, RunState, Stage
 from appliance.core.fleet.rounds import Rhythm
 from appliance.core.fleet.service import FleetService, Ground
+from appliance.core.fleet.status import Times
 from appliance.core.model import Health, Severity
 from appliance.core.state import LiveState, Section
 from appliance.errors import StoreError
@@ -30,7 +31,6 @@ from tests.servers.sshd import SshServer
 from tests.support import wait_for
 
 QUICK = Rhythm(metrics=0.5, facts=0.8, updates=False)
-"""Stale after 1.25 s, unreachable after 3."""
 CALM = Rhythm(metrics=30.0, facts=300.0, updates=False)
 
 
@@ -80,6 +80,7 @@ class Bench:
         self.service = FleetService(Ground(
             inventory=self.book, shell=self.links, state=self.state, clock=self.clock, note=self._note,  # type: ignore[arg-type]
             publish=self._publish, own_key=own.public, rhythm=rhythm, telemetry=0.5,
+            times=Times(1.25, 3.0) if rhythm is QUICK else None,
         ))  # fmt: skip
         self.links.watch(self.service.link_changed)
         self.reaches: dict[str, list[Reach]] = {}
@@ -214,6 +215,7 @@ async def test_a_link_that_breaks_with_evidence_is_unreachable_at_once(benches: 
     server.start()
     await bench.is_(Reach.up)
     await wait_for(lambda: bench.node().metrics.monotonic > seen, 20.0)
+    await wait_for(lambda: bench.node().facts.monotonic > seen, 20.0, "its facts are asked for anew")
     assert (await bench.service.health()).health is Health.healthy
 
 

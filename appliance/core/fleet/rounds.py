@@ -75,6 +75,7 @@ class Turns:
         self._wake = {"metrics": asyncio.Event(), "facts": asyncio.Event()}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {"metrics": [], "facts": []}
         self._failed = 0
+        self._lost = False
         self._up = asyncio.Event()
         """A look has come to something since the link was up."""
 
@@ -102,8 +103,11 @@ class Turns:
         self._wake[kind].set()
         return future
 
-    def nudge(self) -> None:
-        """Its link may have changed: look soon."""
+    def nudge(self, reach: Reach) -> None:
+        """Its link is another one: look soon; where it was lost, ask for facts anew once it is back."""
+        if reach not in {Reach.up, Reach.stale, Reach.connecting}:
+            self._lost = True
+            self._up.clear()
         self._wake["metrics"].set()
 
     async def _turn(self, kind: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -171,7 +175,9 @@ class Turns:
         except ApplianceError as error:
             self._missed(error)
             return
-        self._failed = 0
+        if self._lost:  # it may have been started anew meanwhile
+            self._wake["facts"].set()
+        self._failed, self._lost = 0, False
         self._up.set()
         metrics = watch.looked(said)
         rounds.hooks.looked(watch, metrics)
@@ -179,6 +185,7 @@ class Turns:
 
     def _missed(self, error: ApplianceError) -> None:
         self._failed += 1
+        self._lost = True
         self._up.clear()
         self.watch.complaint = "" if isinstance(error, UnreachableError) else error.message
         if self._failed == 1:

@@ -46,6 +46,7 @@ class Ground:
         own_key: Tells the appliance's public key; blocks.
         rhythm: How often.
         telemetry: Seconds between two readings of one node that are kept; 0 for none.
+        times: What silence means; by the rhythm where it is None.
     """
 
     inventory: Inventory
@@ -57,6 +58,7 @@ class Ground:
     own_key: Callable[[], str] | None = None
     rhythm: Rhythm = field(default_factory=Rhythm)
     telemetry: float = 60.0
+    times: Times | None = None
 
 
 class FleetService:
@@ -72,7 +74,7 @@ class FleetService:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self.monitor = Monitor(ground.shell, ground.state, ground.clock, Times.of(ground.rhythm.metrics))
+        self.monitor = Monitor(ground.shell, ground.state, ground.clock, ground.times or Times.of(ground.rhythm.metrics))
         self.rounds = self._make_rounds()
         self._poke = asyncio.Event()
         self._kept: dict[str, float] = {}
@@ -150,13 +152,13 @@ class FleetService:
 
     # -- what comes in
 
-    def link_changed(self, name: str, _: LinkStatus) -> None:
+    def link_changed(self, name: str, status: LinkStatus) -> None:
         """A link is another one: shown at once, and looked at."""
         if (watch := self.monitor.watches.get(name)) is not None:
             self.monitor.changed(watch)
             self._poke.set()
         if (turns := self.rounds.turns.get(name)) is not None:
-            turns.nudge()
+            turns.nudge(status.reach)
 
     def _looked(self, watch: Watch, metrics: NodeMetrics) -> None:
         ground, name = self._ground, watch.node.name

@@ -10,15 +10,16 @@ import msgspec
 
 from appliance.core.fleet.model import LinkStatus, NodeFacts, NodeMetrics, NodeStatus, Reach
 
-STALE_ROUNDS, UNREACHABLE_ROUNDS = 2.5, 6.0
-"""Missed rounds of metrics after which a node is stale, and unreachable: 25 s and 60 s at ten seconds a round."""
+STALE_ROUNDS, UNREACHABLE_ROUNDS = 1.5, 6.0
+"""Rounds without a sign of life after which a node is stale, and unreachable: 15 s and 60 s at ten seconds a round. A link that
+is half open breaks between the two, by its keepalives; stale comes before that."""
 
 
 @dataclass(frozen=True)
 class Times:
     """When silence becomes something; seconds."""
 
-    stale: float = 25.0
+    stale: float = 15.0
     unreachable: float = 60.0
 
     @staticmethod

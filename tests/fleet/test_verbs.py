@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance import cli, paths
 from appliance.core.fleet.keys import OwnKey
 from appliance.core.secrets import Secrets
+from appliance.verbs.client import SocketClient
+from appliance.verbs.context import Context
 from tests.fleet.files_rig import quiet_server
 from tests.session.test_attach import Pty, pty  # noqa: F401
 from tests.support import free_port, wait_for, wait_for_sync
@@ -49,12 +53,11 @@ class Machine:
 
     def run(self, *words: str) -> tuple[int, str, str]:
         """(exit code, standard output, standard error) of a command line."""
-        command = [sys.executable, "-m", "appliance", *words]
-        done = subprocess.run(
-            command, cwd=self.work, env=self.environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
-            check=False,
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
+        where, out, err = paths.find({"PRIME_SPARK_HOME": str(self.home)}), io.StringIO(), io.StringIO()
+        client = SocketClient(where.api_socket, quick=60)
+        context = Context(client, where, {"PRIME_SPARK_HOME": str(self.home)}, out, 180, colour=False)
+        code = cli.run(words, context, err)
+        return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +76,12 @@ def machine() -> Iterator[Machine]:
         )
         made = Machine(home, work, environ)
         try:
-            wait_for_sync((home / "run" / "api.sock").exists, 30, (root / "log").read_text())
-            wait_for_sync(lambda: made.run("fleet", "operations")[0] == 0, 30, (root / "log").read_text())
+            wait_for_sync((home / "run" / "api.sock").exists, 90, "it listens")
+            wait_for_sync(lambda: made.run("fleet", "operations")[0] == 0, 90, "it answers")
+            before = Path.cwd()
+            os.chdir(work)
             yield made
+            os.chdir(before)
         finally:
             running.terminate()
             running.wait(20)

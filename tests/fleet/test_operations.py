@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.core.fleet.model import Node
-from appliance.core.fleet.operations.model import Stage
+from appliance.core.fleet.operations.model import RunState, Stage
 from appliance.core.fleet.operations.operation import Way
+from appliance.core.fleet.operations.record import KeptRun
 from appliance.core.state import Section
-from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError, PreconditionError
+from appliance.errors import ConflictError, DiskFullError, InvalidArgumentsError, NotFoundError, PreconditionError
 from tests.fleet.ops.local import Fleet
 from tests.fleet.ops.rig import QUICK, Rig, folders, known, states
 from tests.support import ManualClock, wait_for
@@ -191,6 +192,23 @@ async def test_stopping_it_takes_back_what_was_changed(rig: Rig, fleet: Fleet) -
     assert "bob stopped it" in ended.reason
     with pytest.raises(ConflictError, match="has ended"):
         await rig.service.cancel(planned.operation_id, "bob")
+
+
+async def test_where_a_begin_cannot_be_kept_nothing_is_done_and_what_was_done_is_taken_back(
+    rig: Rig, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = rig.ground.book.run
+
+    async def full(operation_id: str, run: KeptRun) -> None:
+        if run.run.node == "b" and run.run.state is RunState.running:
+            raise DiskFullError("No room to write store.db.")
+        await keep(operation_id, run)
+
+    monkeypatch.setattr(rig.ground.book, "run", full)
+    ended = await rig.done("rig.set", ["all"], Way(soak=0.0, parallel=1, limit=20.0), value="new")
+    assert (ended.stage, states(ended)) == (Stage.undone, {"a": "undone", "b": "skipped", "c": "skipped", "d": "skipped"})
+    assert "No room" in ended.reason
+    assert journal(fleet) == ["do a", "undo a"]
 
 
 async def test_what_somebody_else_changed_since_is_not_taken_back(rig: Rig, fleet: Fleet) -> None:

@@ -156,7 +156,12 @@ class Carrier:
         operation.change_run(
             name, state=RunState.running, started=self._clock.wall(), canary=canary, order=operation.next_order(), reason=""
         )
-        await self._ground.book.run(operation.id, operation.runs[name])  # on disk before anything is done there
+        try:
+            await self._ground.book.run(operation.id, operation.runs[name])  # on disk before anything is done there
+        except StoreError as error:
+            reason = f"nothing was done: its begin could not be kept ({error.message})"
+            operation.change_run(name, state=RunState.skipped, reason=reason, order=None, started=None)
+            raise
         self._changed()
         host = operation.host(self._ground, name, self._changed)
         try:

@@ -21,8 +21,9 @@ if [ -z "$folder" ]; then folder=$(printf '%s\n' "$rows" | cut -f5 | grep . | he
 printf 'folder\t%s\n' "$folder"
 printf '%s\n' "$rows" | grep . | sed 's/^/row	/'
 if [ -n "$folder" ] && cd "$folder" 2>/dev/null; then
-  compose -p "$1" config --hash '*' 2>/dev/null | sed 's/^/hash	/;s/ /	/'
-  compose -p "$1" config --services 2>/dev/null | sed 's/^/service	/'
+  hashes=$(compose -p "$1" config --hash '*' 2>/dev/null)
+  if [ -n "$hashes" ]; then printf '%s\n' "$hashes" | sed 's/^/hash	/;s/ /	/'
+  else compose -p "$1" config --services 2>/dev/null | sed 's/^/service	/'; fi
 fi
 exit 0
 """  # noqa: E501 the format cannot be broken
@@ -70,6 +71,7 @@ async def state(host: Host, args: Any) -> State:
             old[cells[0]] = cells[3]
         elif kind == "hash" and len(cells) >= 2:
             wanted[cells[0]] = cells[1].strip()
+            services.setdefault(cells[0], "absent")
         elif kind == "service":
             services.setdefault(cells[0], "absent")
     recreated = tuple(sorted(name for name, hashed in wanted.items() if old.get(name, hashed) != hashed))

@@ -76,7 +76,8 @@ def balancer(found: BalancerStatus | None, glyphs: Glyphs) -> Line:
         return ()
     mark, role = sign(found.health, glyphs)
     known = f" {found.version}" if found.version else ""
-    return (("   HAProxy", "muted"), (f"{known} ", "muted"), (mark, role), (f", {found.reason}", "muted"))
+    told = "" if found.health == "healthy" and found.pid else f", {found.reason}"
+    return (("   HAProxy", "muted"), (f"{known} ", "muted"), (mark, role), (told, "muted"))
 
 
 def moving(service: Deployed) -> bool:
@@ -170,7 +171,8 @@ def _stages(kept: Rollout) -> Line:
     pieces: list[Piece] = [(f" {'stage':<{LEAD}}", "muted")]
     for at, each in enumerate(STEPS[kept.strategy]):
         now = each is kept.stage
-        pieces.append((f"{' > ' if at else ''}{f'[{each}]' if now else each.value}", "accent" if now else "muted"))
+        pieces += [(" > ", "muted")] if at else []
+        pieces.append((f"[{each}]" if now else each.value, "accent" if now else "muted"))
     return tuple(pieces)
 
 

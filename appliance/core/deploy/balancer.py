@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.core.deploy import haproxy
 from appliance.core.deploy.haproxy import Front, Stat
 from appliance.core.deploy.model import BalancerStatus
+from appliance.core.figures import counted
 from appliance.core.secrets import write_private
 from appliance.errors import AbsentError, ApplianceError, ConflictError, DeployError
 
@@ -84,7 +85,7 @@ class Balancer:
             told = "it goes on from before the start" if self._adopted else "no service wants it"
             return BalancerStatus("healthy", told, version=self._info.get("Version", ""), adopted=self._adopted)
         return BalancerStatus(
-            "healthy", f"{len(self._fronts)} services, {servers} servers", version=self._info.get("Version", ""),
+            "healthy", f"{counted(len(self._fronts), 'service')}, {counted(servers, 'server')}", version=self._info.get("Version", ""),
             pid=int(self._info.get("Pid", "0")) or None, frontends=len(self._fronts), servers=servers, adopted=self._adopted,
         )  # fmt: skip
 

@@ -112,9 +112,7 @@ async def test_a_host_key_in_the_configuration_is_replaced_there_alone(desk: Des
         await ask(desk, "fleet.trust", node="agent", fingerprint=server.fingerprint, replace=True)
 
 
-async def test_a_pin_that_was_confirmed_here_is_replaced_on_request(
-    server: SshServer, own: OwnKey, tmp_path: Path
-) -> None:
+async def test_a_pin_that_was_confirmed_here_is_replaced_on_request(server: SshServer, own: OwnKey, tmp_path: Path) -> None:
     desk = desk_of(own, tmp_path, reach(server, host_key=""))
     await ask(desk, "fleet.trust", node="agent", fingerprint=server.fingerprint)
     await ask(desk, "fleet.check", node="agent")

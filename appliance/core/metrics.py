@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.core.analytics.model import QueryStats
+from appliance.core.deploy.model import DeployStatus
 from appliance.core.inference.sources.model import SourceState, SourceStatus
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
@@ -18,6 +19,7 @@ from appliance.core.power.model import Phase as PowerPhase
 from appliance.core.power.model import PowerStatus, Supply, UpsStatus
 from appliance.core.state import LiveState, Section
 from appliance.core.streams.model import LinkState, OutboxStatus, StreamsStatus
+from appliance.core.tasks.model import TasksStatus, WorkerState
 from appliance.core.vpn.status import PeerState, VpnStatus
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from _sources(state.get(Section.sources).value or ())
     yield from power_samples(state.get(Section.power).value)
     yield from vpn_samples(state.get(Section.vpn).value)
+    yield from task_samples(state.get(Section.tasks).value)
+    yield from deploy_samples(state.get(Section.deployments).value)
     yield from domain_samples(state)
 
 
@@ -103,6 +107,39 @@ def power_samples(status: object) -> Iterator[Sample]:
         yield Sample("edge_power_on_battery_seconds", "gauge", "For how long", status.on_battery_s)
     for ups in status.upses:
         yield from _ups(ups)
+
+
+def task_samples(status: object) -> Iterator[Sample]:
+    """What waits and runs, what became of tasks, and the workers."""
+    if not isinstance(status, TasksStatus):
+        return
+    for priority, count in status.depths.items():
+        yield Sample("edge_tasks_waiting", "gauge", "Tasks that wait", count, (("priority", priority),))
+    yield Sample("edge_tasks_with_workers", "gauge", "Tasks that workers have", sum(each.busy for each in status.workers))
+    for what, count in status.counts.items():
+        yield Sample("edge_tasks_total", "counter", "What became of tasks", count, (("what", what),))
+    for worker in status.workers:
+        ready = float(worker.state is WorkerState.ready)
+        yield Sample("edge_task_worker_up", "gauge", "1 where it takes tasks", ready, (("worker", worker.name),))
+
+
+def deploy_samples(status: object) -> Iterator[Sample]:
+    """Services by health, how rollouts ended, and each service's replicas and traffic."""
+    if not isinstance(status, DeployStatus):
+        return
+    for health in ("healthy", "degraded", "unhealthy"):
+        count = sum(each.health == health for each in status.services)
+        yield Sample(f"orchestrator_{health}_services", "gauge", f"Deployed services that are {health}", count)
+    if status.ended:
+        rate = 100.0 * status.completed / status.ended
+        yield Sample("orchestrator_deployment_success_rate", "gauge", "Percent of the rollouts since the start", rate)
+    yield Sample("cloud_compute_scale_events_total", "counter", "Changes that auto-scaling made", status.scaled)
+    for each in status.services:
+        label = (("service", each.name),)
+        yield Sample("orchestrator_replicas_ready", "gauge", "Healthy replicas", each.ready, label)
+        yield Sample("orchestrator_replicas_wanted", "gauge", "Replicas that are wanted", each.wanted, label)
+        if each.rate is not None:
+            yield Sample("orchestrator_requests_per_second", "gauge", "Through the balancer", each.rate, label)
 
 
 def _ups(ups: UpsStatus) -> Iterator[Sample]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.core.metrics import samples
 from appliance.core.model import Health
 from appliance.core.state import Section
 from appliance.core.tasks.model import TaskState, Urgency
@@ -172,6 +173,10 @@ async def test_the_live_state_shows_queue_workers_and_history(tmp_path: Path) ->
         assert [each.task_id for each in shown.running] == [task.task_id]
         assert [(each.task_id, each.reason) for each in shown.waiting] == [(behind.task_id, "all workers that do it are busy")]
         assert (shown.workers[0].name, shown.workers[0].busy, shown.workers[0].local) == ("control-pc", 1, True)
+        numbers = {(each.name, *(value for _, value in each.labels)): each.value for each in samples(rig.state)}
+        assert numbers["edge_tasks_waiting", "high"] == numbers["edge_tasks_with_workers",] == 1
+        assert numbers["edge_tasks_total", "submitted"] == 2
+        assert numbers["edge_task_worker_up", "control-pc"] == 1
         assert (await rig.service.health()).health is Health.healthy
         echo.gate.set()
         await rig.ended(behind)

@@ -18,6 +18,7 @@ from appliance.core.tasks.entry import Entry, boot_id, entry_of
 from appliance.core.tasks.model import Task, TaskState
 from appliance.core.tasks.roster import Roster
 from appliance.core.tasks.waiting import Waiting
+from appliance.errors import StoreError
 from appliance.settingtasks import TaskSettings
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,14 @@ class Desk:
     async def _tell_failed(self, task: Task) -> None:
         log.warning("task %s (%s) failed: %s", task.task_id, task.type, task.reason)
         facts = {"task_id": task.task_id, "type": task.type, "owner": task.owner, "reason": task.reason}
-        await self.tell("task.failed", {**facts, "attempts": task.attempt})
+        await self.note("task.failed", {**facts, "attempts": task.attempt})
+
+    async def note(self, event: str, attributes: dict[str, Any]) -> None:
+        """Tell of an event; what happened has happened, also where that cannot be told."""
+        try:
+            await self.tell(event, attributes)
+        except StoreError as error:
+            log.error("%s is not among the events: %s", event, error.message)
 
     def _let_go(self, task: Task) -> None:
         if (member := self.roster.members.get(task.worker)) is not None:

@@ -271,7 +271,7 @@ class Dispatcher:
         for member in desk.roster.silence(now):
             log.warning("the worker %s gives no sign of life", member.worker.name)
             desk.changes += 1
-            await desk.tell("task.worker-silent", {"worker": member.worker.name, "tasks": len(member.has)})
+            await desk.note("task.worker-silent", {"worker": member.worker.name, "tasks": len(member.has)})
         while desk.later and desk.later[0][0] <= now:
             entry = desk.live.get(heapq.heappop(desk.later)[1])
             if entry is not None and entry.task.state is TaskState.pending and entry.not_before <= now:

@@ -134,6 +134,8 @@ class Schedules:
                 found, last=now, next=cron.next_after(found.cron, found.zone, now), note="the clock went back: begun anew",
             ))  # fmt: skip
             return None
+        if found.next is not None and found.last <= now < found.next:
+            return None
         due = await asyncio.to_thread(cron.missed, found.cron, found.zone, found.last, now)
         if not due:
             if found.next is None or found.next <= now:

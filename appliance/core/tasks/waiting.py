@@ -82,7 +82,7 @@ class Waiting:
         return tuple(bucket for bucket in list(self._heaps) if self._head(bucket) is not None)
 
     def first(self, count: int) -> list[str]:
-        """The first ones in order."""
+        """The first ones in order; it looks at little more than these, however many wait."""
         return [place.task_id for place in islice(self._ordered(), count)]
 
     def depths(self) -> dict[str, int]:
@@ -90,8 +90,18 @@ class Waiting:
         return {each.name: self._depths[each] for each in sorted(Urgency, reverse=True)}
 
     def _ordered(self) -> Iterator[Place]:
-        live = (place for _, place, _ in self._live.values())
-        return iter(heapq.nsmallest(min(len(self._live), 200), live))
+        heaps = list(self._heaps.values())
+        ahead = [(heap[0], number, 0) for number, heap in enumerate(heaps) if heap]
+        heapq.heapify(ahead)
+        while ahead:
+            place, number, at = heapq.heappop(ahead)
+            below = (2 * at + 1, 2 * at + 2)  # in a heap nothing stands before what it hangs from
+            for child in below:
+                if child < len(heaps[number]):
+                    heapq.heappush(ahead, (heaps[number][child], number, child))
+            live = self._live.get(place.task_id)
+            if live is not None and live[1] == place:
+                yield place
 
     def _head(self, bucket: Bucket) -> Place | None:
         heap = self._heaps[bucket]

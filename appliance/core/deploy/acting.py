@@ -15,7 +15,7 @@ from appliance.core.deploy.held import Held
 from appliance.core.deploy.model import Fitness, Kind, ReplicaState
 from appliance.core.deploy.pulse import Pulse, beat, started
 from appliance.core.deploy.spec import ServiceSpec
-from appliance.errors import ApplianceError, DeployError, PortTakenError, ShellError, UnreachableError
+from appliance.errors import ApplianceError, DeployError, NotFoundError, PortTakenError, ShellError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,9 @@ class Actor:
         except ShellError as error:
             await self._note("replica", f"{where} could not be stopped, its node does not answer: {error.message}", "warning")
             await self.keep(held, ReplicaState.lost, error.message)
+        except NotFoundError as error:
+            await self._note("replica", f"{where} is forgotten, and stays as it is there: {error.message}", "warning")
+            await self._drop(held)
         except DeployError as error:
             held.again = self._now + AGAIN
             await self._note("replica", f"{where} does not stop and is told again: {error.message}", "warning")
@@ -217,6 +220,10 @@ class Actor:
                 await self._note("replica", f"{where} is lost: {error.message}", "warning")
                 await self.keep(held, ReplicaState.lost, error.message)
                 await self._route()
+            return
+        except NotFoundError as error:  # taken out of the inventory
+            await self._note("replica", f"{held.replica.node}:{held.replica.port} is forgotten: {error.message}", "warning")
+            await self._drop(held)
             return
         except (ShellError, DeployError) as error:
             log.info("%s: %s is not known: %s", self._service, held.replica.node, error.message)

@@ -85,8 +85,9 @@ class Balancer:
             told = "it goes on from before the start" if self._adopted else "no service wants it"
             return BalancerStatus("healthy", told, version=self._info.get("Version", ""), adopted=self._adopted)
         return BalancerStatus(
-            "healthy", f"{counted(len(self._fronts), 'service')}, {counted(servers, 'server')}", version=self._info.get("Version", ""),
-            pid=int(self._info.get("Pid", "0")) or None, frontends=len(self._fronts), servers=servers, adopted=self._adopted,
+            "healthy", f"{counted(len(self._fronts), 'service')}, {counted(servers, 'server')}",
+            version=self._info.get("Version", ""), pid=int(self._info.get("Pid", "0")) or None,
+            frontends=len(self._fronts), servers=servers, adopted=self._adopted,
         )  # fmt: skip
 
     async def adopt(self) -> bool:

@@ -95,6 +95,10 @@ class Desk:
         label = keeper.label(keeper.wanted.revision) if keeper is not None and now is not None else ""
         old = keeper.versions[keeper.wanted.revision].document if keeper is not None and now is not None else ""
         warnings = [f"{site.node} does not answer or is set aside: nothing goes there" for site in sites if not site.usable]
+        if now is not None and now.front != spec.front:
+            warnings.append(
+                "the balancer's port changes as soon as the rollout begins: nobody answers at the old one from then on"
+            )
         if spec.health.kind == "none":
             warnings.append("without a health check only a replica that ends is noticed")
         return Planned(

@@ -57,6 +57,7 @@ class Elastic:
             await self._ground.book.want(keeper.name, replicas=verdict.replicas)
             keeper.wanted = msgspec.structs.replace(keeper.wanted, replicas=verdict.replicas)
             self._changed = self._ground.clock.wall()
+            self._ground.tally.scaled += 1
             await keeper.note("scale", f"{current} to {verdict.replicas} replicas: {verdict.reason}", "info")
         self._memory = verdict.memory
 

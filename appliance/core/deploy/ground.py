@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.core.deploy.book import DeployBook
 from appliance.core.deploy.hands import Carrier
@@ -18,6 +18,21 @@ from appliance.core.ports import Clock
 from appliance.core.secrets import Secrets
 
 Tell = Callable[[str, Severity, dict[str, object]], Awaitable[None]]
+
+
+@dataclass
+class Tally:
+    """What happened since the start.
+
+    Attributes:
+        completed: Rollouts that were.
+        ended: Rollouts in any way.
+        scaled: Changes by auto-scaling.
+    """
+
+    completed: int = 0
+    ended: int = 0
+    scaled: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Ground:
         tell: Puts an event on the bus.
         changed: Called where something is to be shown.
         turn: Most seconds between two decisions during a rollout.
+        tally: Counts what happened.
     """
 
     book: DeployBook
@@ -51,6 +67,7 @@ class Ground:
     tell: Tell
     changed: Callable[[], None]
     turn: float = 1.0
+    tally: Tally = field(default_factory=Tally)
 
     def nodes(self, spec: ServiceSpec) -> Sequence[Node]:
         """Machines that a service may use. Raises NotFoundError, InvalidArgumentsError."""

@@ -300,6 +300,8 @@ class Keeper:
 
     async def _end(self, rollout: Rollout, stage: Stage) -> None:
         won = stage is Stage.completed
+        self.ground.tally.ended += 1
+        self.ground.tally.completed += won
         ended = msgspec.structs.replace(rollout, stage=stage, ended=self.ground.clock.wall())
         revision = rollout.to_revision if won else rollout.from_revision
         replicas = rollout.to_replicas if won else rollout.from_replicas or self.wanted.replicas

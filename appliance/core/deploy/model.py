@@ -273,9 +273,12 @@ class DeployStatus(msgspec.Struct, frozen=True):
     """By name."""
     balancer: BalancerStatus | None = None
     """None until it was looked at."""
-    problem: str = ""
-    """What keeps the deployments as a whole from working, such as a disk that does not answer."""
-    next_step: str = ""
+    completed: int = 0
+    """Rollouts that were completed, since the start of the appliance."""
+    ended: int = 0
+    """Rollouts that ended in any way."""
+    scaled: int = 0
+    """Changes that auto-scaling made."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):

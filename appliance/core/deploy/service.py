@@ -129,7 +129,8 @@ class DeployService:
     def status(self) -> DeployStatus:
         """Everything, as of now."""
         services = tuple(status.deployed(self.keepers[name]) for name in sorted(self.keepers))
-        return DeployStatus(services, self.ground.traffic.balancer.status())
+        tally = self.ground.tally
+        return DeployStatus(services, self.ground.traffic.balancer.status(), tally.completed, tally.ended, tally.scaled)
 
     def show(self) -> DeployStatus:
         """Put it into the live state."""

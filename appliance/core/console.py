@@ -99,6 +99,7 @@ class Console:
     ) -> Watch:
         """Be told of changes, on the core's thread: `callback` must only post a message."""
         watch = self.state.watch(sections, callback, min_interval)
+        self._watches = [other for other in self._watches if not other.closed]
         self._watches.append(watch)
         return watch
 

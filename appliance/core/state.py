@@ -125,9 +125,19 @@ class Watch:
             self.close()
 
     def close(self) -> None:
-        """End the subscription; safe from any thread and more than once."""
+        """End the subscription; safe from any thread and more than once. Whoever was called is let go."""
         self._closed = True
+        self._callback = _nobody
         self._state.drop(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+
+def _nobody(_: frozenset[Section]) -> None:
+    """Is called where the subscription ended."""
 
 
 class LiveState:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from dataclasses import replace
 from typing import Any, cast
 
@@ -155,7 +157,7 @@ def page(seen: Seen) -> Fleet:
 async def on_fleet(bench: Bench, *nodes: NodeStatus, caps: Caps = PLAIN, size: tuple[int, int] = (80, 24)) -> Seen:
     """A console on the page, with these machines."""
     seen = bench.open(caps, size)
-    await seen.press("gf", "Fleet")
+    await seen.press("gf", "by name")
     bench.appliance.state.put(Section.fleet, fleet(*nodes))
     await wait_for(lambda: len(page(seen).nodes) == len(nodes))
     return seen
@@ -272,7 +274,7 @@ async def test_a_look_at_one_machine_keeps_how_the_table_was_looked_at(bench: Be
 async def test_a_machine_is_added_changed_set_aside_and_removed_by_keys(bench: Bench) -> None:
     """The real inventory; nothing answers at that port."""
     seen = bench.open(PLAIN)
-    await seen.press("gf", "Fleet")
+    await seen.press("gf", "by name")
     await seen.press("a", "Add a machine")
     await fill(seen, node="box", host="127.0.0.1", user="ada", port="1", role="tests", groups="lab, edge")
     await seen.shows("box is added")
@@ -318,7 +320,7 @@ async def fill(seen: Seen, **values: str) -> None:
 
 async def test_a_viewer_is_not_offered_what_a_viewer_may_not(bench: Bench) -> None:
     seen = bench.open(PLAIN, role=Role.viewer)
-    await seen.press("gf", "Fleet")
+    await seen.press("gf", "by name")
     await seen.shows("Filter")
     assert "Add" not in seen.display.splitlines()[-1]
     await seen.press("a", "needs the role admin")
@@ -334,3 +336,24 @@ async def test_the_table_keeps_to_the_consoles_glyphs(bench: Bench, size: tuple[
     assert "…" not in head
     assert unsafe(seen.display.replace("\n", "")) == set()
     await seen.end()
+
+
+async def test_nothing_of_the_pages_stays(bench: Bench) -> None:
+    """Table, machine, operations and back: no page that was left, no App and no watch is kept."""
+    gc.collect()
+    watches = len(bench.appliance.state._watches)
+    seen = await on_fleet(bench, good("a"))
+    await seen.shows("▶  a")
+    left: list[weakref.ref[Any]] = [weakref.ref(page(seen))]
+    await seen.press("\r", "Overview")
+    await wait_for(lambda: not isinstance(seen.app.page, Fleet))
+    left.append(weakref.ref(seen.app.page))
+    await seen.press("\x1b", "by name")
+    await seen.press("o", "Machines")
+    left.append(weakref.ref(seen.app.page))
+    await seen.press("\x1b", "by name")
+    await wait_for(lambda: gc.collect() >= 0 and not any(ref() is not None for ref in left))
+    left.append(weakref.ref(seen.app))
+    await seen.end()
+    await wait_for(lambda: len(bench.appliance.state._watches) == watches)
+    await wait_for(lambda: gc.collect() >= 0 and not any(ref() is not None for ref in left))

@@ -123,7 +123,7 @@ def page(seen: Seen) -> Node:
 async def on_node(bench: Bench, node: NodeStatus, size: tuple[int, int] = (80, 24)) -> Seen:
     """A console on the page of that machine."""
     seen = bench.open(PLAIN, size)
-    await seen.press("gf", "Fleet")
+    await seen.press("gf", "by name")
     bench.appliance.state.put(Section.fleet, fleet(node))
     await seen.shows(f"▶  {node.node.name}")
     await seen.press("\r", "Overview")

@@ -95,7 +95,7 @@ def page(seen: Seen) -> Operations:
 async def on_operations(bench: Bench, *known: OperationStatus, size: tuple[int, int] = (80, 24)) -> Seen:
     """A console on the page, with these operations."""
     seen = bench.open(PLAIN, size)
-    await seen.press("gf", "Fleet")
+    await seen.press("gf", "by name")
     await seen.press("o", "Operations")
     bench.appliance.state.put(Section.operations, known)
     await wait_for(lambda: isinstance(seen.app.page, Operations))

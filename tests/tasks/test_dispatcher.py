@@ -236,6 +236,7 @@ async def test_a_restart_keeps_leases_elsewhere_and_takes_back_what_ran_here(tmp
         orders = list(one.orders)
         assert {each.task_id for each in orders} == {flies.task_id, waits.task_id}
     clock.move(5)
+    clock.wall_now += 5000  # it was set meanwhile
     async with running(tmp_path, run=False, clock=clock) as rig:
         assert set(rig.desk.flying) == {flies.task_id, waits.task_id}
         assert gone.task_id not in rig.desk.live
@@ -301,3 +302,24 @@ async def test_a_task_has_not_ended_before_its_end_is_on_disk(tmp_path: Path, mo
         assert not waiting.done()
         gate.set()
         assert (await ending).state is (await waiting).state is TaskState.cancelled
+
+
+async def test_an_older_lease_of_the_very_same_worker_does_not_count(tmp_path: Path) -> None:
+    clock, one = ManualClock(), Paper("one")
+    async with running(tmp_path, run=False, clock=clock) as rig:
+        dispatcher = rig.service.dispatcher
+        await joined(rig, one)
+        task = await rig.submit()
+        await step(rig)
+        await dispatcher.begun(one.begun(one.orders[0]))
+        await dispatcher.hear(one.beat(), one)  # it says that it has it no more, and gets it again
+        clock.move(1)
+        await step(rig)
+        first, second = one.orders
+        assert (first.session, first.lease + 1) == (second.session, second.lease)
+        assert not await dispatcher.begun(one.begun(first))
+        assert not await dispatcher.ended(one.result(first, result="old"))
+        await dispatcher.returned(one.begun(first))
+        assert rig.desk.live[task.task_id].task.state is TaskState.assigned
+        assert await dispatcher.ended(one.result(second, result="new"))
+        assert (await rig.desk.book.show(task.task_id)).result == "new"

@@ -35,7 +35,7 @@ async def life_of_a_task(bench: Bench) -> None:  # noqa: F811
     code, text = await line(bench, "task", "wait", task["task_id"][-8:], "--json")
     assert (code, msgspec.json.decode(text)["task"]["state"]) == (0, "completed")
     code, text = await line(bench, "task", "show", task["task_id"][-8:])
-    assert (code, "completed" in text, "attempt 1 begun" in text) == (0, True, True)
+    assert (code, "completed" in text, "attempt 1 begun" in text) == (0, True, True), text
     code, text = await line(bench, "task", "list")
     assert (code, task["task_id"][-6:] in text, "high" in text) == (0, True, True)
     for arguments, told in (

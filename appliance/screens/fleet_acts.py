@@ -137,7 +137,7 @@ class Work:
             self.page.say(f"{name} shows the key that is trusted: {keys['confirmed']}", "ok")
             return
         shown = dict(enumerate(sorted(keys["shows"].items(), key=lambda each: "ed25519" not in each[0]), 1))
-        offered = [(str(at), f"the same {kind}: {print_}") for at, (kind, print_) in shown.items()]
+        offered = [(str(at), f"{print_} {kind}") for at, (kind, print_) in shown.items()]
         answer = await self.page.spark.push_screen_wait(Choice(f"Trust {name}", to_compare(name, keys["confirmed"]), offered))
         if answer is None:
             raise DeclinedError

@@ -21,7 +21,7 @@ def to_compare(name: str, confirmed: str) -> str:
     """How a host key is compared."""
     text = (
         f"Compare this with what {name} says of itself, on its own screen or in its provider's console: "
-        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Only where both are the same is it that machine."
+        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Press its number only where both are the same."
     )
     if not confirmed:
         return text

@@ -88,6 +88,7 @@ async def test_files_are_browsed_and_read(bench: Bench, server: SshServer, folde
     grid = seen.app.page.query_one("#files", Grid)
     grid.move_to([row.key for row in grid.rows].index("notes.txt"))
     await seen.press("\r", "second line")
-    await seen.press("\x1b", "notes.txt")
+    seen.session.feed(b"\x1b")
+    await wait_for(lambda: isinstance(seen.app.screen, Node))
     await seen.press("h", "names")
     await seen.end()

@@ -80,8 +80,9 @@ deadline = {deadline}
 class NodeRig(SshServer):
     """A machine: sshd in a mount namespace of its own, with its own files and a systemctl that starts real programs."""
 
-    def __init__(self, name: str, base: Path, authorized: str) -> None:
+    def __init__(self, name: str, base: Path, authorized: str, variables: str = "") -> None:
         self.name = name
+        self.variables = f"SetEnv {variables}\n" if variables else ""
         self.base = base
         self.own = base / f"node-{name}"
         for part in ("units", "state", "deploy"):
@@ -100,7 +101,7 @@ class NodeRig(SshServer):
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.directory / 'host_key'}\nPidFile none\n"
             f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
             "Subsystem sftp internal-sftp\nPermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n"
-            "MaxStartups 200\nMaxSessions 200\n"
+            f"MaxStartups 200\nMaxSessions 200\n{self.variables}"
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         real = shutil.which("systemctl") or "/usr/bin/systemctl"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core.deploy import scaling
-from appliance.core.deploy.hands import compose_value, unit_words
+from appliance.core.deploy.hands import plain_lines, unit_words
 from appliance.core.deploy.haproxy import Front, ServerLine, config_text, parse_stats, weights
 from appliance.core.deploy.model import Fitness, Replica
 from appliance.core.deploy.placing import Site, place, room
@@ -22,7 +22,7 @@ from appliance.core.deploy.pulse import Pulse, beat, started
 from appliance.core.deploy.scaling import Memory
 from appliance.core.deploy.spec import Health, Ports, Scaling, parse
 from appliance.core.deploy.units import unit_file
-from appliance.errors import InvalidArgumentsError
+from appliance.errors import DeployError, InvalidArgumentsError
 from tests.support import needs_program
 
 HEALTH = Health(retries=3, rise=2, start_period=10.0, flaps=4)
@@ -247,10 +247,7 @@ def test_a_unit_has_its_command_quoted_and_its_instance_for_the_port() -> None:
     assert unit_words("a 'b c' \"d'e\"") == '"a" "b c" "d\'e"'
 
 
-@pytest.mark.parametrize("value", ["plain", "it's", 'a "b"', "$HOME", "back\\slash"])
-def test_values_of_compose_are_quoted_whole(value: str) -> None:
-    quoted = compose_value(value)
-    inner = quoted[1:-1]
-    if quoted[0] == '"':
-        inner = inner.replace("\\$", "$").replace('\\"', '"').replace("\\\\", "\\")
-    assert inner == value
+def test_variables_of_compose_are_lines_and_nothing_else() -> None:
+    assert plain_lines({"B": 'it\'s $HOME \\ "x"', "A": "1"}) == 'A=1\nB=it\'s $HOME \\ "x"\n'
+    with pytest.raises(DeployError, match="KEY has more than one line"):
+        plain_lines({"KEY": "-----BEGIN\n-----END"})

@@ -196,6 +196,15 @@ def test_a_replica_on_a_lost_node_is_replaced_and_not_blamed() -> None:
     assert decision.position.rollout.stage is Stage.starting
 
 
+@pytest.mark.parametrize("stage", [Stage.starting, Stage.rolling_back])
+def test_after_a_restart_nobody_is_stopped_before_he_was_looked_at(stage: Stage) -> None:
+    running = [Sight(f"r{number}", 1 + number % 2, "n", ReplicaState.running, Fitness.unknown) for number in range(4)]
+    position = begin(Strategy.rolling, 2, 2)
+    rollout = msgspec.structs.replace(position.rollout, stage=stage, trouble="ill" if stage is Stage.rolling_back else "")
+    decision = policy.decide(Position(rollout), View(1.0, 2, plan_of(Strategy.rolling), tuple(running), 9))
+    assert decision.stop == ()
+
+
 def seen(name: str, node: str, *, revision: int = 1, state: ReplicaState = ReplicaState.running, **more: object) -> Sight:
     fitness = Fitness.healthy if not more.get("bad_s") else Fitness.unhealthy
     return Sight(name, revision, node, state, fitness, **more)  # type: ignore[arg-type]

@@ -81,7 +81,7 @@ class Actor:
         replica, where = held.replica, f"{held.replica.node}:{held.replica.port}"
         carrier = self._ground.carriers[spec.kind]
         try:
-            quote = "systemd" if spec.kind is Kind.unit else "compose"
+            quote = "systemd" if spec.kind is Kind.unit else "plain"
             environment = await environment_of(spec, self._ground.secrets, quote)
             await carrier.install(spec, replica, environment)
             await carrier.start(spec, replica)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.core.deploy.hands import LISTENS, PULL, QUESTION, Found, Remote, compose_value
+from appliance.core.deploy.hands import LISTENS, PULL, QUESTION, Found, Remote, plain_lines
 from appliance.core.deploy.model import Replica
 from appliance.core.deploy.spec import ServiceSpec
 from appliance.errors import DeployError
@@ -13,17 +13,22 @@ COMPOSE = """compose() {
     else echo "neither docker compose nor docker-compose is there" >&2; return 127; fi
 }
 """
+GIVEN = """while IFS= read -r line; do export "$line"; done < "$port.env"
+"""
+"""Variables reach compose by its environment: its two generations read quotes in files differently."""
 LABEL = "label=com.docker.compose.project"
 UP = f"""{COMPOSE}
 cd "$1" || exit 1
 project=$2 port=$3
 if [ -z "$(docker ps -q --filter "{LABEL}=$project")" ] && {LISTENS}; then exit 98; fi
-compose -p "$project" --env-file "$port.env" -f compose.yaml up -d
+{GIVEN}
+compose -p "$project" -f compose.yaml up -d
 """
 DOWN = f"""{COMPOSE}
 project=$2 port=$3
 if [ -d "$1" ] && cd "$1" && [ -e "$port.env" ]; then
-    compose -p "$project" --env-file "$port.env" -f compose.yaml down || exit 1
+    {GIVEN}
+    compose -p "$project" -f compose.yaml down || exit 1
     rm -f "$port.env"
 fi
 left=$(docker ps -aq --filter "{LABEL}=$project") || exit 1
@@ -53,9 +58,8 @@ class Composes:
             raise DeployError(f"{spec.name} is no compose project.", "give [compose] in its specification.")
         home = self._remote.home(spec.name, replica.revision)
         own = {"PORT": str(replica.port), "VERSION": replica.label, "NODE": replica.node, "REPLICA": replica.replica_id}
-        lines = "".join(f"{name}={compose_value(value)}\n" for name, value in own.items())
         await self._remote.put(replica.node, home, "compose.yaml", spec.compose.file)
-        await self._remote.put(replica.node, home, f"{replica.port}.env", environment + lines)
+        await self._remote.put(replica.node, home, f"{replica.port}.env", environment + plain_lines(own))
 
     async def start(self, spec: ServiceSpec, replica: Replica) -> None:
         """See hands.Carrier."""

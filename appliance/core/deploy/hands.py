@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -121,7 +121,7 @@ async def environment_of(spec: ServiceSpec, secrets: Secrets, quote: str) -> str
     Args:
         spec: It.
         secrets: Where secrets are.
-        quote: "systemd" or "compose": they quote differently.
+        quote: "systemd" for an EnvironmentFile, "plain" for lines that a shell exports.
 
     Raises:
         NotFoundError: A secret is not there.
@@ -136,8 +136,9 @@ async def environment_of(spec: ServiceSpec, secrets: Secrets, quote: str) -> str
                 f"give it: prime-spark deploy secret {name}",
             )
         values[variable] = text
-    quoted = systemd_value if quote == "systemd" else compose_value
-    return "".join(f"{name}={quoted(value)}\n" for name, value in sorted(values.items()))
+    if quote != "systemd":
+        return plain_lines(values)
+    return "".join(f"{name}={systemd_value(value)}\n" for name, value in sorted(values.items()))
 
 
 def systemd_value(value: str) -> str:
@@ -147,12 +148,16 @@ def systemd_value(value: str) -> str:
     return f'"{value}"'
 
 
-def compose_value(value: str) -> str:
-    """As an environment file of compose has it: in single quotes nothing is expanded."""
-    if "'" not in value:
-        return f"'{value}'"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return f'"{escaped}"'
+def plain_lines(values: Mapping[str, str]) -> str:
+    """Variables as lines that a shell exports one by one: nothing is quoted, and nothing expanded.
+
+    Raises:
+        DeployError: A value has more than one line.
+    """
+    for name, value in values.items():
+        if "\n" in value:
+            raise DeployError(f"The value of {name} has more than one line.", "give it another form, such as Base64.")
+    return "".join(f"{name}={value}\n" for name, value in sorted(values.items()))
 
 
 def unit_words(command: str) -> str:

@@ -38,6 +38,11 @@ class Sight(msgspec.Struct, frozen=True):
         return self.state is ReplicaState.running and self.fitness is Fitness.healthy
 
     @property
+    def unseen(self) -> bool:
+        """It runs from before the appliance was started, and was not looked at yet: it may well serve."""
+        return self.state is ReplicaState.running and self.fitness is Fitness.unknown
+
+    @property
     def bad(self) -> bool:
         """It does not work."""
         return self.state is ReplicaState.failed or (self.state is ReplicaState.running and self.fitness is Fitness.unhealthy)
@@ -255,7 +260,7 @@ def _rolling(position: Position, view: View) -> Decision:
 def _spare(sights: Sequence[Sight], spare: int) -> tuple[str, ...]:
     """Replicas that may be stopped: those that serve nobody, and `spare` of those that do."""
     going = [each for each in sights if each.state is not ReplicaState.stopping]
-    useless = [each.replica_id for each in going if not each.fit]
+    useless = [each.replica_id for each in going if not each.fit and not each.unseen]
     return (*useless, *[each.replica_id for each in going if each.fit][: max(0, spare)])
 
 

@@ -10,6 +10,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.clock import monotonic
+from appliance.core.clock import monotonic
 from appliance.core.printable import printable
 from appliance.core.tasks.model import TaskDetail, Urgency
 from appliance.screens import format as f
@@ -51,7 +53,7 @@ def _one(value: dict[str, Any], _: int) -> list[Block]:
 
 
 def _workers(value: list[dict[str, Any]], width: int) -> list[Block]:
-    now = view.monotonic()
+    now = monotonic()
     rows = [
         {
             "worker": each["name"], "state": each["state"], "busy": f"{each['busy']}/{each['limit']}",

@@ -54,7 +54,7 @@ async def test_a_partitioned_worker_stops_what_others_may_have(tmp_path: Path, k
     async with far(tmp_path, kafka) as rig:
         rig.launch("cut", limit=1, proxied=True)
         await rig.ready("cut")
-        task = await rig.submit(payload={"sleep": 3.0})
+        task = await rig.submit(payload={"sleep": 2.3})
         await wait_for(lambda: rig.times("begun")[task.task_id] == 1, 20.0)
         kafka.proxy.hang()
         rig.launch("well")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import signal
 import sys
@@ -9,14 +11,18 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import paths
+from appliance import config, paths
 from appliance.agent.report import reports
+from appliance.core.logs import LogRing
+from appliance.core.model import Actor, Role
+from appliance.core.state import Section
+from appliance.core.tasks.model import TaskState, WorkerState
+from appliance.runtime import Appliance
 from tests.integration.test_front import line
 from tests.screens.conftest import Bench, bench  # noqa: F401
 from tests.servers.child import Child
 from tests.servers.fixtures import Topics
-from tests.support import wait_for_sync
-from tests.tasks.far_rig import KEY
+from tests.support import wait_for, wait_for_sync
 
 
 async def test_tasks_and_schedules_on_the_command_line(bench: Bench) -> None:  # noqa: F811
@@ -65,41 +71,62 @@ async def life_of_a_schedule(bench: Bench) -> None:  # noqa: F811
     assert (code, "Europe/Berlin" in text or "30 3 * * *" in text) == (0, True)
     code, text = await line(bench, "schedule", "disable", "nightly", "--json")
     assert (code, msgspec.json.decode(text)["enabled"]) == (0, False)
-    code, text = await line(bench, "schedule", "remove", "nightly")
-    assert code == 5
     code, text = await line(bench, "schedule", "remove", "nightly", "--yes")
     assert code == 0
 
 
-def test_the_role_worker_says_what_lacks_and_then_what_it_does(tmp_path: Path, kafka: Topics) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    env = {"PRIME_SPARK_HOME": str(home)}
-    run = paths.find(env).run
-    (home / "config.toml").write_text(
-        f'[node]\ndevice_id = "spark-agent"\n[kafka]\nbootstrap_servers = "{kafka.bootstrap}"\n'
-        '[tasks.commands.now]\nprogram = "/bin/date"\n'
-    )
-    command = [sys.executable, "-m", "appliance", "agent", "--role", "worker"]
-
-    def told(health: str) -> str:
-        found = [each["service"]["reason"] for each in reports(run, "worker") if each["service"]["health"] == health]
-        return found[0] if found else ""
-
+async def test_a_task_of_the_appliance_is_done_by_the_role_worker(home: Path, tmp_path: Path, kafka: Topics) -> None:
+    """The appliance with Kafka, its key, an agent with that key: a command runs there and its output comes back."""
+    (home / "config.toml").write_text(f'[kafka]\nbootstrap_servers = "{kafka.bootstrap}"\n[tasks]\nbeat_seconds = 0.3\n')
+    where = paths.find()
+    where.make()
+    appliance = Appliance(config.load(where, os.environ), where, LogRing(), dict(os.environ))
+    appliance.start([])
     child = Child(tmp_path / "agent.log")
-    child.spawn(command, lambda: True, env=env)
     try:
-        wait_for_sync(lambda: told("absent"), 60.0)
-        assert "key of the Control PC's tasks is missing" in told("absent")
-        child.stop(signal.SIGTERM, timeout=10.0)
-        secrets = home / "data" / "secrets"
-        secrets.mkdir(mode=0o700, exist_ok=True)
-        (secrets / "tasks.key").write_text(KEY)
-        (secrets / "tasks.key").chmod(0o600)
-        child.spawn(command, lambda: True, env=env)
-        wait_for_sync(lambda: told("healthy"), 60.0)
-        assert told("healthy") == "spark-agent: command, task_execution"
-        child.stop(signal.SIGTERM, timeout=10.0)
+        assert appliance.supervisor is not None
+        await appliance.supervisor.settled()
+        admin = Actor("ada", Role.admin, "console")
+        key = (await appliance.dispatcher.invoke("task.key", {}, admin))["key"]
+        far_away = tmp_path / "far-away"
+        await asyncio.to_thread(begin_agent, child, far_away, kafka.bootstrap, key)
+        await wait_for(lambda: "spark-agent" in workers(appliance), 60.0)
+        task = await appliance.dispatcher.invoke("task.submit", {"type": "command", "payload": {"command": "hello"}}, admin)
+        detail = await appliance.dispatcher.invoke("task.wait", {"task_id": task.task_id}, admin)
+        assert (detail.task.state, detail.task.worker) == (TaskState.completed, "spark-agent")
+        assert detail.result["stdout"] == "hello from far away\n"
+        assert appliance.state.get(Section.tasks).value.transport.up
+        run = paths.find({"PRIME_SPARK_HOME": str(far_away)}).run
+        wanted = "spark-agent: command, task_execution"
+        await wait_for(lambda: [each for each in reports(run, "worker") if each["service"]["reason"] == wanted], 30.0)
+        await asyncio.to_thread(child.stop, signal.SIGTERM, 10.0)
+        await wait_for(lambda: workers(appliance)["spark-agent"] is WorkerState.stopping)
     finally:
         child.kill()
-    assert reports(run) == []
+        await appliance.stop()
+
+
+def workers(appliance: Appliance) -> dict[str, WorkerState]:
+    """The workers that the appliance shows."""
+    shown = appliance.state.get(Section.tasks).value
+    return {each.name: each.state for each in shown.workers} if shown is not None else {}
+
+
+def begin_agent(child: Child, home: Path, bootstrap: str, key: str) -> None:
+    """Start it without the key, which it misses, then with it."""
+    home.mkdir(mode=0o700)
+    env = {"PRIME_SPARK_HOME": str(home)}
+    (home / "config.toml").write_text(
+        f'[node]\ndevice_id = "spark-agent"\n[kafka]\nbootstrap_servers = "{bootstrap}"\n[tasks]\nbeat_seconds = 0.3\n'
+        '[tasks.commands.hello]\nprogram = "/bin/echo"\narguments = ["hello from far away"]\n'
+    )
+    run, command = paths.find(env).run, [sys.executable, "-m", "appliance", "agent", "--role", "worker"]
+    child.spawn(command, lambda: True, env=env)
+    wait_for_sync(lambda: [each for each in reports(run, "worker") if each["service"]["health"] == "absent"], 60.0)
+    assert "key of the Control PC's tasks is missing" in reports(run, "worker")[0]["service"]["reason"]
+    child.stop(signal.SIGTERM, timeout=10.0)
+    secrets = home / "data" / "secrets"
+    secrets.mkdir(mode=0o700, exist_ok=True)
+    (secrets / "tasks.key").write_text(key)
+    (secrets / "tasks.key").chmod(0o600)
+    child.spawn(command, lambda: True, env=env)

@@ -323,3 +323,13 @@ async def test_an_older_lease_of_the_very_same_worker_does_not_count(tmp_path: P
         assert rig.desk.live[task.task_id].task.state is TaskState.assigned
         assert await dispatcher.ended(one.result(second, result="new"))
         assert (await rig.desk.book.show(task.task_id)).result == "new"
+
+
+async def test_two_workers_of_one_name_are_told_of(tmp_path: Path) -> None:
+    one, other = Paper("one", "s1"), Paper("one", "s2")
+    async with running(tmp_path, run=False, clock=ManualClock()) as rig:
+        for _ in range(5):
+            await joined(rig, one, other)
+        worker = rig.desk.roster.members["one"].worker
+        assert worker.session == "s2"  # the one that came later
+        assert "another process uses this name too" in worker.note

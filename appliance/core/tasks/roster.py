@@ -16,6 +16,8 @@ from appliance.errors import NotFoundError
 
 FRESH = 0.6
 """Share of a lease within which a worker must have given a sign of life to be given more."""
+STRAYS = 3
+"""Signs of earlier lives after which two processes must have the same name."""
 SESSIONS = 8
 """Lives of a worker that are remembered: what comes from an earlier one is not heard."""
 
@@ -46,6 +48,8 @@ class Member:
     """Of its newest sign of life in this session."""
     before: deque[str] = field(default_factory=lambda: deque(maxlen=SESSIONS))
     """Its earlier lives."""
+    strays: int = 0
+    """Signs of life from those."""
 
     @property
     def most(self) -> int:
@@ -59,6 +63,16 @@ class Member:
         if worker.state is not WorkerState.ready or not self.outlet.hears:
             return False
         return worker.local or (worker.beat is not None and now - worker.beat < FRESH * lease_s)
+
+    def stray(self) -> None:
+        """An earlier life gives a sign: the last one of it, or another process that has the same name."""
+        self.strays += 1
+        self.change(note=self.told)
+
+    @property
+    def told(self) -> str:
+        """What is wrong with it."""
+        return "another process uses this name too: give each worker its own" if self.strays > STRAYS else ""
 
     def change(self, **changes: object) -> None:
         """Set facts of it."""
@@ -117,7 +131,10 @@ class Roster:
         if member is None:
             member = self.members[beat.worker] = Member(Worker(name=beat.worker), outlet)
         worker = member.worker
-        if beat.session in member.before or (beat.session == worker.session and beat.number <= member.number):
+        if beat.session in member.before:
+            member.stray()
+            return None, False
+        if beat.session == worker.session and beat.number <= member.number:
             return None, False
         if beat.session != worker.session and worker.session:
             member.before.append(worker.session)
@@ -126,7 +143,7 @@ class Roster:
         member.outlet = outlet
         member.change(
             **told, state=state, session=beat.session, beat=now, running=len(beat.running), load=beat.load,
-            note="" if outlet.hears else worker.note,
+            note=member.told,
         )  # fmt: skip
         return member, changed
 

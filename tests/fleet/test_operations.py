@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from appliance.core.fleet.operations.record import KeptRun
 from appliance.core.state import Section
 from appliance.errors import ConflictError, DiskFullError, InvalidArgumentsError, NotFoundError, PreconditionError
 from tests.fleet.ops.local import Fleet
-from tests.fleet.ops.rig import QUICK, Rig, folders, known, states
+from tests.fleet.ops.rig import QUICK, Rig, SetValue, folders, known, states
 from tests.support import ManualClock, wait_for
 
 NAMES = ["a", "b", "c", "d"]
@@ -68,6 +69,27 @@ async def test_one_goes_first_and_the_rest_follows(rig: Rig, fleet: Fleet) -> No
     assert rig.events[0]["stage"] == "completed"
     again = await rig.service.plan("rig.set", {"value": "new"}, ["all"], QUICK, "alice")
     assert (again.stage, set(states(again).values())) == (Stage.completed, {"unchanged"})
+
+
+async def test_a_plan_that_two_apply_at_once_is_carried_out_once(
+    rig: Rig, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SetValue, "own_machine", lambda _: "set")
+    planned = await rig.service.plan("rig.set", {"value": "new"}, ["a"], QUICK, "alice")
+    asked = asyncio.Event()
+
+    async def own(name: str) -> bool:
+        await asked.wait()
+        return False
+
+    monkeypatch.setattr(rig.service, "_ground", dataclasses.replace(rig.ground, own=own))
+    both = [asyncio.create_task(rig.service.apply(planned.operation_id, who)) for who in ("alice", "bob")]
+    await asyncio.sleep(0)
+    asked.set()
+    told = await asyncio.gather(*both, return_exceptions=True)
+    assert [type(each) for each in told if isinstance(each, Exception)] == [ConflictError]
+    await rig.service.wait(planned.operation_id)
+    assert journal(fleet) == ["do a"]
 
 
 async def test_a_first_one_that_fails_stops_it_and_is_taken_back(rig: Rig, fleet: Fleet) -> None:

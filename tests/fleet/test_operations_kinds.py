@@ -26,6 +26,7 @@ from appliance.core.fleet.operations.kinds.packages import removals, upgrades
 from appliance.core.fleet.operations.kinds.power import magic_packet
 from appliance.core.fleet.operations.model import OperationStatus, Stage
 from appliance.core.fleet.operations.operation import Way
+from appliance.errors import UnreachableError
 from tests.fleet.ops.rig import QUICK, Rig, states
 from tests.fleet.ops.tools import ToolServer
 from tests.support import wait_for
@@ -45,6 +46,7 @@ def servers(own: OwnKey) -> Iterator[dict[str, ToolServer]]:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a machine is back is looked at more often than once a second."""
+    monkeypatch.setattr("appliance.core.fleet.operations.kinds.service.ServiceKind.settle", 0.3)
     for module in ("reboot", "power"):
         monkeypatch.setattr(f"appliance.core.fleet.operations.kinds.{module}.EVERY", 0.1)
 
@@ -176,6 +178,25 @@ async def test_packages_are_upgraded_as_planned_and_taken_back(rig: Over, server
     assert "install libc6=2.36-9" in servers["b"].state("calls")
 
 
+async def test_an_upgrade_that_was_stopped_is_taken_back_only_once_apt_has_ended(
+    rig: Over, servers: dict[str, ToolServer]
+) -> None:
+    server = servers["a"]
+    server.put("apt", "libc6 2.36-9 2.36-10\n")
+    server.put("archive", "libc6 2.36-9\nlibc6 2.36-10\n")
+    server.put("apt.slow", "")
+    planned = await rig.service.plan("packages.upgrade", {"refresh": False}, ["a"], QUICK, "alice")
+    await rig.service.apply(planned.operation_id, "alice")
+    await wait_for(lambda: "upgrade" in server.state("calls"))
+    cancelling = asyncio.create_task(rig.service.cancel(planned.operation_id, "alice"))
+    await wait_for(lambda: rig.service.all()[0].stage is Stage.undoing)
+    (server.home / "state/apt.slow").unlink()
+    ended = await cancelling
+    assert (ended.stage, states(ended)) == (Stage.undone, {"a": "undone"}), ended
+    assert server.state("apt").startswith("libc6 2.36-9 ")
+    assert "install libc6=2.36-9" in server.state("calls")
+
+
 async def test_an_upgrade_that_breaks_is_said_and_one_that_cannot_be_undone_is_said_before(
     rig: Over, servers: dict[str, ToolServer]
 ) -> None:
@@ -200,6 +221,9 @@ async def test_a_reboot_waits_until_the_machine_is_back(rig: Over, servers: dict
     assert planned.stage is Stage.planned, planned
     await rig.service.apply(planned.operation_id, "alice")
     await wait_for(lambda: server.state("going") == "reboot\n")
+    server.put("life", "")  # on its way down it tells nothing, which is no other start
+    await asyncio.sleep(0.3)
+    assert states(rig.service.all()[0]) == {"a": "running"}
     await asyncio.to_thread(server.go)
     await wait_for(lambda: states(rig.service.all()[0]) == {"a": "running"})
     server.put("life", "22222222\n")
@@ -212,13 +236,31 @@ async def test_a_reboot_waits_until_the_machine_is_back(rig: Over, servers: dict
 async def test_a_machine_that_does_not_come_back_is_unknown_and_one_that_stays_up_failed(
     rig: Over, servers: dict[str, ToolServer]
 ) -> None:
-    planned = await rig.service.plan("reboot", {"wait": 5}, ["all"], Way(canary=0, soak=0.0, max_failures=2), "alice")
+    planned = await rig.service.plan("reboot", {"wait": 2}, ["all"], Way(canary=0, soak=0.0, max_failures=2), "alice")
     await rig.service.apply(planned.operation_id, "alice")
     await wait_for(lambda: servers["a"].state("going") == "reboot\n")
     await asyncio.to_thread(servers["a"].go)
     ended = await rig.service.wait(planned.operation_id)
     assert states(ended) == {"a": "unknown", "b": "failed"}
-    assert "has not come back within 5 s" in ended.runs[0].reason
+    assert "has not come back within 2 s" in ended.runs[0].reason
+
+
+async def test_a_cut_link_is_no_machine_that_is_off(
+    rig: Over, servers: dict[str, ToolServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.core.fleet.operations.kinds.power.OFF_WITHIN", 1.5)
+    server, reach, cuts = servers["a"], rig.links.run, list[str]()
+
+    async def cut_once(node: str, *given: Any, **named: Any) -> Any:
+        if server.state("going") and not cuts:
+            cuts.append(node)
+            raise UnreachableError(f"{node} does not answer.")
+        return await reach(node, *given, **named)
+
+    monkeypatch.setattr(rig.links, "run", cut_once)
+    ended = await rig.done("power.off", ["a"], way=Way(canary=0, soak=0.0, undo=False))
+    assert (cuts, states(ended)) == (["a"], {"a": "failed"})
+    assert "it still answers" in ended.runs[0].reason
 
 
 async def test_a_machine_is_switched_off_and_woken_by_a_packet(rig: Over, servers: dict[str, ToolServer]) -> None:
@@ -249,11 +291,14 @@ async def test_a_machine_is_switched_off_and_woken_by_a_packet(rig: Over, server
 
 
 async def test_an_account_is_added_and_removed_and_put_back(rig: Over, servers: dict[str, ToolServer]) -> None:
+    (servers["b"].home / "home/eve").mkdir()
     ended = await rig.done("users.add", ["all"], user="eve", groups=["sudo"])
     assert (ended.stage, states(ended)) == (Stage.completed, {"a": "ok", "b": "ok"}), ended
     assert "eve:x:1234" in servers["b"].state("passwd")
     assert (await undone(rig, ended)).stage is Stage.undone
     assert "eve" not in servers["b"].state("passwd")
+    assert "userdel -r -- eve" in servers["a"].state("calls")
+    assert "userdel -- eve" in servers["b"].state("calls")  # its home was there before
     servers["a"].put("passwd", servers["a"].state("passwd") + f"bob:x:1007:1007::{servers['a'].home}/home/bob:/bin/sh\n")
     servers["a"].put("groups.bob", "bob docker\n")
     ended = await rig.done("users.remove", ["a"], user="bob")
@@ -280,6 +325,22 @@ async def test_a_key_is_let_in_and_out_again(rig: Over, servers: dict[str, ToolS
     assert server.authorized.read_text() == before
     assert "eve@laptop" in (await undone(rig, ended)).runs[0].diff
     assert "eve@laptop" in server.authorized.read_text()
+
+
+async def test_a_file_of_keys_behind_a_link_or_in_another_encoding_is_left_alone(
+    rig: Over, servers: dict[str, ToolServer]
+) -> None:
+    made = Ed25519PrivateKey.generate().public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH).decode()
+    home, user = servers["a"].home / "home", servers["a"].user
+    (home / ".ssh").rename(home / "ssh")
+    (home / ".ssh").symlink_to(home / "ssh")
+    before = servers["a"].authorized.read_bytes()
+    ended = await rig.done("keys.add", ["a"], user=user, key=f"{made} eve")
+    assert (states(ended), servers["a"].authorized.read_bytes()) == ({"a": "undone"}, before), ended
+    assert "is reached by a link" in ended.reason
+    servers["b"].authorized.write_bytes(servers["b"].authorized.read_bytes() + b"# caf\xe9\n")
+    planned = await rig.service.plan("keys.add", {"user": user, "key": made}, ["b"], QUICK, "alice")
+    assert "not all UTF-8" in planned.runs[0].reason, planned
 
 
 async def test_our_own_key_cannot_be_locked_out(rig: Over, servers: dict[str, ToolServer], own: OwnKey) -> None:

@@ -55,6 +55,7 @@ done
 if [ $simulate = no ]; then
   echo "$verb$names" >>"$NODE/state/calls"
   [ "$DEBIAN_FRONTEND" = noninteractive ] || exit 9
+  while [ -e "$NODE/state/apt.slow" ]; do sleep 0.05; done
   [ ! -e "$NODE/state/apt.broken" ] || { echo 'E: Sub-process /usr/bin/dpkg returned an error code (1)' >&2; exit 100; }
 fi
 while read -r name have offer; do
@@ -86,6 +87,7 @@ grep "^$2:" "$NODE/state/passwd"
 """,
     "id": 'for user do :; done; /bin/cat "$NODE/state/groups.$user"',
     "useradd": r"""
+[ "$1" != -D ] || { echo "HOME=$NODE/home"; exit 0; }
 groups=; uid=1234; gid=1234; shell=/bin/sh
 for name do :; done
 while [ $# -gt 1 ]; do

@@ -89,6 +89,10 @@ class Kind:
         """Take it back; doing so twice does no harm. Raises ShellError, CommandFailedError."""
         raise NotImplementedError
 
+    async def rested(self, host: Host) -> None:
+        """Before it is taken back: wait for what still goes on there by itself. Raises ShellError, CommandFailedError."""
+        del host
+
     def own_machine(self) -> str:
         """What it would do to the appliance itself, where that is to be confirmed on its own; else empty."""
         return ""

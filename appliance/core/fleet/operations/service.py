@@ -315,6 +315,7 @@ class OperationsService:
                 f"{own[0]} is the machine that this appliance runs on: it would be {does}.",
                 "leave it out, or confirm it with own_machine (CLI: --own-machine).",
             )
+        self._must_be_planned(operation)  # somebody else may have applied it while the nodes were asked
 
     def _must_be_planned(self, operation: Operation) -> None:
         stage = operation.kept.status.stage

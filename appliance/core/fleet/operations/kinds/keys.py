@@ -32,11 +32,12 @@ WRITE = (
     + r"""
 umask 077
 folder=$(dirname "$file")
-if [ ! -d "$folder" ]; then mkdir -p "$folder" && chown "$user:" "$folder"; fi
+[ ! -L "$folder" ] && [ ! -L "$file" ] || { echo "$file is reached by a link" >&2; exit 73; }
+if [ ! -d "$folder" ]; then mkdir -p "$folder" && chown -h "$user:" "$folder"; fi
 if [ "$2" = none ]; then rm -f "$file"; exit; fi
-new=$folder/.authorized_keys.$$
+new=$(mktemp "$folder/.authorized_keys.XXXXXX") || exit 73
 cat >"$new" && { [ ! -e "$file" ] || chmod "$(stat -c %a "$file")" "$new"; } &&
-  chown "$user:" "$new" && sync && mv -f "$new" "$file"
+  chown -h "$user:" "$new" && sync && mv -f "$new" "$file"
 status=$?
 [ $status = 0 ] || rm -f "$new"
 exit $status
@@ -119,8 +120,10 @@ class KeyKind(Kind):
         mark = "none" if text is None else "some"
         await host.do(WRITE, user, mark, sudo=user != host.node.user, stdin=(text or "").encode())
 
-    def _look(self, text: str, diff: str, refuse: str = "") -> Look:
-        why = refuse or ("its authorized_keys is too large." if len(text) > MOST else "")
+    def _look(self, text: str, diff: str) -> Look:
+        why = "its authorized_keys is too large." if len(text) > MOST else ""
+        if "\ufffd" in text:  # written back, it would be another file
+            why = "its authorized_keys is not all UTF-8."
         found = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
         return Look(found=found, diff=diff, refuse=why, next_step="change it by hand.", undo={"file": text})
 

@@ -29,7 +29,7 @@ exit 0
 """
 APART = r"""
 inner=$1; shift
-work=$(mktemp -d) || exit 73
+work=$(mktemp -d "${TMPDIR:-/tmp}/spark-apt.XXXXXX") || exit 73
 apart=setsid; command -v setsid >/dev/null 2>&1 || apart=
 (
   trap '' HUP PIPE INT TERM
@@ -38,18 +38,29 @@ apart=setsid; command -v setsid >/dev/null 2>&1 || apart=
     sh -c "$inner" sh "$@" >"$work/out" 2>&1; echo $? >"$work/status.new"; mv "$work/status.new" "$work/status"
   ' sh "$work" "$inner" "$@"
 ) </dev/null >/dev/null 2>&1 &
+echo $! >"$work/pid"
 at=1
 while :; do
   over=no; [ -e "$work/status" ] && over=yes
   size=$(wc -c <"$work/out" 2>/dev/null || echo 0)
   if [ "$size" -ge "$at" ]; then tail -c "+$at" "$work/out" | head -c $((size - at + 1)); at=$((size + 1)); fi
   [ $over = yes ] && break
-  sleep 1
+  sleep 0.3
 done
 status=$(cat "$work/status"); rm -rf "$work"; exit "$status"
 """
 """A link that is cut must not cut dpkg: it works on its own, and what it says is followed."""
-APT = 'apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o "Dpkg::Options::=--force-$conf"'
+RESTED = r"""
+for work in "${TMPDIR:-/tmp}"/spark-apt.*; do
+  [ -d "$work" ] && [ -O "$work" ] || continue
+  [ -e "$work/pid" ] || sleep 1
+  pid=$(cat "$work/pid" 2>/dev/null) || pid=
+  while [ ! -e "$work/status" ] && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.3; done
+  rm -rf "$work"
+done
+"""
+"""Until no upgrade goes on that nobody follows any more: stopped in the midst, or its link was cut."""
+APT = 'apt-get -qy --no-remove -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o "Dpkg::Options::=--force-$conf"'
 UPGRADE = f'conf=$1; shift; if [ $# -gt 0 ]; then {APT} install --only-upgrade -- "$@"; else {APT} upgrade; fi'
 DOWNGRADE = rf"""
 conf=$1; shift
@@ -141,6 +152,10 @@ class Upgrade(Kind):
         said = await host.sh(AFTER, limit=max(host.limit, 120.0))
         broken = " ".join(said.out.replace("REBOOT\n", "").split())
         return f"dpkg is not content: {broken[:300]}" if broken else ""
+
+    async def rested(self, host: Host) -> None:
+        """See Kind."""
+        await host.do(RESTED, sudo=True, limit=max(host.limit, LONG))
 
     async def undo(self, host: Host, args: Any, look: Look) -> None:
         """See Kind."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from appliance.core.actions import Params
 from appliance.core.fleet.operations.host import Host
 from appliance.core.fleet.operations.kind import Kind, Look
-from appliance.core.fleet.operations.kinds.reboot import EVERY, GOING, life
+from appliance.core.fleet.operations.kinds.reboot import EVERY, GOING, UntoldError, life
 from appliance.core.model import Role
 from appliance.errors import CommandFailedError, ShellError
 
@@ -31,6 +31,14 @@ else echo 'there is neither python3, perl nor etherwake here' >&2; exit 127; fi
 """
 OFF_WITHIN = 120.0
 """Seconds for a machine to go."""
+SILENT = 3
+"""Tries in a row without an answer after which it counts as off: one alone may be a link that was cut."""
+QUICK = 2.0
+"""Seconds that one of those tries may take: a new connection to where nobody is any more may take far longer to fail."""
+LOOK = 4.0
+"""Seconds to answer after which a machine counts as asleep; to wake one that is awake does no harm."""
+LONGEST = 15.0
+"""Seconds that a woken machine is given to answer one question; the first ones get less, for it may just be starting."""
 
 
 def magic_packet(mac: str) -> bytes:
@@ -99,18 +107,22 @@ class PowerOff(Kind):
     async def apply(self, host: Host, args: Any, look: Look) -> str:
         """See Kind."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + OFF_WITHIN
+        ends, silent = loop.time() + OFF_WITHIN, 0
         before = await life(host)
         await host.do(GOING, "poweroff", "poweroff", sudo=True)
         host.say(f"{host.name} was told to switch off")
         while loop.time() < ends:
             await asyncio.sleep(EVERY)
             try:
-                if await life(host) != before:
-                    raise host.failed("it was started anew instead", next_step="look at its firmware's power settings.")
-            except ShellError:
+                now, silent = await life(host, QUICK), 0
+            except (ShellError, UntoldError):
+                silent += 1
+                if silent < SILENT:
+                    continue
                 host.shell.off(host.name, "it was switched off from here")
                 return "it does not answer any more"
+            if now != before:
+                raise host.failed("it was started anew instead", next_step="look at its firmware's power settings.")
         raise host.failed(f"it still answers after {OFF_WITHIN:g} s", next_step="look at it.")
 
     async def undo(self, host: Host, args: Any, look: Look) -> None:
@@ -132,7 +144,7 @@ class PowerOn(Kind):
     async def look(self, host: Host, args: Any) -> Look:
         """See Kind."""
         try:
-            await host.read("true", limit=min(host.limit, 15.0))
+            await host.read("true", limit=min(host.limit, LOOK))
         except (ShellError, CommandFailedError):
             mac = host.node.mac
             why = "" if mac else f"no hardware address (mac) of {host.name} is in the inventory."
@@ -143,13 +155,14 @@ class PowerOn(Kind):
     async def apply(self, host: Host, args: Any, look: Look) -> str:
         """See Kind."""
         loop = asyncio.get_running_loop()
-        began, last = loop.time(), ""
+        began, last, limit = loop.time(), "", QUICK
         while loop.time() - began < args.wait:
             await self._wake(host, args)
             try:
-                await host.read("true", limit=min(host.limit, 15.0))
+                await host.read("true", limit=min(host.limit, limit))
             except (ShellError, CommandFailedError) as error:
-                last = error.message
+                last, limit = error.message, min(LONGEST, 1.5 * limit)
+                host.shell.off(host.name, "it is being woken")  # a connection that was begun before it was there hangs on
                 await asyncio.sleep(EVERY)
                 continue
             return f"it answers after {loop.time() - began:.0f} s"

@@ -10,7 +10,7 @@ from pydantic import Field
 from appliance.core.actions import Params
 from appliance.core.fleet.operations.host import Host
 from appliance.core.fleet.operations.kind import Kind, Look
-from appliance.errors import ShellError
+from appliance.errors import CommandFailedError, ShellError
 
 LIFE = r"""
 cat /proc/sys/kernel/random/boot_id
@@ -30,12 +30,20 @@ EVERY = 1.0
 class Waiting(Params):
     """How long it may take."""
 
-    wait: float = Field(300.0, ge=5, le=3600, description="Seconds to wait until it answers again")
+    wait: float = Field(300.0, ge=1, le=3600, description="Seconds to wait until it answers again")
 
 
-async def life(host: Host) -> str:
-    """What tells one start of a machine from another. Raises ShellError, CommandFailedError."""
-    return "/".join((await host.read(LIFE, limit=min(host.limit, 15.0))).split())
+class UntoldError(CommandFailedError):
+    """It answers, and does not tell when it was started: it is on its way down, or up."""
+
+
+async def life(host: Host, limit: float = 15.0) -> str:
+    """What tells one start of a machine from another, within so many seconds. Raises ShellError, UntoldError."""
+    said = await host.sh(LIFE, limit=min(host.limit, limit))
+    parts = said.out.split()
+    if said.exit_status or len(parts) != 2:
+        raise UntoldError(f"{host.name} does not tell when it was started: {said.complaint}.", "look at it.", said.exit_status)
+    return "/".join(parts)
 
 
 class Reboot(Kind):
@@ -71,7 +79,7 @@ class Reboot(Kind):
             await asyncio.sleep(EVERY)
             try:
                 now = await life(host)
-            except ShellError as error:
+            except (ShellError, UntoldError) as error:
                 last = error.message
                 continue
             if now != look.found["life"]:

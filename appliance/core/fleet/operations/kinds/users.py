@@ -18,6 +18,12 @@ line=$(getent passwd "$1" 2>/dev/null || grep "^$1:" /etc/passwd)
 printf '%s\n' "$line"
 id -Gn "$1"
 """
+KEPT = r"""
+base=$(useradd -D 2>/dev/null | sed -n 's/^HOME=//p')
+home=${base:-/home}/$1
+[ ! -e "$home" ] || printf '%s\n' "$home"
+"""
+"""The home that a new account would find there already."""
 ADD = r"""
 name=$1; groups=$2; shell=$3; uid=$4; home=$5; main=$6; shift 6
 command -v useradd >/dev/null 2>&1 || { echo 'there is no useradd here' >&2; exit 127; }
@@ -87,7 +93,9 @@ class AddUser(UserKind):
         found = await account(host, args.user)
         if not found:
             groups = f" (groups {', '.join(args.groups)})" if args.groups else ""
-            return Look(found={}, diff=f"+ {args.user}{groups}", undo={})
+            home = (await host.read(KEPT, args.user)).strip()
+            took = f"; {home} is there already and becomes its home" if home else ""
+            return Look(found={}, diff=f"+ {args.user}{groups}{took}", undo={"home": home})
         missing = [group for group in args.groups if group not in found["groups"]]
         why = f"{args.user} is there, and not in {', '.join(missing)}." if missing else ""
         return Look(found=found, refuse=why, next_step="put it into them by hand, or remove it first.")
@@ -98,8 +106,8 @@ class AddUser(UserKind):
         return ""
 
     async def undo(self, host: Host, args: Any, look: Look) -> None:
-        """See Kind; the home that was made for it goes too."""
-        await host.do(REMOVE, args.user, "yes", sudo=True)
+        """See Kind; the home that was made for it goes too, one that was there before stays."""
+        await host.do(REMOVE, args.user, "no" if look.undo.get("home") else "yes", sudo=True)
 
 
 class RemoveUser(UserKind):

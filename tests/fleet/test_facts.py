@@ -190,6 +190,29 @@ def test_a_clock_of_whole_seconds_is_off_by_what_it_can_tell(clock: float, offse
     assert told.clock_offset == pytest.approx(offset)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "files"),
+    [
+        ("memory", "", {"/proc/meminfo": ["MemTotal: 0 kB", "MemFree: 0 kB"]}),
+        ("memory", "", {"/proc/meminfo": ["MemTotal: 99999999999999999999 kB", "MemFree: 0 kB"]}),
+        ("load", "", {"/proc/loadavg": ["nan 1e999 0.1 1/2 3"], "/proc/uptime": ["inf 0"]}),
+        ("disks", "Filesystem Type\n/dev/sda ext4 00 0 0 0% /", {}),
+        ("temperature", f"/sys/class/hwmon/hwmon0/temp1_input:{'9' * 400}", {}),
+        ("container", "/sys/fs/cgroup/cpu.max:5 0\n/sys/fs/cgroup/cpu.stat:usage_usec 9", {}),
+        ("clock", "9" * 400, {}),
+        ("cpu", f"cpu {'9' * 40} 0 0 0 0 0 0 0", {}),
+        ("network", "", {"/proc/net/dev": [f"eth0: {'9' * 400} 0 0 0 0 0 0 0 1 0 0"]}),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_missing(name: str, text: str, files: dict[str, list[str]]) -> None:
+    from appliance.core.fleet.facts.fact import Told
+
+    fact = next(each for each in found("metrics") if each.name == name)
+    fields, why = fact.answer(Told(text, files))
+    assert fields == {}
+    assert why.startswith("it said what cannot be read")
+
+
 def test_parsers_survive_anything(random_text: Callable[[int], str]) -> None:
     from appliance.core.fleet.facts.fact import Told
 

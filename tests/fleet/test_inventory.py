@@ -248,3 +248,67 @@ def test_a_file_that_is_edited_within_the_same_second_is_read(path: Path) -> Non
     path.unlink()
     assert inventory.load()
     assert inventory.all() == ()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        'nodes = {a = {host = "10.0.0.1"}, b = {host = "10.0.0.2"}}\n',
+        'nodes.a.host = "10.0.0.1"\nnodes.b.host = "10.0.0.2"\n',
+        '[nodes]\na.host = "10.0.0.1"\nb.host = "10.0.0.2"\n',
+        '[nodes.a]\nhost = "10.0.0.1"\n[host_keys]\n[nodes.b]\nhost = "10.0.0.2" # the other',
+        '\ufeff[nodes.a]\r\nhost = "10.0.0.1"\r\n[nodes.b]\r\nhost = "10.0.0.2"\r\n',
+    ],
+    ids=["inline", "dotted", "dotted in a table", "out of order", "mark of its form and other line ends"],
+)
+def test_actions_change_whatever_form_people_chose(path: Path, form: str) -> None:
+    inventory = loaded(path, form, Node(name="given", host="10.0.0.9"))
+    assert inventory.fault is None
+    inventory.add("c", {"host": "10.0.0.3", "tags": {"place": "cellar"}})
+    inventory.change("b", {"user": "ada"})
+    inventory.pin("given", PIN)
+    inventory.remove("a")
+    again = loaded(path, path.read_text(), Node(name="given", host="10.0.0.9"))
+    assert again.all() == inventory.all()
+    found = {each.name: (each.host, each.user, each.tags, each.host_key) for each in again.all()}
+    assert found == {
+        "b": ("10.0.0.2", "ada", {}, ""), "c": ("10.0.0.3", "root", {"place": "cellar"}, ""),
+        "given": ("10.0.0.9", "root", {}, PIN),
+    }  # fmt: skip
+
+
+def test_what_is_saved_by_hand_while_an_action_writes_is_kept(path: Path) -> None:
+    class Saves:
+        """Somebody's editor, which saves while the inventory is put together for the last time before it is written."""
+
+        left = -1
+
+        def fill(self, entry: Entry, _: object) -> Node:
+            self.left -= 1
+            if self.left == 0:
+                path.write_text(path.read_text() + '[nodes.mine]\nhost = "10.0.0.7"\n')
+            return entry.node
+
+        def stamp(self) -> object:
+            return None
+
+    path.write_text('[nodes.a]\nhost = "10.0.0.1"\n')
+    editor = Saves()
+    inventory = FleetInventory([], path, editor)
+    inventory.load()
+    editor.left = 2  # once for what is there, once for what is to be written
+    inventory.change("a", {"user": "ada"})
+    assert [(each.name, each.user) for each in inventory.all()] == [("a", "ada"), ("mine", "root")]
+    assert "[nodes.mine]" in path.read_text()
+
+
+def test_the_doctor_counts_what_the_users_own_ssh_trusts(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    (tmp_path / "home").mkdir()
+    folder = tmp_path / "user" / ".ssh"
+    folder.mkdir(parents=True)
+    key = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    (folder / "known_hosts").write_text(f"10.0.0.1 ssh-ed25519 {key}\n")
+    nodes = (Entry(Node(name="known", host="10.0.0.1")), Entry(Node(name="unknown", host="10.0.0.2")))
+    found = doctor.look(machine.context(machines=nodes, environ={"HOME": str(tmp_path / "user")}))
+    assert found.reason == "host keys that nobody confirmed: unknown"

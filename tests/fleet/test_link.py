@@ -9,6 +9,7 @@ import pytest
 
 from appliance.core.fleet.keys import OwnKey
 from appliance.core.fleet.link_pace import OUTPUT_LIMIT
+from appliance.core.fleet.link_process import Begin
 from appliance.core.fleet.links import Links
 from appliance.core.fleet.model import Node
 from appliance.core.secrets import Secrets
@@ -106,3 +107,12 @@ def test_the_own_key_stays_the_same_and_is_private(tmp_path: Path) -> None:
     first = OwnKey(Secrets(tmp_path / "secrets", {}), "a").public()
     assert OwnKey(Secrets(tmp_path / "secrets", {}), "a").public() == first
     assert (tmp_path / "secrets/fleet.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_machine_that_answers_the_mark_with_no_number_has_not_begun_the_command() -> None:
+    for number in (b"", b"abc", b"-1", b"9" * 5000, "²".encode()):
+        begin = Begin(b"<mark:")
+        assert begin.take(b"hello <mark:" + number + b">output") == b""
+        assert (begin.found, begin.pid) == (False, None)
+    begin = Begin(b"<mark:")
+    assert (begin.take(b"hello <mark:12"), begin.take(b"34>output"), begin.pid) == (b"", b"output", 1234)

@@ -199,10 +199,14 @@ class FleetInventory:
     def _write(self, edit: Callable[[str], str]) -> None:
         if self.path is None:
             raise StoreError("There is no inventory file here.", "write the machine into the configuration.")
-        now = files.read(self.path)  # what somebody wrote by hand meanwhile is kept; a broken file is refused
-        self._take(now)
-        contents = files.parse(self.path, edit(now.text))
-        self._merged(contents)
+        while True:
+            before = self._looks()
+            now = files.read(self.path)  # what somebody wrote by hand meanwhile is kept; a broken file is refused
+            self._take(now)
+            contents = files.parse(self.path, edit(now.text))
+            self._merged(contents)
+            if self._looks() == before:  # nobody has just saved it
+                break
         files.write(self.path, contents.text)
         self._take(contents)
         self._stamp, self.fault = self._looks(), None

@@ -11,6 +11,7 @@ from typing import Any
 
 import tomlkit
 from pydantic import ValidationError
+from tomlkit.items import InlineTable
 
 from appliance.core.fleet.inventory_entry import Entry, entry_of
 from appliance.core.secrets import write_private
@@ -56,7 +57,7 @@ def read(path: Path) -> Contents:
     if len(raw) > MOST_BYTES:
         raise ConfigError(f"{path} has more than {MOST_BYTES >> 20} MiB.", "is this the inventory?")
     try:
-        return parse(path, raw.decode())
+        return parse(path, raw.decode("utf-8-sig"))  # some editors begin a file with a mark of its form
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: this is no UTF-8.", "save it as UTF-8.") from None
@@ -151,15 +152,18 @@ def write(path: Path, text: str) -> None:
 def with_node(text: str, name: str, values: Mapping[str, Any]) -> str:
     """The file with a machine added, or fields of one set; a value of None takes the field away."""
     document = _document(text)
-    nodes = document.setdefault("nodes", tomlkit.table(is_super_table=True))
+    nodes: Any = document.get("nodes", {})
+    given = {key: _value(value) for key, value in values.items() if value is not None}
+    if name not in nodes and not isinstance(nodes, InlineTable):  # whatever form the others have, this fits behind them
+        return f"{tomlkit.dumps(document).rstrip()}\n\n{tomlkit.dumps({'nodes': {name: given}})}"
     if name not in nodes:
-        nodes[name] = tomlkit.table()
+        nodes[name] = tomlkit.inline_table()
     table: Any = nodes[name]
-    for key, value in values.items():
-        if value is None:
-            table.pop(key, None)
+    for key in values:
+        if key in given:
+            table[key] = given[key]
         else:
-            table[key] = _value(value)
+            table.pop(key, None)
     return tomlkit.dumps(document)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,6 +17,7 @@ from appliance.errors import ShellError
 
 log = logging.getLogger(__name__)
 BLOCK = 65536
+PID = re.compile(rb"[0-9]{1,10}")
 PREFACE = 65536
 """Bytes that a login shell may print before the command begins; of more, the end is kept."""
 SIGNAL_LIMIT = 10.0
@@ -45,7 +47,7 @@ class Begin:
         self.before += data
         before, mark, rest = self.before.partition(self._mark)
         number, end, own = rest.partition(b">")
-        if mark and end:
+        if mark and end and PID.fullmatch(number):
             self.found, self.before, self.pid = True, before, int(number)
             return own
         self.before = self.before[-PREFACE:]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from appliance.core.doctor.model import Check, DoctorContext
 from appliance.core.doctor.probe import in_thread
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.keys import NAME
+from appliance.core.fleet.sshconfig import SshFiles
 from appliance.core.model import CheckResult
 from appliance.core.secrets import Secrets
 from appliance.errors import StoreError
@@ -18,7 +21,8 @@ SHOWN = 5
 def look(context: DoctorContext) -> CheckResult:
     """As the appliance would take them at its next start."""
     path = context.home / FILE
-    inventory = FleetInventory(context.machines, path)
+    user = SshFiles(Path(context.environ.get("HOME", "~")).expanduser() / ".ssh")
+    inventory = FleetInventory(context.machines, path, user)
     inventory.load()
     if inventory.fault is not None:
         return CHECK.failed(inventory.fault.message.rstrip("."), inventory.fault.next_step)
@@ -29,7 +33,7 @@ def look(context: DoctorContext) -> CheckResult:
         keyed = Secrets(context.home / "secrets", dict(context.environ)).get(NAME) is not None
     except StoreError as error:
         return CHECK.failed(error.message.rstrip("."), error.next_step)
-    missing = [node.name for node in nodes if node.enabled and not node.host_key]
+    missing = [node.name for node in nodes if node.enabled and not node.host_key and not user.known(node)]
     if missing:
         names = ", ".join(missing[:SHOWN]) + (" …" if len(missing) > SHOWN else "")
         return CHECK.warning(f"host keys that nobody confirmed: {names}", f"prime-spark fleet trust {missing[0]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
@@ -10,11 +11,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from appliance.core.fleet.model import Container, Disk, Unit
 from appliance.core.printable import printable
 
 LONGEST = 1 << 19
 """Characters of one section; what says more is not parsed."""
 NUMBER = re.compile(r"-?[0-9]+")
+MOST = 1 << 63
+"""No number of the kernel is as large; nor can one be kept, sent or reckoned with."""
 
 
 class NotToldError(Exception):
@@ -61,7 +65,7 @@ class Fact:
 
     Attributes:
         name: As it stands in `missing`, and at its section's mark.
-        parse: Pure; returns fields. Raises NotToldError; ValueError, IndexError or KeyError where it is told garbage.
+        parse: Pure; returns fields. Raises NotToldError; ValueError, LookupError or ArithmeticError where it is told garbage.
         files: Files that it needs, as patterns for the shell there; all facts' files are read by one process.
         script: POSIX sh that prints the rest. A first line "!why" says why there is nothing. Empty where files are all.
     """
@@ -80,11 +84,31 @@ class Fact:
         if len(told.text) > LONGEST:
             return {}, f"it said {len(told.text)} characters; at most {LONGEST} are read"
         try:
-            return self.parse(told), ""
+            fields = self.parse(told)
+            _plausible(fields)
         except NotToldError as error:
             return {}, str(error)
-        except (ValueError, IndexError, KeyError):
+        except (ValueError, LookupError, ArithmeticError, RecursionError):
             return {}, f"it said what cannot be read: {_begin(told)}"
+        return fields, ""
+
+
+def _plausible(value: object) -> None:
+    """Raises ValueError where a number anywhere in it is none that can be reckoned with."""
+    if isinstance(value, float):
+        if not math.isfinite(value) or abs(value) >= MOST:
+            raise ValueError(value)
+    elif isinstance(value, int):
+        if abs(value) >= MOST:
+            raise ValueError
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _plausible(each)
+    elif isinstance(value, tuple) and not (value and isinstance(value[0], (str, Unit, Container))):
+        for each in value:
+            _plausible(each)
+    elif isinstance(value, Disk):
+        _plausible((value.size, value.used))
 
 
 @cache

@@ -54,6 +54,9 @@ class Flows:
             self.say("not confirmed, not done", "warn")
         except ApplianceError as error:
             self.say(str(error), "bad")
+        except Exception as error:  # a fault of ours: the key must not seem dead, and the other pages go on
+            log.exception("a key's work broke off")
+            self.say(f"That broke off: {type(error).__name__}: {error}. The log has where (logs, Enter).", "bad")
 
     def say(self, text: str, role: Role = "text") -> None:
         """Show a message on the page."""

@@ -187,3 +187,17 @@ async def test_a_filter_is_seen_while_it_is_typed(bench: Bench) -> None:
     await seen.press("nothing-has-this", "/nothing-has-this")
     await seen.shows(" f Follow")
     await seen.end()
+
+
+async def test_a_key_whose_work_breaks_off_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of ours is no dead key."""
+    seen = bench.open()
+    await seen.press("5", "following")
+
+    async def breaks() -> None:
+        raise RuntimeError("the ground is gone")
+
+    seen.app.flows.start(breaks(), "probe")
+    await seen.shows("RuntimeError: the ground is gone")
+    assert "a key's work broke off" in caplog.text
+    await seen.press("?", "This page")

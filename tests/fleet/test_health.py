@@ -120,7 +120,7 @@ def test_a_service_that_is_down_comes_before_all_else() -> None:
     verdict = judged(services=down, memory=95.0)
     assert verdict.health is Health.unhealthy
     assert verdict.reason == "a.service: failed, and 1 more (and 1 other matter)"
-    assert verdict.next_step == "prime-spark service status nas a.service"
+    assert verdict.next_step == "prime-spark service logs a.service --node nas"
 
 
 # -- silence ---------------------------------------------------------------------------------------------------------------

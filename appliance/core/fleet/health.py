@@ -140,7 +140,9 @@ def _services(node: Node, services: Sequence[ServiceState]) -> list[Verdict]:
     found = []
     if bad:
         more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-        step = f"prime-spark service status {node.name} {bad[0].name}"
+        step = f"prime-spark service logs {bad[0].name} --node {node.name}"
+        if ":" in bad[0].name:  # a compose project or a port: its log has no unit's name
+            step = f"see what runs there: prime-spark fleet facts {node.name}"
         found.append(Verdict(Health.unhealthy, f"{bad[0].name}: {bad[0].state}{more}", step))
     if unknown:
         why = f"whether {unknown[0].name} runs is not known: {unknown[0].state}"
@@ -154,11 +156,8 @@ def _numbers(node: Node, metrics: NodeMetrics | None, trend: dict[str, tuple[flo
     found = []
     last = trend.get("cpu", ())[-LOOKS:]
     if len(last) == LOOKS and min(last) > CPU:
-        found.append(
-            Verdict(
-                Health.degraded, f"CPU above {CPU:g} % for 5 min", f"see what runs: prime-spark fleet run {node.name} top -bn1"
-            )
-        )
+        step = f"see what runs: prime-spark fleet run --node {node.name} -- top -bn1"
+        found.append(Verdict(Health.degraded, f"CPU above {CPU:g} % for 5 min", step))
     if metrics.memory is not None and metrics.memory > MEMORY:
         found.append(
             Verdict(Health.degraded, f"memory {metrics.memory:.0f} %, above {MEMORY:g} %", "end what takes most, or add swap.")

@@ -12,6 +12,9 @@ import click
 from tests.lab import client
 from tests.lab.client import Lab, LabError
 
+DEFAULT = "lab"
+"""Name of the lab where none is given."""
+
 
 class Commands(click.Group):
     """Says what a LabError says, and exits with 1."""
@@ -26,7 +29,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands)
-@click.option("--name", default="lab", show_default=True, help="Which lab: several may run side by side.")
+@click.option("--name", default=DEFAULT, show_default=True, help="Which lab: several may run side by side.")
 @click.pass_context
 def main(ctx: click.Context, name: str) -> None:
     """The owner's whole fleet on this machine, each node in namespaces of its own."""
@@ -44,7 +47,8 @@ def up(lab: Lab, full: bool, nodes: str, containers: str) -> None:
     """Start it; nothing where it runs."""
     began = lab.up(full=full, nodes=nodes, containers=containers)
     click.echo(f"The lab {lab.name} {'is up' if began else 'runs already'}; its files: {lab.directory}")
-    click.echo("next: scripts/lab console, scripts/lab status, scripts/lab shell NODE, scripts/lab down")
+    call = "scripts/lab" if lab.name == DEFAULT else f"scripts/lab --name {lab.name}"
+    click.echo(f"next: {', '.join(f'{call} {each}' for each in ('console', 'status', 'shell NODE', 'down'))}")
 
 
 @main.command()
@@ -142,7 +146,9 @@ def shell(lab: Lab, node: str) -> None:
     _become(lab.inside(node, ["bash", "-l"]))
 
 
-@main.command(name="exec", context_settings={"ignore_unknown_options": True})
+@main.command(
+    name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj

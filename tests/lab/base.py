@@ -166,5 +166,10 @@ def machine_mounts(checkout: Path) -> list[str]:
     return found
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a folder of the machine lies where nodes see nothing of it, such as in somebody's home."""
+    return any(path.is_relative_to(Path("/", folder)) for folder in HIDDEN)
+
+
 def _above(place: str, checkout: Path) -> bool:
     return str(checkout) == place or str(checkout).startswith(f"{place}/")

@@ -74,6 +74,8 @@ class Keeper:
         if plan.checkout:
             (self.directory / "home").mkdir(exist_ok=True, mode=0o700)
             binds = [(str(self.directory / "home"), furniture.HOME, True), (python_home(), python_home(), False)]
+            if base.is_hidden(CHECKOUT):
+                binds.append((str(CHECKOUT), str(CHECKOUT), False))
         if plan.containers:
             store = self.memory / "containers" / plan.name
             store.mkdir(parents=True, mode=0o700)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.lab.base import is_hidden
 from tests.lab.client import Lab, LabError
 from tests.lab.wake import woken
 from tests.support import wait_for_sync
@@ -153,6 +156,21 @@ def test_an_added_node_is_empty_and_lets_only_the_owner_in(lab: Lab) -> None:
     assert reaches(lab, "control-pc", made["address"])
     with pytest.raises(LabError, match="already"):
         lab.add(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "hidden"), [("/home/pi/prime-spark", True), ("/tmp/x", True), ("/opt/x", False), ("/rooted", False)]
+)
+def test_a_checkout_in_a_home_that_nodes_do_not_see_is_given_to_the_appliances_node(path: str, hidden: bool) -> None:
+    assert is_hidden(Path(path)) is hidden
+
+
+def test_a_command_for_a_node_keeps_its_options(lab: Lab) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.lab", "--name", lab.name, "exec", "nas", "ls", "--help"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert said.stdout.startswith("Usage: ls"), said.stderr
 
 
 def test_unknown_nodes_and_labs_are_said_in_words(lab: Lab) -> None:

@@ -47,13 +47,17 @@ class Follower:
         self._after: dict[str, int] = {}
         self._seen: dict[str, tuple[int, str]] = {}
         self.texts: dict[str, list[str]] = {}
+        """What is kept of each node's output, where it is not printed as it comes."""
 
     def to_its_end(self) -> dict[str, Any]:
         """Wait for it; Ctrl-C stops what only runs for its reader, and leaves anything else to go on."""
+        for run in self.status["runs"]:
+            self._keep(run["node"], "", "w")
         try:
             while True:
                 over = self.status["stage"] in OVER
-                self._read_all()
+                if over or self._live:
+                    self._read_all()
                 if over or self.status["stage"] == "planned":
                     break
                 time.sleep(EVERY)
@@ -61,7 +65,6 @@ class Follower:
         except KeyboardInterrupt:
             self._stopped()
             raise
-        self._keep()
         return self.status
 
     @property
@@ -94,22 +97,22 @@ class Follower:
                 return
 
     def _take(self, node: str, at: int, text: str) -> None:
-        self.texts.setdefault(node, []).append(text)
+        self._keep(node, text)
         if not self._live:
+            self.texts.setdefault(node, []).append(text)
             return
         head = f"[{node}]".ljust(self._width + 2)
         head = click.style(head, fg=COLOURS[at % len(COLOURS)]) if self._context.colour else head
         for line in text.removesuffix("\n").split("\n"):
             click.echo(f"{head} {line}", file=self._context.out, color=self._context.colour)
 
-    def _keep(self) -> None:
-        """Write each node's output into a file of its own. Raises click.FileError."""
+    def _keep(self, node: str, text: str, how: str = "a") -> None:
+        """Write a node's output into a file of its own, as it comes. Raises click.FileError."""
         if self._save is None:
             return
         try:
-            self._save.mkdir(parents=True, exist_ok=True)
-            for run in self.status["runs"]:
-                (self._save / f"{run['node']}.txt").write_text("".join(self.texts.get(run["node"], [])), encoding="utf-8")
+            with (self._save / f"{node}.txt").open(how, encoding="utf-8") as file:
+                file.write(text)
         except OSError as error:
             raise click.FileError(str(error.filename or self._save), error.strerror or str(error)) from error
 
@@ -140,9 +143,16 @@ def _row(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def code(status: Mapping[str, Any]) -> int:
-    """0 where it did well everywhere; 1 where it failed somewhere; 6 where nodes were only not reached."""
+def code(status: Mapping[str, Any], *, back: bool = False) -> int:
+    """0 where it did well everywhere; 1 where it failed somewhere; 6 where nodes were only not reached.
+
+    Args:
+        status: The operation.
+        back: It was to be taken back.
+    """
     states = {run["state"] for run in status["runs"]}
+    if back:
+        return 0 if status["stage"] == "undone" else 1
     if states <= GOOD and status["stage"] in {"completed", "planned"}:
         return 0
     return UNREACHABLE if states & AWAY and states <= GOOD | AWAY | {"waiting"} else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,9 +62,22 @@ def _callback(action: ActionInfo) -> Any:
         args = arguments(action, given)
         if context.client.local and (args.get("follow") or save is not None):
             raise InvalidArgumentsError("--follow and --save are for a terminal of this machine.", "leave them out.")
+        _prepared(save)
         return carried(context, action, args, yes=yes, as_json=as_json, detach=detach, save=save)
 
     return run
+
+
+def _prepared(save: Path | None) -> None:
+    """A folder that can be written into, before anything is begun. Raises click.FileError."""
+    if save is None:
+        return
+    try:
+        save.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.FileError(str(save), error.strerror or str(error)) from error
+    if not os.access(save, os.W_OK | os.X_OK):
+        raise click.FileError(str(save), "nothing can be written there")
 
 
 def arguments(action: ActionInfo, given: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +110,7 @@ def carried(
     else:
         text = [render.draw(block, context.width, colour=context.colour) for block in summary(status, context.width)]
         context.say("\n".join(text))
-    return 0 if detach else code(status)
+    return 0 if detach else code(status, back=action.name == "fleet.operation-undo")
 
 
 def _shown(context: Context, action: ActionInfo, answer: Any, *, as_json: bool) -> int:

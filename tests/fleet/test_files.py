@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from appliance.core.actions import ActionRegistry
+from appliance.core.catalog.fleet_files import file_actions
+from appliance.core.clock import SystemClock
+from appliance.core.dispatch import Dispatcher
 from appliance.core.fleet.files import local, syncing
 from appliance.core.fleet.files.globs import chosen
 from appliance.core.fleet.files.local import LocalSide
@@ -21,9 +26,15 @@ from appliance.core.fleet.files.model import PART_END, Direction, Do, is_part, p
 from appliance.core.fleet.files.remote import RemoteSide
 from appliance.core.fleet.files.service import Sync
 from appliance.core.fleet.keys import OwnKey
+from appliance.core.jobs import Jobs
+from appliance.core.model import Actor, Role
+from appliance.core.state import LiveState
+from appliance.core.store import Store
+from appliance.errors import NotAuthorizedError
 from tests.fleet.files_rig import Rig, node_of, quiet_server, rig
 from tests.servers.proxy import FaultyProxy
 from tests.servers.sshd import SshServer
+from tests.session.rig import NoAudit
 from tests.support import free_port, wait_for
 
 ODD = (
@@ -421,6 +432,32 @@ async def test_many_small_files_go_in_batches(bench: Rig) -> None:
     (done,) = await bench.files.sync(["agent"], Sync(Direction.up, str(bench.here), str(bench.there)), bench.meter(), None)
     assert (done.state, done.files) == ("ok", count)
     assert seen(bench.there) == seen(bench.here)
+
+
+async def test_an_operator_reads_only_what_everybody_on_the_node_may(bench: Rig, tmp_path: Path) -> None:
+    registry, clock = ActionRegistry(), SystemClock()
+    registry.add(*file_actions(bench.files, bench.machines, Jobs(Store(tmp_path / "jobs.db"), LiveState(clock), clock)))
+    desk = Dispatcher(registry, NoAudit())
+    operator = Actor("op", Role.operator, "socket")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for place, mode in (("open", 0o755), ("closed", 0o700)):
+            (folder / place).mkdir(mode)
+            (folder / place / "text").write_text("said")
+        (folder / "link").symlink_to(folder / "closed")
+        seen = await desk.invoke("fleet.read-file", {"node": "agent", "path": f"{folder}/open/text"}, operator)
+        assert seen.text == "said"
+        assert len(await desk.invoke("fleet.files", {"node": "agent", "path": name}, operator)) == 3
+        for path in ("closed/text", "link/text", "open/../link/text"):
+            with pytest.raises(NotAuthorizedError):
+                await desk.invoke("fleet.read-file", {"node": "agent", "path": f"{folder}/{path}"}, operator)
+            (got,) = await bench.files.get(
+                ["agent"], f"{folder}/{path}", str(bench.here / "got"), bench.meter(), None, public=True
+            )
+            assert (got.state, "Not everybody" in got.reason, (bench.here / "got").exists()) == ("failed", True, False)
+        with pytest.raises(NotAuthorizedError):
+            await desk.invoke("fleet.files", {"node": "agent", "path": f"{folder}/link"}, operator)
 
 
 async def test_two_writers_of_one_target_do_not_meet(bench: Rig) -> None:

@@ -97,6 +97,8 @@ async def test_a_command_on_all_nodes_streams_its_output_host_by_host(front: Fro
         await front.ask("fleet.run", OPERATOR, nodes=["all"], command="true")
     with pytest.raises(NotAuthorizedError):
         await front.ask("fleet.operation-output", VIEWER, operation_id=begun.operation_id, node="a")
+    with pytest.raises(NotAuthorizedError):  # what an administrator's command said
+        await front.ask("fleet.operation-output", OPERATOR, operation_id=begun.operation_id, node="a")
 
 
 async def _all(parts: Any) -> Any:

@@ -26,6 +26,7 @@ from appliance.core.model import Actor, Role
 from appliance.errors import ApplianceError, NotAuthorizedError, NotFoundError
 from appliance.screens.glyphs import Caps
 from appliance.session.attach import AttachService
+from appliance.session.remote import IDLE, Bridge
 from appliance.session.ssh import SshService
 from appliance.session.ui import UiThread
 from tests.fleet.conftest import links_to, reach
@@ -179,6 +180,14 @@ async def test_ctrl_bracket_leaves_and_ends_the_shell_there(desk: Desk, pty: Pty
     code, said = await desk.ended(process)
     assert (code, "left with Ctrl-]" in said) == (0, True)
     await wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    assert pty.restored
+
+
+async def test_one_that_nobody_uses_is_ended(desk: Desk, pty: Pty, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    assert Bridge.__init__.__kwdefaults__["idle"] == IDLE
+    monkeypatch.setitem(Bridge.__init__.__kwdefaults__, "idle", 0.3)
+    code, said = await desk.ended(desk.start(pty, "agent"))
+    assert (code, "nothing happened for" in said) == (0, True), said
     assert pty.restored
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from appliance import cli, paths
@@ -21,6 +23,7 @@ from appliance.core.fleet.keys import OwnKey
 from appliance.core.secrets import Secrets
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
+from appliance.verbs.fleet_follow import code as exit_code
 from tests.fleet.files_rig import quiet_server
 from tests.session.test_attach import Pty, pty  # noqa: F401
 from tests.support import free_port, wait_for, wait_for_sync
@@ -131,6 +134,39 @@ def test_lines_come_while_the_command_still_runs(machine: Machine) -> None:
         assert process.stdout.readline() == b"[agent] last\n"
         process.stdout.read()
         assert process.wait(20) == 0
+
+
+def test_ctrl_c_stops_a_command_there_and_keeps_what_it_said(machine: Machine) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "appliance",
+        "fleet",
+        "run",
+        "-n",
+        "agent",
+        "--save",
+        "cut",
+        "echo first; exec sleep 98765",
+    ]
+    with subprocess.Popen(command, env=machine.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_for_sync(lambda: (machine.work / "cut/agent.txt").exists() and (machine.work / "cut/agent.txt").read_text(), 60)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        assert process.returncode not in {0, -signal.SIGINT}
+    assert (machine.work / "cut/agent.txt").read_text() == "first\n"
+    (last, *_) = json.loads(machine.run("fleet", "operations", "--json")[1])
+    assert last["stage"] == "cancelled"
+    wait_for_sync(lambda: not _runs("98765"), 20)
+
+
+def _runs(word: str) -> bool:
+    return any(each.info["cmdline"] == ["sleep", word] for each in psutil.process_iter(["cmdline"]))
+
+
+def test_what_was_taken_back_as_asked_did_well() -> None:
+    status = {"stage": "undone", "runs": [{"state": "undone"}]}
+    assert (exit_code(status, back=True), exit_code(status), exit_code({**status, "stage": "failed"}, back=True)) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from appliance.core.fleet.files.model import Direction, Outcome, SyncPlan
 from appliance.core.fleet.files.places import Places
 from appliance.core.fleet.files.progress import Meter
 from appliance.core.fleet.files.service import FleetFiles, Sync
-from appliance.core.fleet.files.view import LARGEST, View, listed, view
+from appliance.core.fleet.files.view import LARGEST, View, check_public, listed, reached_by_all, view
 from appliance.core.fleet.model import FileInfo, Inventory
 from appliance.core.jobs import JobHandle, Jobs
 from appliance.core.model import Actor, JobStatus, Role
@@ -125,18 +125,26 @@ class Desk:
     def _nodes(self, selector: Sequence[str]) -> list[str]:
         return [node.name for node in self._inventory.select(selector)]
 
-    async def folder(self, _: Invocation, params: There) -> list[FileInfo]:
+    async def folder(self, call: Invocation, params: There) -> list[FileInfo]:
         """List a folder."""
         self._inventory.get(params.node)
+        path = await self._of_all(params) if call.actor.role < Role.admin else params.path
         async with self._files.raw(params.node) as files:
-            return await listed(files, params.path)
+            if call.actor.role < Role.admin:
+                check_public((await files.stat(path)).mode, path, public=True)
+            return await listed(files, path)
 
     async def read(self, call: Invocation, params: Reading) -> View:
         """A part of a text."""
         self._inventory.get(params.node)
+        public = call.actor.role < Role.admin
+        path = await self._of_all(params) if public else params.path
         async with self._files.raw(params.node) as files:
-            public = call.actor.role < Role.admin
-            return await view(files, params.path, params.offset, params.size, tail=params.tail, public=public)
+            return await view(files, path, params.offset, params.size, tail=params.tail, public=public)
+
+    async def _of_all(self, params: There) -> str:
+        async with self._files.side(params.node) as side:
+            return await reached_by_all(side, params.path)
 
     async def put(self, call: Invocation, params: Copying) -> JobStatus:
         """To nodes."""

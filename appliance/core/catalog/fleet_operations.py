@@ -250,7 +250,8 @@ def _reading(service: OperationsService) -> list[Action]:
     async def operation(_: Invocation, params: OperationId) -> OperationStatus:
         return await service.get(params.operation_id)
 
-    async def output(_: Invocation, params: Reading) -> Part:
+    async def output(call: Invocation, params: Reading) -> Part:
+        may(call.actor, await service.role(params.operation_id), "its output")
         return await service.output(params.operation_id, params.node, params.after, params.most)
 
     async def known(_: Invocation, __: Params) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from appliance.core.fleet.files.progress import Meter, Pace
 from appliance.core.fleet.files.remote import RemoteSide
 from appliance.core.fleet.files.syncing import Syncer
 from appliance.core.fleet.files.tree import tree
-from appliance.core.fleet.files.view import check_public
+from appliance.core.fleet.files.view import check_public, reached_by_all
 from appliance.core.fleet.model import FleetShell, Reach, RemoteFiles
 from appliance.errors import ApplianceError, ConflictError, ShellError, UnreachableError
 
@@ -111,7 +111,7 @@ class FleetFiles:
                 await here.make_folder(aim)
             with self._alone("", aim):
                 async with self.side(node) as there:
-                    real = await there.resolve(source)
+                    real = await reached_by_all(there, source) if public else await there.resolve(source)
                     if (found := await there.stat(real)) is not None:
                         check_public(found.mode, source, public=public)
                     sent, path = await Copier(there, here, meter.of(node), pace).one(

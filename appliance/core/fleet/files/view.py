@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import msgspec
 
-from appliance.core.fleet.files.model import Kind, kind_of
+from appliance.core.fleet.files.model import Kind, Side, kind_of
 from appliance.core.fleet.model import FileInfo, RemoteFiles
 from appliance.errors import InvalidArgumentsError, NotAuthorizedError
 
@@ -78,6 +80,18 @@ async def view(
     text = "" if binary else found.decode("utf-8", "replace")
     more = start + len(found) < info.size
     return View(path, info.size, start, len(found), text, binary, info.modified, more)
+
+
+async def reached_by_all(side: Side, path: str) -> str:
+    """Where a path leads, once it is sure that everybody on the node comes there. Raises NotAuthorizedError, ShellError."""
+    real = await side.resolve(path)
+    folder = posixpath.dirname(real)
+    while folder:
+        found = await side.stat(folder)
+        if found is None or not found.mode & 0o001:
+            raise NotAuthorizedError(f"Not everybody on that node may look into {folder}.", "ask an administrator.")
+        folder = posixpath.dirname(folder) if folder != "/" else ""
+    return real
 
 
 def check_public(mode: int, path: str, *, public: bool) -> None:

@@ -94,6 +94,9 @@ class Operation:
         self.cancelled_by = ""
         self.closing = False
         """The appliance ends."""
+        self._changes = 0
+        self._rest: tuple[Kept, dict[str, KeptRun], int, OperationStatus] | None = None
+        """Its status while it rests, and of what: many long ones are shown whenever one of them moves."""
         self._order = max((run.order or 0 for run in runs), default=0)
 
     @property
@@ -108,8 +111,12 @@ class Operation:
 
     def status(self) -> OperationStatus:
         """As fronts see it."""
-        runs = tuple(self._seen(run) for run in self.runs.values())
-        return msgspec.structs.replace(self.kept.status, runs=runs)
+        last = self._rest
+        if last and self.task is None and last[0] is self.kept and last[1] is self.runs and last[2] == self._changes:
+            return last[3]
+        status = msgspec.structs.replace(self.kept.status, runs=tuple(self._seen(run) for run in self.runs.values()))
+        self._rest = (self.kept, self.runs, self._changes, status) if self.task is None else None
+        return status
 
     def _seen(self, kept: KeptRun) -> Any:
         output = self.outputs.get(kept.run.node)
@@ -123,6 +130,7 @@ class Operation:
 
     def change_run(self, node: str, **changes: Any) -> KeptRun:
         """Other values of a node's run; `order`, `after` go to what is kept beside it."""
+        self._changes += 1
         kept = self.runs[node]
         beside = {name: changes.pop(name) for name in ("order", "after") if name in changes}
         self.runs[node] = msgspec.structs.replace(kept, run=msgspec.structs.replace(kept.run, **changes), **beside)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from appliance.core.clock import SystemClock
 from appliance.core.deploy.balancer import Balancer
 from appliance.core.deploy.book import DeployBook
@@ -43,6 +45,8 @@ from tests.servers.sshd import PROGRAM, SshServer
 from tests.support import capability, free_port, needs_program, wait_for
 
 HERE = Path(__file__).parent
+LONG = pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="many seconds: set PRIME_SPARK_LONG_TESTS=1")
+"""What is proven in less time by another test too."""
 PATIENT = Pace(login=3.0, first=0.1, longest=0.5, keepalive=2.0)
 SPEC = """
 name = "{name}"
@@ -128,6 +132,21 @@ class NodeRig(SshServer):
     def node(self) -> Node:
         """Its entry in the inventory."""
         return Node(name=self.name, host="127.0.0.1", port=self.port, user=self.user, host_key=self.fingerprint)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A node that another process started: where its files are seen, its port, user and fingerprint."""
+
+    name: str
+    here: Path
+    port: str
+    user: str
+    fingerprint: str
+
+    def node(self) -> Node:
+        """Its entry in the inventory."""
+        return Node(name=self.name, host="127.0.0.1", port=int(self.port), user=self.user, host_key=self.fingerprint)
 
 
 @dataclass
@@ -321,4 +340,4 @@ def needs() -> None:
     needs_program("unshare")
 
 
-__all__ = ["Load", "NodeRig", "Rig", "make_base", "needs"]
+__all__ = ["LONG", "Load", "NodeRig", "Rig", "make_base", "needs"]

@@ -13,14 +13,11 @@ import pytest
 from appliance.core.deploy.model import Stage
 from appliance.core.fleet.keys import OwnKey
 from appliance.core.secrets import Secrets
-from tests.deploy.rig import Load, NodeRig, Rig, make_base, needs
+from tests.deploy.rig import LONG, Load, NodeRig, Rig, make_base, needs
 from tests.servers.child import Child
 from tests.support import capability, needs_program, wait_for
 
-pytestmark = [
-    pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="a minute and more: set PRIME_SPARK_LONG_TESTS=1"),
-    pytest.mark.timeout(400),
-]
+pytestmark = [LONG, pytest.mark.timeout(400)]
 CONF = """[containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 [engine]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 from appliance.core.deploy.model import Stage
+from appliance.core.fleet.keys import OwnKey
 from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError
-from tests.deploy.rig import Load, Rig
+from tests.deploy.rig import LONG, Load, NodeRig, Rig
 from tests.support import wait_for
 
 
@@ -22,6 +26,7 @@ async def test_two_operators_cannot_deploy_the_same_service_at_once(rig: Rig) ->
     await rig.ended()
 
 
+@LONG
 async def test_the_same_again_changes_nothing(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     assert await rig.desk.apply(rig.spec("1"), "alice") is None
@@ -40,6 +45,7 @@ async def test_a_port_that_is_taken_is_gone_around(rig: Rig) -> None:
             await rig.desk.plan(document.replace("count = 40", "count = 1"))
 
 
+@LONG
 async def test_a_node_that_dies_in_the_middle_is_replaced(rig: Rig) -> None:
     await rig.deployed(rig.spec("1", replicas=3))
     async with Load(rig.listen) as load:
@@ -58,6 +64,7 @@ async def test_a_node_that_dies_in_the_middle_is_replaced(rig: Rig) -> None:
     assert rig.versions() == {"2": 3}
 
 
+@LONG
 @pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
 async def test_after_a_crash_in_the_middle_the_rollout_goes_on(rig: Rig, strategy: str) -> None:
     await rig.deployed(rig.spec("1"))
@@ -77,6 +84,7 @@ async def test_after_a_crash_in_the_middle_the_rollout_goes_on(rig: Rig, strateg
     assert len(running) == 2  # nothing of the crash is left over on a node
 
 
+@LONG
 async def test_after_a_crash_a_version_that_got_ill_meanwhile_goes_back(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     await rig.desk.apply(rig.spec("2", "blue-green", soak=30), "alice")
@@ -88,6 +96,34 @@ async def test_after_a_crash_a_version_that_got_ill_meanwhile_goes_back(rig: Rig
     assert rig.versions() == {"1": 2}
 
 
+async def test_kill_9_costs_no_request_and_the_next_start_finishes(rig: Rig, nodes: tuple[dict[str, NodeRig], OwnKey]) -> None:
+    made, own = nodes
+    await rig.stop()
+    first, second = rig.base / "first.toml", rig.base / "second.toml"
+    first.write_text(rig.spec("1"))
+    second.write_text(rig.spec("2", "blue-green", soak=3))
+    places = [f"{node.here}={node.port},{node.user},{node.fingerprint}" for node in made.values()]
+    command = [sys.executable, "-m", "tests.deploy.killed", str(rig.base), str(own._secrets._directory), *places]
+    child = await asyncio.create_subprocess_exec(
+        *command, "--", str(first), str(second), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert child.stdout is not None
+    assert await asyncio.wait_for(child.stdout.readline(), 60) == b"first\n"
+    async with Load(rig.listen) as load:
+        assert await asyncio.wait_for(child.stdout.readline(), 60) == b"shifted\n"
+        child.kill()
+        await child.wait()
+        load.taken()
+        await wait_for(lambda: load.counts["2"] >= 20)
+        await rig.start()
+        ended = await rig.ended()
+        assert (ended.stage, ended.resumed) == (Stage.completed, 1)
+        assert rig.service.status().balancer.adopted
+    assert load.failed == []
+    assert rig.versions() == {"2": 2}
+
+
+@LONG
 async def test_replicas_that_end_or_get_ill_are_made_anew(rig: Rig) -> None:
     await rig.deployed(rig.spec("1", replicas=2))
     before = {row.replica.replica_id for row in rig.web().replicas}
@@ -98,6 +134,7 @@ async def test_replicas_that_end_or_get_ill_are_made_anew(rig: Rig) -> None:
     assert {row.replica.replica_id for row in rig.web().replicas} != before
 
 
+@LONG
 async def test_a_balancer_that_is_killed_is_started_anew(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     pid = rig.service.status().balancer.pid
@@ -107,6 +144,7 @@ async def test_a_balancer_that_is_killed_is_started_anew(rig: Rig) -> None:
     assert rig.service.status().balancer.pid != pid
 
 
+@LONG
 async def test_a_port_of_the_balancer_that_is_taken_is_said(rig: Rig) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", rig.listen))
@@ -125,8 +163,6 @@ async def test_secrets_reach_the_program_and_nothing_else(rig: Rig) -> None:
     rig.secrets.put("deploy.web.token", value.encode())
     assert (await rig.deployed(document)).stage is Stage.completed
     node = rig.nodes[rig.web().replicas[0].replica.node]
-    from pathlib import Path
-
     keeper = node.pids()[0]
     child = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0]
     assert f"TOKEN={value}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")

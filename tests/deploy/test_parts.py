@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -251,3 +252,14 @@ def test_variables_of_compose_are_lines_and_nothing_else() -> None:
     assert plain_lines({"B": 'it\'s $HOME \\ "x"', "A": "1"}) == 'A=1\nB=it\'s $HOME \\ "x"\n'
     with pytest.raises(DeployError, match="KEY has more than one line"):
         plain_lines({"KEY": "-----BEGIN\n-----END"})
+
+
+def test_the_examples_of_the_documentation_are_taken() -> None:
+    text = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
+    whole, compose, scaled = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert parse(whole).front is not None
+    assert parse(whole + scaled).scaling is not None
+    plain = re.sub(r"\[unit\].*?(?=\[front\])", "", whole, flags=re.DOTALL)
+    made = parse(plain.replace('kind = "unit"', 'kind = "compose"', 1) + compose.partition("\n")[2])
+    assert made.compose is not None
+    assert "${PORT}:8080" in made.compose.file

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.core.deploy.model import Stage
-from tests.deploy.rig import Load, Rig
+from tests.deploy.rig import LONG, Load, Rig
 from tests.support import wait_for
 
 FAULTS = {
@@ -16,7 +16,10 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("mood", "strategy"), [("liar", "blue-green"), ("hangs", "canary"), ("crashes", "rolling")])
+@pytest.mark.parametrize(
+    ("mood", "strategy"),
+    [("liar", "blue-green"), pytest.param("hangs", "canary", marks=LONG), pytest.param("crashes", "rolling", marks=LONG)],
+)
 async def test_a_bad_version_never_gets_traffic(rig: Rig, mood: str, strategy: str) -> None:
     await rig.deployed(rig.spec("1"))
     rig.mood("2", mood)
@@ -32,7 +35,7 @@ async def test_a_bad_version_never_gets_traffic(rig: Rig, mood: str, strategy: s
     assert ("deploy.rollout", "rolled back") in [(event, facts["outcome"]) for event, facts in rig.told]
 
 
-@pytest.mark.parametrize("strategy", ["blue-green", "rolling"])
+@pytest.mark.parametrize("strategy", ["blue-green", pytest.param("rolling", marks=LONG)])
 async def test_a_version_that_gets_ill_while_it_soaks_is_taken_back(rig: Rig, strategy: str) -> None:
     await rig.deployed(rig.spec("1"))
     async with Load(rig.listen) as load:
@@ -68,6 +71,7 @@ async def test_the_first_version_that_fails_leaves_nothing_behind(rig: Rig) -> N
     assert rig.web().replicas == ()
 
 
+@LONG
 async def test_an_operator_gives_a_rollout_up_and_goes_back_later(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     await rig.desk.apply(rig.spec("2", soak=30), "alice")

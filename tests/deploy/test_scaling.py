@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.deploy.rig import Load, Rig
+from tests.deploy.rig import LONG, Load, Rig
 from tests.support import wait_for
 
 BY_LOAD = """
@@ -18,6 +18,7 @@ value = {value}
 """
 
 
+@LONG
 async def test_it_follows_a_step_of_requests_up_and_down(rig: Rig) -> None:
     more = BY_LOAD.format(metric="requests_per_replica", value=20)
     await rig.deployed(rig.spec("1", replicas=1, more=more))
@@ -45,6 +46,7 @@ async def test_it_follows_what_the_service_tells_of_itself(rig: Rig) -> None:
     assert rig.web().scaling.readings == {"http:/metrics#load": 19.0}
 
 
+@LONG
 async def test_an_operator_scales_by_hand(rig: Rig) -> None:
     await rig.deployed(rig.spec("1", replicas=1, front=False))
     await rig.desk.scale("web", 3, "alice")

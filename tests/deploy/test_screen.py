@@ -31,6 +31,7 @@ from appliance.screens import deploy_view as view
 from appliance.screens.glyphs import CONSOLE, Caps, Colours, unsafe
 from appliance.screens.widgets.grid import Row
 from appliance.screens.widgets.lines import Line
+from appliance.verbs import deploy, render
 from tests.deploy.rig import HERE, SPEC, free_range, needs
 from tests.deploy.whole import whole
 from tests.support import free_port
@@ -77,6 +78,21 @@ def test_what_is_not_known_is_a_dash() -> None:
     told = "".join(piece for piece, _ in view.head_line(absent, CONSOLE))
     assert "0 services" in told
     assert "– absent, HAProxy is not installed" in told
+
+
+def test_the_text_twin_says_the_same() -> None:
+    value = msgspec.to_builtins(DeployStatus((WEB,), BalancerStatus("healthy", "1 service, 1 server", version="2.6")))
+    told = render.formed(deploy.FORMS, "deploy.status", value, 120, colour=False) or ""
+    assert "web  healthy  version 1.9 (revision 1)" in told
+    assert "rollout from 1.9 to 2.0 by ada, canary: shifting, next step in 42 s" in told
+    assert [word for line in told.splitlines() if line.startswith("2.0") for word in line.split()] == [
+        "2.0", "2", "25", "%", "26", "%", "10.0/s", "100", "3",
+    ]  # fmt: skip
+    nothing = msgspec.to_builtins(DeployStatus((), BalancerStatus("absent", "HAProxy is not installed", "install it")))
+    told = render.formed(deploy.FORMS, "deploy.status", nothing, 80, colour=False) or ""
+    assert "no service is deployed" in told
+    assert "balancer: absent, HAProxy is not installed" in told
+    assert "next: install it" in told
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.binding import BindingType
 from textual.widget import Widget
 
+from appliance.core.clock import monotonic
 from appliance.core.console import Console
 from appliance.core.state import Section
 from appliance.core.tasks.model import TasksStatus
@@ -82,7 +83,7 @@ class Tasks(Panelled):
     def _show_rows(self, status: TasksStatus) -> None:
         self.query_one("#queue", Grid).set_rows(view.queue_rows(status))
         self.query_one("#history", Grid).set_rows(view.history_rows(status))
-        self.query_one("#workers", Grid).set_rows(view.worker_rows(status, view.monotonic(), self.spark.glyphs))
+        self.query_one("#workers", Grid).set_rows(view.worker_rows(status, monotonic(), self.spark.glyphs))
         self.query_one("#schedules", Grid).set_rows(view.schedule_rows(status))
 
     def show_ages(self) -> None:

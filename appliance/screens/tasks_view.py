@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from appliance.core.tasks.model import Schedule, Task, TaskDetail, TasksStatus, TaskState, Urgency, Worker, WorkerState
+from appliance.core.tasks.model import Schedule, Task, TasksStatus, TaskState, Urgency, Worker, WorkerState
 from appliance.screens import format as f
 from appliance.screens.glyphs import Glyphs
+from appliance.screens.tasks_text import short
 from appliance.screens.themes import Role
 from appliance.screens.widgets.grid import Column, Row
 from appliance.screens.widgets.lines import Line, Piece
@@ -34,8 +34,6 @@ STATES: dict[TaskState, Role] = {
     TaskState.pending: "text", TaskState.assigned: "accent", TaskState.in_progress: "ok", TaskState.completed: "ok",
     TaskState.failed: "bad", TaskState.cancelled: "muted",
 }  # fmt: skip
-ID = 6
-"""Characters of an id that are shown; commands take them."""
 
 
 def head_line(status: TasksStatus, glyphs: Glyphs) -> Line:
@@ -69,16 +67,6 @@ def trouble(status: TasksStatus) -> list[Piece]:
     if refused:
         pieces.append((f" {refused} late results refused", "muted"))
     return pieces
-
-
-def monotonic() -> float:
-    """Now, by the clock of the core's instants."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-def short(task_id: str) -> str:
-    """The end of an id."""
-    return task_id[-ID:]
 
 
 def queue_rows(status: TasksStatus) -> list[Row]:
@@ -130,7 +118,9 @@ def _worker(worker: Worker, now: float, glyphs: Glyphs) -> Row:
         worker.name, signs[worker.state], f"{worker.busy}/{worker.limit}", load, seen,
         str(worker.completed), (str(worker.failed), "warn" if worker.failed else "muted"),
         (str(worker.refused), "warn" if worker.refused else "muted"),
-        (", ".join(each.name for each in worker.capabilities) or "nothing", "muted"),
+        (worker.note, "warn")
+        if worker.note and worker.state is not WorkerState.silent
+        else (", ".join(each.name for each in worker.capabilities) or "nothing", "muted"),
     ))  # fmt: skip
 
 
@@ -152,22 +142,3 @@ def _next(schedule: Schedule) -> str:
     if not schedule.enabled or schedule.next is None:
         return f.NONE
     return f"in {f.duration(max(0.0, schedule.next - time.time()))}"
-
-
-def told(detail: TaskDetail) -> dict[str, Any]:
-    """Everything about a task as a record, without what says nothing."""
-    task = detail.task
-    facts = {
-        "state": task.state.value.replace("_", " "), "why": task.reason, "type": task.type, "priority": task.priority.name,
-        "worker": task.worker, "attempts": f"{task.attempt} of {task.attempts}", "took": f.milliseconds(task.duration_ms),
-        "by": task.owner, "schedule": task.schedule, "only by": task.wanted_worker, "id": task.task_id,
-        "deadline": f.clock(task.deadline or 0.0), "lease": task.lease,
-    }  # fmt: skip
-    shown: dict[str, Any] = {name: value for name, value in facts.items() if value not in ("", f.NONE)}
-    lines = [_happened(each) for each in detail.history]
-    return {**shown, "payload": detail.payload, "result": detail.result, "history": lines}
-
-
-def _happened(each: dict[str, Any]) -> str:
-    left = f" ({each['left_out']} entries)" if "left_out" in each else ""
-    return f"{f.clock(each.get('time', 0.0))}  {each['what']}{left}  {each.get('worker', '')}".rstrip()

@@ -11,8 +11,8 @@ from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 URL = os.environ["BENCH_REDIS"]
-broker = RedisBroker(url=URL)
-broker.add_middleware(Results(backend=RedisBackend(url=URL)))
+broker = RedisBroker(url=URL)  # type: ignore[no-untyped-call]
+broker.add_middleware(Results(backend=RedisBackend(url=URL)))  # type: ignore[no-untyped-call]
 dramatiq.set_broker(broker)
 
 

@@ -245,6 +245,15 @@ class Rig:
     def _poke(self) -> None:
         self.service.poke()
 
+    async def restart(self) -> None:
+        """As the supervisor does it: the service alone."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.service.stop()
+        await self.service.start()
+        self._task = asyncio.create_task(self.service.run())
+
     async def crash(self) -> None:
         """As kill -9: nothing is told to anybody; HAProxy and the replicas go on."""
         if self._task is not None:

@@ -134,6 +134,13 @@ async def test_replicas_that_end_or_get_ill_are_made_anew(rig: Rig) -> None:
     assert {row.replica.replica_id for row in rig.web().replicas} != before
 
 
+async def test_the_service_serves_again_after_it_was_restarted(rig: Rig) -> None:
+    await rig.deployed(rig.spec("1", replicas=1))
+    await rig.restart()
+    async with Load(rig.listen) as load:
+        await wait_for(lambda: load.counts["1"] >= 5, 20)
+
+
 @LONG
 async def test_a_balancer_that_is_killed_is_started_anew(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))

@@ -110,7 +110,7 @@ class DeployService:
         self._tasks.clear()
         self.keepers.clear()
         await self.ground.probes.close()
-        await self.ground.traffic.balancer.stop()
+        await self.ground.traffic.stop()
 
     async def health(self) -> HealthReport:
         """By how the services are."""

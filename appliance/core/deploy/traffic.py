@@ -82,6 +82,12 @@ class Traffic:
             await self.balancer.apply(list(wanted.values()))
             self._applied = wanted
 
+    async def stop(self) -> None:
+        """End the balancer; whoever begins anew begins with nothing."""
+        async with self._lock:
+            await self.balancer.stop()
+            self._fronts, self._applied, self._last = {}, None, {}
+
     async def look(self) -> None:
         """Count; one that does not answer is started anew with what it had."""
         async with self._lock:

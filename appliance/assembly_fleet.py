@@ -103,7 +103,7 @@ def _operations(
 
     ground = operation.Ground(
         links, inventory, Book(spine.store), NodeLocks(), spine.clock, tell, lambda _: _power_going(spine.state), fresh,
-        OwnMachine(links),
+        OwnMachine(links), _places(spine),
     )  # fmt: skip
     return OperationsService(ground, spine.state)
 
@@ -127,9 +127,12 @@ def _watching(spine: Appliance, inventory: FleetInventory, links: Links, own: Ow
     return service
 
 
+def _places(spine: Appliance) -> Places:
+    where = spine.paths
+    return Places(where.data, where.files, (where.exports, where.models))
+
+
 def far_actions(fleet: Fleet, spine: Appliance) -> list[Action]:
     """Files of the machines, and shells on them."""
-    where = spine.paths
-    places = Places(where.data, where.files, (where.exports, where.models))
-    copies = FleetFiles(fleet.links, places)
+    copies = FleetFiles(fleet.links, _places(spine))
     return [*file_actions(copies, fleet.inventory, spine.jobs), *shell_actions(fleet.links, spine.terminals)]

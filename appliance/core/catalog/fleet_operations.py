@@ -33,6 +33,7 @@ IN_ONE = {
     "container-stop": "container.stop", "container-restart": "container.restart", "container-logs": "container.logs",
     "upgrade": "packages.upgrade", "reboot": "reboot", "power-off": "power.off", "power-on": "power.on",
     "user-add": "users.add", "user-remove": "users.remove", "key-add": "keys.add", "key-remove": "keys.remove",
+    "file-put": "files.put",
 }  # fmt: skip
 """Action, without "fleet." → kind."""
 

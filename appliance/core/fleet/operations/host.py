@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.fleet.files.places import Places
 from appliance.core.fleet.model import FleetShell, Node
 from appliance.core.fleet.operations.outputs import Output
 from appliance.core.printable import printable
@@ -43,6 +44,7 @@ class Host:
         fresh: Logs in on a connection of its own, to show that this still works. Raises ShellError.
         spoke: Called when there is more output.
         planning: It is looked at for a new plan.
+        places: Which files of this machine may be copied.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Host:
         spoke: Callable[[], None] = lambda: None,
         *,
         planning: bool = False,
+        places: Places | None = None,
     ) -> None:
         self.shell = shell
         self.node = node
@@ -62,6 +65,7 @@ class Host:
         self.output = output
         self.planning = planning
         """It is looked at for a new plan; else a plan is compared, or carried out."""
+        self.places = places
         self.acted = False
         """A command that may have changed something was begun."""
         self._fresh = fresh

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.fleet.files.places import Places
 from appliance.core.fleet.model import FleetShell, Inventory
 from appliance.core.fleet.operations.conditions import Power
 from appliance.core.fleet.operations.host import Host
@@ -40,6 +41,7 @@ class Ground:
         power: Why nothing heavy may be begun on a node now.
         fresh: Logs in on a node by a new connection. Raises ShellError.
         own: Whether a node is the machine that the appliance runs on, from what the node says of itself.
+        places: Which files of this machine may be copied.
     """
 
     shell: FleetShell
@@ -51,6 +53,7 @@ class Ground:
     power: Power
     fresh: Callable[[str], Awaitable[None]] | None
     own: Callable[[str], Awaitable[bool]]
+    places: Places | None = None
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,4 +151,4 @@ class Operation:
     def host(self, ground: Ground, node: str, spoke: Callable[[], None] = lambda: None) -> Host:
         """A node to work on, its output taken."""
         output = self.outputs.setdefault(node, Output(len(self.runs)))
-        return Host(ground.shell, ground.shell.node(node), self.kept.limit, output, ground.fresh, spoke)
+        return Host(ground.shell, ground.shell.node(node), self.kept.limit, output, ground.fresh, spoke, places=ground.places)

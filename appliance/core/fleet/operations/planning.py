@@ -90,7 +90,7 @@ class Planner:
     async def holds(self, operation: Operation, name: str) -> str:
         """Why the plan does not hold any more on a node; empty where it does. One that does not answer is marked so."""
         try:
-            host = Host(self._ground.shell, self._ground.shell.node(name), operation.kept.limit)
+            host = Host(self._ground.shell, self._ground.shell.node(name), operation.kept.limit, places=self._ground.places)
             look = await operation.kind.look(host, operation.args)
         except UnreachableError as error:
             operation.change_run(name, state=RunState.unreachable, reason=str(error))
@@ -107,7 +107,7 @@ class Planner:
             return KeptRun(NodeRun(node.name, RunState.skipped, reason=why))
         if not kind.looks:
             return KeptRun(NodeRun(node.name, diff=f"$ {kind.words(args)}", cannot_undo=kind.cannot_undo))
-        host = Host(self._ground.shell, node, way.limit, planning=True)
+        host = Host(self._ground.shell, node, way.limit, planning=True, places=self._ground.places)
         try:
             look = await kind.look(host, args)
             why = look.refuse or await conditions.disk_room(host, kind)

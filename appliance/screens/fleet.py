@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input
 
+from appliance.core.clock import monotonic
 from appliance.core.console import Console
 from appliance.core.fleet.model import FleetStatus, NodeStatus
 from appliance.core.state import Section
@@ -163,7 +163,7 @@ class Fleet(Filtering):
     def _node_lines(self, node: NodeStatus | None, width: int) -> list[Line]:
         if node is None:
             return []
-        glyphs, now = self.spark.glyphs, time.monotonic()
+        glyphs, now = self.spark.glyphs, monotonic()
         told = [
             *node_view.state_lines(node, now, glyphs), *node_view.metric_lines(node, now, glyphs, width),
             *node_view.fact_lines(node.facts, most=6),
@@ -180,7 +180,7 @@ class Fleet(Filtering):
         ]  # fmt: skip
         self.query_one("#nodes", Grid).set_note(", ".join(word for word in words if word))
         self.query_one("#operations", Grid).set_note(f.age(self.console.age(Section.operations)))
-        self.query_one("#facts", LineView).set_note(node_view.ages(self.node, time.monotonic()))
+        self.query_one("#facts", LineView).set_note(node_view.ages(self.node, monotonic()))
         self.show_rows()
 
     def on_resize(self) -> None:

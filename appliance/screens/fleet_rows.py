@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
+from appliance.core.clock import monotonic
 from appliance.core.fleet.model import NodeStatus
 from appliance.screens import fleet_order as order
 from appliance.screens import fleet_view as view
@@ -31,7 +31,7 @@ class Rows:
         """
         if len(self._kept) > 2 * len(nodes) + SPARE:
             self._kept.clear()
-        now = time.monotonic()
+        now = monotonic()
         if not look.grouped:
             return [self._row(node, look, glyphs, now) for node in nodes]
         rows: list[Row] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input
 
+from appliance.core.clock import monotonic
 from appliance.core.console import Console
 from appliance.core.fleet.model import FleetStatus, NodeStatus
 from appliance.core.fleet.operations.model import OperationStatus
@@ -151,7 +151,7 @@ class Node(Filtering):
         self.query_one("#panels", LineView).set_lines([tuple(line)])
 
     def _show_overview(self, node: NodeStatus) -> None:
-        glyphs, now = self.spark.glyphs, time.monotonic()
+        glyphs, now = self.spark.glyphs, monotonic()
         left, right = self.query_one("#now", LineView), self.query_one("#facts", LineView)
         room = max(1, left.inner_width - 1)
         told: list[Line] = [*view.state_lines(node, now, glyphs), (), *view.metric_lines(node, now, glyphs, room)]
@@ -163,7 +163,7 @@ class Node(Filtering):
 
     def show_ages(self) -> None:
         """Every panel says how old it is."""
-        node, now = self.node, time.monotonic()
+        node, now = self.node, monotonic()
         metrics, facts = (node.metrics, node.facts) if node is not None else (None, None)
         read, told = (None if each is None else each.monotonic for each in (metrics, facts))
         numbers, seldom = view.stamp(read, now, fleet.OLD)[0], view.stamp(told, now, fleet.OLD_FACTS)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from types import MappingProxyType
 from typing import ClassVar
@@ -10,6 +9,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from appliance.core.clock import monotonic
 from appliance.core.console import Console
 from appliance.core.fleet.operations.model import NodeRun, OperationStatus
 from appliance.core.state import Section
@@ -106,7 +106,7 @@ class Operations(Page):
 
     def _show_operation(self) -> None:
         operation, head, runs = self.operation, self.query_one("#head", LineView), self.query_one("#runs", Grid)
-        lines = [] if operation is None else view.head_lines(operation, time.monotonic(), self.spark.glyphs)
+        lines = [] if operation is None else view.head_lines(operation, monotonic(), self.spark.glyphs)
         shown = [part for line in lines for part in wrap(line, max(1, self.size.width - 1))][:MOST_HEAD]
         head.styles.height = len(shown)
         head.set_lines(shown)

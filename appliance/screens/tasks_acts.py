@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
-from appliance.screens.tasks_view import short, told
+from appliance.screens.tasks_text import short, told
 
 if TYPE_CHECKING:
     from appliance.screens.tasks import Tasks

@@ -11,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.core.clock import monotonic
-from appliance.core.clock import monotonic
 from appliance.core.printable import printable
 from appliance.core.tasks.model import TaskDetail, Urgency
 from appliance.screens import format as f
-from appliance.screens import tasks_view as view
+from appliance.screens import tasks_text
 from appliance.verbs import render
 
 Block = Table | Text
@@ -34,7 +33,7 @@ def _list(value: list[dict[str, Any]], width: int) -> list[Block]:
 def _row(task: dict[str, Any]) -> dict[str, Any]:
     moment = task["ended"] or (task["started"] if task["state"] == "in_progress" else None) or task["submitted"]
     return {
-        "task": view.short(task["task_id"]), "type": task["type"], "state": task["state"].replace("_", " "),
+        "task": tasks_text.short(task["task_id"]), "type": task["type"], "state": task["state"].replace("_", " "),
         "priority": Urgency(task["priority"]).name, "since": f.since(moment), "try": f"{task['attempt']}/{task['attempts']}",
         "worker": task["worker"] or task["wanted_worker"] or f.NONE, "took": f.milliseconds(task["duration_ms"]),
         "why": task["reason"],
@@ -42,7 +41,7 @@ def _row(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(value: dict[str, Any], width: int) -> list[Block]:
-    return [render.record(view.told(msgspec.convert(value, TaskDetail)), width)]
+    return [render.record(tasks_text.told(msgspec.convert(value, TaskDetail)), width)]
 
 
 def _one(value: dict[str, Any], _: int) -> list[Block]:

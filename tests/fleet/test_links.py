@@ -21,7 +21,7 @@ from appliance.errors import NotAllowedError, NotFoundError, ShellError, Unreach
 from tests.fleet.conftest import reach
 from tests.servers.proxy import FaultyProxy
 from tests.servers.sshd import SshServer
-from tests.support import wait_for
+from tests.support import ManualClock, wait_for
 
 Serve = Callable[..., SshServer]
 
@@ -71,6 +71,28 @@ async def test_commands_side_by_side_share_one_connection_and_take_turns(linked:
     assert (status.reach, status.sessions, status.address) == (Reach.up, 0, "127.0.0.1")
     assert status.latency_ms is not None
     assert status.latency_ms < 1000
+
+
+async def test_its_instants_are_those_of_the_cores_clock(own: OwnKey, serve: Serve) -> None:
+    """Another one than the event loop's: that one stands still while the machine is suspended."""
+    clock = ManualClock()
+    links = Links(FleetInventory([reach(serve())]), own, clock=clock)
+    try:
+        assert links.link("agent").since == 1000.0
+        await links.run("agent", ["true"])
+        clock.move(5.0)
+        await links.run("agent", ["true"])
+        status = links.link("agent")
+        assert (status.reach, status.since) == (Reach.up, 1000.0)
+        assert status.answered is not None
+        assert 1000.0 < status.answered <= 1005.0  # the kernel says how long ago, by a clock that was not moved
+        live = links._links["agent"]._live
+        assert live is not None
+        live.opened.connection.abort()  # its transport is let go of at once, the rest follows in the loop's next turn
+        clock.move(100.0)
+        assert links.link("agent").answered == live.answered
+    finally:
+        await links.close()
 
 
 async def test_a_server_with_one_session_is_waited_for(linked: Linked, serve: Serve, tmp_path: Path) -> None:

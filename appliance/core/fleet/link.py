@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from appliance.core.fleet.link_login import LoginError, Logins, Opened
 from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.link_process import reason_of
 from appliance.core.fleet.model import LinkStatus, Node, Reach
+from appliance.core.ports import Clock
 from appliance.errors import ApplianceError, UnreachableError
 
 LAST_RECEIVED, ROUND_TRIP = 11, 15
@@ -33,12 +33,18 @@ class Live:
     Attributes:
         opened: It.
         gate: Its sessions.
+        clock: Of `answered`.
         answered: Monotonic instant of what last came by it, as far as we saw it ourselves.
     """
 
     opened: Opened
     gate: Gate
-    answered: float = field(default_factory=time.monotonic)
+    clock: Clock
+    answered: float
+
+    def heard(self) -> None:
+        """Something came by it just now."""
+        self.answered = self.clock.monotonic()
 
 
 class Link:
@@ -49,15 +55,18 @@ class Link:
         logins: Logs in.
         pace: How patient.
         changed: Called with the status after each change of `reach`.
+        clock: Of all instants that are shown.
     """
 
-    def __init__(self, node: Node, logins: Logins, pace: Pace, changed: Callable[[str, LinkStatus], None]) -> None:
-        self.node = node
+    def __init__(
+        self, node: Node, logins: Logins, pace: Pace, changed: Callable[[str, LinkStatus], None], clock: Clock
+    ) -> None:
+        self.node, self._clock = node, clock
         self._logins, self._pace, self._changed = logins, pace, changed
         self._live: Live | None = None
         self._opening: asyncio.Task[Live] | None = None
         self._failures = 0
-        self._status = LinkStatus(since=time.monotonic())
+        self._status = LinkStatus(since=self._clock.monotonic())
         self._ending: set[asyncio.Task[None]] = set()
         if not node.enabled:
             self._set(Reach.off, reason="it is set aside (maintenance)", next_step=_back(node.name))
@@ -67,18 +76,18 @@ class Link:
         live, told = self._live, self._status
         if live is None:
             return told
-        answered, latency = _heard(live)
-        stale = time.monotonic() - answered > self._pace.stale
+        now, (answered, latency) = self._clock.monotonic(), _heard(live)
+        stale = now - answered > self._pace.stale
         return msgspec.structs.replace(
             told, answered=answered, latency_ms=latency if latency is not None else told.latency_ms, sessions=live.gate.taken,
             reach=Reach.stale if stale else told.reach,
             since=max(told.since, answered + self._pace.stale) if stale else told.since,
-            reason=f"no sign of life for {time.monotonic() - answered:.0f} s" if stale else told.reason,
+            reason=f"no sign of life for {now - answered:.0f} s" if stale else told.reason,
         )  # fmt: skip
 
     def due(self) -> bool:
         """Whether a try makes sense now: it is up, or the pause after its last failure is over."""
-        return self.node.enabled and (self._status.retry_at is None or time.monotonic() >= self._status.retry_at)
+        return self.node.enabled and (self._status.retry_at is None or self._clock.monotonic() >= self._status.retry_at)
 
     def entry(self, node: Node) -> None:
         """Its entry in the inventory has changed."""
@@ -136,7 +145,7 @@ class Link:
         except ApplianceError as error:
             self._fail(Reach.refused, error.message, error.next_step)
             raise UnreachableError(f"{node.name}: {error.message}", error.next_step) from error
-        live = Live(opened, Gate(self._pace.sessions))
+        live = Live(opened, Gate(self._pace.sessions), self._clock, self._clock.monotonic())
         self._live, self._failures = live, 0
         opened.seen.lost = lambda error: self._lost(live, error)
         self._set(Reach.up, address=opened.address)
@@ -155,9 +164,9 @@ class Link:
         self._failures += 1
         pause = backoff(self._failures, self._pace.first, self._pace.longest)
         if self._status.reach is Reach.off and reach is Reach.unreachable:  # it is meant to be
-            self._status = msgspec.structs.replace(self._status, retry_at=time.monotonic() + pause)
+            self._status = msgspec.structs.replace(self._status, retry_at=self._clock.monotonic() + pause)
             return
-        self._set(reach, reason=reason, next_step=step, offered_key=offered, retry_at=time.monotonic() + pause)
+        self._set(reach, reason=reason, next_step=step, offered_key=offered, retry_at=self._clock.monotonic() + pause)
 
     def _set(self, reach: Reach, **other: Any) -> None:
         """Another state of the link; what was heard of the node before is kept."""
@@ -167,8 +176,8 @@ class Link:
             return
         kept: dict[str, Any] = {"answered": old.answered, "latency_ms": old.latency_ms, "address": old.address, **other}
         if reach is Reach.up:
-            kept["answered"] = time.monotonic()
-        since = old.since if reach is old.reach else time.monotonic()
+            kept["answered"] = self._clock.monotonic()
+        since = old.since if reach is old.reach else self._clock.monotonic()
         self._status = LinkStatus(reach=reach, since=since, **kept)
         if reach is not old.reach:
             self._changed(self.node.name, self.status())
@@ -198,17 +207,21 @@ class Link:
 def _heard(live: Live) -> tuple[float, float | None]:
     """When the other side last sent something (monotonic), and the round trip in milliseconds, as the kernel has both.
 
-    A link through another machine has no socket of its own; there it is what we saw ourselves, and the link counts as heard
-    while nothing is asked of it: its keepalive ends it where it is broken.
+    A link through another machine has no socket of its own (asyncssh shows that machine's); there it is what we saw ourselves,
+    and the link counts as heard while nothing is asked of it: its keepalive ends it where it is broken. A connection that was
+    cut a moment ago has neither any more, and nothing comes by it.
     """
-    own = live.opened.connection.get_extra_info("socket")
-    if own is None or not hasattr(socket, "TCP_INFO"):
-        return (live.answered if live.gate.taken else time.monotonic()), None
+    now, connection = live.clock.monotonic(), live.opened.connection
+    own, over = connection.get_extra_info("socket"), connection.get_extra_info("connection")
+    if over is not None or not hasattr(socket, "TCP_INFO"):
+        return (live.answered if live.gate.taken or own is None else now), None
+    if own is None:
+        return live.answered, None
     try:
         told = struct.unpack_from("=8B24I", own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104))[8:]
     except (OSError, struct.error):
         return live.answered, None
-    return time.monotonic() - told[LAST_RECEIVED] / 1000, told[ROUND_TRIP] / 1000
+    return now - told[LAST_RECEIVED] / 1000, told[ROUND_TRIP] / 1000
 
 
 def _back(name: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from appliance.core.clock import SystemClock
 from appliance.core.fleet import link_sudo
 from appliance.core.fleet.keys import OwnKey
 from appliance.core.fleet.link import Link, Live
@@ -19,6 +20,7 @@ from appliance.core.fleet.link_pace import OUTPUT_LIMIT, Pace
 from appliance.core.fleet.link_process import Kept, Running, reason_of
 from appliance.core.fleet.link_terminal import SshTerminal
 from appliance.core.fleet.model import Inventory, LinkStatus, Node, Output
+from appliance.core.ports import Clock
 from appliance.core.secrets import Secrets
 from appliance.errors import NotFoundError, ShellError, UnreachableError
 
@@ -47,6 +49,7 @@ class Links:
         secrets: Has the passwords for sudo; None where there are none.
         logins: Logs in; None for a plain one.
         pace: How patient.
+        clock: Of the instants in the links' status; None for the machine's.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class Links:
         *,
         logins: Logins | None = None,
         pace: Pace | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._inventory, self._secrets = inventory, secrets
         self._pace = pace or (logins.pace if logins else Pace())
         self._logins = logins or Logins(own, self._pace)
@@ -141,7 +146,7 @@ class Links:
             async with asyncio.timeout(_left(ends)):
                 status = await running.carry(output, stdin, most)
             over = True
-            live.answered = time.monotonic()
+            live.heard()
             return status
         finally:
             if over or process.returncode is not None or live.opened.connection.is_closed():
@@ -198,7 +203,7 @@ class Links:
             else:
                 link.later(_late(making, live))
             raise
-        live.answered = time.monotonic()
+        live.heard()
         return made
 
     async def _place(self, link: Link, ends: float | None) -> Live:
@@ -254,7 +259,7 @@ class Links:
         node = self._inventory.get(name)
         link = self._links.get(name)
         if link is None:
-            link = self._links[name] = Link(node, self._logins, self._pace, self._told)
+            link = self._links[name] = Link(node, self._logins, self._pace, self._told, self._clock)
         elif link.node is not node:
             link.entry(node)
         return link

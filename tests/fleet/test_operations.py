@@ -100,19 +100,24 @@ async def test_a_first_one_that_fails_stops_it_and_is_taken_back(rig: Rig, fleet
     assert not values(fleet)
 
 
+@pytest.mark.parametrize("changes", [False, True])
 async def test_a_first_one_that_falls_ill_while_it_is_watched_is_taken_back(
-    rig: Rig, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, changes: bool
 ) -> None:
+    """Also where what was changed is another way by itself then, as a service is that fell."""
     monkeypatch.setattr("appliance.core.fleet.operations.carry.WATCH", 0.1)
     way = msgspec.structs.replace(QUICK, soak=30.0)
     planned = await rig.service.plan("rig.set", {"value": "new"}, ["all"], way, "alice")
     await rig.service.apply(planned.operation_id, "alice")
     await wait_for(lambda: rig.service.all()[0].stage is Stage.soaking)
     assert rig.service.all()[0].soak_until is not None
+    if changes:
+        (fleet.root / "a/value").write_text("fallen\n")
     (fleet.root / "a/ill").touch()
     ended = await rig.service.wait(planned.operation_id)
-    assert ended.stage is Stage.undone
+    assert (ended.stage, states(ended)["a"]) == (Stage.undone, "undone")
     assert "ill" in ended.reason
+    assert not values(fleet)
     assert journal(fleet) == ["do a", "undo a"]
 
 

@@ -268,7 +268,7 @@ class Carrier:
     async def _end_badly(self, why: str) -> None:
         stage, note = Stage.cancelled if self._operation.cancelled_by else Stage.failed, ""
         if self._operation.kept.undo:
-            stage, note = await Undoing(self._ground, self._operation, self._changed).after(why, stage)
+            stage, note = await Undoing(self._ground, self._operation, self._changed, at_once=True).after(why, stage)
         elif any(kept.order is not None for kept in self._operation.runs.values()):
             stays = next(
                 (k.run.cannot_undo for k in self._operation.runs.values() if k.run.cannot_undo), "it was not asked for"

@@ -22,13 +22,16 @@ class Undoing:
         operation: Its nodes are held.
         changed: Called when something of it is another way.
         force: Also where somebody else changed a node since.
+        at_once: The nodes were held all the time since the change: what differs, such as a service that fell, came of it.
     """
 
-    def __init__(self, ground: Ground, operation: Operation, changed: Callable[[], None], *, force: bool = False) -> None:
+    def __init__(
+        self, ground: Ground, operation: Operation, changed: Callable[[], None], *, force: bool = False, at_once: bool = False
+    ) -> None:
         self._ground = ground
         self._operation = operation
         self._changed = changed
-        self._force = force
+        self._trusts = force or at_once
 
     async def after(self, why: str, otherwise: Stage) -> tuple[Stage, str]:
         """Go back through all nodes that were changed, or may have been.
@@ -82,10 +85,11 @@ class Undoing:
 
     async def _take_back(self, host: Host) -> str:
         operation, kept = self._operation, self._operation.runs[host.name]
+        await operation.kind.rested(host)
         now = digest((await operation.kind.look(host, operation.args)).found)
         if now == digest(kept.found):
             return "it is as it was before"
-        if kept.after is not None and now != digest(kept.after) and not self._force:
+        if kept.after is not None and now != digest(kept.after) and not self._trusts:
             raise host.failed(
                 "somebody else changed it since", next_step="look at it; with --force it is taken back all the same."
             )

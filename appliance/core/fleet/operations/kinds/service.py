@@ -31,6 +31,10 @@ fi
 DO = r"""
 if command -v systemctl >/dev/null 2>&1; then systemctl "$2" -- "$1"; else "/etc/init.d/${1%.service}" "$2"; fi
 """
+FORGET = r"""
+if command -v systemctl >/dev/null 2>&1; then systemctl reset-failed -- "$1"; fi
+"""
+"""What fell stays "failed" however it is stopped, until somebody forgets it."""
 PASSING = frozenset({"activating", "deactivating", "reloading", "refreshing", "maintenance"})
 DOORS = frozenset({"ssh", "sshd", "dropbear", "openssh"})
 """By these we come in."""
@@ -109,9 +113,9 @@ class ServiceKind(Kind):
 
     async def undo(self, host: Host, args: Any, look: Look) -> None:
         """See Kind."""
-        del look
         await host.do(DO, args.unit, self.back, sudo=True, limit=max(host.limit, 120.0))
-        await settled(host, args.unit)
+        if await settled(host, args.unit) == "failed" and look.found["active"] == "inactive":
+            await host.do(FORGET, args.unit, sudo=True)
 
 
 class Start(ServiceKind):

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from tests.servers.netns import enter_path
 CHECKOUT = Path(__file__).resolve().parents[2]
 APPLIANCE = ".venv/bin/prime-spark"
 STARTS = 120.0
+FRESH = 30.0
+"""Seconds in which a lab that is being started has its lock."""
 NEEDED = ("unshare", "nsenter", "setpriv", "ip", "nft", "tc", "sshd", "wg", "wg-quick", "wireguard-go")
 SBIN = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
@@ -86,7 +89,7 @@ class Lab:
                 return True
         return False
 
-    def up(self, *, full: bool = False, nodes: str = "", containers: str = "", pace: float = 0.0) -> bool:
+    def up(self, *, full: bool = False, nodes: str = "", containers: str = "", pace: float = 0.0, bound: bool = False) -> bool:
         """Start it; whether it had to be. Raises LabError.
 
         Args:
@@ -94,6 +97,7 @@ class Lab:
             nodes: Names, separated by commas; empty for all.
             containers: Those of them that may run containers.
             pace: Seconds between the appliance's looks at a node; 0 for its own default.
+            bound: End it with the process that starts it, however that ends.
         """
         if reason := missing():
             raise LabError(reason)
@@ -108,9 +112,10 @@ class Lab:
             return False
         sweep(self.directory)
         self.directory.mkdir(parents=True, mode=0o700)
-        (self.directory / "box").mkdir()
-        options = {"full": full, "nodes": nodes, "containers": containers, "pace": pace}
+        options = {"full": full, "nodes": nodes, "containers": containers, "pace": pace, "bound": os.getpid() if bound else 0}
         with (self.directory / "lock").open("wb") as lock, (self.directory / "keeper.log").open("wb") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # from now on it is the keeper's too
+            (self.directory / "box").mkdir()
             keeper = subprocess.Popen(
                 ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.lab.keeper",
                  str(self.directory),
@@ -232,12 +237,15 @@ class Lab:
     def _take_over(self) -> None:
         """The hub's peers become the appliance's, each with its node; a spoke would try its old session for 40 s."""
         text = self.exec("control-pc", "cat", "/etc/wireguard/wg0.conf")
+        again: list[str] = []
         self.invoke("vpn.import", {"file": base64.b64encode(text.encode()).decode()}, confirm=True)
         for node in self.status()["nodes"]:
             if node["vpn_address"] and node["name"] != "control-pc":
                 self.invoke("vpn.peer-change", {"name": node["name"], "node": node["name"]})
                 if node["pid"]:
-                    self.exec(node["name"], "systemctl", "restart", "wg-quick@wg0")
+                    again.append(node["name"])
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: self.exec(name, "systemctl", "restart", "wg-quick@wg0"), again))
 
     def invoke(self, action: str, arguments: dict[str, Any] | None = None, *, confirm: bool = False) -> Any:
         """Have the appliance in control-pc carry an action out. Raises ApplianceError."""
@@ -300,10 +308,19 @@ def sweep(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
+def fresh(directory: Path) -> bool:
+    """Whether somebody is just about to start a lab there."""
+    with contextlib.suppress(FileNotFoundError):
+        return not (directory / "lock").exists() and time.time() - directory.stat().st_mtime < FRESH
+    return False
+
+
 def sweep_all() -> list[str]:
     """Remove all such leftovers; the names of the labs."""
     stale = (
-        [entry for entry in parent().glob("*") if entry.is_dir() and not Lab(entry.name).running] if parent().exists() else []
+        [entry for entry in parent().glob("*") if entry.is_dir() and not fresh(entry) and not Lab(entry.name).running]
+        if parent().exists()
+        else []
     )
     for entry in stale:
         sweep(entry)

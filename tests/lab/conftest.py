@@ -8,9 +8,12 @@ from contextlib import suppress
 
 import pytest
 
-from tests.lab import client
+from tests.lab import boxed, cgroups, client
 from tests.lab.client import Lab, LabError
 from tests.support import capability
+
+BOX = "primecore1"
+"""The node that runs containers."""
 
 
 def needs_lab() -> None:
@@ -30,14 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def whole_lab() -> Iterator[Lab]:
-    """Seven nodes in a lab of this run's own."""
+    """Seven nodes in a lab of this run's own, one of them for containers; it ends with this process."""
     needs_lab()
+    client.sweep_all()
     made = Lab(f"test-{os.getpid()}")
     try:
-        made.up(pace=2)
+        made.up(pace=2, bound=True, containers="" if boxed.missing() else BOX)
         yield made
     finally:
         made.down()
+    left = [path for folder, _ in cgroups.hierarchies() for path in (cgroups.TOP / folder).glob(f"*{made.name}*")]
+    assert left == []
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import json
 import logging
@@ -24,6 +25,7 @@ from tests.lab.wires import WireError, Wires
 from tests.servers.netns import Net
 
 log = logging.getLogger("lab")
+PR_SET_PDEATHSIG = 1
 Command = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -193,12 +195,22 @@ async def keep(directory: Path, options: dict[str, Any]) -> None:
     await keeper.close()
 
 
+def bind_to(parent: int) -> None:
+    """Have the kernel end this process with the thread that started it (a test run's main one), however that ends."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL):
+        raise SystemExit(f"prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent:
+        raise SystemExit("the process that started the lab is gone")
+
+
 def main() -> None:
     """Started by `lab up`, with the lab's lock as an open file: it is held as long as this process lives."""
     directory, held, options = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.set_inheritable(held, False)
+    if options["bound"]:
+        bind_to(options["bound"])
     asyncio.run(keep(directory, options))
 
 

@@ -93,13 +93,12 @@ class LabNode:
             return
         self.state = "starting"
         self._wires.power(self.plan.name, on=True)
-        clocks = {"boottime": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}
-        zero = [f"--{name}=-{int(time.clock_gettime(clock))}" for name, clock in clocks.items()]
+        zero = f"--boottime=-{int(time.clock_gettime(time.CLOCK_BOOTTIME))}"  # the other stays: suspend sets them apart too
         namespace = f"/run/netns/{self._wires.hosts[self.plan.name].namespace}"
         command = [
             "setpriv", "--pdeathsig=KILL", "--", "nsenter", f"--net={namespace}", "unshare", "--mount", "--uts",
             "--ipc", "--pid",
-            "--time", *zero, "--fork", "--kill-child", "--propagation", "private",
+            "--time", zero, "--fork", "--kill-child", "--propagation", "private",
             base.PYTHON, "-ES", box.__file__, json.dumps(self._spec()),
         ]  # fmt: skip
         if self.plan.containers:

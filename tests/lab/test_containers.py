@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 
-from tests.lab import boxed, cgroups
+from tests.lab import boxed
 from tests.lab.client import Lab, LabError
-from tests.lab.conftest import needs_lab
+from tests.lab.conftest import BOX
+from tests.lab.test_fleet_work import ends, states, up
 from tests.lab.units import unit
 from tests.support import capability, wait_for_sync
 
@@ -22,52 +20,56 @@ services:
 PROBE = "mknod /root/disk b 254 0 && ! head -c1 /root/disk && ! dd if=/dev/zero of=/root/disk count=1"
 
 
-@pytest.fixture(scope="module")
-def boxes() -> Iterator[Lab]:
-    needs_lab()
+@pytest.fixture
+def boxes(lab: Lab) -> Lab:
+    """The lab, with the images there."""
     capability(not boxed.missing(), boxed.missing())
-    made = Lab(f"test-boxes-{os.getpid()}")
-    try:
-        made.up(nodes="nas", containers="nas")
-        yield made
-    finally:
-        made.down()
-    left = [path for folder, _ in cgroups.hierarchies() for path in (cgroups.TOP / folder).glob(f"*{made.name}*")]
-    assert left == []
+    ready(lab)
+    return lab
+
+
+def ready(lab: Lab) -> None:
+    wait_for_sync(lambda: len(lab.exec(BOX, "docker", "images", "-q", check=False).split()) == 2, 30, "its engine answers")
 
 
 def page(lab: Lab) -> str:
-    return lab.exec("nas", "busybox", "wget", "-qO-", "http://192.0.2.49:8081/", check=False).strip()
+    return lab.exec(BOX, "busybox", "wget", "-qO-", "http://203.0.113.11:8081/", check=False).strip()
 
 
-def test_a_compose_project_runs_changes_its_version_and_goes(boxes: Lab) -> None:
+def write(lab: Lab, version: str) -> None:
+    script = "mkdir -p /opt/web && cat > /opt/web/docker-compose.yml"
+    lab.exec(BOX, "sh", "-c", script, text=COMPOSE.format(version=version))
+
+
+def test_the_appliance_brings_a_compose_project_up_changes_its_version_and_takes_it_down(spark: Lab, boxes: Lab) -> None:
+    up(spark, BOX)
+    project = {"project": "web", "nodes": [BOX], "soak": 0}
     for version in boxed.VERSIONS:
-        boxes.exec(
-            "nas", "sh", "-c", "mkdir -p /opt/web && cat > /opt/web/docker-compose.yml", text=COMPOSE.format(version=version)
-        )
-        boxes.exec("nas", "docker-compose", "-f", "/opt/web/docker-compose.yml", "-p", "web", "up", "-d")
-        wait_for_sync(lambda: page(boxes), 20, "the container serves")
-        assert page(boxes) == f"version {version}"
-    told = boxes.exec(
-        "nas", "docker", "ps", "--filter", "label=com.docker.compose.project=web", "--format", "{{.Image}} {{.State}}"
+        write(boxes, version)
+        told = ends(spark, spark.invoke("fleet.compose-up", {**project, "folder": "/opt/web"}, confirm=True))
+        assert (told["stage"], states(told)) == ("completed", {BOX: "ok"}), (told["reason"], told["runs"])
+        wait_for_sync(lambda version=version: page(boxes) == f"version {version}", 20, "it serves")  # type: ignore[misc]
+    shown = boxes.exec(
+        BOX, "docker", "ps", "--filter", "label=com.docker.compose.project=web", "--format", "{{.Image}} {{.State}}"
     )
-    assert told.split() == ["localhost/lab-web:2", "running"]
-    boxes.exec("nas", "docker-compose", "-f", "/opt/web/docker-compose.yml", "-p", "web", "down")
-    assert boxes.exec("nas", "docker", "ps", "-aq") == ""
+    assert shown.split() == ["localhost/lab-web:2", "running"]
+    told = ends(spark, spark.invoke("fleet.compose-down", project, confirm=True))
+    assert (told["stage"], states(told)) == ("completed", {BOX: "ok"}), (told["reason"], told["runs"])
+    assert boxes.exec(BOX, "docker", "ps", "-aq") == ""
 
 
 def test_what_runs_there_opens_no_disk_and_sees_no_groups_but_its_own(boxes: Lab) -> None:
-    boxes.exec("nas", "sh", "-c", "cat > /etc/systemd/system/probe.service && systemctl daemon-reload",
+    boxes.exec(BOX, "sh", "-c", "cat > /etc/systemd/system/probe.service && systemctl daemon-reload",
                text=unit("Probe", Type="oneshot", ExecStart=f"/bin/sh -c '{PROBE}; cat /proc/self/cgroup'"))  # fmt: skip
-    boxes.exec("nas", "systemctl", "start", "probe")
-    said = boxes.exec("nas", "journalctl", "-u", "probe", "-o", "cat")
+    boxes.exec(BOX, "systemctl", "start", "probe")
+    said = boxes.exec(BOX, "journalctl", "-u", "probe", "-o", "cat")
     assert said.count("Operation not permitted") == 2
     assert {line.rpartition(":")[2] for line in said.splitlines() if ":/" in line and "disk" not in line} == {"/"}
     with pytest.raises(LabError, match="Read-only file system"):
-        boxes.exec("nas", "python3", "-c", "import os; os.open('/proc/sys/kernel/panic', os.O_WRONLY)")
+        boxes.exec(BOX, "python3", "-c", "import os; os.open('/proc/sys/kernel/panic', os.O_WRONLY)")
 
 
 def test_a_killed_node_has_its_images_again(boxes: Lab) -> None:
-    boxes.kill("nas")
-    boxes.start("nas")
-    wait_for_sync(lambda: len(boxes.exec("nas", "docker", "images", "-q", check=False).split()) == 2, 20, "its engine answers")
+    boxes.kill(BOX)
+    boxes.start(BOX)
+    ready(boxes)

@@ -19,6 +19,12 @@ def rows(lab: Lab) -> dict[str, dict[str, Any]]:
     return {row["node"]: row for row in lab.invoke("fleet.status")["nodes"]}
 
 
+def asked(lab: Lab, name: str) -> dict[str, Any]:
+    """Its row, once it was asked for its facts anew."""
+    lab.invoke("fleet.refresh", {"nodes": [name]})
+    return rows(lab)[name]
+
+
 def reach(lab: Lab, name: str) -> str:
     return str(rows(lab)[name]["link"])
 
@@ -82,10 +88,10 @@ def test_a_node_that_is_killed_is_missed_and_found_again_in_its_new_boot(spark: 
 def test_a_stopped_service_is_told_of(spark: Lab) -> None:
     wait_for_sync(lambda: well(rows(spark)["nas"]), 2 * BUSY, "it is well")
     spark.exec("nas", "systemctl", "stop", "ssh")
-    wait_for_sync(lambda: "inactive" in rows(spark)["nas"]["services"]["ssh.service"], 2 * BUSY, "it is seen")
+    wait_for_sync(lambda: "inactive" in asked(spark, "nas")["services"]["ssh.service"], 2 * BUSY, "it is seen")
     assert rows(spark)["nas"]["health"] != "healthy"
     spark.exec("nas", "systemctl", "start", "ssh")
-    wait_for_sync(lambda: well(rows(spark)["nas"]), 2 * BUSY, "it is well again")
+    wait_for_sync(lambda: well(asked(spark, "nas")), 2 * BUSY, "it is well again")
 
 
 def test_an_empty_node_joins_the_tunnel_by_one_action(spark: Lab) -> None:

@@ -121,7 +121,7 @@ def test_a_lab_whose_keeper_is_killed_leaves_nothing() -> None:
     lab = Lab(f"test-killed-{os.getpid()}")
     before = (Path("/proc/self/mounts").read_text(), sorted(os.listdir("/run/netns")) if Path("/run/netns").exists() else [])
     try:
-        lab.up(nodes="nas")
+        lab.up(nodes="nas", bound=True)
         told = lab.status()
         init = told["nodes"][0]["pid"]
         assert Path(f"/proc/{init}").exists()

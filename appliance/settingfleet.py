@@ -109,7 +109,7 @@ class FleetSettings(Group):
     """The machines that the appliance reaches over SSH."""
 
     metrics_seconds: Annotated[float, Field(ge=2, le=3600)] = 10.0
-    """Between two looks at a machine's numbers. It is stale after 1.5 of these without an answer, unreachable after 6."""
+    """Between looks at a machine's numbers. Below 10 s silence counts sooner: stale after 2.5 looks, unreachable after six."""
     facts_seconds: Annotated[float, Field(ge=10, le=86400)] = 300.0
     """Between two askings for what changes seldom: services, containers, versions, addresses."""
     parallel: Annotated[int, Field(ge=1, le=256)] = 32

@@ -127,7 +127,7 @@ def test_a_service_that_is_down_comes_before_all_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent", "reach"), [(0, Reach.up), (14.9, Reach.up), (15, Reach.stale), (59.9, Reach.stale), (60, Reach.unreachable)]
+    ("silent", "reach"), [(0, Reach.up), (24.9, Reach.up), (25, Reach.stale), (59.9, Reach.stale), (60, Reach.unreachable)]
 )
 def test_silence_makes_a_link_stale_and_then_unreachable(silent: float, reach: Reach) -> None:
     for link in (LinkStatus(Reach.up, since=3.0, answered=50.0), LinkStatus(Reach.stale, since=62.0, answered=50.0)):
@@ -135,7 +135,7 @@ def test_silence_makes_a_link_stale_and_then_unreachable(silent: float, reach: R
         assert found.reach is reach
         if reach is not Reach.up:
             assert found.answered == 100.0
-            assert found.since == 100.0 + (15 if reach is Reach.stale else 60)
+            assert found.since == 100.0 + (25 if reach is Reach.stale else 60)
             assert found.reason
             assert found == reach_of(link, 100.0, 100.05 + silent, Times.of(10.0)), "time alone repaints nothing"
 

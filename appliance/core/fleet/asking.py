@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from appliance.core.fleet.facts.compound import COMMAND, Answers, Question
 from appliance.core.fleet.facts.look import Moment
@@ -21,6 +23,8 @@ class Said:
     moment: Moment
 
 
+LONG = 1 << 15
+"""Bytes of an answer that takes so long to read that it is done beside the loop."""
 CONNECTING = 25.0
 """Seconds more where it is not connected yet: others may be before it, and it may have two addresses."""
 
@@ -36,4 +40,5 @@ async def ask(shell: FleetShell, clock: Clock, node: str, kind: str) -> Said:
     limit = LIMITS[kind] if shell.link(node).reach is Reach.up else LIMITS[kind] + CONNECTING
     ran = await shell.run(node, COMMAND, stdin=question.script, limit=limit)
     ended, wall = clock.monotonic(), clock.wall()
-    return Said(question.read(ran.stdout, ran.stderr), Moment(wall, ended, ended - began))
+    read = partial(question.read, ran.stdout, ran.stderr)
+    return Said(await asyncio.to_thread(read) if len(ran.stdout) > LONG else read(), Moment(wall, ended, ended - began))

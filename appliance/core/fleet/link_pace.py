@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 OUTPUT_LIMIT = 4 << 20
 """Bytes that `run` keeps of each of a command's two outputs; one that says more is ended."""
+STALE, UNREACHABLE = 25.0, 60.0
+"""Seconds without a sign of life after which a machine is shown as stale, and counts as unreachable at the latest."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class Pace:
     """
 
     login: float = 10.0
-    keepalive: float = 8.0
-    missed: int = 2
-    stale: float = 12.0
+    keepalive: float = 12.0
+    missed: int = 3
+    stale: float = STALE
     first: float = 1.0
     longest: float = 60.0
     sessions: int = 8

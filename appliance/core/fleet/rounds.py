@@ -78,14 +78,16 @@ class Turns:
         self._lost = False
         self._up = asyncio.Event()
         """A look has come to something since the link was up."""
+        self._packages = asyncio.Event()
+        """Its package manager's state is another one."""
 
     def start(self) -> None:
         """Begin, at once."""
         name = self.watch.node.name
-        self._tasks = [
-            asyncio.create_task(self._look_regularly(), name=f"fleet metrics {name}"),
-            asyncio.create_task(self._ask_regularly(), name=f"fleet facts {name}"),
-        ]
+        turns = {"metrics": self._look_regularly, "facts": self._ask_regularly}
+        if self._rounds.rhythm.updates:
+            turns["updates"] = self._ask_for_updates
+        self._tasks = [asyncio.create_task(self._on_and_on(each), name=f"fleet {kind} {name}") for kind, each in turns.items()]
 
     async def stop(self) -> None:
         """No more turns; a question that is under way is given up."""
@@ -109,6 +111,18 @@ class Turns:
             self._lost = True
             self._up.clear()
         self._wake["metrics"].set()
+
+    async def _on_and_on(self, turns: Callable[[], Awaitable[None]]) -> None:
+        """Turns that an error of our own does not end: it is told, and they begin anew after a pause."""
+        while True:
+            try:
+                await turns()
+            except Exception as error:
+                self._failed += 1
+                log.exception("the turns of %s failed; they begin anew", self.watch.node.name)
+                self.watch.complaint = f"an error of the appliance itself, {type(error).__name__}; its log says more"
+                self._rounds.hooks.changed(self.watch)
+                await asyncio.sleep(backoff(self._failed, self._rounds.rhythm.metrics, LOOKS_AGAIN))
 
     async def _turn(self, kind: str, work: Callable[[], Awaitable[None]]) -> None:
         self._wake[kind].clear()
@@ -205,8 +219,8 @@ class Turns:
             failed = 0 if self.watch.facts is not before else failed + 1
             pause = backoff(failed, AGAIN, RARELY) if failed else 0.0
             due = now + pause if failed else self.watch.next_turn(now, rhythm.facts)
-            if not failed and self.watch.wants_updates() and rhythm.updates:
-                await self._updates()
+            if not failed and self.watch.wants_updates():
+                self._packages.set()
             await self._pause("facts", due)
 
     async def _reached(self) -> None:
@@ -221,26 +235,31 @@ class Turns:
             wake.cancel()
 
     async def _facts(self) -> None:
-        said = await self._say("host", self._rounds.asking)
-        if said is not None:
-            self.watch.told(said)
-            self._rounds.hooks.changed(self.watch)
-
-    async def _updates(self) -> None:
-        packages = self.watch.packages
-        said = await self._say("slow", self._rounds.heavy)
-        if said is not None:
-            self.watch.told_updates(said, packages)
-            self._rounds.hooks.changed(self.watch)
-
-    async def _say(self, kind: str, lane: asyncio.Semaphore) -> Said | None:
-        name = self.watch.node.name
         try:
-            async with lane:
-                return await ask(self._rounds.shell, self._rounds.clock, name, kind)
+            self.watch.told(await self._say("host", self._rounds.asking))
+        except UnreachableError as error:
+            log.info("%s could not be asked for its facts: %s", self.watch.node.name, error.message)
         except ApplianceError as error:
-            log.info("%s did not tell its facts: %s", name, error.message)
-            return None
+            log.info("%s did not tell its facts: %s", self.watch.node.name, error.message)
+            self.watch.not_told(error.message)
+        self._rounds.hooks.changed(self.watch)
+
+    async def _ask_for_updates(self) -> None:
+        """Whenever its facts tell another state of the package manager; they do not wait for this, for it takes long."""
+        while True:
+            await self._packages.wait()
+            self._packages.clear()
+            packages = self.watch.packages
+            try:
+                self.watch.told_updates(await self._say("slow", self._rounds.heavy), packages)
+            except ApplianceError as error:  # asked again after the next facts
+                log.info("%s did not tell what could be upgraded: %s", self.watch.node.name, error.message)
+                self.watch.updates_not_told(error.message)
+            self._rounds.hooks.changed(self.watch)
+
+    async def _say(self, kind: str, lane: asyncio.Semaphore) -> Said:
+        async with lane:
+            return await ask(self._rounds.shell, self._rounds.clock, self.watch.node.name, kind)
 
 
 class Rounds:

@@ -8,24 +8,25 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.fleet.link_pace import STALE, UNREACHABLE
 from appliance.core.fleet.model import LinkStatus, NodeFacts, NodeMetrics, NodeStatus, Reach
 
-STALE_ROUNDS, UNREACHABLE_ROUNDS = 1.5, 6.0
-"""Rounds without a sign of life after which a node is stale, and unreachable: 15 s and 60 s at ten seconds a round. A link that
-is half open breaks between the two, by its keepalives; stale comes before that."""
+STALE_ROUNDS, UNREACHABLE_ROUNDS = 2.5, 6.0
+"""Rounds without a sign of life after which a node is stale, and unreachable. A link that is half open breaks between the two,
+by its keepalives; these go on where nothing is asked, so that longer rounds make no longer silence."""
 
 
 @dataclass(frozen=True)
 class Times:
     """When silence becomes something; seconds."""
 
-    stale: float = 15.0
-    unreachable: float = 60.0
+    stale: float = STALE
+    unreachable: float = UNREACHABLE
 
     @staticmethod
     def of(interval: float) -> Times:
-        """For rounds at an interval."""
-        return Times(STALE_ROUNDS * interval, UNREACHABLE_ROUNDS * interval)
+        """For rounds at an interval: of ten seconds and more always the same."""
+        return Times(min(STALE, STALE_ROUNDS * interval), min(UNREACHABLE, UNREACHABLE_ROUNDS * interval))
 
 
 def reach_of(link: LinkStatus, heard: float | None, now: float, times: Times) -> LinkStatus:

@@ -12,14 +12,17 @@ import msgspec
 
 from appliance.core.fleet.asking import Said
 from appliance.core.fleet.facts.look import Look, look_of, metrics_of
-from appliance.core.fleet.health import expected, judge
-from appliance.core.fleet.model import LinkStatus, Node, NodeFacts, NodeMetrics, NodeStatus, Reach
+from appliance.core.fleet.health import Verdict, expected, judge
+from appliance.core.fleet.model import LinkStatus, Node, NodeFacts, NodeMetrics, NodeStatus, Reach, ServiceState
 from appliance.core.fleet.status import Times, facts_of, reach_of
+from appliance.core.model import Health
 
 TRENDS = ("cpu", "memory", "disk", "temperature_c")
 KEPT = 60
 """Looks of which a trend is made: ten minutes."""
 MOST_SHARED = 50_000
+UNTOLD = 2
+"""Askings for facts in a row that came to nothing, until what was told before counts no more."""
 Thing = TypeVar("Thing", bound=Hashable)
 
 
@@ -63,6 +66,11 @@ class Watch:
     updates_missing: str = ""
     complaint: str = ""
     """Why the last look came to nothing, though its link is up."""
+    untold: int = 0
+    """How often in a row its facts were not told though it was reached."""
+    untold_why: str = ""
+    numbers_missing: dict[str, str] = field(default_factory=dict)
+    """Why the last look did not tell some numbers."""
     busy: str = ""
     shown: NodeStatus | None = None
     began: float = 0.0
@@ -83,6 +91,7 @@ class Watch:
         look = look_of(said.answers.fields)
         self.metrics = metrics_of(look, self.look, said.moment)
         self.look, self.heard, self.complaint = look, said.moment.monotonic, ""
+        self.numbers_missing = dict(said.answers.missing)
         for name in TRENDS:
             value = getattr(self.metrics, name)
             if value is not None:
@@ -93,11 +102,21 @@ class Watch:
         """Take facts; what is asked seldom stays as it was."""
         self.packages = str(said.answers.fields.get("packages", ""))
         self.other_units = said.answers.fields.get("other_units", {})
-        missing = {name: why for name, why in said.answers.missing.items() if name != "packages"}
+        self.untold, self.untold_why = 0, ""
+        missing = {name: why for name, why in {**self.numbers_missing, **said.answers.missing}.items() if name != "packages"}
         facts = facts_of(said.answers.fields, missing, said.moment.wall, said.moment.monotonic, said.moment.took)
         same = self.pool.same
         units = None if facts.units is None else tuple(same(unit) for unit in facts.units)
         self.facts = msgspec.structs.replace(facts, units=units)
+        self._put_updates()
+
+    def not_told(self, why: str) -> None:
+        """It was reached, and did not tell its facts."""
+        self.untold, self.untold_why = self.untold + 1, why
+
+    def updates_not_told(self, why: str) -> None:
+        """It did not tell what could be upgraded; what it told of another state of its package manager is no answer."""
+        self.updates, self.updates_missing = (None, None), why
         self._put_updates()
 
     def told_updates(self, said: Said, packages: str) -> None:
@@ -133,7 +152,13 @@ class Watch:
         silent = None if link.reach is not Reach.up else now - max(self.heard or self.began, link.since)
         services = expected(self.node, self.facts, self.other_units)
         trend = {name: tuple(values) for name, values in self.trend.items()}
+        if self.untold >= UNTOLD:
+            services = tuple(ServiceState(each.name, None, f"not told: {self.untold_why}") for each in services)
         verdict = judge(self.node, link, silent, self.metrics, self.facts, services, trend)
+        if self.untold >= UNTOLD and verdict.health is Health.healthy:
+            verdict = Verdict(
+                Health.degraded, f"it does not tell its facts: {self.untold_why}", "log in there, and look at it."
+            )
         reason = f"{verdict.reason}: {self.complaint}" if self.complaint and link.reach is Reach.up else verdict.reason
         found = NodeStatus(
             node=self.node, link=link, health=verdict.health, reason=reason, next_step=verdict.next_step, metrics=self.metrics,

@@ -1,7 +1,7 @@
 """Deployments in a process of their own, to be killed: `killed.py BASE KEY PORT,FINGERPRINT… -- FIRST SECOND`.
 
 The files FIRST and SECOND are specifications: the first is deployed to its end, then the second is begun. Says "first" and then
-"shifted" as soon as the new version has all traffic.
+"shifted" as soon as the new version is to have all traffic.
 """
 
 from __future__ import annotations

@@ -114,7 +114,9 @@ async def test_kill_9_costs_no_request_and_the_next_start_finishes(rig: Rig, nod
         child.kill()
         await child.wait()
         load.taken()
-        await wait_for(lambda: load.counts["2"] >= 20)
+        await wait_for(
+            lambda: sum(load.counts.values()) >= 20
+        )  # by whichever version: it may have died before HAProxy was told
         await rig.start()
         ended = await rig.ended()
         assert (ended.stage, ended.resumed) == (Stage.completed, 1)

@@ -17,7 +17,9 @@ WORDS = {
     ("windows", "rules_topic"): "1 to 200 letters, digits, dots, dashes and underscores",
     ("sync", "namespaces", "0"): "NAMESPACE=STRATEGY, where the strategy is one of latest_wins, cloud_wins, edge_wins, merge "
     "and manual, such as notes=merge",
-    ("tasks", "http_hosts", "0"): "a host, HOST:PORT or *.DOMAIN, such as 10.8.0.14",
+    ("tasks", "http_hosts", "0"): "a host, HOST:PORT or *.DOMAIN, such as nas.lan",
+    ("deploy", "folder"): "a whole path without blanks, such as /var/lib/prime-spark-deploy",
+    ("deploy", "unit_folder"): "a whole path without blanks, such as /etc/systemd/system",
 }
 """Settings whose form is a pattern; of a list, that of each item."""
 

@@ -44,7 +44,7 @@ class SparkApp(App[str]):
         Binding("colon,f2,ctrl+p", "app.palette", "Commands", show=False),
         Binding("g", "app.go", "Go to a page", show=False, priority=True),
         Binding("w", "app.people", "Who is connected", show=False),
-        Binding("q,f10", "app.leave", "Quit", show=False),
+        Binding("q", "app.leave", "Quit", show=False),
         Binding("right_square_bracket,right", "app.step(1)", "Next page", show=False),
         Binding("left_square_bracket,left", "app.step(-1)", "Page before", show=False),
         Binding("ctrl+l", "app.repaint", "Paint anew", show=False),

@@ -35,7 +35,7 @@ BELOW, AROUND = 18, 6
 """Lines that the panels below need, and lines that are neither these nor the table."""
 MOST_HEAD = 2
 """Lines about all machines."""
-MOST_TROUBLE = 4
+MOST_TROUBLE = 8
 """Lines about what is wrong."""
 
 
@@ -153,7 +153,8 @@ class Fleet(Filtering):
 
     def _show_node(self) -> None:
         node, line = self.node, self.query_one("#trouble", LineView)
-        lines = [] if node is None else flow(view.trouble(node), max(1, self.size.width))[:MOST_TROUBLE]
+        told = [] if node is None else flow(view.trouble(node), max(1, self.size.width))
+        lines = [part for each in told for part in wrap(each, max(1, self.size.width))][:MOST_TROUBLE]
         line.styles.height = len(lines)
         line.set_lines(lines)
         panel = self.query_one("#facts", LineView)

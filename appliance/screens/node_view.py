@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from appliance.core.fleet.model import Disk, NodeFacts, NodeMetrics, NodeStatus, Reach
 from appliance.screens import fleet_view as fleet
@@ -14,6 +15,8 @@ from appliance.screens.widgets.lines import Line
 
 LEAD = 12
 BAR = 16
+LABELS = MappingProxyType({"reboot_required": "restart"})
+"""Of facts whose own names are too long."""
 SPARK = 30
 """Cells of a trend."""
 
@@ -96,7 +99,7 @@ def metric_lines(node: NodeStatus, now: float, glyphs: Glyphs, width: int) -> li
     ]
     if metrics.clock_offset is not None:
         far = abs(metrics.clock_offset) >= 2
-        lines.append(line("clock", f"{metrics.clock_offset:+.1f} s against ours", "warn" if far else "text"))
+        lines.append(line("clock", f"{round(metrics.clock_offset, 1) + 0.0:+.1f} s against ours", "warn" if far else "text"))
     return [*lines, *(_disk(disk) for disk in metrics.disks)]
 
 
@@ -128,7 +131,8 @@ def _temperature(metrics: NodeMetrics, node: NodeStatus, glyphs: Glyphs, room: i
 
 def _disk(disk: Disk) -> Line:
     share = f.percent(100 * disk.used / disk.size if disk.size else None)
-    return line(disk.mount[-LEAD + 1 :], f"{share} of {f.size(disk.size)}, {disk.kind} on {disk.device}", "muted")
+    mount = disk.mount if len(disk.mount) < LEAD else f"…{disk.mount[-LEAD + 2 :]}"
+    return line(mount, f"{share} of {f.size(disk.size)}, {disk.kind} on {disk.device}", "muted")
 
 
 def fact_lines(facts: NodeFacts | None, *, most: int | None = None) -> list[Line]:
@@ -151,10 +155,13 @@ def fact_lines(facts: NodeFacts | None, *, most: int | None = None) -> list[Line
         "listens on": ("listening", _joined(facts.listening)),
     }  # fmt: skip
     lines = [_fact(name, key, text, facts) for name, (key, text) in told.items()]
-    lines += [line(name[:LEAD], ", ".join(addresses)) for name, addresses in facts.addresses.items()]
-    lines += [line(name[:LEAD], _tunnel(one)) for name, one in facts.wireguard.items()]
+    lines += [line(name[: LEAD - 1], ", ".join(addresses)) for name, addresses in facts.addresses.items()]
+    lines += [line(name[: LEAD - 1], _tunnel(one)) for name, one in facts.wireguard.items()]
     shown = {key for key, _ in told.values()}
-    lines += [line(key[:LEAD], f"not told: {why}", "muted") for key, why in facts.missing.items() if key not in shown]
+    untold = {key: why for key, why in facts.missing.items() if key not in shown}
+    lines += [
+        line(LABELS.get(key, key.replace("_", " "))[: LEAD - 1], f"not told: {why}", "muted") for key, why in untold.items()
+    ]
     return lines if most is None else lines[:most]
 
 

@@ -91,6 +91,10 @@ class Acts:
         await self._flows.do("fleet.operation-cancel", calls.operation(operation.operation_id), "it is stopped")
 
     async def _undo(self, operation: OperationStatus) -> None:
+        if operation.stage is Stage.completed and not any(run.undoable for run in operation.runs):
+            why = next((run.cannot_undo for run in operation.runs if run.cannot_undo), "it changed nothing")
+            self._page.say(f"it cannot be taken back: {why}", "warn")
+            return
         await self._flows.do(
             "fleet.operation-undo", calls.operation(operation.operation_id), "what it changed is being taken back"
         )

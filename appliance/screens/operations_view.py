@@ -109,7 +109,8 @@ def head_lines(operation: OperationStatus, now: float, glyphs: Glyphs) -> list[L
         ((f" {counts(operation)}", "text"), (f"   by {operation.owner}, {begun}{took}", "muted")),
     ]
     if operation.reason:
-        bad = operation.stage in {Stage.failed, Stage.undone, Stage.interrupted}
+        fell = any(run.exit_status for run in operation.runs)  # else it was taken back by wish
+        bad = operation.stage in {Stage.failed, Stage.interrupted} or (operation.stage is Stage.undone and fell)
         lines.append(((f" {operation.reason}", "bad" if bad else "warn"),))
     if following := next_line(operation, now):
         lines.append(((" Next: ", "accent"), (following, "text")))
@@ -136,10 +137,11 @@ def next_line(operation: OperationStatus, now: float) -> str:
         order = f"{', '.join(first[:3])} first, {soak(operation)}then the other {rest}" if first and rest else "all at once"
         return f"y carries it out ({order}); x gives the plan up"
     if operation.stage is Stage.canary:
-        return f"{', '.join(first[:3])} first; the other {rest} only where that goes well. x stops it"
+        after = f" first; the other {rest} only where that goes well" if rest else " is at it"
+        return f"{', '.join(first[:3])}{after}. x stops it" if first else "x stops it"
     if operation.stage is Stage.soaking:
         left = "" if operation.soak_until is None else f" {max(0.0, operation.soak_until - now):.0f} s more"
-        return f"watched for{left or ' a while'}, then the other {rest}. x stops it"
+        return f"watched for{left or ' a while'}{f', then the other {rest}' if rest else ''}. x stops it"
     if operation.stage is Stage.rest:
         return "x stops it"
     if operation.undoable and operation.stage in {Stage.completed, Stage.failed, Stage.cancelled, Stage.interrupted}:

@@ -181,6 +181,20 @@ async def test_the_page_follows_the_live_state(bench: Bench) -> None:
     await seen.end()
 
 
+async def test_a_long_reason_and_its_next_step_are_whole_on_a_small_console(bench: Bench) -> None:
+    """A fingerprint that is cut off can be compared with nothing."""
+    shown = "SHA256:yDn1GhbmVcndEzG4GRVIOv3yp3He"
+    why = link(
+        Reach.untrusted,
+        reason=f"its host key was never confirmed: {shown}",
+        next_step=f"compare it there; then trust {shown}end",
+    )
+    seen = await on_fleet(bench, machine("nas", Reach.untrusted, Health.absent, link=why))
+    await seen.shows(f"{shown}.")
+    await seen.shows(f"{shown}end")
+    await seen.end()
+
+
 async def test_marking_filtering_grouping_and_sorting_by_keys(bench: Bench) -> None:
     nodes = [good(name, node=entry(name, groups=("edge" if name < "c" else "cloud",))) for name in "abcd"]
     seen = await on_fleet(bench, *nodes)

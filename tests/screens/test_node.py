@@ -42,6 +42,9 @@ def test_a_fact_that_was_not_told_says_why() -> None:
     assert f"{'board':<12}–  no device tree" in lines
     assert f"{'apt':<12}not told: needs root" in lines
     assert f"{'python':<12}–" in lines
+    long = text_of(view.fact_lines(facts(missing={"reboot_required": "nothing says so", "a_name_of_many_words": "no"})))
+    assert " restart     not told: nothing says so" in long
+    assert " a name of m not told: no" in long
     assert text_of(view.fact_lines(None)) == " no facts yet"
 
 

@@ -64,6 +64,18 @@ def test_the_countdown_of_the_watch_never_goes_below_zero() -> None:
     assert "watched for 0 s more" in text_of(view.head_lines(soaking, 103.0, CONSOLE))
 
 
+def test_one_that_goes_alone_is_followed_by_no_others() -> None:
+    for at, told in ((Stage.soaking, "watched for 12 s more. x stops it"), (Stage.canary, "a is at it. x stops it")):
+        alone = operation(NodeRun("a", RunState.ok, canary=True), stage=at, soak_until=100.0)
+        assert view.next_line(alone, 88.0) == told
+
+
+def test_what_was_taken_back_by_wish_is_no_failure() -> None:
+    for code, role in ((0, "warn"), (1, "bad")):
+        undone = operation(NodeRun("a", RunState.undone, exit_status=code), stage=Stage.undone, reason="ada takes it back")
+        assert view.head_lines(undone, 0.0, CONSOLE)[2] == ((" ada takes it back", role),)
+
+
 def test_what_was_not_begun_has_no_duration_and_no_exit_status() -> None:
     assert row(NodeRun("a", RunState.unreachable, reason="no answer"), stage=Stage.failed)[3:5] == ["–", "–"]
     ended = NodeRun("a", RunState.failed, exit_status=3, started=time.time() - 9, ended=time.time() - 4)
@@ -108,6 +120,13 @@ async def test_nothing_done_yet_says_how_to_begin(bench: Bench) -> None:
     seen = await on_operations(bench)
     await seen.shows("r on the Fleet page runs a command")
     await seen.press("\x1b", "by name")
+    await seen.end()
+
+
+async def test_what_cannot_be_taken_back_is_said_before_it_is_asked(bench: Bench) -> None:
+    done = NodeRun("nas", RunState.ok, exit_status=0, cannot_undo="a restart is not taken back")
+    seen = await on_operations(bench, operation(done, stage=Stage.completed))
+    await seen.press("u", "it cannot be taken back: a restart is not taken back")
     await seen.end()
 
 

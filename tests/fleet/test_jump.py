@@ -14,13 +14,14 @@ import pytest
 
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.keys import OwnKey
+from appliance.core.fleet.link_login import Logins
 from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.links import Links
 from appliance.core.fleet.links_service import LinksService
 from appliance.core.fleet.model import Reach
 from appliance.core.fleet.sshconfig import SshFiles
 from appliance.core.model import Health, Severity
-from appliance.errors import ConflictError, UnreachableError
+from appliance.errors import ConflictError, StoreError, UnreachableError
 from tests.fleet.conftest import desk_of, links_to, reach
 from tests.servers.sshd import SshServer
 from tests.support import wait_for
@@ -171,7 +172,12 @@ async def test_another_host_key_is_an_alert_once_and_so_is_its_end(own: OwnKey, 
     desk = desk_of(own, tmp_path)
     desk.inventory.add("agent", {"host": "127.0.0.1", "port": server.port, "user": server.user, "host_key": server.fingerprint})
 
+    full = [True]
+
     async def tell(event: str, severity: Severity, attributes: dict[str, Any]) -> None:
+        if full:
+            full.clear()
+            raise StoreError("the disk is full.", "free some space.")
         told.append((event, severity, attributes["node"]))
 
     service = LinksService(desk.inventory, desk.links, tell)
@@ -187,6 +193,8 @@ async def test_another_host_key_is_an_alert_once_and_so_is_its_end(own: OwnKey, 
     await wait_for(lambda: told)
     assert (await service.health()).health is Health.unhealthy
     await desk.trust.confirm("agent", server.fingerprint, replace=True)
+    desk.links.refresh()
+    assert (await service.health()).health is Health.healthy, "it was confirmed, whether or not it answers now"
     await desk.links.run("agent", ["true"])
     await wait_for(lambda: len(told) == 2)
     assert told == [("fleet.host-key-changed", Severity.critical, "agent"), ("fleet.host-key-accepted", Severity.info, "agent")]
@@ -209,3 +217,18 @@ async def test_links_of_machines_that_are_gone_are_let_go(own: OwnKey, serve: Se
     assert desk.links.nodes() == ()
     await wait_for(lambda: "Connection closed" in server.child.log.read_text() or "reset" in server.child.log.read_text())
     await desk.links.close()
+
+
+async def test_an_agent_that_hangs_does_not_make_machines_seem_to_hang(
+    own: OwnKey, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.core.fleet.keeper.AGENT_LIMIT", 0.2)
+    server = serve()
+    server.authorized.write_text("")
+    hangs = await asyncio.start_unix_server(lambda reader, writer: reader.read(), str(tmp_path / "agent"))
+    links = Links(FleetInventory([reach(server)]), own, logins=Logins(own, Pace(), agent=str(tmp_path / "agent")))
+    with pytest.raises(UnreachableError, match=r"it does not let .* an agent that answers \(nothing within 0.2 s\)"):
+        await links.run("agent", ["true"], limit=60.0)
+    assert links.link("agent").reach is Reach.refused
+    await links.close()
+    hangs.close()

@@ -127,6 +127,25 @@ async def test_a_cancelled_command_is_ended_there(linked: Linked, serve: Serve, 
     await wait_for(lambda: links.link("agent").sessions == 0, 60.0)
 
 
+async def test_one_that_is_cancelled_before_it_began_is_ended_once_it_does(
+    linked: Linked, serve: Serve, tmp_path: Path
+) -> None:
+    slow = f"read line; touch {tmp_path}/came; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
+    links = linked(reach(serve(settings=[f'ForceCommand {slow}; exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"'])))
+    mark = tmp_path / "pid"
+    script = f"echo $$ > {mark}.new; mv {mark}.new {mark}; exec sleep 300"
+    running = asyncio.create_task(links.run("agent", ["sh", "-c", script], stdin=b"line\n", limit=300.0))
+    await wait_for((tmp_path / "came").exists, 60.0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    (tmp_path / "go").touch()
+    await wait_for(mark.exists, 60.0)
+    there = Path("/proc") / mark.read_text().strip()
+    await wait_for(lambda: not there.exists(), 60.0)
+    await wait_for(lambda: links.link("agent").sessions == 0, 60.0)
+
+
 async def test_one_that_ignores_the_signal_is_killed(linked: Linked, serve: Serve, tmp_path: Path) -> None:
     links, mark = linked(reach(serve()), ending=0.2), tmp_path / "pid"
     script = f"trap '' TERM HUP; echo $$ > {mark}.new; mv {mark}.new {mark}; while :; do sleep 0.1; done"

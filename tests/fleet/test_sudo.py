@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pwd
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from appliance.core.secrets import Secrets
 from appliance.errors import NotAllowedError
 from tests.fleet.conftest import reach
 from tests.fleet.test_links import Linked, Serve, linked, serve
-from tests.support import capability
+from tests.support import capability, wait_for
 
 __all__ = ["linked", "serve"]
 
@@ -42,7 +43,7 @@ def sudo_settings(folder: Path, script: str | None) -> Sequence[str]:
     """An sshd whose PATH has this as sudo, or has none."""
     programs = folder / "bin"
     programs.mkdir()
-    for name in ("env", "sh", "cat", "id", "echo"):
+    for name in ("env", "sh", "cat", "id", "echo", "sleep"):
         (programs / name).symlink_to(str(shutil.which(name)))
     if script is not None:
         (programs / "sudo").write_text(f"#!/bin/sh\n{script}\n")
@@ -115,3 +116,21 @@ async def test_a_sudo_that_does_not_ask_gives_no_password_to_the_command(sudoer:
     Secrets(tmp_path / "secrets", {}).put("fleet.agent.sudo", b"correct horse")
     answer = await sudoer(SUDO["works"], sudo="password").run("agent", ["cat"], sudo=True, stdin=b"given")
     assert answer.stdout == b"given"
+
+
+async def test_one_that_was_given_the_password_is_ended_with_it(sudoer: Sudoer, tmp_path: Path) -> None:
+    Secrets(tmp_path / "secrets", {}).put("fleet.agent.sudo", b"correct horse")
+    links, said = sudoer(ASKS, sudo="password"), b""
+
+    def take(_: str, data: bytes) -> None:
+        nonlocal said
+        said += data
+
+    running = asyncio.create_task(links.stream("agent", ["sh", "-c", "echo $$; exec sleep 300"], take, sudo=True))
+    await wait_for(lambda: said.endswith(b"\n"), 60.0)
+    there = Path("/proc") / said.decode().strip()
+    assert there.exists()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await wait_for(lambda: not there.exists(), 30.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ FAMILIES: tuple[tuple[str, ...], ...] = (
     ("rsa-sha2-512", "rsa-sha2-256"),
 )
 """Kinds of host keys that a machine may have, each with its algorithms; a confirmed one may be of any kind."""
+AGENT_LIMIT = 3.0
+"""Seconds in which the agent must tell its keys; one that hangs must not make its machines seem to hang."""
 MOST_AGENT_KEYS = 4
 """Keys of the agent that are tried after our own; sshd lets in after six at most."""
 
@@ -87,8 +90,11 @@ async def _agent_keys(path: str, seen: Seen) -> list[Any]:
     import asyncssh
 
     try:
-        seen.agent = await asyncssh.connect_agent(path)
-        return list(await seen.agent.get_keys())[:MOST_AGENT_KEYS]
+        async with asyncio.timeout(AGENT_LIMIT):
+            seen.agent = await asyncssh.connect_agent(path)
+            return list(await seen.agent.get_keys())[:MOST_AGENT_KEYS]
+    except TimeoutError:
+        seen.wants.add(f"an agent that answers (nothing within {AGENT_LIMIT:g} s)")
     except (OSError, ValueError, asyncssh.Error) as error:
         seen.wants.add(f"an agent that answers ({error})")
-        return []
+    return []

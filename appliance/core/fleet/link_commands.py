@@ -54,9 +54,10 @@ def wrap(command: Sequence[str], *, sudo: str = "", plain: bool = True) -> Wrapp
 
 
 def ending(wrapped: Wrapped, pid: int, signal: str) -> str:
-    """What ends a command there: its whole group of processes where it leads one, else itself."""
+    """What ends a command there: its whole group of processes where it leads one, else itself; by sudo as the command was."""
+    way = ("password" if wrapped.prompt else "auto") if wrapped.sudo else ""
     script = f"kill -s {signal} -- -{pid} 2>/dev/null || kill -s {signal} {pid}"
-    return f"exec {_prefix('auto' if wrapped.sudo else '', '')}/bin/sh -c {quote(script)}"
+    return f"exec {_prefix(way, wrapped.prompt.decode())}/bin/sh -c {quote(script)}"
 
 
 def _prefix(sudo: str, prompt: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,11 @@ class Logins:
                     keepalive_count_max=self.pace.missed,
                 )  # fmt: skip
         except TimeoutError:
+            if seen.fingerprint in accepted:
+                reason = f"it answers, and let nobody in within {limit:g} s"
+                raise _failed(
+                    node, Reach.unreachable, reason, "it may be out of memory, or busy: look at its console."
+                ) from None
             raise _failed(node, Reach.unreachable, f"no answer within {limit:g} s", "is it on, and on this network?") from None
         except asyncssh.HostKeyNotVerifiable as error:
             raise _other_key(node, seen, accepted, error) from None
@@ -185,7 +191,10 @@ class Logins:
                 node, Reach.unreachable, reason, f"is it on, and may {node.jump} forward (AllowTcpForwarding)?"
             ) from None
         except (OSError, asyncssh.Error) as error:
-            raise _failed(node, Reach.unreachable, reason_of(error), "is it on, and is this its SSH port?") from error
+            step = "is it on, and is this its SSH port?"
+            if isinstance(error, socket.gaierror):
+                step = f"is the name right? `prime-spark fleet change {node.name} --host …` takes an address too."
+            raise _failed(node, Reach.unreachable, reason_of(error), step) from error
 
     async def _key(self, node: Node) -> Any:
         asyncssh = await _library()

@@ -158,7 +158,10 @@ class Running:
             connection: Its own, for a session besides.
             patience: Seconds that it may take after each.
         """
+        import asyncssh
+
         try:
+            await self._begins()
             for signal in ("TERM", "KILL"):
                 await self._signal(connection, signal)
                 try:
@@ -167,20 +170,33 @@ class Running:
                         return
                 except TimeoutError:
                     continue
-        except OSError:  # the channel is closed: it has ended, or the link has
+        except (OSError, asyncssh.Error):  # the channel is closed: it has ended, or the link has
             return
         finally:
             self.process.close()
+
+    async def _begins(self) -> None:
+        """Wait until it has begun, or has ended: its number is not known before."""
+        begun, drained = asyncio.ensure_future(self._begun.wait()), asyncio.ensure_future(self._drained())
+        try:
+            await asyncio.wait({begun, drained}, timeout=SIGNAL_LIMIT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+            drained.cancel()
+            await asyncio.gather(begun, drained, return_exceptions=True)
 
     async def _signal(self, connection: Any, signal: str) -> None:
         """Through a session of its own, for sshd takes no signals for root; as a signal where there is no room for one."""
         import asyncssh
 
-        pid = self._streams["stdout"].pid
+        pid = next((each.pid for each in self._streams.values() if each.pid is not None), None)
         if pid is not None:
             try:
                 async with asyncio.timeout(SIGNAL_LIMIT):
                     other = await connection.create_process(ending(self._wrapped, pid, signal), encoding=None)
+                    if self._wrapped.prompt:
+                        other.stdin.write(self._password + b"\n")
+                    other.stdin.write_eof()
                     await other.wait_closed()
                 return
             except (OSError, asyncssh.Error) as error:
@@ -189,8 +205,15 @@ class Running:
 
     async def _drained(self) -> None:
         """Wait for its end, throwing away what it still says."""
-        await _together(_dropped(self.process.stdout), _dropped(self.process.stderr))
+        await _together(self._dropped("stdout"), self._dropped("stderr"))
         await self.process.wait_closed()
+
+    async def _dropped(self, name: str) -> None:
+        while data := await getattr(self.process, name).read(BLOCK):
+            if not self._streams[name].found:
+                self._streams[name].take(data)
+            if self._streams[name].found:
+                self._begun.set()
 
 
 class Kept:
@@ -211,11 +234,6 @@ class Kept:
     def all(self, name: str) -> bytes:
         """What came."""
         return b"".join(self._parts[name])
-
-
-async def _dropped(stream: Any) -> None:
-    while await stream.read(BLOCK):
-        pass
 
 
 async def _together(*work: Coroutine[Any, Any, None]) -> None:

@@ -198,9 +198,9 @@ class Links:
             async with asyncio.timeout(_left(ends)):
                 made = await asyncio.shield(making)
         except BaseException:
-            if making.done():
+            if making.done() and (making.cancelled() or making.exception() is not None):
                 live.gate.leave()
-            else:
+            else:  # it may have been made in the very moment in which nobody waited any more
                 link.later(_late(making, live))
             raise
         live.heard()

@@ -7,14 +7,18 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from appliance.core.backoff import backoff
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.links import Links
 from appliance.core.fleet.model import LinkStatus, Reach
 from appliance.core.model import Health, HealthReport, Severity
+from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
 LOOKS = 2.0
 """Seconds between looks at the inventory file."""
+LONGEST = 30.0
+"""Longest pause, seconds, until an event that could not be kept is tried again."""
 MOST_WAITING = 1000
 """Events that wait to be told."""
 Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
@@ -63,15 +67,28 @@ class LinksService:
         while True:
             node, status = await self._events.get()
             if status.reach is Reach.changed:
-                reason = {
+                what, severity = "fleet.host-key-changed", Severity.critical
+                attributes = {
                     "node": node,
                     "reason": status.reason,
                     "next_step": status.next_step,
                     "offered_key": status.offered_key,
                 }
-                await self._tell("fleet.host-key-changed", Severity.critical, reason)
             else:
-                await self._tell("fleet.host-key-accepted", Severity.info, {"node": node, "address": status.address})
+                what, severity = "fleet.host-key-accepted", Severity.info
+                attributes = {"node": node, "address": status.address}
+            await self._told(what, severity, attributes)
+
+    async def _told(self, what: str, severity: Severity, attributes: dict[str, Any]) -> None:
+        """Until it is kept: a full disk ends no links, and loses nothing."""
+        failed = 0
+        while True:
+            try:
+                return await self._tell(what, severity, attributes)
+            except ApplianceError as error:
+                failed += 1
+                log.warning("%s of %s is not kept yet: %s", what, attributes["node"], error.message)
+                await asyncio.sleep(backoff(failed, LOOKS, LONGEST))
 
     def _changed(self, node: str, status: LinkStatus) -> None:
         """A link is another way than before; once for each time that a host key changes, and once when that is over."""
@@ -95,7 +112,8 @@ class LinksService:
         """Of the inventory and of the host keys; how machines are is told by the fleet."""
         count = len(self._inventory.all())
         details = {"nodes": count, "events_dropped": self._untold}
-        if loud := sorted(self._loud & set(self._links.nodes())):
+        told = sorted(self._loud & set(self._links.nodes()))
+        if loud := [each for each in told if self._links.link(each).reach is Reach.changed]:
             reason = f"another host key than the confirmed one: {', '.join(loud[:5])}"
             return HealthReport(Health.unhealthy, reason, f"`prime-spark fleet check {loud[0]}` says more", details)
         if fault := self._inventory.fault:

@@ -24,7 +24,7 @@ from appliance.core.fleet.files.globs import chosen
 from appliance.core.fleet.files.local import LocalSide
 from appliance.core.fleet.files.model import PART_END, Direction, Do, is_part, part_of
 from appliance.core.fleet.files.remote import RemoteSide
-from appliance.core.fleet.files.service import Sync
+from appliance.core.fleet.files.service import FleetFiles, Sync
 from appliance.core.fleet.keys import OwnKey
 from appliance.core.jobs import Jobs
 from appliance.core.model import Actor, Role
@@ -458,6 +458,17 @@ async def test_an_operator_reads_only_what_everybody_on_the_node_may(bench: Rig,
             assert (got.state, "Not everybody" in got.reason, (bench.here / "got").exists()) == ("failed", True, False)
         with pytest.raises(NotAuthorizedError):
             await desk.invoke("fleet.files", {"node": "agent", "path": f"{folder}/link"}, operator)
+
+
+async def test_a_node_whose_sftp_server_hangs_holds_nobody_up(bench: Rig, server: SshServer) -> None:
+    server.stop()
+    server.sftp = "/bin/sleep 1000"
+    server.start()
+    (bench.here / "file").write_text("text")
+    files = FleetFiles(bench.links, bench.files.places, rest=0.05, patience=1.0)
+    (done,) = await files.put(["agent"], str(bench.here / "file"), str(bench.there / "file"), bench.meter(), None)
+    assert (done.state, "its SFTP server does not answer within 1 s" in done.reason) == ("failed", True), done
+    assert (await bench.links.run("agent", ["echo", "well"])).stdout == b"well\n"
 
 
 async def test_two_writers_of_one_target_do_not_meet(bench: Rig) -> None:

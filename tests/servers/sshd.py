@@ -34,6 +34,8 @@ class SshServer(Server):
         self.address, self.port = address, free_port()
         self.user = getpass.getuser()
         self.settings, self.kinds = list(settings), tuple(kinds)
+        self.sftp = "internal-sftp"
+        """What answers for files."""
         self.authorized = directory / "authorized_keys"
         self.authorized.write_text(authorized)
         self.authorized.chmod(0o600)
@@ -77,7 +79,7 @@ class SshServer(Server):
             "".join(f"{each}\n" for each in self.settings)
             + f"ListenAddress {self.address}\nPort {self.port}\n{keys}PidFile none\n"
             f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nLogLevel VERBOSE\n"
-            "Subsystem sftp internal-sftp\nPermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n"
+            f"Subsystem sftp {self.sftp}\nPermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n"
             "MaxStartups 200\nMaxSessions 200\n"
         )
         Path("/run/sshd").mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import posixpath
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from appliance.core.fleet.files.model import Digest, Entry, Kind, kind_of
 from appliance.core.fleet.model import FileInfo, FleetShell, RemoteFiles
@@ -20,6 +21,27 @@ MOST = 200
 """Files that one command hashes."""
 NO_COMMAND = 127
 """Exit status of a shell that does not find a program."""
+
+
+@asynccontextmanager
+async def opened(shell: FleetShell, node: str, limit: float = SOON) -> AsyncIterator[RemoteSide]:
+    """The files of a node, for a while. Raises ShellError.
+
+    Args:
+        shell: Reaches it.
+        node: Its name.
+        limit: Seconds in which its SFTP server must answer; one that hangs holds nobody up.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(limit):
+                files = await stack.enter_async_context(shell.files(node))
+        except TimeoutError:
+            raise ShellError(
+                f"{node} gives no access to its files: its SFTP server does not answer within {limit:g} s.",
+                "look at the line Subsystem sftp of its sshd_config.",
+            ) from None
+        yield RemoteSide(node, shell, files)
 
 
 class RemoteSide:

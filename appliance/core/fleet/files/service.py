@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +17,7 @@ from appliance.core.fleet.files.model import Direction, Entry, Outcome, Side, Sy
 from appliance.core.fleet.files.places import Places
 from appliance.core.fleet.files.plan import compare
 from appliance.core.fleet.files.progress import Meter, Pace
-from appliance.core.fleet.files.remote import RemoteSide
+from appliance.core.fleet.files.remote import SOON, RemoteSide, opened
 from appliance.core.fleet.files.syncing import Syncer
 from appliance.core.fleet.files.tree import tree
 from appliance.core.fleet.files.view import check_public, reached_by_all
@@ -60,19 +60,19 @@ class FleetFiles:
         shell: Reaches the nodes.
         places: What of this machine may be touched.
         rest: Seconds before a second attempt.
+        patience: Seconds in which a node's SFTP server must answer.
     """
 
-    def __init__(self, shell: FleetShell, places: Places, rest: float = REST) -> None:
+    def __init__(self, shell: FleetShell, places: Places, rest: float = REST, patience: float = SOON) -> None:
         self.places = places
         self._shell = shell
         self._rest = rest
+        self._patience = patience
         self._busy: set[tuple[str, str]] = set()
 
-    @asynccontextmanager
-    async def side(self, node: str) -> AsyncIterator[RemoteSide]:
+    def side(self, node: str) -> AbstractAsyncContextManager[RemoteSide]:
         """A node's files. Raises ShellError."""
-        async with self._shell.files(node) as files:
-            yield RemoteSide(node, self._shell, files)
+        return opened(self._shell, node, self._patience)
 
     def raw(self, node: str) -> AbstractAsyncContextManager[RemoteFiles]:
         """A node's files as SFTP has them."""

@@ -7,8 +7,6 @@ import functools
 import hashlib
 import os
 import posixpath
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic import Field
@@ -18,7 +16,7 @@ from appliance.core.fleet.files.copy import Copier
 from appliance.core.fleet.files.local import LocalSide, hash_of
 from appliance.core.fleet.files.model import Kind as What
 from appliance.core.fleet.files.progress import Count, Pace, size
-from appliance.core.fleet.files.remote import RemoteSide
+from appliance.core.fleet.files.remote import opened
 from appliance.core.fleet.operations.host import Host
 from appliance.core.fleet.operations.kind import Kind, Look
 from appliance.core.model import Actor, Role
@@ -58,7 +56,7 @@ class Put(Kind):
     async def look(self, host: Host, args: Any) -> Look:
         """See Kind."""
         here, length = await _here(host, args.source)
-        async with _there(host) as side:
+        async with opened(host.shell, host.name) as side:
             target = await side.resolve(args.target)
             found = await side.stat(target)
             if found is not None and found.kind is not What.file:
@@ -77,7 +75,7 @@ class Put(Kind):
         target, limit = look.found["target"], max(host.limit, LONG)
         if look.found["there"]:
             await host.do(KEEP, target, _kept(target), limit=limit)
-        async with _there(host) as side:
+        async with opened(host.shell, host.name) as side:
             host.acted = True
             copier = Copier(_side(host), side, Count(lambda: None), Pace(None))
             try:
@@ -93,7 +91,7 @@ class Put(Kind):
     async def check(self, host: Host, args: Any, look: Look) -> str:
         """See Kind."""
         target = look.found["target"]
-        async with _there(host) as side:
+        async with opened(host.shell, host.name) as side:
             there = await side.sha256([target]) if await side.stat(target) is not None else {}
         return "" if there.get(target) == look.found["here"] else f"{target} is not what was put there any more"
 
@@ -135,12 +133,6 @@ def _summed(path: str, length: int, modified: int, inode: int) -> str:
     """Of one version of a file: many nodes are compared with it."""
     del length, modified, inode
     return hash_of(path, -1, hashlib.sha256()).hexdigest()
-
-
-@asynccontextmanager
-async def _there(host: Host) -> AsyncIterator[RemoteSide]:
-    async with host.shell.files(host.name) as files:
-        yield RemoteSide(host.name, host.shell, files)
 
 
 KINDS = (Put(),)

@@ -129,6 +129,7 @@ def home(directory: Path, nodes: list[dict[str, Any]], options: dict[str, Any]) 
     lines += _fleet(nodes)
     if options["full"]:
         lines += ["", *units.configuration({node["name"]: node["address"] for node in nodes})]
+        Secrets(directory / "home/data/secrets", {}).put("s3.secret_key", units.S3_SECRET.encode())
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.lab import boxed
@@ -17,6 +19,7 @@ services:
     image: localhost/lab-web:{version}
     ports: ["8081:8080"]
 """
+LONG = pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="many seconds: set PRIME_SPARK_LONG_TESTS=1")
 PROBE = "mknod /root/disk b 254 0 && ! head -c1 /root/disk && ! dd if=/dev/zero of=/root/disk count=1"
 
 
@@ -41,6 +44,7 @@ def write(lab: Lab, version: str) -> None:
     lab.exec(BOX, "sh", "-c", script, text=COMPOSE.format(version=version))
 
 
+@LONG
 def test_the_appliance_brings_a_compose_project_up_changes_its_version_and_takes_it_down(spark: Lab, boxes: Lab) -> None:
     up(spark, BOX)
     project = {"project": "web", "nodes": [BOX], "soak": 0}

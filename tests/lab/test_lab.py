@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance import config, paths
+from tests.lab import units
 from tests.lab.base import is_hidden
 from tests.lab.client import Lab, LabError
+from tests.lab.plan import FLEET
 from tests.lab.wake import woken
 from tests.support import wait_for_sync
 
@@ -185,3 +188,12 @@ def test_unknown_nodes_and_labs_are_said_in_words(lab: Lab) -> None:
     with pytest.raises(LabError, match="no node nobody in the lab's plan"):
         Lab("nothing").up(nodes="nobody")
     assert lab.up() is False
+
+
+def test_the_configuration_for_the_servers_is_one_that_the_appliance_takes(tmp_path: Path) -> None:
+    addresses = {plan.name: plan.address for plan in FLEET}
+    (tmp_path / "config.toml").write_text("\n".join(units.configuration(addresses)))
+    told = config.load(paths.find({"PRIME_SPARK_HOME": str(tmp_path)}), {})
+    assert (told.s3.endpoint, told.kafka.bootstrap_servers) == ("203.0.113.14:9000", "203.0.113.14:9092")
+    assert (told.analytics.host, set(told.ups.nut)) == ("203.0.113.14", {"nas"})
+    assert told.documents.url.endswith(f"/{units.DATABASE}")

@@ -133,18 +133,16 @@ def binds(service: str) -> list[tuple[str, str, bool]]:
 
 def configuration(addresses: Mapping[str, str]) -> list[str]:
     """Lines of the appliance's configuration for the servers of the nodes that are there."""
-    lines: list[str] = []
+    wanted: dict[str, dict[str, str]] = {}
     if "control-pc" in addresses:
-        lines += ["[memory]", 'redis_url = "redis://127.0.0.1:6379/0"', ""]
+        wanted["memory"] = {"redis_url": "redis://127.0.0.1:6379/0"}
+    if nas := addresses.get("nas"):
+        wanted["ups.nut.nas"] = {"host": nas}
+    if memory := addresses.get("primecore2"):
+        wanted["documents"] = {"url": f"postgresql://postgres@{memory}:5432/{DATABASE}"}
     if cloud := addresses.get("primecore4"):
-        lines += [
-            "[kafka]",
-            f'bootstrap_servers = "{cloud}:9092"',
-            "",
-            "[analytics]",
-            f'host = "{cloud}"',
-            'user = "postgres"',
-            "",
-        ]
-        lines += ["[memory.objects]", f'endpoint = "{cloud}:9000"', "secure = false", f'bucket = "{BUCKET}"', ""]
-    return lines
+        wanted["kafka"] = {"bootstrap_servers": f"{cloud}:9092"}
+        wanted["analytics"] = {"host": cloud, "user": "postgres", "database": DATABASE}
+        wanted["s3"] = {"endpoint": f"{cloud}:9000", "access_key": S3_KEY, "bucket": BUCKET}
+    return [line for section, keys in wanted.items()
+            for line in (f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in keys.items()), "")]  # fmt: skip

@@ -232,3 +232,16 @@ async def test_an_agent_that_hangs_does_not_make_machines_seem_to_hang(
     assert links.link("agent").reach is Reach.refused
     await links.close()
     hangs.close()
+
+
+async def test_silence_behind_a_jump_host_is_seen_while_nothing_is_asked(own: OwnKey, serve: Serve) -> None:
+    gate, inner = serve(), serve()
+    nodes = (reach(gate, "gate"), reach(inner, "inner", jump="gate"))
+    links = Links(FleetInventory(nodes), own, pace=Pace(keepalive=0.2, missed=10_000, stale=1.0))
+    await links.run("inner", ["true"], limit=60.0)
+    inner.pause()
+    await wait_for(lambda: links.link("inner").reach is Reach.stale)
+    assert links.link("inner").sessions == 0
+    inner.resume()
+    await wait_for(lambda: links.link("inner").reach is Reach.up)
+    await links.close()

@@ -146,6 +146,7 @@ class Link:
             self._fail(Reach.refused, error.message, error.next_step)
             raise UnreachableError(f"{node.name}: {error.message}", error.next_step) from error
         live = Live(opened, Gate(self._pace.sessions), self._clock, self._clock.monotonic())
+        _listen(live)
         self._live, self._failures = live, 0
         opened.seen.lost = lambda error: self._lost(live, error)
         self._set(Reach.up, address=opened.address)
@@ -204,17 +205,35 @@ class Link:
         self.drop()
 
 
+def _through(connection: Any) -> bool:
+    """Whether it goes through another machine."""
+    return connection.get_extra_info("connection") is not None
+
+
+def _listen(live: Live) -> None:
+    """Notice whatever comes by it, answers to its keepalives too; where the kernel counts for us, it need not be noticed."""
+    connection: Any = live.opened.connection
+    if hasattr(socket, "TCP_INFO") and not _through(connection):
+        return
+    take = connection.data_received
+
+    def heard(data: bytes, datatype: int | None = None) -> None:
+        live.heard()
+        take(data, datatype)
+
+    connection.data_received = heard
+
+
 def _heard(live: Live) -> tuple[float, float | None]:
     """When the other side last sent something (monotonic), and the round trip in milliseconds, as the kernel has both.
 
-    A link through another machine has no socket of its own (asyncssh shows that machine's); there it is what we saw ourselves,
-    and the link counts as heard while nothing is asked of it: its keepalive ends it where it is broken. A connection that was
-    cut a moment ago has neither any more, and nothing comes by it.
+    A link through another machine has no socket of its own (asyncssh shows that machine's); there it is what came through it. A
+    connection that was cut a moment ago has neither any more, and nothing comes by it.
     """
     now, connection = live.clock.monotonic(), live.opened.connection
-    own, over = connection.get_extra_info("socket"), connection.get_extra_info("connection")
-    if over is not None or not hasattr(socket, "TCP_INFO"):
-        return (live.answered if live.gate.taken or own is None else now), None
+    own = connection.get_extra_info("socket")
+    if _through(connection) or not hasattr(socket, "TCP_INFO"):
+        return live.answered, None
     if own is None:
         return live.answered, None
     try:

@@ -27,7 +27,7 @@ TREND = 8
 NODES = (
     Column("", 1), Column("node"), Column("role", 13, least=94), Column("health", 11), Column("link", 13),
     Column("cpu%", 4, "right"), Column("trend", TREND, least=110), Column("mem%", 4, "right"), Column("dsk%", 4, "right"),
-    Column("°C", 4, "right"), Column("svc", 5, "right"), Column("upd", 4, "right"), Column("kernel", 14, least=132),
+    Column("°C", 3, "right"), Column("svc", 5, "right"), Column("upd", 5, "right"), Column("kernel", 14, least=132),
     Column("agent", 7, least=140), Column("ms", 5, "right", 101), Column("age", 5, "right"), Column("facts", 6, "right", 117),
     Column("address", least=156),
 )  # fmt: skip

@@ -92,6 +92,14 @@ def test_a_changed_key_is_loud() -> None:
     assert "y shows its key" in told
 
 
+def test_stale_numbers_fit_their_columns() -> None:
+    old = cells(good("a", metrics=numbers(cpu=100.0, memory=100.0, disk=100.0, age=90.0), facts=facts(updates=124, age=1000.0)))
+    widths = {column.title: column.width for column in view.NODES}
+    for column in ("cpu%", "mem%", "dsk%", "°C", "svc", "upd", "age"):
+        assert old[column].startswith("~"), column
+        assert len(old[column]) <= widths[column], column
+
+
 def test_all_columns_of_a_console_are_whole() -> None:
     """At 80 cells nothing is cut, and the longest words fit."""
     widths = [view.NODES[at].width or 11 for at in AT_80]

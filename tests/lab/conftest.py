@@ -14,6 +14,7 @@ from tests.support import capability
 
 BOX = "primecore1"
 """The node that runs containers."""
+LONG = pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="many seconds: set PRIME_SPARK_LONG_TESTS=1")
 
 
 def needs_lab() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.lab import boxed
 from tests.lab.client import Lab, LabError
-from tests.lab.conftest import BOX
+from tests.lab.conftest import BOX, LONG
 from tests.lab.test_fleet_work import ends, states, up
 from tests.lab.units import unit
 from tests.support import capability, wait_for_sync
@@ -19,7 +17,6 @@ services:
     image: localhost/lab-web:{version}
     ports: ["8081:8080"]
 """
-LONG = pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="many seconds: set PRIME_SPARK_LONG_TESTS=1")
 PROBE = "mknod /root/disk b 254 0 && ! head -c1 /root/disk && ! dd if=/dev/zero of=/root/disk count=1"
 
 

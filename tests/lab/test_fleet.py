@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.lab.client import Lab
@@ -53,7 +54,8 @@ def test_the_fleet_shows_seven_nodes_with_their_numbers(spark: Lab) -> None:
         assert row["os"].startswith("Debian"), name
         assert row["memory"] is not None
         assert row["latency_ms"] is not None
-    assert len({row["uptime_s"] for row in rows(spark).values()}) == 7
+    machine = float(Path("/proc/uptime").read_text().split()[0])
+    assert all(0 < row["uptime_s"] < machine for row in rows(spark).values())
 
 
 def test_a_cut_link_turns_stale_then_unreachable_and_heals(spark: Lab) -> None:

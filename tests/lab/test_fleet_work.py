@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.lab.client import Lab
+from tests.lab.conftest import LONG
 from tests.lab.units import unit
 from tests.support import wait_for_sync
 
@@ -106,6 +107,7 @@ def test_a_reboot_is_waited_for(spark: Lab) -> None:
     assert spark.node("primecore2")["boots"] == boots + 1
 
 
+@LONG
 def test_a_node_is_powered_off_and_woken_by_its_card(spark: Lab) -> None:
     up(spark, "spark-agent")
     told = ends(spark, spark.invoke("fleet.power-off", {"nodes": ["spark-agent"], "soak": 0}, confirm=True))

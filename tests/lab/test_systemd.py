@@ -146,12 +146,13 @@ def test_the_journal_is_followed(lab: Lab, node: str) -> None:
     try:
         lab.exec(node, "systemctl", "start", "probe")
         assert following.stdout is not None
-        lines = [following.stdout.readline() for _ in range(4)]
+        lines = [following.stdout.readline() for _ in range(8)]
     finally:
         following.kill()
         following.wait()
-    assert all("tick-" in line for line in lines[1:])
-    assert " primecore4 date[" in lines[3] or " primecore4 sh[" in lines[3]
+    ticks = [line for line in lines if "tick-" in line]
+    assert len(ticks) > 4, lines
+    assert " primecore4 date[" in ticks[3] or " primecore4 sh[" in ticks[3]
 
 
 def test_people_who_are_not_root_change_nothing(lab: Lab, node: str) -> None:

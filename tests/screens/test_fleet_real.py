@@ -49,7 +49,8 @@ async def trust(bench: Bench, server: SshServer) -> None:
 async def test_a_new_machine_is_trusted_by_its_fingerprint_and_then_read(bench: Bench, server: SshServer) -> None:
     seen = await on_box(bench)
     await seen.shows("untrusted")
-    await seen.press("y", server.fingerprint)
+    await seen.press("y", "Trust box")  # the page says the key and how to compare it as well
+    await seen.shows(server.fingerprint)
     await seen.shows("ssh-keygen -lf")
     assert unsafe(seen.display.replace("\n", "")) == set()
     await seen.press("1", "is known by this")

@@ -181,7 +181,8 @@ class Fleet(Filtering):
         ]  # fmt: skip
         self.query_one("#nodes", Grid).set_note(", ".join(word for word in words if word))
         self.query_one("#operations", Grid).set_note(f.age(self.console.age(Section.operations)))
-        self.query_one("#facts", LineView).set_note(node_view.ages(self.node, monotonic()))
+        numbers, facts = node_view.ages(self.node, monotonic())
+        self.query_one("#facts", LineView).set_note("" if self.node is None else f"{numbers}, facts {facts}")
         self.show_rows()
 
     def on_resize(self) -> None:

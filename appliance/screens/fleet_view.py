@@ -15,10 +15,6 @@ from appliance.screens.widgets.charts import badge, sparkline
 from appliance.screens.widgets.grid import Cell, Column, Row
 from appliance.screens.widgets.lines import Piece
 
-OLD = 25.0
-"""Seconds after which numbers are stale: more than two rounds of ten seconds."""
-OLD_FACTS = 660.0
-"""Seconds after which facts are stale: more than two rounds of five minutes."""
 SIGN = "~"
 """Before a value that is stale, and before its age."""
 MARK = "*"
@@ -98,8 +94,8 @@ def node_row(node: NodeStatus, now: float, glyphs: Glyphs, *, marked: bool = Fal
     """
     metrics, facts, entry = node.metrics, node.facts, node.node
     away = node.link.reach is not Reach.up
-    old = metrics is not None and (away or is_old(metrics.monotonic, now, OLD))
-    aged = facts is not None and (away or is_old(facts.monotonic, now, OLD_FACTS))
+    old = metrics is not None and (away or is_old(metrics.monotonic, now, node.numbers_old))
+    aged = facts is not None and (away or is_old(facts.monotonic, now, node.facts_old))
 
     def number(name: str, limits: tuple[float, float] = HIGH) -> Cell:
         value = None if metrics is None else getattr(metrics, name)

@@ -163,10 +163,8 @@ class Node(Filtering):
 
     def show_ages(self) -> None:
         """Every panel says how old it is."""
-        node, now = self.node, monotonic()
-        metrics, facts = (node.metrics, node.facts) if node is not None else (None, None)
-        read, told = (None if each is None else each.monotonic for each in (metrics, facts))
-        numbers, seldom = view.stamp(read, now, fleet.OLD)[0], view.stamp(told, now, fleet.OLD_FACTS)[0]
+        node = self.node
+        numbers, seldom = view.ages(node, monotonic())
         alone = not self.query_one("#facts").display
         self.query_one("#now", LineView).set_note(f"{numbers}, facts {seldom}" if alone else numbers)
         for name in ("facts", "services"):

@@ -34,12 +34,12 @@ def stamp(read: float | None, now: float, limit: float) -> tuple[str, Role]:
     return f"{f.duration(now - read)}{', stale' if old else ''}", "warn" if old else "muted"
 
 
-def ages(node: NodeStatus | None, now: float) -> str:
+def ages(node: NodeStatus | None, now: float) -> tuple[str, str]:
     """How old its numbers and its facts are."""
     if node is None:
-        return ""
+        return "never", "never"
     numbers, facts = (None if each is None else each.monotonic for each in (node.metrics, node.facts))
-    return f"{stamp(numbers, now, fleet.OLD)[0]}, facts {stamp(facts, now, fleet.OLD_FACTS)[0]}"
+    return stamp(numbers, now, node.numbers_old)[0], stamp(facts, now, node.facts_old)[0]
 
 
 def state_lines(node: NodeStatus, now: float, glyphs: Glyphs) -> list[Line]:
@@ -83,7 +83,7 @@ def metric_lines(node: NodeStatus, now: float, glyphs: Glyphs, width: int) -> li
     metrics = node.metrics
     if metrics is None:
         return [((" no numbers yet", "muted"),)]
-    old = now - metrics.monotonic > fleet.OLD or node.link.reach is not Reach.up
+    old = now - metrics.monotonic > node.numbers_old or node.link.reach is not Reach.up
     room = max(0, min(SPARK, width - LEAD - BAR - 12))
     lines = [
         _gauge(name, key, metrics, node, glyphs, room, old=old)

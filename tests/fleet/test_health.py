@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from appliance.core.fleet.health import LOOKS, expected, judge
+from appliance.core.fleet.health import expected, judge
 from appliance.core.fleet.model import Container, Disk, LinkStatus, Node, NodeFacts, NodeMetrics, Reach, ServiceState, Unit
 from appliance.core.fleet.status import Times, reach_of
 from appliance.core.model import Health
 
+LOOKS = 30
+"""Five minutes at ten seconds."""
 NODE = Node(name="nas", host="192.0.2.4")
 UP = LinkStatus(Reach.up, answered=100.0)
 UNITS = (
@@ -89,7 +91,7 @@ def test_another_host_key_is_loud() -> None:
         ({"temperature_c": 81.0}, "81 °C"),
         ({"clock_offset": -7200.0}, "2 h behind ours"),
         ({"clock_offset": 6.0, "took_ms": 500.0}, "6.0 s ahead of ours"),
-        ({"trend": {"cpu": (99.0,) * LOOKS}}, "CPU above 85 %"),
+        ({"trend": {"cpu": (99.0,) * LOOKS}}, "CPU above 85 % for 5 min"),
         ({"silent": 90.0}, "no question for 90 s"),
     ],
 )
@@ -98,6 +100,21 @@ def test_a_limit_that_is_passed_degrades(metrics: dict[str, Any], word: str) -> 
     assert verdict.health is Health.degraded
     assert word in verdict.reason
     assert verdict.next_step
+
+
+def test_one_that_is_looked_at_seldom_is_not_called_silent_between_two_looks() -> None:
+    numbers = NodeMetrics(time=0, monotonic=0)
+    told = {silent: judge(NODE, UP, silent, numbers, FACTS, (), {}, 300.0).health for silent in (310.0, 760.0)}
+    assert told == {310.0: Health.healthy, 760.0: Health.degraded}
+
+
+@pytest.mark.parametrize(("interval", "looks", "told"), [(60.0, 5, "5 min"), (2.0, 60, "2 min"), (900.0, 1, "15 min")])
+def test_a_busy_processor_counts_by_time_and_not_by_looks(interval: float, looks: int, told: str) -> None:
+    numbers = NodeMetrics(time=0, monotonic=0)
+    for count, health in ((looks, Health.degraded), (looks - 1, Health.healthy)):
+        verdict = judge(NODE, UP, 0.0, numbers, FACTS, (), {"cpu": (99.0,) * count}, interval)
+        assert verdict.health is health
+        assert (f"for {told}" in verdict.reason) is (health is Health.degraded)
 
 
 @pytest.mark.parametrize(

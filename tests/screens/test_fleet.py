@@ -56,6 +56,11 @@ def test_numbers_that_are_stale_say_so_and_how_old_they_are() -> None:
     assert (fresh["cpu%"], fresh["age"], fresh["svc"], fresh["upd"], fresh["facts"]) == ("23", "3s", "1/1", "12!", "1m")
 
 
+def test_what_is_old_depends_on_how_often_is_looked() -> None:
+    seldom = cells(good("a", metrics=numbers(age=90.0), facts=facts(age=1000.0), numbers_old=150.0, facts_old=1260.0))
+    assert (seldom["cpu%"], seldom["age"], seldom["facts"]) == ("23", "1m", "16m")
+
+
 def test_numbers_of_a_machine_that_does_not_answer_are_stale_at_once() -> None:
     told = cells(good("a", link=link(Reach.unreachable)))
     assert (told["link"], told["cpu%"], told["svc"]) == ("✗ unreachable", "~23", "~1/1")

@@ -75,8 +75,8 @@ def test_a_link_that_is_down_says_why_and_when_it_is_tried_again() -> None:
 
 
 def test_ages_of_numbers_and_facts_are_told_apart() -> None:
-    assert view.ages(good("a", facts=facts(1000.0)), time.monotonic()) == "3 s, facts 16 min, stale"
-    assert view.ages(machine("a"), 0.0) == "never, facts never"
+    assert view.ages(good("a", facts=facts(1000.0)), time.monotonic()) == ("3 s", "16 min, stale")
+    assert view.ages(machine("a"), 0.0) == ("never", "never")
 
 
 def test_expected_services_come_first_then_units_then_containers() -> None:

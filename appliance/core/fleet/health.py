@@ -11,8 +11,10 @@ from appliance.core.model import Health
 
 CPU, MEMORY, DISK, HOT = 85.0, 90.0, 90.0, 80.0
 """Percent, and °C, above which a node is degraded (contracts, section 9)."""
-LOOKS = 30
-"""Looks in a row above the limit until the CPU counts: five minutes."""
+BUSY = 300.0
+"""Seconds above the limit until the CPU counts."""
+LOOKS = 60
+"""Looks that are kept: with shorter intervals, the CPU counts sooner, and the reason says after how long."""
 SKEW = 5.0
 """Seconds by which a clock may be off."""
 SHARES = {"cpu": CPU, "memory": MEMORY, "disk": DISK}
@@ -82,7 +84,7 @@ def _unit(name: str, facts: NodeFacts, others: Mapping[str, str]) -> ServiceStat
 
 def judge(
     node: Node, link: LinkStatus, silent: float | None, metrics: NodeMetrics | None, facts: NodeFacts | None,
-    services: Sequence[ServiceState], trend: dict[str, tuple[float, ...]],
+    services: Sequence[ServiceState], trend: dict[str, tuple[float, ...]], interval: float = 10.0,
 ) -> Verdict:  # fmt: skip
     """How a node is.
 
@@ -94,11 +96,13 @@ def judge(
         facts: Of the last asking.
         services: Its expected ones.
         trend: Its last looks.
+        interval: Seconds between two of them.
     """
     unseen = _unseen(node, link)
     if unseen is not None:
         return unseen
-    found = [*_services(node, services), *_numbers(node, metrics, trend), *_clock(metrics), *_quiet(node, link, silent)]
+    found = [*_services(node, services), *_numbers(node, metrics, trend, interval)]
+    found += [*_clock(metrics), *_quiet(node, link, silent, interval)]
     if not found:
         return Verdict(Health.healthy, _well(metrics, services))
     worst = next((each for each in found if each.health is Health.unhealthy), found[0])
@@ -121,17 +125,18 @@ def _unseen(node: Node, link: LinkStatus) -> Verdict | None:
     return None
 
 
-def _quiet(node: Node, link: LinkStatus, silent: float | None) -> list[Verdict]:
+def _quiet(node: Node, link: LinkStatus, silent: float | None, interval: float) -> list[Verdict]:
     if link.reach is Reach.stale:
         return [Verdict(Health.degraded, link.reason, link.next_step or "wait a moment; else look at its network.")]
-    if silent is not None and link.answered is not None and silent > QUIET:
+    if silent is not None and link.answered is not None and silent > max(QUIET, MISSED * interval):
         step = f"log in there: prime-spark fleet shell {node.name}; a hanging disk or no memory left are likely."
         return [Verdict(Health.degraded, f"its link is up, but it has answered no question for {silent:.0f} s", step)]
     return []
 
 
 QUIET = 60.0
-"""Seconds without an answer over a link that is up."""
+"""Seconds without an answer over a link that is up; where is looked seldom, looks that were missed."""
+MISSED = 2.5
 
 
 def _services(node: Node, services: Sequence[ServiceState]) -> list[Verdict]:
@@ -150,14 +155,17 @@ def _services(node: Node, services: Sequence[ServiceState]) -> list[Verdict]:
     return found
 
 
-def _numbers(node: Node, metrics: NodeMetrics | None, trend: dict[str, tuple[float, ...]]) -> list[Verdict]:
+def _numbers(
+    node: Node, metrics: NodeMetrics | None, trend: dict[str, tuple[float, ...]], interval: float
+) -> list[Verdict]:
     if metrics is None:
         return []
     found = []
-    last = trend.get("cpu", ())[-LOOKS:]
-    if len(last) == LOOKS and min(last) > CPU:
+    looks = max(1, min(LOOKS, round(BUSY / interval)))
+    last = trend.get("cpu", ())[-looks:]
+    if len(last) == looks and min(last) > CPU:
         step = f"see what runs: prime-spark fleet run --node {node.name} -- top -bn1"
-        found.append(Verdict(Health.degraded, f"CPU above {CPU:g} % for 5 min", step))
+        found.append(Verdict(Health.degraded, f"CPU above {CPU:g} % for {looks * interval / 60:g} min", step))
     if metrics.memory is not None and metrics.memory > MEMORY:
         found.append(
             Verdict(Health.degraded, f"memory {metrics.memory:.0f} %, above {MEMORY:g} %", "end what takes most, or add swap.")

@@ -318,6 +318,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """Id of the operation that changes it now."""
     trend: dict[str, tuple[float, ...]] = {}
     """Metric → its last values, oldest first (cpu, memory, disk, temperature_c)."""
+    numbers_old: float = 25.0
+    """Seconds after which its metrics are old: looks were missed."""
+    facts_old: float = 660.0
+    """Seconds after which its facts are old."""
 
 
 class FleetStatus(msgspec.Struct, frozen=True):

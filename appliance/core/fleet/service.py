@@ -74,7 +74,7 @@ class FleetService:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self.monitor = Monitor(ground.shell, ground.state, ground.clock, ground.times or Times.of(ground.rhythm.metrics))
+        self.monitor = Monitor(ground.shell, ground.state, ground.clock, self._times(ground))
         self.rounds = self._make_rounds()
         self._poke = asyncio.Event()
         self._kept: dict[str, float] = {}
@@ -82,6 +82,10 @@ class FleetService:
         self._readings: dict[str, HostMetrics] = {}
         self._operations = -1
         self._error: ApplianceError | None = None
+
+    @staticmethod
+    def _times(ground: Ground) -> Times:
+        return ground.times or Times.of(ground.rhythm.metrics, ground.rhythm.facts)
 
     def _make_rounds(self) -> Rounds:
         ground = self._ground

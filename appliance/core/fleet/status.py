@@ -22,11 +22,25 @@ class Times:
 
     stale: float = STALE
     unreachable: float = UNREACHABLE
+    interval: float = 10.0
+    """Between two looks."""
+    facts: float = 300.0
+    """Between two askings for facts."""
 
     @staticmethod
-    def of(interval: float) -> Times:
-        """For rounds at an interval: of ten seconds and more always the same."""
-        return Times(min(STALE, STALE_ROUNDS * interval), min(UNREACHABLE, UNREACHABLE_ROUNDS * interval))
+    def of(interval: float, facts: float = 300.0) -> Times:
+        """For rounds at an interval: of ten seconds and more silence always means the same."""
+        return Times(min(STALE, STALE_ROUNDS * interval), min(UNREACHABLE, UNREACHABLE_ROUNDS * interval), interval, facts)
+
+    @property
+    def numbers_old(self) -> float:
+        """Age of numbers in which looks were missed."""
+        return STALE_ROUNDS * self.interval
+
+    @property
+    def facts_old(self) -> float:
+        """Age of facts in which askings were missed, with the time that one may take."""
+        return 2 * self.facts + 60.0
 
 
 def reach_of(link: LinkStatus, heard: float | None, now: float, times: Times) -> LinkStatus:

@@ -154,7 +154,7 @@ class Watch:
         trend = {name: tuple(values) for name, values in self.trend.items()}
         if self.untold >= UNTOLD:
             services = tuple(ServiceState(each.name, None, f"not told: {self.untold_why}") for each in services)
-        verdict = judge(self.node, link, silent, self.metrics, self.facts, services, trend)
+        verdict = judge(self.node, link, silent, self.metrics, self.facts, services, trend, self.times.interval)
         if self.untold >= UNTOLD and verdict.health is Health.healthy:
             verdict = Verdict(
                 Health.degraded, f"it does not tell its facts: {self.untold_why}", "log in there, and look at it."
@@ -163,6 +163,7 @@ class Watch:
         found = NodeStatus(
             node=self.node, link=link, health=verdict.health, reason=reason, next_step=verdict.next_step, metrics=self.metrics,
             facts=self.facts, expected=services, busy=self.busy, trend=trend,
+            numbers_old=self.times.numbers_old, facts_old=self.times.facts_old,
         )  # fmt: skip
         if found != self.shown:
             self.shown = found

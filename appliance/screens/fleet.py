@@ -33,7 +33,7 @@ TALL, WIDE = 36, 110
 """Lines and cells from which the machine under the cursor and the last operations are seen too."""
 BELOW, AROUND = 18, 6
 """Lines that the panels below need, and lines that are neither these nor the table."""
-MOST_HEAD = 2
+MOST_HEAD = 4
 """Lines about all machines."""
 MOST_TROUBLE = 8
 """Lines about what is wrong."""

@@ -10,6 +10,7 @@ from appliance.core.model import Health
 from appliance.screens import format as f
 from appliance.screens.fleet_order import HEADING
 from appliance.screens.glyphs import Glyphs
+from appliance.screens.streams_view import words
 from appliance.screens.themes import Role
 from appliance.screens.widgets.charts import badge, sparkline
 from appliance.screens.widgets.grid import Cell, Column, Row
@@ -80,6 +81,8 @@ def head_pieces(status: FleetStatus | None, glyphs: Glyphs) -> list[Piece]:
         counts.append((f" {busy} being changed ", "accent"))
     if status.round_ms is not None:
         counts.append((f"  a round takes {f.milliseconds(status.round_ms)}", "muted"))
+    if status.problem:
+        counts += words(f"  {glyphs.bad} the inventory stays as it was: {status.problem}", "bad")
     return counts
 
 

@@ -25,7 +25,7 @@ from appliance.core.fleet.service import FleetService, Ground
 from appliance.core.fleet.status import Times
 from appliance.core.model import Health, Severity
 from appliance.core.state import LiveState, Section
-from appliance.errors import StoreError
+from appliance.errors import ApplianceError, ConfigError, StoreError
 from tests.fleet.conftest import reach
 from tests.servers.sshd import SshServer
 from tests.support import wait_for
@@ -58,6 +58,7 @@ class Book:
 
     def __init__(self, *nodes: Node) -> None:
         self.nodes = {node.name: node for node in nodes}
+        self.fault: ApplianceError | None = None
 
     def all(self) -> tuple[Node, ...]:
         return tuple(self.nodes[name] for name in sorted(self.nodes))
@@ -278,6 +279,15 @@ async def test_machines_come_and_go(benches: Any, server: SshServer) -> None:
     await wait_for(lambda: [each.node.name for each in bench.nodes()] == ["second"], 20.0)
     assert "agent" not in bench.service.rounds.turns
     assert bench.told == []
+
+
+async def test_a_broken_inventory_is_told_where_the_machines_are(benches: Any) -> None:
+    bench = await benches(Node(name="second", host="127.0.0.1", enabled=False))
+    bench.book.fault = ConfigError("inventory.toml:3: a bracket is missing.", "mend it.")
+    await wait_for(lambda: "inventory.toml:3" in bench.state.get(Section.fleet).value.problem)
+    assert [each.node.name for each in bench.nodes()] == ["second"]
+    bench.book.fault = None
+    await wait_for(lambda: not bench.state.get(Section.fleet).value.problem)
 
 
 async def test_a_login_that_runs_no_commands_says_so(benches: Any, server: SshServer, own: OwnKey) -> None:

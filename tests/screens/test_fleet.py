@@ -194,6 +194,15 @@ async def test_the_page_follows_the_live_state(bench: Bench) -> None:
     await seen.end()
 
 
+async def test_an_inventory_that_cannot_be_used_is_told_above_the_machines(bench: Bench) -> None:
+    seen = await on_fleet(bench, good("nas"))
+    fault = "inventory.toml:12: this is no TOML: a bracket is missing. Next: mend that line, or take the file away."
+    bench.appliance.state.put(Section.fleet, msgspec.structs.replace(fleet(good("nas")), problem=fault))
+    await seen.shows("the inventory stays as it was:")
+    await seen.shows("file away.")
+    await seen.end()
+
+
 async def test_a_long_reason_and_its_next_step_are_whole_on_a_small_console(bench: Bench) -> None:
     """A fingerprint that is cut off can be compared with nothing."""
     shown = "SHA256:yDn1GhbmVcndEzG4GRVIOv3yp3He"

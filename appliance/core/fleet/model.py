@@ -11,6 +11,7 @@ import msgspec
 
 from appliance.core.model import Health
 from appliance.core.ports import Ran, RemoteShell
+from appliance.errors import ApplianceError
 
 
 class Reach(StrEnum):
@@ -333,6 +334,8 @@ class FleetStatus(msgspec.Struct, frozen=True):
     """How long the last round of metrics took, all nodes."""
     own_key: str = ""
     """The appliance's public key; empty until it was made."""
+    problem: str = ""
+    """Why the inventory is not the one that stands in its file; empty where it is."""
 
 
 Selector = Sequence[str]
@@ -341,6 +344,9 @@ Selector = Sequence[str]
 
 class Inventory(Protocol):
     """The machines, changed by actions and by hand."""
+
+    fault: ApplianceError | None
+    """Why the file was not taken as it is now: what was read before is in force."""
 
     def all(self) -> tuple[Node, ...]:
         """By name."""

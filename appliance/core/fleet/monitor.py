@@ -49,6 +49,8 @@ class Monitor:
         self.dropped = 0
         """Events that were not told."""
         self.own_key = ""
+        self.problem = ""
+        """Of the inventory."""
         self._dirty: set[str] = set()
         self._everything = True
         self._lost: dict[str, float] = {}
@@ -68,6 +70,11 @@ class Monitor:
                 known.forget()
         self.changed(known)
         return known
+
+    def troubled(self, problem: str) -> None:
+        """The inventory cannot be used as it stands in its file; empty where it can."""
+        if problem != self.problem:
+            self.problem, self._everything = problem, True
 
     def forget(self, name: str) -> None:
         """A node that is not there any more."""
@@ -103,7 +110,7 @@ class Monitor:
         nodes = tuple(self.watches[name].shown for name in sorted(self.watches))
         took = [each.metrics.took_ms for each in nodes if each is not None and each.metrics and each.link.reach is Reach.up]
         shown = tuple(each for each in nodes if each is not None)
-        self._state.put(Section.fleet, FleetStatus(shown, max(took, default=None), self.own_key))
+        self._state.put(Section.fleet, FleetStatus(shown, max(took, default=None), self.own_key, self.problem))
 
     def _renew(self, watch: Watch, now: float) -> None:
         before = watch.shown

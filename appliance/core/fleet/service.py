@@ -173,6 +173,8 @@ class FleetService:
             self._readings[name] = HostMetrics(time=metrics.time, metrics=readings, tags={"node": name})
 
     async def _take_inventory(self) -> None:
+        fault = self._ground.inventory.fault
+        self.monitor.troubled("" if fault is None else str(fault))
         nodes = {node.name: node for node in self._ground.inventory.all()}
         for name in [name for name in self.monitor.watches if name not in nodes]:
             self.monitor.forget(name)

@@ -68,17 +68,23 @@ async def written_out(channel: TtyChannel) -> None:
         channel.abandon()
 
 
-def _gave_up(connection: socket.socket, asked: asyncio.Future[ShellEnd]) -> None:
-    """The client said something, or went, before its shell was there; a size may come, anything else is the end."""
+def _told(connection: socket.socket) -> bytes | None:
+    """What the client said; empty where it is gone, and then it is listened to no more; None for nothing."""
     try:
         data = connection.recv(HELLO)
     except BlockingIOError:
-        return
+        return None
     except OSError as error:
         log.debug("attached terminal: %s", error)
         data = b""
     if not data:
         asyncio.get_running_loop().remove_reader(connection.fileno())
+    return data
+
+
+def _gave_up(connection: socket.socket, asked: asyncio.Future[ShellEnd]) -> None:
+    """The client said something, or went, before its shell was there; a size may come, anything else is the end."""
+    if _told(connection) == b"":
         asked.cancel()
 
 
@@ -240,18 +246,10 @@ class AttachService:
         return {"end": told, "note": note, "status": 1 if end.broken else end.status or 0}
 
     def _on_line(self, connection: socket.socket, resize: Callable[[int, int], None], end: Callable[[], None]) -> None:
-        try:
-            data = connection.recv(HELLO)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.debug("attached terminal: %s", error)
-            data = b""
-        if not data:
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+        data = _told(connection)
+        if data == b"":
             end()
-            return
-        for line in data.splitlines():
+        for line in (data or b"").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut in two: the next size comes whole
                 size = json.loads(line)
                 resize(int(size["columns"]), int(size["rows"]))

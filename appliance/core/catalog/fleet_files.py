@@ -53,7 +53,7 @@ class Copying(Params):
     limit_kib: float | None = Field(None, ge=1, le=1 << 30, description="KiB a second at most, all nodes together")
 
 
-class Syncing(Params):
+class Folders(Params):
     """Two folders, and what of them."""
 
     nodes: list[str] = Field(min_length=1, max_length=1000, description='Nodes: names, "group:NAME", "all", "!NAME"')
@@ -62,6 +62,11 @@ class Syncing(Params):
     direction: Direction = Field(Direction.up, description='"up": the nodes are made like here; "down": here like the node')
     include: list[str] = Field([], max_length=100, description='Only files like these: "*.conf", "site/**"')
     exclude: list[str] = Field([], max_length=100, description="Nothing like these; it is not deleted either")
+
+
+class Syncing(Folders):
+    """Two folders that are made alike."""
+
     delete: bool = Field(False, description="Delete what is only on the side that is changed; needs a plan that was seen")
     plan: list[str] = Field(
         [], max_length=1000, description='Plans that were seen, as "NODE=DIGEST"; what they delete is deleted'
@@ -69,15 +74,9 @@ class Syncing(Params):
     limit_kib: float | None = Field(None, ge=1, le=1 << 30, description="KiB a second at most, all nodes together")
 
 
-class Planning(Params):
+class Planning(Folders):
     """Two folders that are compared."""
 
-    nodes: list[str] = Field(min_length=1, max_length=1000, description='Nodes: names, "group:NAME", "all", "!NAME"')
-    here: str = Field(min_length=1, max_length=LONGEST, description="Folder on this machine")
-    there: str = Field(min_length=1, max_length=LONGEST, description="Folder on the nodes")
-    direction: Direction = Field(Direction.up, description='"up": the nodes are made like here; "down": here like the node')
-    include: list[str] = Field([], max_length=100, description='Only files like these: "*.conf", "site/**"')
-    exclude: list[str] = Field([], max_length=100, description="Nothing like these; it is not deleted either")
     delete: bool = Field(False, description="Also what would be deleted")
 
 

@@ -118,9 +118,7 @@ class Palette(Dialog):
     def _narrow(self, typed: str) -> None:
         words = typed.lower().replace(":", " ").split()
         found = [each for each in self._offered if all(word in " ".join(each).lower() for word in words)]
-        found.sort(
-            key=lambda each: not all(word in each[0].lower() for word in words)
-        )  # what is called so, before what tells of it
+        found.sort(key=lambda each: _rank(each[0].lower(), words))
         self.query_one(Grid).set_rows([Row(name, ((name.replace(".", ": "), "accent"), about)) for name, about in found])
         self.query_one(Grid).highlight = True
 
@@ -135,6 +133,13 @@ class Palette(Dialog):
     def on_grid_chosen(self, message: Grid.Chosen) -> None:
         """Choose with the mouse."""
         self.dismiss(message.key)
+
+
+def _rank(name: str, words: Sequence[str]) -> int:
+    """What begins so comes before what is called so, and that before what tells of it."""
+    if name.replace(".", " ").startswith(" ".join(words)):
+        return 0
+    return 1 if all(word in name for word in words) else 2
 
 
 class Reader(Dialog):

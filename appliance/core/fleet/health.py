@@ -155,9 +155,7 @@ def _services(node: Node, services: Sequence[ServiceState]) -> list[Verdict]:
     return found
 
 
-def _numbers(
-    node: Node, metrics: NodeMetrics | None, trend: dict[str, tuple[float, ...]], interval: float
-) -> list[Verdict]:
+def _numbers(node: Node, metrics: NodeMetrics | None, trend: dict[str, tuple[float, ...]], interval: float) -> list[Verdict]:
     if metrics is None:
         return []
     found = []

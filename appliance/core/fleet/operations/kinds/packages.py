@@ -30,6 +30,7 @@ exit 0
 APART = r"""
 inner=$1; shift
 work=$(mktemp -d "${TMPDIR:-/tmp}/spark-apt.XXXXXX") || exit 73
+: >"$work/out"
 apart=setsid; command -v setsid >/dev/null 2>&1 || apart=
 (
   trap '' HUP PIPE INT TERM
@@ -38,16 +39,20 @@ apart=setsid; command -v setsid >/dev/null 2>&1 || apart=
     sh -c "$inner" sh "$@" >"$work/out" 2>&1; echo $? >"$work/status.new"; mv "$work/status.new" "$work/status"
   ' sh "$work" "$inner" "$@"
 ) </dev/null >/dev/null 2>&1 &
-echo $! >"$work/pid"
+pid=$!
+echo $$ >"$work/follower"; echo $pid >"$work/pid"
 at=1
 while :; do
-  over=no; [ -e "$work/status" ] && over=yes
+  over=no; kill -0 $pid 2>/dev/null || over=gone
+  if [ -e "$work/status" ]; then over=yes; fi
   size=$(wc -c <"$work/out" 2>/dev/null || echo 0)
   if [ "$size" -ge "$at" ]; then tail -c "+$at" "$work/out" | head -c $((size - at + 1)); at=$((size + 1)); fi
-  [ $over = yes ] && break
+  [ $over = no ] || break
   sleep 0.3
 done
-status=$(cat "$work/status"); rm -rf "$work"; exit "$status"
+status=70; [ $over = gone ] || status=$(cat "$work/status")
+[ $over = yes ] || echo 'apt was killed, or its folder taken away: look at dpkg --audit' >&2
+rm -rf "$work"; exit "$status"
 """
 """A link that is cut must not cut dpkg: it works on its own, and what it says is followed."""
 RESTED = r"""
@@ -56,7 +61,8 @@ for work in "${TMPDIR:-/tmp}"/spark-apt.*; do
   [ -e "$work/pid" ] || sleep 1
   pid=$(cat "$work/pid" 2>/dev/null) || pid=
   while [ ! -e "$work/status" ] && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.3; done
-  rm -rf "$work"
+  follower=$(cat "$work/follower" 2>/dev/null) || follower=
+  [ -n "$follower" ] && kill -0 "$follower" 2>/dev/null || rm -rf "$work"  # another operation may follow it still
 done
 """
 """Until no upgrade goes on that nobody follows any more: stopped in the midst, or its link was cut."""

@@ -119,8 +119,10 @@ class Palette(Dialog):
         words = typed.lower().replace(":", " ").split()
         found = [each for each in self._offered if all(word in " ".join(each).lower() for word in words)]
         found.sort(key=lambda each: _rank(each[0].lower(), words))
-        self.query_one(Grid).set_rows([Row(name, ((name.replace(".", ": "), "accent"), about)) for name, about in found])
-        self.query_one(Grid).highlight = True
+        grid = self.query_one(Grid)
+        grid.set_rows([Row(name, ((name.replace(".", ": "), "accent"), about)) for name, about in found])
+        grid.highlight = True
+        grid.move_to(0)  # what fits best, not what fitted when less had been typed
 
     def action_move(self, by: int) -> None:
         """Move the cursor while typing goes on."""

@@ -222,7 +222,8 @@ async def test_a_reboot_waits_until_the_machine_is_back(rig: Over, servers: dict
     await rig.service.apply(planned.operation_id, "alice")
     await wait_for(lambda: server.state("going") == "reboot\n")
     server.put("life", "")  # on its way down it tells nothing, which is no other start
-    await asyncio.sleep(0.3)
+    asked = server.state("asked")
+    await wait_for(lambda: len(server.state("asked").splitlines()) >= len(asked.splitlines()) + 2)
     assert states(rig.service.all()[0]) == {"a": "running"}
     await asyncio.to_thread(server.go)
     await wait_for(lambda: states(rig.service.all()[0]) == {"a": "running"})

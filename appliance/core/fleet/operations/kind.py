@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ import msgspec
 
 from appliance.core.actions import Params
 from appliance.core.model import Role
+from appliance.errors import CommandFailedError
 
 if TYPE_CHECKING:
     from appliance.core.fleet.operations.host import Host
@@ -33,7 +35,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Why it cannot, or what of it stays."""
 
 
-class Kind:
+class Kind(ABC):
     """Base of all kinds. One that only follows something sets `changes` to False: it holds no lock.
 
     Attributes:
@@ -68,17 +70,17 @@ class Kind:
     limit: ClassVar[float] = 60.0
     cannot_undo: ClassVar[str] = ""
 
+    @abstractmethod
     def words(self, args: Any) -> str:
         """What is done, without on which nodes: "restart redis-server.service"."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def look(self, host: Host, args: Any) -> Look:
         """How the node is. Raises ShellError, CommandFailedError."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def apply(self, host: Host, args: Any, look: Look) -> str:
         """Do it; a note on what came of it. Raises ShellError, CommandFailedError."""
-        raise NotImplementedError
 
     async def check(self, host: Host, args: Any, look: Look) -> str:
         """After it was done, and while it is watched: what is wrong; empty where it is well. Raises ShellError."""
@@ -86,8 +88,9 @@ class Kind:
         return ""
 
     async def undo(self, host: Host, args: Any, look: Look) -> None:
-        """Take it back; doing so twice does no harm. Raises ShellError, CommandFailedError."""
-        raise NotImplementedError
+        """Take it back; doing so twice does no harm. Raises ShellError, CommandFailedError; the base always the latter."""
+        why = self.cannot_undo or look.cannot_undo
+        raise CommandFailedError(f"{self.name} has no way back: {why}.", "look at that machine.")
 
     async def rested(self, host: Host) -> None:
         """Before it is taken back: wait for what still goes on there by itself. Raises ShellError, CommandFailedError."""

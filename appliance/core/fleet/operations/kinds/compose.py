@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import msgspec
@@ -110,9 +111,9 @@ class ComposeKind(Kind):
         undo, stays = self.way_back(now)
         return Look(found=found, diff=self.diff(now), undo=undo, cannot_undo=stays)
 
+    @abstractmethod
     def diff(self, now: State) -> str:
         """What it would change."""
-        raise NotImplementedError
 
     def way_back(self, now: State) -> tuple[Any, str]:
         """What undoing needs (None where there is no way), and what of it stays."""

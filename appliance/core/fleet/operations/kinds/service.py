@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -96,9 +97,9 @@ class ServiceKind(Kind):
             next_step="log in at its own console for that.",
         )  # fmt: skip
 
+    @abstractmethod
     def diff(self, found: dict[str, str]) -> str:
         """What it would change."""
-        raise NotImplementedError
 
     def refusal(self, args: Any) -> str:
         """Why it is not done."""

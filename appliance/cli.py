@@ -16,11 +16,7 @@ import click
 
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
-from appliance.verbs import agent, fleet_services, infer, static
-from appliance.verbs import fleet as fleet_verbs
-from appliance.verbs import power as power_verbs
-from appliance.verbs import streams as stream_verbs
-from appliance.verbs import vpn as vpn_verbs
+from appliance.verbs import agent, infer, static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
@@ -71,19 +67,31 @@ class Root(Group):
             group: click.Group = Away(noun, help=f"{about(noun)} Of an appliance that runs.")
         else:
             group = noun_group(noun, mine, _client(ctx))
-        if noun == "audit":
-            group.add_command(static.audit_verify)
-        if noun == "vpn":
-            vpn_verbs.nest(group)
-        if noun in {"fleet", "service"} and not isinstance(group, Away):
-            known = {action.name: action for action in _client(ctx).actions()}
-            nest = fleet_verbs.nest if noun == "fleet" else fleet_services.nest
-            nest(group, known, _client(ctx))
-        if noun == "power":
-            power_verbs.nest(group)
-        if noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:
-            group.add_command(stream_verbs.tail)
+        _add_own(group, noun, ctx)
         return group if group.commands or (noun in NOUNS and isinstance(group, Away)) else None
+
+
+def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
+    """Verbs of a noun that have more to them than one action; loaded with their noun."""
+    if noun == "audit":
+        group.add_command(static.audit_verify)
+    elif noun == "vpn":
+        from appliance.verbs import vpn
+
+        vpn.nest(group)
+    elif noun in {"fleet", "service"} and not isinstance(group, Away):
+        from appliance.verbs import fleet, fleet_services
+
+        known = {action.name: action for action in _client(ctx).actions()}
+        (fleet if noun == "fleet" else fleet_services).nest(group, known, _client(ctx))
+    elif noun == "power":
+        from appliance.verbs import power
+
+        power.nest(group)
+    elif noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:
+        from appliance.verbs import streams
+
+        group.add_command(streams.tail)
 
 
 def _own(ctx: click.Context) -> Mapping[str | None, click.Command]:

@@ -82,9 +82,9 @@ class SparkApp(App[str]):
 
     def make_page(self, name: str) -> Page:
         """A page by its name."""
-        from appliance.screens.pages import PAGES
+        from appliance.screens.pages import page_class
 
-        return PAGES[name](self.spark)
+        return page_class(name)(self.spark)
 
     async def action_show(self, name: str) -> None:
         """Show a page."""

@@ -1,32 +1,24 @@
-"""Every page by its name."""
+"""Every page by its name; one is loaded when it is first shown."""
 
 from __future__ import annotations
 
-from appliance.screens.alerts import Alerts
-from appliance.screens.analytics import Analytics
-from appliance.screens.audit import Audit
-from appliance.screens.conflicts import Conflicts
-from appliance.screens.deploy import Deployments
-from appliance.screens.fleet import Fleet
-from appliance.screens.inference import Inference
-from appliance.screens.jobs import Jobs
-from appliance.screens.logs import Logs
-from appliance.screens.memory import Memory
-from appliance.screens.models import Models
-from appliance.screens.overview import Overview
-from appliance.screens.page import Page
-from appliance.screens.power import Power
-from appliance.screens.services import Services
-from appliance.screens.settings import Settings
-from appliance.screens.sources import Sources
-from appliance.screens.streams import Streams
-from appliance.screens.tasks import Tasks
-from appliance.screens.vpn import Vpn
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
-PAGES: dict[str, type[Page]] = {
-    cls.page: cls
-    for cls in (
-        Overview, Services, Inference, Jobs, Logs, Alerts, Audit, Settings, Memory, Conflicts, Streams, Analytics,
-        Models, Sources, Power, Vpn, Tasks, Fleet, Deployments,
-    )
-}  # fmt: skip
+if TYPE_CHECKING:
+    from appliance.screens.page import Page
+
+PAGES: Mapping[str, str] = MappingProxyType({
+    "overview": "Overview", "services": "Services", "inference": "Inference", "jobs": "Jobs", "logs": "Logs",
+    "alerts": "Alerts", "audit": "Audit", "settings": "Settings", "memory": "Memory", "conflicts": "Conflicts",
+    "streams": "Streams", "analytics": "Analytics", "models": "Models", "sources": "Sources", "power": "Power", "vpn": "Vpn",
+    "tasks": "Tasks", "fleet": "Fleet", "deploy": "Deployments",
+})  # fmt: skip
+"""Page → its class, in the module of the page's name."""
+
+
+def page_class(name: str) -> type[Page]:
+    """The class of a page. Raises KeyError where there is none of that name."""
+    return cast("type[Page]", getattr(import_module(f"appliance.screens.{name}"), PAGES[name]))

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from appliance.core.fleet import inventory_file as files
@@ -148,14 +149,14 @@ class FleetInventory:
                 raise ConflictError(
                     f"There is a machine {name} already.", f"`prime-spark fleet change {name} …`, or another name."
                 )
-            self._write(lambda text: files.with_node(text, name, values))
+            self._write(lambda edit, text: edit.with_node(text, name, values))
         return self.get(name)
 
     def change(self, name: str, values: Mapping[str, Any]) -> Node:
         """Set fields of a machine; None puts one back to its default. Raises as `add`, and NotFoundError."""
         self._ours(name)
         with self._writing:
-            self._write(lambda text: files.with_node(text, name, values))
+            self._write(lambda edit, text: edit.with_node(text, name, values))
         return self.get(name)
 
     def remove(self, name: str) -> None:
@@ -166,7 +167,7 @@ class FleetInventory:
             if through:
                 step = "change how these are reached first."
                 raise ConflictError(f"{', '.join(through[:5])}: reached through {name}.", step)
-            self._write(lambda text: files.without_node(text, name))
+            self._write(lambda edit, text: edit.without_node(text, name))
 
     def pin(self, name: str, fingerprint: str) -> None:
         """Confirm a machine's host key. Raises as `add`; ConflictError where the configuration has another one."""
@@ -178,7 +179,7 @@ class FleetInventory:
             step = f'put the new one there: host_key = "{fingerprint}" under [fleet.nodes.{name}].'
             raise ConflictError(f"The host key of {name} stands in the configuration.", step)
         with self._writing:
-            self._write(lambda text: files.with_value(text, "host_keys", name, fingerprint))
+            self._write(lambda edit, text: edit.with_value(text, "host_keys", name, fingerprint))
 
     def set_aside(self, name: str, aside: bool) -> None:
         """Take a machine out of service for us, or back. Raises as `change`."""
@@ -189,21 +190,23 @@ class FleetInventory:
         if not entry.node.enabled:
             raise ConflictError(f"{name} is set aside in the configuration.", f"enabled = true under [fleet.nodes.{name}].")
         with self._writing:
-            self._write(lambda text: files.with_value(text, "maintenance", name, aside or None))
+            self._write(lambda edit, text: edit.with_value(text, "maintenance", name, aside or None))
 
     def _ours(self, name: str) -> None:
         self.get(name)
         if name in self._configured:
             raise ConflictError(f"{name} stands in the configuration.", f"change it there: [fleet.nodes.{name}].")
 
-    def _write(self, edit: Callable[[str], str]) -> None:
+    def _write(self, change: Callable[[ModuleType, str], str]) -> None:
+        from appliance.core.fleet import inventory_edit
+
         if self.path is None:
             raise StoreError("There is no inventory file here.", "write the machine into the configuration.")
         while True:
             before = self._looks()
             now = files.read(self.path)  # what somebody wrote by hand meanwhile is kept; a broken file is refused
             self._take(now)
-            contents = files.parse(self.path, edit(now.text))
+            contents = files.parse(self.path, change(inventory_edit, now.text))
             self._merged(contents)
             if self._looks() == before:  # nobody has just saved it
                 break

@@ -62,6 +62,8 @@ class Section(StrEnum):
     """vpn.status.VpnStatus"""
     power = "power"
     """power.model.PowerStatus"""
+    agents = "agents"
+    """agents.model.AgentsStatus"""
     fleet = "fleet"
     """fleet.model.FleetStatus"""
     operations = "operations"

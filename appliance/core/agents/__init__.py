@@ -1,0 +1,1 @@
+"""Our own program on the other machines: installed, upgraded, removed, and seen by its signs of life."""

@@ -28,7 +28,7 @@ def quiet_server(own: OwnKey) -> Iterator[SshServer]:
     home = directory / "home"
     home.mkdir()
     try:
-        with SshServer(directory, own.public() + "\n", settings=[f"SetEnv HOME={home}"]) as made:
+        with SshServer(directory, own.public() + "\n") as made:
             yield made
     finally:
         shutil.rmtree(directory)

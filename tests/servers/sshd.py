@@ -81,6 +81,7 @@ class SshServer(Server):
             f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nLogLevel VERBOSE\n"
             f"Subsystem sftp {self.sftp}\nPermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n"
             "MaxStartups 200\nMaxSessions 200\n"
+            f"SetEnv HOME={self.directory}\n"  # logins read no start-up files of whoever runs the tests
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         self.child.spawn([str(PROGRAM), "-D", "-e", "-f", str(config)], self._listens)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,33 @@ async def linked(own: OwnKey, tmp_path: Path) -> AsyncIterator[Callable[..., Lin
 
 
 Linked = Callable[..., Links]
+
+
+@contextmanager
+def swallowing() -> Iterator[int]:
+    """A port that takes no connection and refuses none: its queue is full."""
+    with socket.socket() as server, ExitStack() as kept:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            caller = kept.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+async def test_machines_that_do_not_answer_keep_no_turn_of_those_that_do(linked: Linked, serve: Serve) -> None:
+    server = serve()
+    with swallowing() as port:
+        dead = [Node(name=f"dead{number}", host="127.0.0.1", port=port, user="root") for number in range(4)]
+        links = linked(reach(server), *dead, connects=2, login=30.0)
+        asked = [asyncio.create_task(links.run(each.name, ["true"])) for each in dead]
+        await wait_for(lambda: all(links.link(each.name).reach is Reach.connecting for each in dead))
+        assert (await links.run("agent", ["true"])).exit_status == 0
+        assert not any(each.done() for each in asked)
+        for each in asked:
+            each.cancel()
+        await asyncio.wait(asked)
 
 
 async def test_commands_side_by_side_share_one_connection_and_take_turns(linked: Linked, serve: Serve) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.fleet.keeper import FAMILIES, Seen, keeper
+from appliance.core.fleet.link_dial import dial
 from appliance.core.fleet.link_pace import Pace
 from appliance.core.fleet.link_process import reason_of
 from appliance.core.fleet.model import Node, Reach
@@ -159,9 +161,10 @@ class Logins:
         limit = self.pace.login
         try:
             key = await self._key(node)
-            async with self.turns, asyncio.timeout(limit):
+            place = await self._reached(node, address, tunnel)
+            async with self._turn(place), asyncio.timeout(limit):
                 return await asyncssh.connect(  # type: ignore[no-any-return]
-                    address, node.port, tunnel=tunnel, username=node.user, client_keys=[key], known_hosts=_nobody,
+                    **place, username=node.user, client_keys=[key], known_hosts=_nobody,
                     x509_trusted_certs=None, client_factory=keeper(seen, accepted, self.agent),
                     server_host_key_algs=list(kinds),
                     encryption_algs=CIPHERS,
@@ -195,6 +198,27 @@ class Logins:
             if isinstance(error, socket.gaierror):
                 step = f"is the name right? `prime-spark fleet change {node.name} --host …` takes an address too."
             raise _failed(node, Reach.unreachable, reason_of(error), step) from error
+
+    async def _reached(self, node: Node, address: str, tunnel: Any) -> dict[str, Any]:
+        """Where asyncssh is to log in. A machine that does not answer is waited for before it has a turn."""
+        if tunnel:
+            return {"host": address, "port": node.port, "tunnel": tunnel}
+        async with asyncio.timeout(self.pace.login):
+            return {"host": address, "port": node.port, "sock": await dial(address, node.port)}
+
+    @asynccontextmanager
+    async def _turn(self, place: dict[str, Any]) -> AsyncIterator[None]:
+        """One of the logins at once; a connection whose turn never came is closed."""
+        try:
+            await self.turns.acquire()
+        except BaseException:
+            if "sock" in place:
+                place["sock"].close()
+            raise
+        try:
+            yield
+        finally:
+            self.turns.release()
 
     async def _key(self, node: Node) -> Any:
         asyncssh = await _library()

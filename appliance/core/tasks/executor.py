@@ -6,8 +6,9 @@ import asyncio
 import heapq
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +24,8 @@ FINAL = (InvalidArgumentsError, NotFoundError, NotAuthorizedError)
 """Errors that would be the same again."""
 ERROR = 2000
 """Most characters of an error."""
+REMEMBERED = 10_000
+"""Most orders that are remembered, so that one which comes twice is carried out once."""
 
 
 class Handler(Protocol):
@@ -54,8 +57,8 @@ class Report(Protocol):
 @dataclass
 class _Held:
     order: Order
+    taken: float
     task: asyncio.Task[None] | None = None
-    began: bool = False
 
 
 @dataclass
@@ -68,7 +71,6 @@ class Figures:
     stale: int = 0
     """Orders that came too late, or for an earlier life."""
     last: str = ""
-    reasons: dict[str, int] = field(default_factory=dict)
 
 
 class Executor:
@@ -92,6 +94,8 @@ class Executor:
         self._most = result_kib * 1024
         self._report = report
         self._held: dict[str, _Held] = {}
+        self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        """Lease and end of the orders of this life that were taken lately; older ones are stale by themselves."""
         self._queue: list[tuple[int, int, str]] = []
         self._count = 0
         self._active = 0
@@ -109,16 +113,26 @@ class Executor:
 
     def take(self, order: Order) -> None:
         """Do this as soon as there is room."""
+        now = time.monotonic()
         known = self._held.get(order.task_id)
-        if order.session != self.session or self.stopping or (known is not None and known.order.lease >= order.lease):
+        newest = max(self._seen.get(order.task_id, (0, 0.0))[0], known.order.lease if known is not None else 0)
+        if order.session != self.session or self.stopping or newest >= order.lease:
             self.figures.stale += 1
             return
+        self._remember(order, now)
         if known is not None:  # what it had before counts no more
             self._drop(order.task_id, known)
-        self._held[order.task_id] = _Held(order)
+        self._held[order.task_id] = _Held(order, now)
         self._count += 1
         heapq.heappush(self._queue, (-order.priority, self._count, order.task_id))
         self._next()
+
+    def _remember(self, order: Order, now: float) -> None:
+        seen = self._seen
+        seen[order.task_id] = (order.lease, now + order.lease_s)
+        seen.move_to_end(order.task_id)
+        while len(seen) > REMEMBERED or next(iter(seen.values()))[1] < now:
+            seen.popitem(last=False)
 
     def stop(self, told: Stop) -> bool:
         """Do it no more; False where it is not here, or under another lease."""
@@ -146,6 +160,7 @@ class Executor:
         for task_id, held in list(self._held.items()):
             self._drop(task_id, held)
         self._queue.clear()
+        self._seen.clear()
         self.session = new_id()
         return lost
 
@@ -200,9 +215,8 @@ class Executor:
         order = held.order
         if not await self._report.begun(_about(order)):
             return
-        held.began = True
         began = time.perf_counter()
-        result = await self._outcome(order, lambda: (time.perf_counter() - began) * 1000)
+        result = await self._outcome(held, lambda: (time.perf_counter() - began) * 1000)
         if result.status == "completed":
             self.figures.completed += 1
         else:
@@ -210,31 +224,38 @@ class Executor:
             self.figures.last = f"{order.type}: {result.error}"[:200]
         await self._report.ended(result)
 
-    async def _outcome(self, order: Order, took: Callable[[], float]) -> Result:
-        def made(status: str, **more: Any) -> Result:
+    async def _outcome(self, held: _Held, took: Callable[[], float]) -> Result:
+        order = held.order
+
+        def made(status: str, error: str = "", **more: Any) -> Result:
+            plain = error[:ERROR].encode(errors="replace").decode()  # names of files may hold what UTF-8 has no form for
             return Result(
                 task_id=order.task_id, status=status, worker=self.name, session=order.session, lease=order.lease,
-                duration_ms=round(took(), 3), **more,
+                duration_ms=round(took(), 3), error=plain, **more,
             )  # fmt: skip
 
         handler = self._handlers.get(order.type)
         if handler is None:
             return made("failed", error=f"{self.name} does no tasks of the type {order.type}", final=True)
-        seconds = order.limit_s if order.left_s is None else min(order.limit_s, order.left_s)
+        seconds = order.limit_s
+        if order.left_s is not None:  # it may have stood in the reserve for a while
+            seconds = min(seconds, order.left_s - (time.monotonic() - held.taken))
+        if seconds <= 0:
+            return made("failed", error="its deadline passed before it was begun", final=True)
         try:
             async with asyncio.timeout(seconds) as limit:
                 value = await handler.run(order.payload, order)
             return made("completed", result=await asyncio.to_thread(self._bounded, value))
         except TimeoutError as error:
             if not limit.expired():
-                return made("failed", error=f"TimeoutError: {error}"[:ERROR])
+                return made("failed", error=f"TimeoutError: {error}")
             return made("failed", error=f"it took longer than {seconds:g} s")
         except ApplianceError as error:
             final = isinstance(error, FINAL) or (isinstance(error, TaskError) and error.final)
-            return made("failed", error=str(error)[:ERROR], final=final)
+            return made("failed", error=str(error), final=final)
         except Exception as error:
             log.exception("a task of the type %s broke its handler", order.type)
-            return made("failed", error=f"{type(error).__name__}: {error}"[:ERROR])
+            return made("failed", error=f"{type(error).__name__}: {error}")
 
     def _bounded(self, value: Any) -> Any:
         """A result within its bound, as plain JSON; what it is instead where it is not."""

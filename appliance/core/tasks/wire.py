@@ -23,6 +23,8 @@ KEY = "tasks.key"
 """Name of the secret."""
 LARGEST = 900 * 1024
 """Bytes of a message, below what brokers take where nobody has set anything."""
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding bytes of anybody's making may raise: not UTF-8, or nested too deep, among others."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +157,7 @@ class Seal:
         """
         try:
             found = self._decode(body)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise StreamError(f"It is no envelope: {error}.") from error
         if found.v != 1 or found.type not in KINDS:
             raise StreamError(f"It is of the type {found.type[:40]!r}, version {found.v}.")
@@ -163,7 +165,7 @@ class Seal:
             raise StreamError("Its signature is wrong: it was made with another key.", "give both sides the same tasks.key.")
         try:
             return found.type, msgspec.json.decode(found.data, type=KINDS[found.type])
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise StreamError(f"Its data do not fit {found.type}: {error}.") from error
 
     def _sign(self, envelope: _Envelope) -> str:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import assembly_deploy, assembly_fleet, assembly_power, assembly_tasks, upsparts
+from appliance import assembly_agents, assembly_deploy, assembly_fleet, assembly_power, assembly_tasks, upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -110,6 +110,7 @@ class Domains:
         self.power = assembly_power.build(spine, self.sources, self.streams, self.memory, self.shell)
         self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
+        self.agents = assembly_agents.build(spine)
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
@@ -199,6 +200,7 @@ class Domains:
             self.power,
             self.tasks,
             *self.deploy.services(),
+            *self.agents.services(),
             *self._sink(),
         ]
         return [*kept, self._api()]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from appliance.core.alerts import nodes
+from appliance.core.alerts import agents, nodes
 from appliance.core.alerts.reading import Measure
 from appliance.core.alerts.reading import Reading as Reading  # noqa: PLC0414 the engine takes it from here
 from appliance.core.inference.status import InferenceStatus
@@ -255,6 +255,7 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule(
         "node-service", "Services of nodes", nodes.services, 0.5, Severity.critical, for_seconds=60, unit=None, well="all run"
     ),
+    Rule("agent", "Agents", agents.silent, 0.5, Severity.warning, for_seconds=60, unit=None, well="none is silent"),
     Rule("node-cpu", "CPU usage of nodes", nodes.metric("cpu", "%"), 85, Severity.warning, for_seconds=300, unit="%"),
     Rule("node-memory", "Memory usage of nodes", nodes.metric("memory", "%"), 90, Severity.critical, unit="%"),
     Rule("node-disk", "Disk usage of nodes", nodes.metric("disk", "%"), 90, Severity.critical, unit="%"),

@@ -188,6 +188,19 @@ def test_paused_holds_and_still_goes_back() -> None:
     assert policy.decide(held, broken).position.rollout.stage is Stage.rolled_back
 
 
+@pytest.mark.parametrize("strategy", Strategy)
+def test_nobody_is_stopped_while_the_balancer_does_not_do_its_part(strategy: Strategy) -> None:
+    world = World(plan_of(strategy), 2, 2, room=8)
+    position = begin(strategy, 2, 2)
+    view = msgspec.structs.replace(world.view(), blocked="its port is taken")
+    decision = policy.decide(position, view)
+    assert (decision.start, decision.stop) == ((), ())
+    assert "its port is taken" in decision.position.rollout.reason
+    late = policy.decide(decision.position, msgspec.structs.replace(view, now=view.now + 61))
+    assert "no progress for 60 s: its port is taken" in late.position.rollout.trouble
+    assert policy.decide(begin(strategy, 0, 2), view).start  # where nothing is served yet nothing is lost
+
+
 def test_a_replica_on_a_lost_node_is_replaced_and_not_blamed() -> None:
     lost = Sight("a", 2, "n", ReplicaState.lost, Fitness.healthy)
     view = View(1.0, 2, plan_of(Strategy.blue_green), (lost,), 5)

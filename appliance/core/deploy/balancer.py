@@ -13,8 +13,10 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from appliance.core.deploy import haproxy
 from appliance.core.deploy.haproxy import Front, Stat
@@ -104,42 +106,54 @@ class Balancer:
         if "Pid" not in self._info:
             raise DeployError("What answers at the balancer's socket is no HAProxy.", f"look at {self.socket}.")
 
-    async def apply(self, fronts: Sequence[Front]) -> None:
+    async def apply(self, fronts: Sequence[Front]) -> dict[str, ApplianceError]:
         """Make it serve these services, each with these servers and shares.
+
+        Returns:
+            Service → why it cannot be listened for it. All others are served; one that had another port keeps that.
 
         Raises:
             AbsentError: HAProxy is not installed.
-            ConflictError: Something else listens on one of the ports.
             DeployError: It refuses the configuration, or does not come up; what was served goes on where it can.
         """
         async with self._lock:
             try:
-                await self._apply(tuple(sorted(fronts, key=lambda front: front.service)))
-                self._problem = None
+                refused = await self._apply(tuple(sorted(fronts, key=lambda front: front.service)))
+                self._problem = next(iter(refused.values()), None)
             except ApplianceError as error:
                 self._problem = error
                 raise
+            return refused
 
-    async def _apply(self, fronts: tuple[Front, ...]) -> None:
+    async def _apply(self, fronts: tuple[Front, ...]) -> dict[str, ApplianceError]:
+        if fronts and (missing := self.missing()):
+            raise AbsentError(f"{missing}, and {fronts[0].service} wants its traffic directed.", INSTALL)
+        alive = bool(fronts) and await self._alive()
+        found = alive and self._adopted and not self._fronts
+        held = await self._listening() if found else {(front.address, front.listen) for front in self._fronts if alive}
+        refused = refusals(fronts, held)
+        fronts = self._without(fronts, refused) if alive else tuple(each for each in fronts if each.service not in refused)
         if not fronts:
             await self._end()
-            self._fronts = ()
-            return
-        if missing := self.missing():
-            raise AbsentError(f"{missing}, and {fronts[0].service} wants its traffic directed.", INSTALL)
-        alive = await self._alive()
-        same_frames = [front.frame for front in fronts] == [front.frame for front in self._fronts]
-        if alive and self._adopted and not self._fronts:
-            await self._reload(fronts, await self._listening())
-        elif alive and same_frames and not self._doubt:
+        elif not alive:
+            await self._start(fronts)
+        elif not found and not self._doubt and [each.frame for each in fronts] == [each.frame for each in self._fronts]:
             self._doubt = True
             await self._update(fronts)
-        elif alive:
-            await self._reload(fronts, {(front.address, front.listen) for front in self._fronts})
         else:
-            _free_ports(fronts)
-            await self._start(fronts)
+            await self._reload(fronts)
         self._fronts, self._doubt = fronts, False
+        return refused
+
+    def _without(self, fronts: tuple[Front, ...], refused: Mapping[str, ApplianceError]) -> tuple[Front, ...]:
+        """Those that can be served: one that cannot get its new port keeps the one that it has."""
+        had = {front.service: front for front in self._fronts}
+        stay = [
+            msgspec.structs.replace(each, listen=had[each.service].listen, address=had[each.service].address)
+            for each in fronts
+            if each.service in refused and each.service in had
+        ]
+        return tuple(sorted([*(each for each in fronts if each.service not in refused), *stay], key=lambda each: each.service))
 
     async def _alive(self) -> bool:
         try:
@@ -210,10 +224,8 @@ class Balancer:
         told = "; ".join(self._told[-3:]) or "it says nothing"
         raise DeployError(f"HAProxy did not come up: {told}.", "see what listens on its ports (ss -ltnp), and the log.")
 
-    async def _reload(self, fronts: Sequence[Front], held: Iterable[tuple[str, int]]) -> None:
+    async def _reload(self, fronts: Sequence[Front]) -> None:
         """Have a new worker take the sockets over; the old one ends its requests."""
-        known = set(held)
-        _free_ports([front for front in fronts if (front.address, front.listen) not in known])
         await asyncio.to_thread(self._write, fronts)
         await self._check()
         before = self._info.get("Pid", "")
@@ -337,19 +349,37 @@ def _order(command: str) -> int:
     return 0 if command.startswith("add") else 2 if command.endswith(("weight 0", "drain")) else 1
 
 
-def _free_ports(fronts: Sequence[Front]) -> None:
-    """Raises ConflictError where something else listens."""
+def refusals(fronts: Sequence[Front], held: Collection[tuple[str, int]]) -> dict[str, ApplianceError]:
+    """Service → why it cannot be listened for it.
+
+    Args:
+        fronts: Services.
+        held: (address, port) that the balancer has already.
+    """
+    found: dict[str, ApplianceError] = {}
+    given: dict[int, str] = {}
     for front in fronts:
-        family = socket.AF_INET6 if ":" in front.address else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0" if front.address == "*" else front.address, front.listen))  # noqa: S104 as asked for
-            except OSError as error:
-                raise ConflictError(
-                    f"{front.service}: {front.bind} cannot be listened on: {error.strerror}.",
-                    "choose another listen or address, or stop what has it (ss -ltnp).",
-                ) from error
+        reason = _refusal(front) if (front.address, front.listen) not in held else ""
+        if front.listen in given:
+            reason = f"{given[front.listen]} has it"
+        if reason:
+            step = "choose another listen or address, or stop what has it (ss -ltnp)."
+            found[front.service] = ConflictError(f"{front.service}: {front.bind} cannot be listened on: {reason}.", step)
+        else:
+            given[front.listen] = front.service
+    return found
+
+
+def _refusal(front: Front) -> str:
+    """Why nobody can listen there now; empty where one can."""
+    family = socket.AF_INET6 if ":" in front.address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0" if front.address == "*" else front.address, front.listen))  # noqa: S104 as asked for
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def _exists(pid: int) -> bool:

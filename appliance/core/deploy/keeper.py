@@ -209,6 +209,7 @@ class Keeper:
         return View(
             self.ground.clock.monotonic(), rollout.to_replicas, spec.rollout, self.sights(),
             room(sites, spec.ports, self._taken()), self.ground.traffic.since(self.name),
+            self.traffic_problem.message if self.traffic_problem is not None and spec.front is not None else "",
         )  # fmt: skip
 
     def _taken(self) -> set[tuple[str, int]]:
@@ -375,13 +376,15 @@ class Keeper:
     async def route(self) -> None:
         """Let the balancer know who serves; where it cannot, that is shown and tried again."""
         self.aim()
+        traffic = self.ground.traffic
         try:
-            await self.ground.traffic.sync()
-            self.traffic_problem = None
+            await traffic.sync()
+            problem = traffic.problem(self.name)
         except ApplianceError as error:
-            if self.traffic_problem is None:
-                await self.note("traffic", f"the balancer does not do its part: {error.message}", "error")
-            self.traffic_problem = error
+            problem = error
+        known, self.traffic_problem = self.traffic_problem, problem
+        if problem is not None and known is None:
+            await self.note("traffic", f"the balancer does not do its part: {problem.message}", "error")
 
     async def note(self, kind: str, text: str, severity: str) -> None:
         """Keep what happened; where the disk does not take it, it is in the log."""

@@ -72,6 +72,8 @@ class View(msgspec.Struct, frozen=True):
     room: int
     """Places that are free on nodes that answer."""
     counted: dict[int, Counted] = {}
+    blocked: str = ""
+    """Why the traffic is not directed as it is set; empty where it is."""
 
     def of(self, revision: int) -> list[Sight]:
         """Those that take a place; what is on a silent node is not counted on."""
@@ -139,6 +141,8 @@ def decide(position: Position, view: View) -> Decision:
         return Decision(_at(position, reason=f"paused by {position.rollout.paused_by}"))
     if position.rollout.from_revision == 0:
         return _first(position, view)
+    if view.blocked:  # whoever is stopped now might be the one who has the traffic
+        return Decision(_at(position, held=None, reason=f"the balancer does not do its part: {view.blocked}"))
     return FORWARD[position.rollout.strategy](position, view)
 
 
@@ -199,7 +203,7 @@ def _trouble(position: Position, view: View) -> str:
     if new.requests >= plan.min_requests and new.percent > plan.max_error_percent and new.percent > old.percent:
         return f"{new.errors} of {new.requests} requests to it failed ({new.percent:.0f} %; bound {plan.max_error_percent:g} %)"
     if position.since is not None and view.now - position.since > plan.deadline:
-        return f"no progress for {plan.deadline:g} s: {_missing(rollout, view)}"
+        return f"no progress for {plan.deadline:g} s: {view.blocked or _missing(rollout, view)}"
     return ""
 
 

@@ -59,6 +59,7 @@ class Traffic:
         self._applied: dict[str, Front] | None = None
         self._counts: dict[str, Count] = {}
         self._last: dict[tuple[str, str], Stat] = {}
+        self._refused: dict[str, ApplianceError] = {}
 
     def set(self, service: str, front: Front | None) -> None:
         """What a service wants from now on; `sync` makes it so."""
@@ -72,21 +73,25 @@ class Traffic:
         return self._applied != self._fronts
 
     async def sync(self) -> None:
-        """Make it so. Raises AbsentError, ConflictError, DeployError."""
+        """Make it so, as far as `problem` has nothing against it. Raises AbsentError, DeployError."""
         async with self._lock:
             if not self.unsettled():
                 return
             await self._look()  # what goes is counted before it is gone
             wanted = dict(self._fronts)
             self._applied = None
-            await self.balancer.apply(list(wanted.values()))
-            self._applied = wanted
+            self._refused = await self.balancer.apply(list(wanted.values()))
+            self._applied = {name: front for name, front in wanted.items() if name not in self._refused}
+
+    def problem(self, service: str) -> ApplianceError | None:
+        """Why one service is not served as it is set, since the last `sync`; None where it is."""
+        return self._refused.get(service)
 
     async def stop(self) -> None:
         """End the balancer; whoever begins anew begins with nothing."""
         async with self._lock:
             await self.balancer.stop()
-            self._fronts, self._applied, self._last = {}, None, {}
+            self._fronts, self._applied, self._last, self._refused = {}, None, {}, {}
 
     async def look(self) -> None:
         """Count; one that does not answer is started anew with what it had."""

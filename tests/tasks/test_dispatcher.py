@@ -11,7 +11,7 @@ import pytest
 from appliance.core.store import Store
 from appliance.core.tasks.model import TaskState, Urgency, WorkerState
 from appliance.errors import ConflictError, DiskFullError
-from tests.support import ManualClock
+from tests.support import ManualClock, wait_for
 from tests.tasks.rig import Paper, Rig, running
 
 LEASE = 20.0
@@ -294,7 +294,7 @@ async def test_a_task_has_not_ended_before_its_end_is_on_disk(tmp_path: Path, mo
         monkeypatch.setattr(Store, "write", slow)
         ending = asyncio.create_task(rig.service.dispatcher.cancel(task.task_id, "anna"))
         waiting = asyncio.create_task(rig.ended(task))
-        await asyncio.sleep(0)
+        await wait_for(lambda: task.task_id in rig.desk.ending)
         with pytest.raises(ConflictError, match="has not ended"):
             await rig.service.dispatcher.retry(task.task_id, "anna")
         await step(rig)

@@ -13,7 +13,7 @@ from appliance.core.tasks.desk import Desk
 from appliance.core.tasks.entry import Entry
 from appliance.core.tasks.model import Task, TaskState
 from appliance.core.tasks.roster import Member, Outlet, surplus
-from appliance.core.tasks.wire import Order, Stop
+from appliance.core.tasks.wire import Begun, Order, Stop
 from appliance.errors import LinkDownError, StoreError
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,20 @@ class Assigner:
         except LinkDownError as error:
             log.info("%s was not told to stop %s: %s", task.worker, task.task_id, error.message)
 
+    async def stop_stray(self, outlet: Outlet, about: Begun) -> None:
+        """Tell a worker to stop what it has no right to: it did not hear that it was cancelled, or lost."""
+        desk = self._desk
+        if about.task_id in desk.ending or desk.ends.knows(about.task_id, about.lease):
+            return  # its end is on the way
+        log.info("%s works on %s, which it does not have any more (lease %d)", about.worker, about.task_id, about.lease)
+        told = Stop(
+            task_id=about.task_id, worker=about.worker, session=about.session, lease=about.lease, reason="it has lost it"
+        )
+        try:
+            await outlet.stop(told, recall=False)
+        except LinkDownError as error:
+            log.info("%s was not told to stop %s: %s", about.worker, about.task_id, error.message)
+
     def _hand(self, entry: Entry, member: Member, now: float) -> None:
         desk, worker, task = self._desk, member.worker, entry.task
         wall, given = (
@@ -76,7 +90,7 @@ class Assigner:
             state = {"state": TaskState.assigned, "deliveries": task.deliveries + 1}
             entry.change(wall, "assigned", worker.name, **given, **state)
         entry.expires = None if worker.local else now + desk.settings.lease_seconds
-        entry.recalled = False
+        entry.recalled = entry.recovered = False
         member.has.add(task.task_id)
         desk.flying[task.task_id] = entry
         desk.changes += 1

@@ -94,6 +94,21 @@ class TaskBook:
 
         await self._store.write(write)
 
+    async def revive(self, change: Change) -> None:
+        """One that had ended waits again; on disk when this returns.
+
+        Raises:
+            NotFoundError: It was dropped meanwhile.
+            StoreError: It cannot be written.
+        """
+        row = (change.task.state.value, _pack(change.task), _pack(change.history), b"null", None, change.task.task_id)
+
+        def write(connection: sqlite3.Connection) -> None:
+            if connection.execute(UPDATE, row).rowcount != 1:
+                raise _gone(change.task.task_id)
+
+        await self._store.write(write)
+
     async def payloads(self, task_ids: Sequence[str]) -> dict[str, bytes]:
         """Of these tasks, as JSON."""
         query = f"SELECT task_id, payload FROM tasks WHERE task_id IN ({','.join('?' * len(task_ids))})"  # noqa: S608 marks only
@@ -121,7 +136,7 @@ class TaskBook:
         query = "SELECT body, history, payload, result FROM tasks WHERE task_id = ?"
         row = await self._store.read(lambda connection: connection.execute(query, (task_id,)).fetchone())
         if row is None:
-            raise NotFoundError(f"The task {task_id} is not kept any more.", "list them with `prime-spark task list`.")
+            raise _gone(task_id)
         result = None if row[3] is None else msgspec.json.decode(row[3])
         return TaskDetail(task=_task(row[0]), payload=msgspec.json.decode(row[2]), result=result, history=_history(row[1]))
 
@@ -132,6 +147,15 @@ class TaskBook:
         values = (limit, state) if state else (limit,)
         rows = await self._store.read(lambda connection: connection.execute(query, values).fetchall())
         return [_task(body) for (body,) in rows]
+
+    async def leases(self, limit: int) -> list[tuple[str, int]]:
+        """(task, lease) of the newest ends that a worker brought about, the oldest first."""
+        query = (
+            "SELECT task_id, json_extract(CAST(body AS TEXT), '$.lease') FROM tasks "
+            "WHERE ended IS NOT NULL AND state IN ('completed', 'failed') ORDER BY ended DESC LIMIT ?"
+        )
+        rows = await self._store.read(lambda connection: connection.execute(query, (limit,)).fetchall())
+        return [(str(task_id), int(lease)) for task_id, lease in reversed(rows)]
 
     async def workers(self) -> list[Worker]:
         """As they last told of themselves."""
@@ -181,6 +205,10 @@ def shortened(history: History) -> History:
     half = HISTORY // 2
     left = len(history) - 2 * half + sum(int(each.get("left_out", 0)) for each in history[half : len(history) - half])
     return (*history[:half], {"what": "left out", "left_out": left}, *history[-half:])
+
+
+def _gone(task_id: str) -> NotFoundError:
+    return NotFoundError(f"The task {task_id} is not kept any more.", "list them with `prime-spark task list`.")
 
 
 def _pack(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from appliance.core.backoff import backoff
 from appliance.core.ports import Clock
 from appliance.core.tasks.book import TaskBook
-from appliance.core.tasks.ends import Ends
+from appliance.core.tasks.ends import REMEMBERED, SHOWN, Ends
 from appliance.core.tasks.entry import Entry, boot_id, entry_of
 from appliance.core.tasks.model import Task, TaskState
 from appliance.core.tasks.roster import Roster
@@ -67,18 +67,22 @@ class Desk:
     async def open(self) -> list[Entry]:
         """Bring back what an earlier run left; returns what was in flight then. Raises StoreError."""
         kept, self._number, ended = await self.book.open()
+        shown, leases = await self.book.ended(SHOWN), await self.book.leases(REMEMBERED)
+        before = self.ends
         self.roster = Roster(self.settings.lease_seconds)
         self.waiting, self.ends = Waiting(self.settings.aging_seconds), Ends(ended)
         self.later, self.dues = [], []
         self.live, self.flying = {}, {}
-        self.ends.recall(await self.book.ended(100))
+        self.ends.recall(shown, leases)
         for each in kept:
             entry = self.live[each.task.task_id] = entry_of(each, self.clock, self.boot)
             self.watch_due(entry)
             if entry.in_flight:
+                entry.recovered = True
                 self.flying[each.task.task_id] = entry
             else:
                 self.queue(entry)
+        before.release()
         return list(self.flying.values())
 
     def has(self, task_id: str) -> bool:
@@ -112,7 +116,6 @@ class Desk:
 
     async def lose(self, entry: Entry, why: str) -> None:
         """A worker has lost a task: it goes to another one, or has failed. Raises StoreError."""
-        self.counts["lost"] += 1
         task = entry.task
         if task.state is TaskState.in_progress:
             await self.again(entry, why)
@@ -120,6 +123,7 @@ class Desk:
             await self.end(entry, TaskState.failed, f"{why}, {task.deliveries} times in a row")
         else:
             await self.back(entry, why)
+        self.counts["lost"] += 1
 
     async def again(self, entry: Entry, why: str) -> None:
         """An attempt has failed: there is another one, or the task has failed. Raises StoreError."""
@@ -184,7 +188,7 @@ class Desk:
             self.live[before.task_id] = entry
             if flew is not None:
                 self.flying[before.task_id] = entry
-            if waited:
+            elif waited or not entry.in_flight:  # also where its way back to the queue failed meanwhile
                 self.queue(entry)
             raise
         self.ending.discard(before.task_id)

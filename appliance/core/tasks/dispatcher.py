@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +30,9 @@ LOOK = 1.0
 """Seconds between two looks at leases, at most."""
 AGAIN = 2.0
 """Seconds until what could not be written is tried again."""
+
+
+T = TypeVar("T")
 
 
 class Dispatcher:
@@ -110,9 +115,7 @@ class Dispatcher:
         """
         desk, settings = self.desk, self.desk.settings
         payload = check(wish, desk.roster, settings)
-        if len(desk.live) >= settings.waiting:
-            step = "wait until some have ended, cancel some, or raise tasks.waiting."
-            raise ConflictError(f"{settings.waiting} tasks wait or run already.", step)
+        self._room()
         now, wall = desk.clock.monotonic(), desk.clock.wall()
         task = Task(
             task_id=new_id(), type=wish.type, state=TaskState.pending, priority=wish.priority, owner=owner, submitted=wall,
@@ -123,10 +126,15 @@ class Dispatcher:
         entry = Entry(task, desk.number(), now, None if wish.deadline_s is None else now + wish.deadline_s)
         entry.history = ({"time": wall, "what": f"submitted by {owner}"},)
         desk.live[task.task_id] = entry
+        return await _whole(self._take(entry, payload))
+
+    async def _take(self, entry: Entry, payload: bytes) -> Task:
+        """Raises StoreError."""
+        desk = self.desk
         try:
             await desk.book.add([(entry.kept(desk.boot), payload)])
-        except BaseException:  # also where the caller went away: nobody was told of it
-            desk.live.pop(task.task_id, None)
+        except BaseException:
+            desk.live.pop(entry.task.task_id, None)
             raise
         desk.counts["submitted"] += 1
         desk.watch_due(entry)
@@ -143,13 +151,13 @@ class Dispatcher:
         entry = self.desk.live.get(task_id)
         if entry is None:
             raise ConflictError("That task has ended.", "there is nothing to cancel; see `prime-spark task show`.")
-        return await self._give_up(entry, TaskState.cancelled, f"cancelled by {by}")
+        return await _whole(self._give_up(entry, TaskState.cancelled, f"cancelled by {by}"))
 
     async def retry(self, task_id: str, by: str) -> Task:
         """Have a task done again that failed or was cancelled.
 
         Raises:
-            ConflictError: It has not ended, or was completed.
+            ConflictError: It has not ended, or was completed, or too many have not ended.
             NotFoundError: It is not kept any more.
             StoreError: That cannot be written.
         """
@@ -160,21 +168,34 @@ class Dispatcher:
         task = detail.task
         if task.state is TaskState.completed:
             raise ConflictError("That task was completed.", "submit it anew where it shall be done once more.")
-        if task_id in desk.live:  # somebody else was faster
-            return desk.live[task_id].task
+        if desk.has(task_id):  # somebody else was faster
+            raise ConflictError("That task waits again already.", "see `prime-spark task show`.")
+        self._room()
         entry = Entry(task, desk.number(), desk.clock.monotonic(), None, detail.history)
         entry.change(
             desk.clock.wall(), f"again, asked for by {by}", state=TaskState.pending, attempt=0, deliveries=0, deadline=None,
             ended=None, started=None, reason="", worker="", session="", duration_ms=None, lease=task.lease + 1,
         )  # fmt: skip
         desk.live[task_id] = entry
+        return await _whole(self._revive(entry))
+
+    async def _revive(self, entry: Entry) -> Task:
+        """Raises NotFoundError, StoreError."""
+        desk = self.desk
         try:
-            await desk.book.change([entry.as_change(b"null")])
+            await desk.book.revive(entry.as_change())
         except BaseException:
-            desk.live.pop(task_id, None)
+            desk.live.pop(entry.task.task_id, None)
             raise
         desk.queue(entry)
         return entry.task
+
+    def _room(self) -> None:
+        """Raises ConflictError where no more are taken."""
+        most = self.desk.settings.waiting
+        if len(self.desk.live) >= most:
+            step = "wait until some have ended, cancel some, or raise tasks.waiting."
+            raise ConflictError(f"{most} tasks wait or run already.", step)
 
     async def _give_up(self, entry: Entry, state: TaskState, reason: str) -> Task:
         """End a task that a worker may have, and tell that one. Raises StoreError."""
@@ -189,30 +210,44 @@ class Dispatcher:
     async def hear(self, beat: Beat, outlet: Outlet) -> None:
         """A sign of life: it renews the leases of what the worker has, and shows what it has lost. Raises StoreError."""
         desk, now = self.desk, self.desk.clock.monotonic()
-        member, changed = desk.roster.hear(beat, outlet, now)
+        member = desk.roster.hear(beat, outlet, now)
         if member is None:
             return
-        has = dict(beat.running)
         member.has = self._of(beat.worker)
         desk.poke()
-        for entry in [desk.flying[each] for each in member.has]:
-            if not entry.in_flight:
-                continue
-            if entry.task.session != beat.session:
-                await desk.lose(entry, "its worker was started anew")
-            elif has.get(entry.task.task_id) == entry.task.lease:
-                entry.expires = now + desk.settings.lease_seconds
-            elif entry.task.state is TaskState.in_progress:
-                await desk.lose(entry, "its worker has it no more")
-        if changed:
+        for task_id, lease in beat.running:
+            about = Begun(task_id=task_id, worker=beat.worker, session=beat.session, lease=lease)
+            if (held := self._holder(about)) is not None:
+                held.expires, held.recovered = now + desk.settings.lease_seconds, False
+            else:
+                await self._assigner.stop_stray(outlet, about)
+        for entry in [desk.flying[each] for each in member.has if each in desk.flying]:
+            await self._compare(entry, beat)
+        if member.unkept:
             lasting = msgspec.structs.replace(member.worker, beat=None, running=None, load=None)
             await desk.book.keep_worker(lasting, desk.clock.wall())
+            member.unkept = False
+
+    async def _compare(self, entry: Entry, beat: Beat) -> None:
+        """See whether a worker has still what it was given. Raises StoreError."""
+        task = entry.task
+        if not entry.in_flight or task.worker != beat.worker or entry.recovered:
+            return
+        if task.session != beat.session:
+            await self.desk.lose(entry, "its worker was started anew")
+        elif task.state is TaskState.in_progress and (task.task_id, task.lease) not in beat.running:
+            await self.desk.lose(entry, "its worker has it no more")
 
     async def begun(self, told: Begun) -> bool:
         """A worker begins; False where it has no right to. Raises StoreError."""
         entry = self._holder(told)
-        if entry is None or entry.task.state is not TaskState.assigned:
-            return entry is not None
+        if entry is None:
+            member = self.desk.roster.members.get(told.worker)
+            if member is not None and not member.worker.local:
+                await self._assigner.stop_stray(member.outlet, told)
+            return False
+        if entry.task.state is not TaskState.assigned:
+            return True
         before, history, desk = entry.task, entry.history, self.desk
         if entry.expires is not None:
             entry.expires = desk.clock.monotonic() + desk.settings.lease_seconds
@@ -314,3 +349,8 @@ class Dispatcher:
             return None
         task = entry.task
         return entry if (task.worker, task.session, task.lease) == (told.worker, told.session, told.lease) else None
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do this to its end also where the caller goes away: memory and disk must not part."""
+    return await asyncio.shield(asyncio.ensure_future(work))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 
 from appliance.core.tasks.model import Task
 
@@ -56,10 +57,23 @@ class Ends:
             if not waiters and self._awaited.get(task_id) is waiters:
                 del self._awaited[task_id]
 
-    def recall(self, tasks: list[Task]) -> None:
-        """Ends of an earlier run, the newest first."""
+    def recall(self, tasks: list[Task], leases: Iterable[tuple[str, int]]) -> None:
+        """Ends of an earlier run.
+
+        Args:
+            tasks: Those that are shown, the newest first.
+            leases: (task, lease) of those that a worker ended, the oldest first.
+        """
         for task in reversed(tasks):
-            self.add(task)
+            self._shown.appendleft(task)
+        self._leases.update(leases)
+
+    def release(self) -> None:
+        """Have all who wait look again: others keep the ends from now on."""
+        waiters = [future for each in self._awaited.values() for future in each]
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
 
     def knows(self, task_id: str, lease: int) -> bool:
         """Whether that very assignment has ended the task."""

@@ -40,6 +40,8 @@ class Entry:
         expires: Monotonic instant at which its lease runs out; None where it has none that can.
         not_before: Monotonic instant before which it is not tried again.
         recalled: Its worker was asked to give it back.
+        recovered: A worker had it when an earlier run of the appliance ended, and has not named it since: what is read of
+            that worker may be older than what is known of the task.
     """
 
     task: Task
@@ -50,6 +52,7 @@ class Entry:
     expires: float | None = None
     not_before: float = 0.0
     recalled: bool = False
+    recovered: bool = False
 
     @property
     def bucket(self) -> Bucket:

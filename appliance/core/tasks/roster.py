@@ -48,6 +48,8 @@ class Member:
     """Of its newest sign of life in this session."""
     before: deque[str] = field(default_factory=lambda: deque(maxlen=SESSIONS))
     """Its earlier lives."""
+    unkept: bool = False
+    """What it can do is not on disk yet."""
     strays: int = 0
     """Signs of life from those."""
 
@@ -116,16 +118,16 @@ class Roster:
         free = (each for each in self.able(bucket) if len(each.has) < each.worker.limit)
         return next((each for each in free if each.ready(now, self._lease_s)), None)
 
-    def hear(self, beat: Beat, outlet: Outlet, now: float) -> tuple[Member | None, bool]:
+    def hear(self, beat: Beat, outlet: Outlet, now: float) -> Member | None:
         """Take a sign of life.
 
         Returns:
-            (the worker, whether it has become another one than was known); (None, False) where it is to be ignored: of an
-            earlier life, or older than the newest one.
+            The worker; None where the sign is to be ignored: of an earlier life, or older than the newest one.
         """
         member = self.members.get(beat.worker)
         if member is not None and member.worker.local:
-            return None, False
+            member.stray()
+            return None
         state = WorkerState.stopping if beat.stopping else WorkerState.ready
         told = {"capabilities": beat.capabilities, "limit": beat.limit, "version": beat.version}
         if member is None:
@@ -133,19 +135,19 @@ class Roster:
         worker = member.worker
         if beat.session in member.before:
             member.stray()
-            return None, False
+            return None
         if beat.session == worker.session and beat.number <= member.number:
-            return None, False
+            return None
         if beat.session != worker.session and worker.session:
             member.before.append(worker.session)
-        changed = any(getattr(worker, name) != value for name, value in told.items())
+        member.unkept |= any(getattr(worker, name) != value for name, value in told.items())
         member.number = beat.number
         member.outlet = outlet
         member.change(
             **told, state=state, session=beat.session, beat=now, running=len(beat.running), load=beat.load,
             note=member.told,
         )  # fmt: skip
-        return member, changed
+        return member
 
     def silence(self, now: float) -> list[Member]:
         """Mark those that have been silent for longer than a lease; returns who has just become so."""

@@ -10,11 +10,16 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from appliance.core.clock import SystemClock
+from appliance.core.deploy.book import DeployBook
+from appliance.core.deploy.model import Rollout, Stage, Strategy, Version
 from appliance.core.doctor.checks import (
     clock_sync,
     disk_space,
+    haproxy,
     libraries,
     models,
     nas_mount,
@@ -26,6 +31,7 @@ from appliance.core.doctor.checks import (
     vpn,
 )
 from appliance.core.doctor.model import PortUse
+from appliance.core.store import Store
 from tests.unit.doctor_support import Machine
 
 GIB = 2**30
@@ -107,6 +113,34 @@ async def test_how_portaudio_can_fail(machine: Machine, text: str, status: str, 
 async def test_redis_by_its_version(machine: Machine, script: str, status: str) -> None:
     machine.program("redis-server", script)
     assert (await redis.CHECK.run(machine.context())).status == status
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("echo 'HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/'", "ok"),
+     ("echo 'HA-Proxy version 1.8.4-1deb90d 2018/02/08'", "warning"),
+     ("echo 'libcrypt.so.1 is missing' >&2; exit 127", "failed")],
+)  # fmt: skip
+async def test_haproxy_by_its_version(machine: Machine, script: str, status: str) -> None:
+    machine.program("haproxy", script)
+    assert (await haproxy.CHECK.run(machine.context())).status == status
+
+
+async def test_who_needs_haproxy_is_told_with_its_absence(machine: Machine) -> None:
+    given = machine.context(haproxy="no-haproxy-here")
+    result = await haproxy.CHECK.run(given)
+    assert (result.status, result.fix) == ("absent", "sudo apt-get install haproxy")
+    assert "neither blue-green nor canary" in result.reason
+    given.home.mkdir(parents=True)
+    store = Store(given.home / "appliance.sqlite")
+    store.open()
+    book = DeployBook(store, SystemClock())
+    for name, front in (("web", "[front]\nlisten = 8080"), ("old", "[front]\nlisten = 8081"), ("old", "")):
+        rollout = Rollout(f"{name}{front}", name, 0, 0, Strategy.rolling, "ada", 1.0)
+        _, kept = await book.order(Version(name, 0, "1", 1.0, "ada", front), 1, rollout)
+        await book.keep_rollout(msgspec.structs.replace(kept, stage=Stage.failed, ended=2.0))
+    store.close()
+    assert (await haproxy.CHECK.run(given)).reason == "no-haproxy-here is not installed; nobody directs the traffic of web"
 
 
 async def test_the_disk_of_this_machine(machine: Machine) -> None:

@@ -42,6 +42,7 @@ class DoctorContext:
         system_python: The interpreter that vendors' system packages install for.
         upses: Looks for UPSes, one for each kind; each may block for some seconds.
         kafka: How Kafka is reached; None where it is not configured.
+        haproxy: The balancer's program, by name or path.
         machines: Of the configuration, that are reached over SSH.
         config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
@@ -58,6 +59,7 @@ class DoctorContext:
     config_error: ConfigError | None = None
     kafka: Access | None = None
     machines: tuple[Entry, ...] = ()
+    haproxy: str = "haproxy"
 
     def text(self, path: str) -> str:
         """A small file below the root, stripped; empty where it cannot be read."""

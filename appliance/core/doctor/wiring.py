@@ -76,5 +76,6 @@ def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -
         model_dirs=tuple(manifest.places(settings.inference.model_dir, paths.models)),
         kafka=_kafka(settings, paths, environ),
         machines=tuple(configured(settings.fleet)),
+        haproxy=settings.deploy.haproxy,
         system_python=settings.hailo.python or DoctorContext.system_python,
     )

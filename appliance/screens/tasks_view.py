@@ -23,7 +23,7 @@ HISTORY = (
 WORKERS = (
     Column("worker", 15), Column("state", 10), Column("busy", 6, "right"), Column("load", 5, "right"),
     Column("seen", 6, "right"), Column("done", 6, "right"), Column("failed", 6, "right"), Column("late", 4, "right", 90),
-    Column("can do"),
+    Column("version", 9, least=100), Column("can do"),
 )  # fmt: skip
 SCHEDULES = (
     Column("schedule", 16), Column("on", 3), Column("when", 15), Column("next", 11), Column("last", 6, "right"),
@@ -38,12 +38,13 @@ STATES: dict[TaskState, Role] = {
 
 def head_line(status: TasksStatus, glyphs: Glyphs) -> Line:
     """How much waits, and whether workers elsewhere are reached."""
-    waiting = sum(status.depths.values())
-    depths = ", ".join(f"{count} {name}" for name, count in status.depths.items() if count)
+    waiting = sum(status.depths.values()) + status.resting
+    kinds = {**status.depths, "for another attempt": status.resting}
+    depths = ", ".join(f"{count} {name}" for name, count in kinds.items() if count)
     ready = sum(each.state is WorkerState.ready for each in status.workers)
     pieces: list[Piece] = [
         (f" {waiting} waiting", "text"), (f" ({depths})" if depths else "", "muted"),
-        (f"   {len(status.running)} with workers", "text"),
+        (f"   {status.with_workers} with workers", "text"),
         (f"   {ready} of {f.counted(len(status.workers), 'worker')} ready", "text"),
     ]  # fmt: skip
     if status.transport.configured:
@@ -117,7 +118,7 @@ def _worker(worker: Worker, now: float, glyphs: Glyphs) -> Row:
     return Row(worker.name, (
         worker.name, signs[worker.state], f"{worker.busy}/{worker.limit}", load, seen,
         str(worker.completed), (str(worker.failed), "warn" if worker.failed else "muted"),
-        (str(worker.refused), "warn" if worker.refused else "muted"),
+        (str(worker.refused), "warn" if worker.refused else "muted"), (worker.version or f.NONE, "muted"),
         (worker.note, "warn")
         if worker.note and worker.state is not WorkerState.silent
         else (", ".join(each.name for each in worker.capabilities) or "nothing", "muted"),

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DELIVERIES = 20
 """Assignments in a row that nobody began, after which a task has failed."""
+SLACK = 1000
+"""Moments of tasks that have ended which may be noted beyond as many as have not, twice."""
 COUNTED = ("submitted", "completed", "failed", "cancelled", "retried", "lost", "refused", "duplicates")
 
 Tell = Callable[[str, dict[str, Any]], Awaitable[None]]
@@ -112,7 +114,14 @@ class Desk:
     def watch_due(self, entry: Entry) -> None:
         """It ends at its deadline, where it has one."""
         if entry.due is not None:
-            heapq.heappush(self.dues, (entry.due, entry.task.task_id))
+            self.at(self.dues, entry.due, entry.task.task_id)
+
+    def at(self, moments: list[tuple[float, str]], when: float, task_id: str) -> None:
+        """Note a moment of a task; those of tasks that have ended go before they are more than those of the others."""
+        heapq.heappush(moments, (when, task_id))
+        if len(moments) > SLACK + 2 * len(self.live):
+            moments[:] = [each for each in moments if each[1] in self.live]
+            heapq.heapify(moments)
 
     async def lose(self, entry: Entry, why: str) -> None:
         """A worker has lost a task: it goes to another one, or has failed. Raises StoreError."""
@@ -163,7 +172,7 @@ class Desk:
         if entry.task is not after or self.live.get(before.task_id) is not entry:
             return  # it was cancelled meanwhile
         if rest:
-            heapq.heappush(self.later, (entry.not_before, before.task_id))
+            self.at(self.later, entry.not_before, before.task_id)
             self.poke()
         else:
             self.queue(entry)

@@ -185,6 +185,10 @@ class TasksStatus(msgspec.Struct, frozen=True, kw_only=True):
     depths: dict[str, int] = {}
     """Waiting ones by the name of their priority."""
     counts: dict[str, int] = {}
-    """Since the start: submitted, completed, failed, cancelled, retried, refused, duplicates, forgotten."""
+    """Since the start: submitted, completed, failed, cancelled, retried, lost (leases), refused (late results), duplicates."""
+    with_workers: int = 0
+    """Assigned and in progress, also those that `running` has no room for."""
+    resting: int = 0
+    """Those that wait for their next attempt; `depths` does not have them."""
     most_waiting: int = 0
     transport: TransportStatus = TransportStatus()

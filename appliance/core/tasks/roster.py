@@ -18,6 +18,8 @@ FRESH = 0.6
 """Share of a lease within which a worker must have given a sign of life to be given more."""
 STRAYS = 3
 """Signs of earlier lives after which two processes must have the same name."""
+MOST = 200
+"""Workers that are followed; silent ones that have nothing go first, the longest silent before the others."""
 SESSIONS = 8
 """Lives of a worker that are remembered: what comes from an earlier one is not heard."""
 
@@ -159,7 +161,17 @@ class Roster:
             if worker.beat is None or now - worker.beat > self._lease_s:
                 each.change(state=WorkerState.silent, running=None, note="no sign of life")
                 fallen.append(each)
+        self._forget()
         return fallen
+
+    def _forget(self) -> None:
+        """Those that will hardly come back, where there are too many: names that were used once."""
+        if len(self.members) <= MOST:
+            return
+        gone = [each for each in self.members.values() if each.worker.state is WorkerState.silent and not each.has]
+        gone.sort(key=lambda each: each.worker.beat or 0.0)
+        for each in gone[: len(self.members) - MOST]:
+            del self.members[each.worker.name]
 
     def shown(self) -> tuple[Worker, ...]:
         """By name, the appliance's own first."""

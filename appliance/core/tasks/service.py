@@ -143,7 +143,7 @@ class TasksService:
             return HealthReport(Health.unhealthy, self.dispatcher.trouble.message, self.dispatcher.trouble.next_step)
         silent = [each.name for each in desk.roster.shown() if each.state is WorkerState.silent and not each.local]
         stuck = sorted({kind for kind, wanted in desk.waiting.buckets() if not self._served(kind, wanted)})
-        told = f"{counted(len(desk.waiting), 'task')} waiting, {counted(len(desk.flying), 'task')} with workers"
+        told = f"{counted(len(desk.live) - len(desk.flying), 'task')} waiting, {counted(len(desk.flying), 'task')} with workers"
         if stuck:
             step = "see `prime-spark task workers`; start a worker that does them, or cancel them."
             return HealthReport(Health.degraded, f"{told}; no worker is ready for: {', '.join(stuck)}", step)
@@ -169,16 +169,15 @@ class TasksService:
         """Everything, as the screen shows it."""
         desk = self._ground.desk
         waiting = [desk.live[each] for each in desk.waiting.first(SHOWN) if each in desk.live]
-        resting = [
-            each for _, task_id in desk.later[:SHOWN] if (each := desk.live.get(task_id)) is not None and self._rests(each)
-        ]
+        rest = {task_id for _, task_id in desk.later if task_id in desk.live and self._rests(desk.live[task_id])}
+        resting = sorted((desk.live[each] for each in rest), key=lambda entry: entry.not_before)
         flying = sorted(desk.flying.values(), key=lambda entry: entry.number)
         return TasksStatus(
             waiting=tuple(self._told(entry) for entry in (*waiting, *resting)[:SHOWN]),
             running=tuple(entry.task for entry in flying[:SHOWN]),
             history=desk.ends.shown(), workers=desk.roster.shown(), schedules=self.schedules.all(),
             depths=desk.waiting.depths(), counts=dict(desk.counts), most_waiting=self._ground.settings.waiting,
-            transport=self.transport(),
+            with_workers=len(flying), resting=len(resting), transport=self.transport(),
         )  # fmt: skip
 
     def worker(self, name: str) -> Worker:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from appliance.core.tasks.model import Urgency
 
+SLACK = 256
+"""Places of what does not wait any more that a queue may hold beyond as many as wait."""
 Bucket = tuple[str, str]
 """(type, the only worker that may do it)."""
 
@@ -36,6 +38,8 @@ class Waiting:
     def __init__(self, aging: float) -> None:
         self._aging = aging
         self._heaps: dict[Bucket, list[Place]] = {}
+        self._left: dict[Bucket, int] = {}
+        """Places in each of them whose tasks were taken out."""
         self._live: dict[str, tuple[Bucket, Place, Urgency]] = {}
         self._depths = dict.fromkeys(Urgency, 0)
 
@@ -65,15 +69,27 @@ class Waiting:
         found = self._live.pop(task_id, None)
         if found is not None:
             self._depths[found[2]] -= 1
+            bucket = found[0]
+            self._left[bucket] = self._left.get(bucket, 0) + 1
+            if self._left[bucket] > SLACK + len(self._heaps[bucket]) // 2:
+                self._tidy(bucket)
         return found is not None
+
+    def _tidy(self, bucket: Bucket) -> None:
+        self._heaps[bucket] = [place for place in self._heaps[bucket] if self._stands(place)]
+        heapq.heapify(self._heaps[bucket])
+        self._left[bucket] = 0
+
+    def _stands(self, place: Place) -> bool:
+        live = self._live.get(place.task_id)
+        return live is not None and live[1] == place
 
     def take(self, may: Callable[[Bucket], bool]) -> str | None:
         """The next task of a bucket that somebody can serve now; it waits no more. None where there is none."""
         heads = [(head, bucket) for bucket in list(self._heaps) if (head := self._head(bucket)) and may(bucket)]
         if not heads:
             return None
-        place, bucket = min(heads)
-        heapq.heappop(self._heaps[bucket])
+        place = min(heads)[0]
         self.remove(place.task_id)
         return place.task_id
 
@@ -99,16 +115,16 @@ class Waiting:
             for child in below:
                 if child < len(heaps[number]):
                     heapq.heappush(ahead, (heaps[number][child], number, child))
-            live = self._live.get(place.task_id)
-            if live is not None and live[1] == place:
+            if self._stands(place):
                 yield place
 
     def _head(self, bucket: Bucket) -> Place | None:
         heap = self._heaps[bucket]
         while heap:
-            live = self._live.get(heap[0].task_id)
-            if live is not None and live[1] == heap[0]:
+            if self._stands(heap[0]):
                 return heap[0]
             heapq.heappop(heap)
+            self._left[bucket] -= 1
         del self._heaps[bucket]
+        self._left.pop(bucket, None)
         return None

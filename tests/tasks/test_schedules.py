@@ -151,3 +151,13 @@ async def test_a_full_queue_is_told_at_the_schedule(tmp_path: Path) -> None:
         with pytest.raises(ConflictError):
             await rig.service.schedules.look("s")
         assert "not submitted: 1 tasks wait" in rig.service.schedules.get("s").note
+
+
+async def test_many_missed_runs_hold_up_no_run_of_now(tmp_path: Path) -> None:
+    clock = ManualClock(1_800_000_000 - 1_800_000_000 % 600 + 1)
+    async with running(tmp_path, run=False, clock=clock, handlers=[Echo()]) as rig:
+        await rig.service.schedules.add(schedule(cron="* * * * *", missed="skip"))
+        clock.move(86400 * 3)
+        assert await rig.service.schedules.look("s") is not None  # the run of this minute
+        assert rig.service.schedules.get("s").missed_runs == cron.MOST - 1
+        assert done(rig) == 1

@@ -66,6 +66,16 @@ def next_after(cron: str, zone: str, after: float) -> float | None:
 
 def missed(cron: str, zone: str, since: float, now: float) -> list[float]:
     """The moments after `since` up to now; the newest `MOST` of them at most."""
+    found = _between(cron, zone, since, now)
+    if len(found) < MOST:
+        return found
+    back = CronSim(cron, datetime.fromtimestamp(now, zone_of(zone)), reverse=True)
+    near = min(moment.timestamp() for moment in islice(back, MOST))
+    return _between(cron, zone, max(since, near - 1), now)
+
+
+def _between(cron: str, zone: str, since: float, now: float) -> list[float]:
+    """The first `MOST` moments after `since`, up to now."""
     found: list[float] = []
     for moment in islice(following(cron, zone, since), MOST):
         if moment > now:

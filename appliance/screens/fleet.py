@@ -11,14 +11,15 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input
 
+from appliance.core.agents.model import Agent
 from appliance.core.clock import monotonic
 from appliance.core.console import Console
 from appliance.core.fleet.model import FleetStatus, NodeStatus
 from appliance.core.state import Section
+from appliance.screens import agents_view, node_view
 from appliance.screens import fleet_order as order
 from appliance.screens import fleet_view as view
 from appliance.screens import format as f
-from appliance.screens import node_view
 from appliance.screens import operations_view as operations
 from appliance.screens.filtering import Filtering
 from appliance.screens.fleet_acts import Acts, Back
@@ -48,7 +49,7 @@ class Fleet(Filtering):
     """
 
     page = "fleet"
-    sections = frozenset({Section.fleet, Section.operations})
+    sections = frozenset({Section.fleet, Section.operations, Section.agents})
     keys = KEYS
     needs = NEEDS
     AUTO_FOCUS = "#nodes"
@@ -84,6 +85,13 @@ class Fleet(Filtering):
         return self.status.nodes if self.status is not None else ()
 
     @property
+    def _agents(self) -> object:
+        return self.console.get(Section.agents).value
+
+    def _agent(self, node: NodeStatus) -> Agent | None:
+        return agents_view.by_node(self._agents).get(node.node.name)
+
+    @property
     def node(self) -> NodeStatus | None:
         """The one under the cursor."""
         return self.named(self.query_one("#nodes", Grid).key)
@@ -115,9 +123,10 @@ class Fleet(Filtering):
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show what is now."""
-        if Section.fleet in sections:
-            head = self.query_one("#head", LineView)
-            lines = flow(view.head_pieces(self.status, self.spark.glyphs), max(1, self.size.width))[:MOST_HEAD]
+        if sections & {Section.fleet, Section.agents}:
+            head, glyphs = self.query_one("#head", LineView), self.spark.glyphs
+            told = [*view.head_pieces(self.status, glyphs), *agents_view.head_pieces(self._agents, glyphs)]
+            lines = flow(told, max(1, self.size.width))[:MOST_HEAD]
             head.styles.height = len(lines)
             head.set_lines(lines)
             self.show_rows()
@@ -130,7 +139,7 @@ class Fleet(Filtering):
         """The table, as the reader wants it, and the machine under the cursor."""
         grid = self.query_one("#nodes", Grid)
         shown = order.arranged(self.nodes, self.look)
-        rows = self._rows.of(shown, self.look, self.spark.glyphs)
+        rows = self._rows.of(shown, self.look, self.spark.glyphs, agents_view.by_node(self._agents))
         grid.set_empty(EMPTY if not self.nodes else f"nothing fits /{self.look.text}: Esc clears the filter")
         if tuple(rows) != grid.rows:
             grid.set_rows(rows)
@@ -153,7 +162,7 @@ class Fleet(Filtering):
 
     def _show_node(self) -> None:
         node, line = self.node, self.query_one("#trouble", LineView)
-        told = [] if node is None else flow(view.trouble(node), max(1, self.size.width))
+        told = [] if node is None else flow(view.trouble(node, self._agent(node)), max(1, self.size.width))
         lines = [part for each in told for part in wrap(each, max(1, self.size.width))][:MOST_TROUBLE]
         line.styles.height = len(lines)
         line.set_lines(lines)
@@ -167,6 +176,7 @@ class Fleet(Filtering):
         glyphs, now = self.spark.glyphs, monotonic()
         told = [
             *node_view.state_lines(node, now, glyphs), *node_view.metric_lines(node, now, glyphs, width),
+            *agents_view.lines(self._agent(node), self.console.get(Section.tasks).value, now, glyphs)[:3],
             *node_view.fact_lines(node.facts, most=6),
         ]  # fmt: skip
         return [part for line in told for part in wrap(line, width)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from appliance.core.agents.model import Agent
 from appliance.core.fleet.model import FleetStatus, NodeStatus, Reach
 from appliance.core.model import Health
+from appliance.screens import agents_view
 from appliance.screens import format as f
 from appliance.screens.fleet_order import HEADING
 from appliance.screens.glyphs import Glyphs
@@ -24,8 +26,8 @@ TREND = 8
 NODES = (
     Column("", 1), Column("node"), Column("role", 13, least=94), Column("health", 11), Column("link", 13),
     Column("cpu%", 4, "right"), Column("trend", TREND, least=110), Column("mem%", 4, "right"), Column("dsk%", 4, "right"),
-    Column("°C", 3, "right"), Column("svc", 5, "right"), Column("upd", 5, "right"), Column("kernel", 14, least=132),
-    Column("agent", 7, least=140), Column("ms", 5, "right", 101), Column("age", 5, "right"), Column("facts", 6, "right", 117),
+    Column("°C", 3, "right"), Column("svc", 5, "right"), Column("upd", 5, "right"), Column("kernel", 14, least=172),
+    Column("agent", 16, least=140), Column("ms", 5, "right", 101), Column("age", 5, "right"), Column("facts", 6, "right", 117),
     Column("address", least=156),
 )  # fmt: skip
 REACHES: Mapping[Reach, tuple[str, Role]] = MappingProxyType({
@@ -86,7 +88,9 @@ def head_pieces(status: FleetStatus | None, glyphs: Glyphs) -> list[Piece]:
     return counts
 
 
-def node_row(node: NodeStatus, now: float, glyphs: Glyphs, *, marked: bool = False) -> Row:
+def node_row(
+    node: NodeStatus, now: float, glyphs: Glyphs, *, marked: bool = False, agent: Agent | None = None
+) -> Row:  # fmt: skip
     """One machine.
 
     Args:
@@ -94,6 +98,7 @@ def node_row(node: NodeStatus, now: float, glyphs: Glyphs, *, marked: bool = Fal
         now: Monotonic.
         glyphs: Of the session.
         marked: It is among those that the next command is for.
+        agent: Its own; None where nothing was joined yet.
     """
     metrics, facts, entry = node.metrics, node.facts, node.node
     away = node.link.reach is not Reach.up
@@ -118,7 +123,7 @@ def node_row(node: NodeStatus, now: float, glyphs: Glyphs, *, marked: bool = Fal
         services(node, old=aged),
         updates(node, old=aged),
         _fact(None if facts is None else facts.kernel, old=aged),
-        _fact(None if facts is None else facts.agent, old=aged),
+        agents_view.cell(agent, None if facts is None else facts.agent, glyphs),
         (latency(node.link.latency_ms), "muted"),
         age(None if metrics is None else now - metrics.monotonic, old=old),
         age(None if facts is None else now - facts.monotonic, old=aged),
@@ -194,7 +199,7 @@ def trend(node: NodeStatus, name: str, glyphs: Glyphs, width: int = TREND) -> st
     return sparkline(node.trend.get(name, ())[-width:], 0.0, 100.0, glyphs).rjust(width)
 
 
-def trouble(node: NodeStatus) -> list[Piece]:
+def trouble(node: NodeStatus, agent: Agent | None = None) -> list[Piece]:
     """Why a machine is not as it should be, and what to do; nothing where all is well."""
     link, pieces = node.link, list[Piece]()
     if not node.node.enabled:
@@ -212,4 +217,4 @@ def trouble(node: NodeStatus) -> list[Piece]:
         pieces.append((f" Next: {step}", "accent"))
     if pieces and link.reach in {Reach.untrusted, Reach.changed}:
         pieces.append((" y shows its key", "accent"))
-    return pieces
+    return [*pieces, *agents_view.trouble(agent)]

@@ -15,6 +15,7 @@ from appliance.core.console import Console
 from appliance.core.fleet.model import FleetStatus, NodeStatus
 from appliance.core.fleet.operations.model import OperationStatus
 from appliance.core.state import Section
+from appliance.screens import agents_view as agents
 from appliance.screens import fleet_view as fleet
 from appliance.screens import format as f
 from appliance.screens import node_services as services
@@ -48,7 +49,7 @@ class Node(Filtering):
 
     page = "fleet"
     inner = True
-    sections = frozenset({Section.fleet, Section.operations})
+    sections = frozenset({Section.fleet, Section.operations, Section.agents})
     needs = NEEDS
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -155,6 +156,8 @@ class Node(Filtering):
         left, right = self.query_one("#now", LineView), self.query_one("#facts", LineView)
         room = max(1, left.inner_width - 1)
         told: list[Line] = [*view.state_lines(node, now, glyphs), (), *view.metric_lines(node, now, glyphs, room)]
+        agent = agents.by_node(self.console.get(Section.agents).value).get(node.node.name)
+        told += [(), *agents.lines(agent, self.console.get(Section.tasks).value, now, glyphs)]
         facts: list[Line] = [*view.fact_lines(node.facts), (), *view.entry_lines(node)]
         if not right.display:
             told, facts = [*told, (), *facts], []

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.agents.model import Agent
 from appliance.core.printable import printable
+from appliance.screens import agents_text
 from appliance.screens import format as f
 from appliance.verbs import render
 
@@ -25,6 +28,7 @@ NODES = (
     "svc",
     "upd",
     "kernel",
+    "agent",
     "ms",
     "age",
     "facts",
@@ -66,11 +70,17 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "svc": _services(row, old=aged),
         "upd": _number(row["updates"], old=aged),
         "kernel": f.NONE if row["kernel"] is None else f"{SIGN if aged else ''}{row['kernel']}",
+        "agent": _agent(row),
         "ms": _latency(row["latency_ms"]),
         "age": _age(row["metrics_age_s"], old=old),
         "facts": _age(row["facts_age_s"], old=aged),
         "address": row["address"] or f.NONE,
     }
+
+
+def _agent(row: Mapping[str, Any]) -> str:
+    found = row.get("agent")
+    return f.NONE if found is None else agents_text.short(msgspec.convert({"node": row["node"], **found}, Agent))
 
 
 def _number(value: float | None, *, old: bool) -> str:
@@ -98,6 +108,17 @@ def _services(row: Mapping[str, Any], *, old: bool) -> str:
 
 
 def _trouble(row: Mapping[str, Any]) -> list[str]:
+    return [*_ill(row), *_ill_agent(row)]
+
+
+def _ill_agent(row: Mapping[str, Any]) -> list[str]:
+    found = row.get("agent")
+    if found is None or not agents_text.ill(msgspec.convert({"node": row["node"], **found}, Agent)):
+        return []
+    return [f"{row['node']}, its agent: {found['reason']}." + (f" Next: {found['next_step']}" if found["next_step"] else "")]
+
+
+def _ill(row: Mapping[str, Any]) -> list[str]:
     if row["link"] == "off":
         return []
     why = row["reason"] or row["link_reason"]

@@ -24,7 +24,7 @@ def test_what_is_not_known_is_a_dash() -> None:
     status = TasksStatus(
         workers=(worker,), schedules=(Schedule(name="s", cron="* * * * *", zone="UTC", type="http", enabled=False),)
     )
-    assert cells(view.worker_rows(status, 100.0, CONSOLE)[0]) == "far | ✗ silent | 0/5 | – | – | 0 | 0 | 0 | http"
+    assert cells(view.worker_rows(status, 100.0, CONSOLE)[0]) == "far | ✗ silent | 0/5 | – | – | 0 | 0 | 0 | – | http"
     assert cells(view.schedule_rows(status)[0]) == "s | off | * * * * * | – | – | 0 | http | UTC"
     task = Task(task_id="0123456789", type="http", state=TaskState.pending, reason="no worker that does http is ready")
     assert cells(view.queue_rows(TasksStatus(waiting=(task,)))[0]).startswith(

@@ -44,8 +44,12 @@ def fact_actions(service: FleetService, inventory: Inventory, clock: Clock) -> l
         wanted = {node.name for node in inventory.select(nodes)} if nodes else None
         return [each for each in service.nodes() if wanted is None or each.node.name in wanted]
 
+    def rows(nodes: list[str]) -> dict[str, Any]:
+        agents, now = service.agents(), clock.monotonic()
+        return {"nodes": [row(each, now, agents.get(each.node.name)) for each in chosen(nodes)]}
+
     async def status(_: Invocation, params: Selection) -> dict[str, Any]:
-        return {"nodes": [row(each, clock.monotonic()) for each in chosen(params.nodes)]}
+        return rows(params.nodes)
 
     async def facts(_: Invocation, params: Selection) -> list[dict[str, Any]]:
         return [facts_of(each, clock.monotonic()) for each in chosen(params.nodes)]
@@ -53,7 +57,7 @@ def fact_actions(service: FleetService, inventory: Inventory, clock: Clock) -> l
     async def refresh(_: Invocation, params: Refreshing) -> dict[str, Any]:
         nodes = inventory.select(params.nodes) if params.nodes else inventory.all()
         await service.refresh([node.name for node in nodes], WAIT - 5, facts=params.facts)
-        return {"nodes": [row(each, clock.monotonic()) for each in chosen(params.nodes)]}
+        return rows(params.nodes)
 
     return [
         Action(

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from appliance.core.agents.model import Agent, AgentsStatus
 from appliance.core.events import HostMetrics
 from appliance.core.figures import counted
 from appliance.core.fleet.model import FleetShell, FleetStatus, Inventory, LinkStatus, NodeMetrics, NodeStatus, Reach
@@ -153,6 +154,11 @@ class FleetService:
         """All of them, as they were last shown."""
         status = self._ground.state.get(Section.fleet).value
         return status.nodes if isinstance(status, FleetStatus) else ()
+
+    def agents(self) -> dict[str, Agent]:
+        """Machine → its agent, as far as it was joined."""
+        status = self._ground.state.get(Section.agents).value
+        return {each.node: each for each in status.agents if each.node} if isinstance(status, AgentsStatus) else {}
 
     # -- what comes in
 

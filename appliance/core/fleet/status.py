@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.agents.model import Agent
 from appliance.core.fleet.link_pace import STALE, UNREACHABLE
 from appliance.core.fleet.model import LinkStatus, NodeFacts, NodeMetrics, NodeStatus, Reach
 
@@ -86,12 +87,13 @@ def metrics_as_readings(metrics: NodeMetrics) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
-def row(status: NodeStatus, now: float) -> dict[str, Any]:
+def row(status: NodeStatus, now: float, agent: Agent | None = None) -> dict[str, Any]:
     """A node for fronts that have no monotonic clock: ages in seconds instead of instants.
 
     Args:
         status: The node.
         now: Monotonic.
+        agent: Its own; None where nothing is known.
     """
     metrics, facts, link = status.metrics, status.facts, status.link
     known = [each for each in status.expected if each.ok is not None]
@@ -107,8 +109,14 @@ def row(status: NodeStatus, now: float) -> dict[str, Any]:
         "services": {each.name: each.state for each in status.expected}, "os": facts and facts.os,
         "kernel": facts and facts.kernel, "updates": facts and facts.updates,
         "facts_age_s": _age(facts.monotonic if facts else None, now),
-        "busy": status.busy, "groups": list(status.node.groups),
+        "busy": status.busy, "groups": list(status.node.groups), "agent": agent and agent_row(agent, now),
     }  # fmt: skip
+
+
+def agent_row(agent: Agent, now: float) -> dict[str, Any]:
+    """An agent for such fronts."""
+    told = {name: getattr(agent, name) for name in agent.__struct_fields__ if name not in {"node", "beat", "seen"}}
+    return {**told, "state": agent.state.value, "beat_s": _age(agent.beat, now), "seen_s": _age(agent.seen, now)}
 
 
 def _age(instant: float | None, now: float) -> float | None:

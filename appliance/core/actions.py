@@ -21,9 +21,12 @@ Precondition = Callable[[], str | None]
 
 
 class Params(BaseModel):
-    """Base of an action's parameters: frozen, strict about names, and no number is infinite or none."""
+    """Base of an action's parameters: frozen, strict about names, and no number is infinite or none.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    What checks them is made when it is first asked for: few of the actions are ever called in one run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class NoParams(Params):

@@ -185,6 +185,11 @@ async def test_secrets_reach_the_program_and_nothing_else(rig: Rig) -> None:
 async def test_a_removed_service_leaves_nothing_behind(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     await rig.deployed(rig.spec("2"))
+    for revision in range(3, 14):  # as of a service that was deployed often
+        rig.keeper.specs[revision] = rig.keeper.specs[2]
+        path = rig.nodes["alpha"].own / f"deploy/web/r{revision}/env"
+        path.parent.mkdir()
+        path.write_text("TOKEN=secret\n")
     await rig.desk.remove("web", "alice")
     await wait_for(lambda: not rig.service.keepers, 20)
     assert [pid for node in rig.nodes.values() for pid in node.pids()] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from appliance.core.deploy.model import Stage
 from tests.deploy.rig import Load, Rig
 from tests.support import wait_for
@@ -47,7 +49,7 @@ async def test_a_canary_gets_its_shares_step_by_step(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     async with Load(rig.listen, rate=150) as load:
         await wait_for(lambda: load.counts["1"] >= 20)
-        await rig.desk.apply(rig.spec("2", "canary"), "alice")
+        await rig.desk.apply(rig.spec("2", "canary").replace("step_seconds = 1.0", "step_seconds = 3600"), "alice")
         measured = {}
         for step, percent in enumerate((10, 50)):
             await wait_for(lambda step=step: rig.keeper.last.stage is Stage.shifting and rig.keeper.last.step == step, 20)
@@ -59,6 +61,7 @@ async def test_a_canary_gets_its_shares_step_by_step(rig: Rig) -> None:
             shown = {share.label: share for share in rig.web().rollout.traffic}
             assert shown["2"].wanted == percent
             assert shown["2"].measured is not None
+            await step_is_over(rig)
         assert 5 <= measured[10] <= 15, measured
         assert 42 <= measured[50] <= 58, measured
         assert (await rig.ended()).stage is Stage.completed
@@ -66,6 +69,15 @@ async def test_a_canary_gets_its_shares_step_by_step(rig: Rig) -> None:
         await wait_for(lambda: load.counts["2"] >= 20)
         assert load.counts["1"] == 0
     assert load.failed == []
+
+
+async def step_is_over(rig: Rig) -> None:
+    """The time of the step that is held has passed."""
+    async with rig.keeper.lock:
+        position = rig.keeper.position
+        assert position is not None
+        assert position.held is not None
+        rig.keeper.position = msgspec.structs.replace(position, held=position.held - 3600)
 
 
 async def test_recreate_stops_all_before_it_starts_any(rig: Rig) -> None:

@@ -13,7 +13,7 @@ from appliance.core.deploy.ground import Ground
 from appliance.core.deploy.hands import Found, environment_of
 from appliance.core.deploy.held import Held
 from appliance.core.deploy.model import Fitness, Kind, ReplicaState
-from appliance.core.deploy.pulse import Pulse, beat, started
+from appliance.core.deploy.pulse import beat, started
 from appliance.core.deploy.spec import ServiceSpec
 from appliance.errors import ApplianceError, DeployError, NotFoundError, PortTakenError, ShellError, UnreachableError
 
@@ -192,12 +192,28 @@ class Actor:
         except ShellError as error:
             fault = f"its node was not asked: {error.message}"
         held.check_ms, held.checked = 1000 * (time.monotonic() - began), self._ground.clock.wall()
+        fault = fault or await self._confirm(held, spec)
         held.pulse, before = beat(held.pulse, fault, self._now, spec.health), held.pulse.fitness
         held.asking = held.pulse.fitness is Fitness.unhealthy and before is not Fitness.unhealthy
         if held.asking:
             await self._route()  # no more requests to it, whatever its node says
         self._ground.changed()
         return fault
+
+    async def _confirm(self, held: Held, spec: ServiceSpec) -> str:
+        """Whether it is the replica that answers well, and not something else at its port; empty where it is."""
+        waited = self._now - held.confirmed
+        if held.pulse.fitness is Fitness.healthy and waited < max(ASK, spec.health.interval):
+            return ""
+        try:
+            found = await self._ground.carriers[spec.kind].find(spec, held.replica)
+        except (ShellError, DeployError, NotFoundError) as error:  # nothing is known against it
+            log.info("%s: %s is not known: %s", self._service, held.replica.node, error.message)
+            return ""
+        held.confirmed = self._now
+        if not found.running or (found.reason and found.healthy is None):
+            return f"something else answers at its port: {found.reason or 'it does not run'}"
+        return ""
 
     async def _turned(self, held: Held, before: Fitness) -> None:
         """Tell that the checks say something else than before; of one that is lost or ended that was told already."""
@@ -243,7 +259,7 @@ class Actor:
     async def _found(self, held: Held, *, running: bool, there: bool, reason: str) -> None:
         state, where = held.replica.state, f"{held.replica.node}:{held.replica.port}"
         if running and state in {ReplicaState.lost, ReplicaState.failed}:
-            held.pulse = Pulse(since=self._now)
+            held.pulse = started(self._now)  # it may just boot: it has to show that it is well before it gets anything
             await self._note("replica", f"{where} is there again", "info")
             await self.keep(held, ReplicaState.running)
         elif state is ReplicaState.lost and not there:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from appliance.core.deploy.held import Held
+from appliance.core.deploy.held import Held, portions
 from appliance.core.deploy.keeper import Keeper
 from appliance.core.deploy.model import Endpoint, Fitness
 from appliance.errors import NotFoundError
@@ -45,10 +45,10 @@ class Discovery:
     def endpoints(self, name: str) -> tuple[Endpoint, ...]:
         """See Directory. Nothing that is drained or has no share of the traffic is told."""
         keeper, now = self._keeper(name), self._monotonic()
-        shares = keeper.position.rollout.shares if keeper.position is not None else {}
-        serving = [held for held in keeper.helds.values() if held.serves and (not shares or shares.get(held.replica.revision))]
+        given = portions(keeper.helds.values(), *keeper.aims())
+        serving = [held for held in keeper.helds.values() if held.serves and given[held.replica.revision]]
         ordered = sorted(serving, key=lambda held: (
-            -shares.get(held.replica.revision, 0.0), -held.replica.revision, held.replica.node, held.replica.port,
+            -given[held.replica.revision], -held.replica.revision, held.replica.node, held.replica.port,
         ))  # fmt: skip
         return tuple(_endpoint(held, now) for held in ordered)
 
@@ -62,6 +62,6 @@ class Discovery:
 
 
 def _endpoint(held: Held, now: float) -> Endpoint:
-    healthy = now - held.pulse.since if held.pulse.fitness is Fitness.healthy else 0.0
+    healthy = round(now - held.pulse.since, 1) if held.pulse.fitness is Fitness.healthy else None
     replica = held.replica
-    return Endpoint(replica.service, replica.address, replica.port, replica.node, replica.label, round(healthy, 1))
+    return Endpoint(replica.service, replica.address, replica.port, replica.node, replica.label, healthy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,6 +27,7 @@ class Held:
         failed_since: Monotonic instant from which it has not worked.
         again: Monotonic instant before which what failed is not tried again.
         tries: Of what is under way, that failed.
+        confirmed: Monotonic instant at which its node last said that it runs.
         asking: Its checks fail, and its node is being asked: until it has answered nobody blames the replica.
         act: Starts or stops it.
         watch: Looks at it.
@@ -39,6 +41,7 @@ class Held:
     failed_since: float | None = None
     again: float = 0.0
     tries: int = 0
+    confirmed: float = float("-inf")
     asking: bool = False
     act: asyncio.Task[None] | None = None
     watch: asyncio.Task[None] | None = None
@@ -85,22 +88,37 @@ class Held:
             self.watch = None
 
 
-def lines(helds: list[Held], shares: dict[int, float]) -> tuple[ServerLine, ...]:
-    """Servers of a front: who serves has a share, who stops drains, nobody else is there.
+def taken_up(replica: Replica, now: float) -> Held:
+    """A replica that was on disk, at a monotonic instant."""
+    silent, failed = replica.state is ReplicaState.lost, replica.state is ReplicaState.failed
+    return Held(replica, silent_since=now if silent else None, failed_since=now if failed else None)
+
+
+def portions(helds: Iterable[Held], shares: Mapping[int, float], revisions: Collection[int]) -> dict[int, float]:
+    """Revision → percent of the traffic that each of its replicas is given.
 
     Args:
         helds: All replicas of the service.
-        shares: Revision → percent; empty: every replica has the same.
+        shares: Revision → percent; empty: every replica of `revisions` has the same.
+        revisions: Those that are wanted now; what is left of others (on a node that is back) has nothing, unless nobody else
+            serves.
     """
-    serving = [held for held in helds if held.serves]
-    count = {
-        revision: sum(held.replica.revision == revision for held in serving)
-        for revision in {h.replica.revision for h in serving}
-    }
-    given = {revision: shares.get(revision, 0.0) / number for revision, number in count.items()} if shares else {}
-    if not any(given.values()):  # those that were to have it cannot
-        given = dict.fromkeys(count, 100.0 / max(1, len(serving)))
-    found = [ServerLine(held.server, held.replica.address, held.replica.port, given[held.replica.revision]) for held in serving]
+    serving = [held.replica.revision for held in helds if held.serves]
+    mine = sum(each in revisions for each in serving)
+    given = {each: 100.0 / mine if each in revisions else 0.0 for each in serving} if mine else {}
+    if shares:
+        given = {each: shares.get(each, 0.0) / serving.count(each) for each in serving}
+    return given if any(given.values()) else dict.fromkeys(serving, 100.0 / max(1, len(serving)))
+
+
+def lines(helds: list[Held], shares: Mapping[int, float], revisions: Collection[int]) -> tuple[ServerLine, ...]:
+    """Servers of a front: who serves has a share, who stops drains, nobody else is there. Arguments as in `portions`."""
+    given = portions(helds, shares, revisions)
+    found = [
+        ServerLine(held.server, held.replica.address, held.replica.port, given[held.replica.revision])
+        for held in helds
+        if held.serves
+    ]
     found += [
         ServerLine(held.server, held.replica.address, held.replica.port, 0.0, draining=True)
         for held in helds

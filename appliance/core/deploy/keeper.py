@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
 
 from appliance.core.deploy import policy
 from appliance.core.deploy.acting import Actor
-from appliance.core.deploy.book import Wanted
+from appliance.core.deploy.book import REVISIONS, Wanted
+from appliance.core.deploy.clearing import clear
 from appliance.core.deploy.elastic import Elastic
 from appliance.core.deploy.ground import Ground
 from appliance.core.deploy.haproxy import Front
-from appliance.core.deploy.held import Held, lines
+from appliance.core.deploy.held import Held, lines, taken_up
 from appliance.core.deploy.model import ENDED, DeployEvent, Replica, ReplicaState, Rollout, Stage, Version
 from appliance.core.deploy.placing import place, room
 from appliance.core.deploy.policy import Position, Sight, View
@@ -96,7 +97,7 @@ class Keeper:
         for version in await book.versions(self.name):
             self.learn(version)
         for replica in await book.replicas(self.name):
-            self.helds[replica.replica_id] = self._hold(replica)
+            self.helds[replica.replica_id] = taken_up(replica, self.ground.clock.monotonic())
         self.events = tuple(await book.events(self.name, SHOWN))
         live = await book.live(self.name)
         newest = await book.rollouts(self.name, 1)
@@ -108,13 +109,6 @@ class Keeper:
             await self.note(
                 "rollout", f"the appliance was started anew during the rollout ({live.stage}): it goes on", "warning"
             )
-
-    def _hold(self, replica: Replica) -> Held:
-        now = self.ground.clock.monotonic()
-        held = Held(replica)
-        held.silent_since = now if replica.state is ReplicaState.lost else None
-        held.failed_since = now if replica.state is ReplicaState.failed else None
-        return held
 
     def learn(self, version: Version) -> None:
         """Know a version; one that this program cannot read is told in the log."""
@@ -254,6 +248,8 @@ class Keeper:
 
     async def _start(self, revision: int, count: int) -> None:
         """Give new replicas their places, on disk, and start them."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # they may take this version's files away
         spec = self.specs[revision]
         sites = self.ground.sites(spec)
         addresses = {site.node: site.address for site in sites}
@@ -294,7 +290,7 @@ class Keeper:
             await self._start(self.wanted.revision, need.start)
         await self._stop(need.stop, need.why)
         if self.wanted.removing and not self.helds:
-            await self._clear(tuple(self.specs)[:10])
+            await self._clear(tuple(self.specs))
             await self.ground.book.forget(self.name)
             self.ground.traffic.forget(self.name)
             self.done = True
@@ -320,22 +316,21 @@ class Keeper:
             "service": self.name, "version": self.label(rollout.to_revision), "strategy": rollout.strategy.value,
             "outcome": stage.value, "reason": ended.reason, "owner": rollout.owner,
         })  # fmt: skip
-        kept = {rollout.from_revision, rollout.to_revision}
-        old = [each for each in sorted(self.specs, reverse=True) if each not in kept][:3]
-        task = asyncio.create_task(self._clear(tuple(old)), name=f"deploy {self.name} clear")
+        self._forget_old({rollout.from_revision, rollout.to_revision, *(held.replica.revision for held in self.helds.values())})
+
+    def _forget_old(self, kept: set[int]) -> None:
+        """Take the files of the last old versions away; know no more versions than the disk."""
+        old = [each for each in sorted(self.specs, reverse=True) if each not in kept]
+        for revision in old[REVISIONS:]:
+            del self.specs[revision], self.versions[revision]
+        task = asyncio.create_task(self._clear(old[:3]), name=f"deploy {self.name} clear")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _clear(self, revisions: tuple[int, ...]) -> None:
-        """Take files of versions away that nobody goes back to at once; what does not answer keeps them."""
-        for revision in revisions:
-            spec = self.specs[revision]
-            try:
-                for site in self.ground.sites(spec):
-                    if site.usable:
-                        await self.ground.carriers[spec.kind].clear(spec, revision, site.node)
-            except ApplianceError as error:
-                log.warning("%s: files of revision %d stay on a node: %s", self.name, revision, error.message)
+    async def _clear(self, revisions: Sequence[int]) -> None:
+        """Take files of versions away that nobody goes back to at once."""
+        if stay := await clear(self.ground, self.specs, revisions):
+            await self.note("replica", f"files of earlier versions stay on {', '.join(stay)}", "warning")
 
     def _gone(self, held: Held) -> None:
         self.helds.pop(held.replica.replica_id, None)
@@ -363,14 +358,20 @@ class Keeper:
         known = self.versions.get(revision)
         return known.label if known is not None else f"revision {revision}"
 
+    def aims(self) -> tuple[dict[int, float], tuple[int, ...]]:
+        """(Revision → percent of the traffic, empty where every replica has the same; revisions that are wanted now)."""
+        if self.position is None:
+            return {}, (self.wanted.revision,)
+        rollout = self.position.rollout
+        return rollout.shares, (rollout.from_revision, rollout.to_revision)
+
     def aim(self) -> None:
         """Say who is to have the traffic; `route` makes it so."""
         spec = self.spec
         if spec is None or spec.front is None or (self.wanted.removing and not self.helds):
             self.ground.traffic.set(self.name, None)
         else:
-            shares = self.position.rollout.shares if self.position is not None else {}
-            front, servers = spec.front, lines(list(self.helds.values()), shares)
+            front, servers = spec.front, lines(list(self.helds.values()), *self.aims())
             self.ground.traffic.set(self.name, Front(self.name, front.listen, front.address, front.mode, servers))
 
     async def route(self) -> None:

@@ -289,8 +289,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     port: int
     node: str
     label: str
-    healthy_s: float
-    """Seconds that it has been healthy without a break."""
+    healthy_s: float | None
+    """Seconds that it has been healthy without a break; None where it runs from before the start and was not looked at yet."""
 
     @property
     def place(self) -> str:

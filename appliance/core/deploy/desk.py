@@ -159,9 +159,7 @@ class Desk:
 
     async def _begin(self, keeper: Keeper, rollout: Rollout) -> None:
         position = policy.begin(rollout)
-        if position.rollout != rollout:
-            await self._book.keep_rollout(position.rollout)
-        self.service.ground.traffic.mark(keeper.name)
+        self.service.ground.traffic.begin(keeper.name)
         keeper.position, keeper.last = position, position.rollout
         label, number = keeper.label(rollout.to_revision), rollout.to_revision
         await keeper.note(

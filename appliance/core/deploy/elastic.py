@@ -13,10 +13,13 @@ from appliance.core.deploy.ground import Ground
 from appliance.core.deploy.model import ScaleStatus
 from appliance.core.deploy.scaling import Memory, Verdict
 from appliance.core.deploy.spec import Scaling, ServiceSpec
+from appliance.core.deploy.traffic import WINDOW
 
 if TYPE_CHECKING:
     from appliance.core.deploy.keeper import Keeper
 
+LEAST = 2.0
+"""Seconds over which requests are counted at least, where a service is looked at often."""
 OLD = 60.0
 """Seconds after which a node's numbers say nothing about now."""
 
@@ -68,7 +71,8 @@ class Elastic:
 
     async def _metric(self, spec: ServiceSpec, name: str) -> float | None:
         traffic, serving = self._ground.traffic, [held for held in self._keeper.helds.values() if held.serves]
-        rate = traffic.rate(spec.name)
+        often = spec.scaling.interval if spec.scaling is not None else WINDOW
+        rate = traffic.rate(spec.name, min(WINDOW, max(LEAST, 2 * often)))
         if name == "requests_per_second":
             return rate
         if name == "requests_per_replica":

@@ -93,7 +93,7 @@ def config_text(fronts: Sequence[Front], socket: Path) -> str:
         "    fd-hard-limit 16384",
         f"    hard-stop-after {HARD_STOP}s",
         "defaults",
-        "    timeout connect 3s",
+        "    timeout connect 1500ms",  # a lost SYN is sent again after 1 s; a dead node is gone around
         "    timeout client 60s",
         "    timeout server 60s",
         "    timeout queue 10s",

@@ -154,9 +154,7 @@ def turn(position: Position, trouble: str, now: float) -> Position:
         trouble: Why.
         now: Monotonic.
     """
-    rollout = msgspec.structs.replace(
-        position.rollout, stage=Stage.rolling_back, trouble=trouble, reason=f"rolling back: {trouble}", paused_by=""
-    )
+    rollout = msgspec.structs.replace(position.rollout, stage=Stage.rolling_back, trouble=trouble, reason=trouble, paused_by="")
     return msgspec.structs.replace(position, rollout=rollout, since=now, held=None)
 
 
@@ -212,7 +210,7 @@ def _missing(rollout: Rollout, view: View) -> str:
     waiting = [
         f"{each.node}:{each.port} {each.reason or each.fitness}" for each in view.of(rollout.to_revision) if not each.fit
     ]
-    told = f"{ready} of {need} replicas of the new version are ready"
+    told = f"{ready} of {need} new replicas have been healthy for {view.plan.settle:g} s"
     if waiting:
         return f"{told} ({'; '.join(waiting[:3])})"
     return told if len(view.of(rollout.to_revision)) >= need else f"{told}, and there is no room for more"

@@ -32,12 +32,21 @@ def deployed(keeper: Keeper) -> Deployed:
         name=keeper.name, kind=spec.kind if spec is not None else Kind.unit,
         strategy=position.rollout.strategy if position is not None else strategy,
         revision=wanted.revision, label=keeper.label(wanted.revision) if wanted.revision else "",
-        wanted=0 if wanted.removing else wanted.replicas if wanted.revision else 0, ready=ready, health=health, reason=reason,
+        wanted=_wanted(keeper), ready=ready, health=health, reason=reason,
         next_step=step, replicas=replicas, rollout=rollout_status(keeper, last) if last is not None else None,
         scaling=keeper.elastic.status(), listen=listen,
         rate=keeper.ground.traffic.rate(keeper.name), events=keeper.events,
         nodes=tuple(sorted({row.replica.node for row in replicas})), removing=wanted.removing,
     )  # fmt: skip
+
+
+def _wanted(keeper: Keeper) -> int:
+    """Replicas; of a first version those that its rollout is to bring."""
+    if keeper.wanted.removing:
+        return 0
+    if keeper.wanted.revision:
+        return keeper.wanted.replicas
+    return keeper.position.rollout.to_replicas if keeper.position is not None else 0
 
 
 def replica_rows(keeper: Keeper) -> list[ReplicaStatus]:
@@ -104,7 +113,7 @@ def rollout_status(keeper: Keeper, rollout: Rollout) -> RolloutStatus:
 def traffic(keeper: Keeper, rollout: Rollout) -> tuple[TrafficShare, ...]:
     """Share of each version: asked for, and counted since the shares were set."""
     source = keeper.ground.traffic
-    totals, since, rates = source.totals(keeper.name), source.since(keeper.name), source.rates(keeper.name)
+    counts, since, rates = source.meanwhile(keeper.name), source.since(keeper.name), source.rates(keeper.name)
     spec = keeper.spec
     if spec is None or spec.front is None:
         return ()
@@ -117,7 +126,7 @@ def traffic(keeper: Keeper, rollout: Rollout) -> tuple[TrafficShare, ...]:
     for revision in (rollout.from_revision, rollout.to_revision):
         if not revision:
             continue
-        total, lately = totals.get(revision, Counted()), since.get(revision, Counted())
+        total, lately = counts.get(revision, Counted()), since.get(revision, Counted())
         found.append(TrafficShare(
             revision, keeper.label(revision), round(given.get(revision, 0.0), 1), total.requests, total.errors,
             100.0 * lately.requests / counted if counted else None, rates.get(revision),

@@ -27,12 +27,14 @@ class Count:
 
     Attributes:
         totals: Revision → counted since the service is known in this life of the appliance.
+        origin: The same when the newest rollout began.
         base: The same at the last change of the shares.
         looks: (monotonic instant, requests of all versions).
         by_revision: Revision → (monotonic instant, requests).
     """
 
     totals: dict[int, Counted] = field(default_factory=dict)
+    origin: dict[int, Counted] = field(default_factory=dict)
     base: dict[int, Counted] = field(default_factory=dict)
     looks: deque[tuple[float, dict[int, int]]] = field(default_factory=lambda: deque(maxlen=LOOKS))
 
@@ -41,6 +43,15 @@ def revision_of(server: str) -> int:
     """Of a server by its name; 0 where it is none of ours."""
     head = server.partition(".")[0].removeprefix("r")
     return int(head) if head.isdigit() else 0
+
+
+def _more(now: dict[int, Counted], before: dict[int, Counted]) -> dict[int, Counted]:
+    """What came since."""
+    return {
+        revision: Counted(each.requests - old.requests, each.errors - old.errors)
+        for revision, each in now.items()
+        for old in [before.get(revision, Counted())]
+    }
 
 
 class Traffic:
@@ -127,40 +138,45 @@ class Traffic:
 
     # -- what was counted
 
+    def begin(self, service: str) -> None:
+        """A rollout begins: `meanwhile` and `since` count from here."""
+        count = self._counts.setdefault(service, Count())
+        count.origin = count.base = dict(count.totals)
+
     def mark(self, service: str) -> None:
         """The shares change now: `since` counts from here."""
         count = self._counts.setdefault(service, Count())
         count.base = dict(count.totals)
 
-    def totals(self, service: str) -> dict[int, Counted]:
-        """Revision → all that was counted."""
-        return dict(self._counts[service].totals) if service in self._counts else {}
+    def meanwhile(self, service: str) -> dict[int, Counted]:
+        """Revision → what was counted since the newest rollout began, or since the appliance was started."""
+        count = self._counts.get(service)
+        return _more(count.totals, count.origin) if count is not None else {}
 
     def since(self, service: str) -> dict[int, Counted]:
         """Revision → what was counted since the last `mark`."""
         count = self._counts.get(service)
-        if count is None:
-            return {}
-        return {
-            revision: Counted(now.requests - before.requests, now.errors - before.errors)
-            for revision, now in count.totals.items()
-            for before in [count.base.get(revision, Counted())]
-        }
+        return _more(count.totals, count.base) if count is not None else {}
 
-    def rates(self, service: str) -> dict[int, float]:
-        """Revision → requests a second over the last seconds; empty where nothing was counted for long enough."""
+    def rates(self, service: str, window: float = WINDOW) -> dict[int, float]:
+        """Revision → requests a second over the last seconds; empty where nothing was counted for long enough.
+
+        Args:
+            service: Its name.
+            window: So many seconds.
+        """
         count = self._counts.get(service)
         if count is None or len(count.looks) < 2:
             return {}
         newest, counted = count.looks[-1]
-        oldest, before = next(look for look in count.looks if newest - look[0] <= WINDOW)
+        oldest, before = next(look for look in count.looks if newest - look[0] <= window)
         if newest - oldest < 0.5:
             return {}
         return {revision: (now - before.get(revision, 0)) / (newest - oldest) for revision, now in counted.items()}
 
-    def rate(self, service: str) -> float | None:
-        """Requests a second, all versions; None where it is not known."""
-        rates = self.rates(service)
+    def rate(self, service: str, window: float = WINDOW) -> float | None:
+        """Requests a second over so many seconds, all versions; None where it is not known."""
+        rates = self.rates(service, window)
         return sum(rates.values()) if rates else None
 
     def sessions(self, service: str, server: str) -> int | None:

@@ -14,8 +14,10 @@ import click
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
 from appliance.verbs import (
+    agents,
     analytics,
     deploy,
+    deploy_wait,
     fleet_forms,
     inference,
     memory,
@@ -59,6 +61,8 @@ def noun_group(noun: str, actions: Iterable[ActionInfo], client: Client) -> clic
     group = Group(noun, help=about(noun))
     for action in actions:
         made = command(action, client) if client.may(action) else refused(action)
+        if action.name in deploy_wait.WAITED and client.may(action):
+            made = deploy_wait.waiting(made, action)
         if action.name == "analytics.query":
             made = analytics.extended(made, local=client.local)
         group.add_command(values.extended(made, action, local=client.local) if client.may(action) else made)
@@ -177,7 +181,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (deploy, fleet_forms, inference, memory, models, power, rules, sources, streams, tasks, vpn)
+            homes = (agents, deploy, fleet_forms, inference, memory, models, power, rules, sources, streams, tasks, vpn)
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
             nothing = {**models.NOTHING, **sources.NOTHING, **tasks.NOTHING, **fleet_forms.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)

@@ -22,6 +22,7 @@ from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
+from appliance.settingllm import LlmSettings
 from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsources import SourceSettings
 from appliance.settingtasks import TaskSettings
@@ -363,6 +364,7 @@ class Settings(Group):
     fleet: FleetSettings = FleetSettings()
     tasks: TaskSettings = TaskSettings()
     deploy: DeploySettings = DeploySettings()
+    llm: LlmSettings = LlmSettings()
     power: PowerSettings = PowerSettings()
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()

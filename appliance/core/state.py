@@ -70,6 +70,8 @@ class Section(StrEnum):
     """tuple[fleet.operations.model.OperationStatus, …], newest first: those under way and the last ended ones"""
     tasks = "tasks"
     """tasks.model.TasksStatus"""
+    llm = "llm"
+    """llm.model.LlmStatus"""
     deployments = "deployments"
     """deploy.model.DeployStatus"""
     setup = "setup"

@@ -1,0 +1,1 @@
+"""Language models: every one behind one door, and each answer with where it came from, why, and what it cost."""

@@ -1,0 +1,174 @@
+"""What left the house, written down before it leaves; and the caps of a day, which hold across restarts and clock jumps."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from appliance.core.llm.faults import Fault, LlmError
+from appliance.core.llm.model import LedgerEntry, Operation, Place, Spent, Usage
+from appliance.core.ports import Clock
+from appliance.core.store import Store
+
+DAY = 86400.0
+TIDY = 100
+"""Entries between two looks for those that are too many."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+COLUMNS = "id, time, who, endpoint, place, model, operation, why, bytes, tokens_in, tokens_out, cost, outcome"
+
+
+class Caps(msgspec.Struct, frozen=True):
+    """Most in 24 hours; None for no cap."""
+
+    bytes: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is about to leave the house.
+
+    Attributes:
+        tokens: Expected, read and written; set aside until the answer tells.
+        cost: Expected.
+    """
+
+    who: str
+    endpoint: str
+    place: Place
+    model: str
+    operation: Operation
+    why: str
+    bytes: int
+    tokens: int
+    cost: float
+
+
+class Ledger:
+    """Keeps the entries.
+
+    Args:
+        store: The appliance's database.
+        clock: For times.
+        caps: Of a day.
+        keep: Entries that are kept; those of the last 24 hours always.
+        boot: Names this start of the machine.
+    """
+
+    def __init__(self, store: Store, clock: Clock, caps: Caps, keep: int, boot: Callable[[], str] | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._caps = caps
+        self._keep = keep
+        self._boot = boot or _boot
+        self.spent = Spent(bytes_cap=caps.bytes, tokens_cap=caps.tokens, cost_cap=caps.cost)
+        """As it was at the last entry or refresh."""
+
+    @property
+    def capped(self) -> str:
+        """Why nothing more may leave the house now; empty where it may."""
+        return _over(self.spent)
+
+    async def refresh(self) -> Spent:
+        """Look what counts now. Raises StoreError."""
+        self.spent = await self._store.write(lambda connection: self._sum(connection, self._tick(connection)))
+        return self.spent
+
+    async def reserve(self, leaving: Leaving) -> int:
+        """Write an entry before anything is sent; returns its number.
+
+        Raises:
+            LlmError: A cap would be passed: nothing may be sent.
+            StoreError: It could not be written: nothing may be sent.
+        """
+
+        def write(connection: sqlite3.Connection) -> tuple[int, Spent]:
+            tick = self._tick(connection)
+            before = self._sum(connection, tick)
+            after = _plus(before, leaving)
+            if reason := _over(after, beyond=True):
+                raise LlmError(Fault.capped, f"{reason[0].upper()}{reason[1:]}.", "wait, or raise llm.cloud_*_per_day.")
+            row = (
+                self._clock.wall(), tick, leaving.who, leaving.endpoint, leaving.place.value, leaving.model,
+                leaving.operation.value, leaving.why, leaving.bytes, "sent", leaving.tokens, leaving.cost,
+            )  # fmt: skip
+            made = connection.execute(
+                "INSERT INTO llm_ledger (time, tick, who, endpoint, place, model, operation, why, bytes, outcome, counted,"
+                " charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+            ).lastrowid  # fmt: skip
+            if made is None:
+                raise sqlite3.DatabaseError("the entry got no number")
+            if made % TIDY == 0:
+                connection.execute("DELETE FROM llm_ledger WHERE id <= ? AND tick < ?", (made - self._keep, tick - DAY))
+            return made, after
+
+        number, self.spent = await self._store.write(write)
+        return number
+
+    async def settle(self, number: int, outcome: str, usage: Usage, cost: float | None) -> None:
+        """Say how it ended. What is not told stays counted as it was set aside. Raises StoreError."""
+        told = usage.tokens_in is not None and usage.tokens_out is not None
+        counted = (usage.tokens_in or 0) + (usage.tokens_out or 0) if told else None
+
+        def write(connection: sqlite3.Connection) -> Spent:
+            connection.execute(
+                "UPDATE llm_ledger SET outcome = ?, tokens_in = ?, tokens_out = ?, cost = ?, counted = COALESCE(?, counted),"
+                " charged = COALESCE(?, charged) WHERE id = ?",
+                (outcome, usage.tokens_in, usage.tokens_out, cost, counted, cost, number),
+            )
+            return self._sum(connection, self._tick(connection))
+
+        self.spent = await self._store.write(write)
+
+    async def entries(self, limit: int, before: int | None = None) -> list[LedgerEntry]:
+        """The newest ones, those below the number `before`. Raises StoreError."""
+        sql = f"SELECT {COLUMNS} FROM llm_ledger WHERE id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608 our own columns
+        most = 2**62 if before is None else before
+        rows = await self._store.read(lambda connection: connection.execute(sql, (most, limit)).fetchall())
+        names = COLUMNS.split(", ")
+        return [msgspec.convert(dict(zip(names, row, strict=True)), LedgerEntry) for row in rows]
+
+    def _sum(self, connection: sqlite3.Connection, tick: float) -> Spent:
+        sql = "SELECT COUNT(*), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger WHERE tick > ?"
+        count, size, tokens, charged = connection.execute(sql, (tick - DAY,)).fetchone()
+        return Spent(count, int(size), int(tokens), charged, self._caps.bytes, self._caps.tokens, self._caps.cost)
+
+    def _tick(self, connection: sqlite3.Connection) -> float:
+        """The ledger's own time, which a jump of the clock neither turns back nor makes run ahead."""
+        wall, monotonic, boot = self._clock.wall(), self._clock.monotonic(), self._boot()
+        row = connection.execute("SELECT tick, boot, monotonic, wall FROM llm_clock").fetchone()
+        tick = wall
+        if row is not None:
+            passed = monotonic - row[2] if row[1] == boot else wall - row[3]
+            tick = row[0] + max(0.0, passed)
+        connection.execute("INSERT OR REPLACE INTO llm_clock VALUES (1, ?, ?, ?, ?)", (tick, boot, monotonic, wall))
+        return float(tick)
+
+
+def _plus(spent: Spent, leaving: Leaving) -> Spent:
+    return msgspec.structs.replace(
+        spent, requests=spent.requests + 1, bytes=spent.bytes + leaving.bytes, tokens=spent.tokens + leaving.tokens,
+        cost=spent.cost + leaving.cost,
+    )  # fmt: skip
+
+
+def _over(spent: Spent, *, beyond: bool = False) -> str:
+    """Which cap is reached, or passed; empty for none."""
+    rows = (
+        ("bytes", spent.bytes, spent.bytes_cap), ("tokens", spent.tokens, spent.tokens_cap),
+        ("cost", spent.cost, spent.cost_cap),
+    )  # fmt: skip
+    for name, value, cap in rows:
+        if cap is not None and (value > cap if beyond else value >= cap):
+            return f"the cap of 24 hours is reached: llm.cloud_{name}_per_day = {cap:g}"
+    return ""
+
+
+def _boot() -> str:
+    try:
+        return BOOT.read_text(encoding="ascii").strip()
+    except OSError:  # no such file in this container: each start counts as a boot of its own
+        return ""

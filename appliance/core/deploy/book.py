@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from appliance.core.deploy.model import DeployEvent, Replica, Rollout, Version
+from appliance.core.deploy.policy import begin
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 from appliance.errors import ConflictError, NotFoundError
@@ -67,7 +68,7 @@ class DeployBook:
         Args:
             version: Its revision is given here.
             replicas: Wanted.
-            rollout: To it; its revision is put in.
+            rollout: To it; its revision is put in, and the shares that it begins with: it may be found on disk after a crash.
 
         Raises:
             ConflictError: Somebody else deploys the service now, or removes it; there are too many services.
@@ -85,7 +86,7 @@ class DeployBook:
             connection.execute(f"INSERT INTO deploy_revisions ({VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?)", _row(made))  # noqa: S608
             insert = "INSERT OR IGNORE INTO deploy_services (name, revision, replicas, changed) VALUES (?, 0, ?, ?)"
             connection.execute(insert, (version.service, replicas, version.time))
-            return made, self._begin(connection, msgspec.structs.replace(rollout, to_revision=number))
+            return made, self._begin(connection, begin(msgspec.structs.replace(rollout, to_revision=number)).rollout)
 
         return await self._store.write(write)
 
@@ -94,7 +95,7 @@ class DeployBook:
 
         def write(connection: sqlite3.Connection) -> Rollout:
             _refuse_second(connection, rollout.service, rollout.owner)
-            return self._begin(connection, rollout)
+            return self._begin(connection, begin(rollout).rollout)
 
         return await self._store.write(write)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from appliance.core.deploy.ground import Ground
+from appliance.core.deploy.model import Kind
 from appliance.core.deploy.spec import ServiceSpec
 from appliance.errors import ApplianceError
 
@@ -24,26 +25,25 @@ async def clear(ground: Ground, specs: Mapping[int, ServiceSpec], revisions: Seq
     Returns:
         Nodes on which files stay, because they do not answer or refuse.
     """
-    todo: dict[str, list[int]] = {}
+    todo: dict[tuple[str, Kind], dict[int, ServiceSpec]] = {}
     stay: set[str] = set()
     for revision in revisions:
+        spec = specs[revision]
         try:
-            for site in ground.sites(specs[revision]):
+            for site in ground.sites(spec):
                 stay |= set() if site.usable else {site.node}
                 if site.usable:
-                    todo.setdefault(site.node, []).append(revision)
+                    todo.setdefault((site.node, spec.kind), {})[revision] = spec
         except ApplianceError as error:
-            log.warning("%s: files of revision %d may stay: %s", specs[revision].name, revision, error.message)
-    done = await asyncio.gather(*(_clear_node(ground, specs, mine, node) for node, mine in todo.items()))
+            log.warning("%s: files of revision %d may stay: %s", spec.name, revision, error.message)
+    done = await asyncio.gather(*(_clear_node(ground, mine, node, kind) for (node, kind), mine in todo.items()))
     return tuple(sorted(stay.union(*done)))
 
 
-async def _clear_node(ground: Ground, specs: Mapping[int, ServiceSpec], revisions: Sequence[int], node: str) -> set[str]:
+async def _clear_node(ground: Ground, specs: Mapping[int, ServiceSpec], node: str, kind: Kind) -> set[str]:
     try:
-        for revision in revisions:
-            spec = specs[revision]
-            await ground.carriers[spec.kind].clear(spec, revision, node)
+        await ground.carriers[kind].clear(specs, node)
     except ApplianceError as error:
-        log.warning("%s: files stay on %s: %s", specs[revisions[0]].name, node, error.message)
+        log.warning("files of versions stay on %s: %s", node, error.message)
         return {node}
     return set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from appliance.core.deploy.hands import LISTENS, PULL, QUESTION, Found, Remote, plain_lines
 from appliance.core.deploy.model import Replica
 from appliance.core.deploy.spec import ServiceSpec
@@ -87,8 +89,7 @@ class Composes:
         healthy = None if not checked or young else not ill
         return Found(running=True, there=True, reason="; ".join(ill[:3]), healthy=healthy)
 
-    async def clear(self, spec: ServiceSpec, revision: int, node: str) -> None:
+    async def clear(self, specs: Mapping[int, ServiceSpec], node: str) -> None:
         """See hands.Carrier."""
-        await self._remote.script(
-            node, "removing the version's files", 'rm -rf -- "$1"', self._remote.home(spec.name, revision)
-        )
+        homes = [self._remote.home(each.name, revision) for revision, each in specs.items()]
+        await self._remote.script(node, "removing the versions' files", 'rm -rf -- "$@"', *homes)

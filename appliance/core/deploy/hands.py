@@ -59,8 +59,8 @@ class Carrier(Protocol):
     async def find(self, spec: ServiceSpec, replica: Replica) -> Found:
         """How it is."""
 
-    async def clear(self, spec: ServiceSpec, revision: int, node: str) -> None:
-        """Take a version's files away."""
+    async def clear(self, specs: Mapping[int, ServiceSpec], node: str) -> None:
+        """Take the files of versions (revision → specification) away."""
 
 
 class Remote:

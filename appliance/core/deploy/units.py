@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from appliance.core.deploy.hands import LISTENS, PREPARE, QUESTION, Found, Remote, filled, unit_words
 from appliance.core.deploy.model import Replica
 from appliance.core.deploy.spec import ServiceSpec
@@ -37,8 +39,7 @@ PREPARED = """cd "$1" || exit 1
 [ -e prepared ] && exit 0
 sh -c "$2" && : > prepared
 """
-CLEAR = """rm -rf -- "$1"
-[ -z "$2" ] || rm -f -- "$2"
+CLEAR = """rm -rf -- "$@" || exit 1
 systemctl daemon-reload
 """
 
@@ -102,11 +103,12 @@ class Units:
             return Found(running=True, there=True, reason=reason)
         return Found(running=False, there=active == "failed", reason=reason)
 
-    async def clear(self, spec: ServiceSpec, revision: int, node: str) -> None:
+    async def clear(self, specs: Mapping[int, ServiceSpec], node: str) -> None:
         """See hands.Carrier."""
-        made = spec.unit is not None and bool(spec.unit.command)
-        unit = f"{self._folder}/{self._stem(spec.name, revision)}.service" if made else ""
-        await self._remote.script(node, "removing the version's files", CLEAR, self._remote.home(spec.name, revision), unit)
+        made = [(each.name, revision) for revision, each in specs.items() if each.unit is not None and each.unit.command]
+        paths = [self._remote.home(each.name, revision) for revision, each in specs.items()]
+        paths += [f"{self._folder}/{self._stem(*each)}.service" for each in made]
+        await self._remote.script(node, "removing the versions' files", CLEAR, *paths)
 
 
 def unit_file(spec: ServiceSpec, replica: Replica, home: str) -> str:

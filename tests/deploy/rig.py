@@ -122,9 +122,9 @@ class NodeRig(SshServer):
         self.kill()
         self.end_services()
 
-    def end_services(self) -> None:
-        """Kill the programs, and what watches each."""
-        for path in (self.own / "state").glob("*.pid"):
+    def end_services(self, which: str = "*") -> None:
+        """Kill the programs, and what watches each; of these units (a pattern)."""
+        for path in (self.own / "state").glob(f"{which}.pid"):
             with suppress(ProcessLookupError, ValueError):
                 os.killpg(int(path.read_text()), signal.SIGKILL)
             path.unlink(missing_ok=True)

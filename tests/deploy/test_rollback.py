@@ -50,6 +50,22 @@ async def test_a_version_that_gets_ill_while_it_soaks_is_taken_back(rig: Rig, st
     assert rig.versions() == {"1": 2}
 
 
+@pytest.mark.parametrize("strategy", ["blue-green", pytest.param("canary", marks=LONG)])
+async def test_a_version_that_dies_under_all_traffic_costs_no_request(rig: Rig, strategy: str) -> None:
+    await rig.deployed(rig.spec("1"))
+    async with Load(rig.listen, rate=100) as load:
+        await rig.desk.apply(rig.spec("2", strategy, soak=60), "alice")
+        await wait_for(lambda: rig.keeper.last.stage is Stage.soaking, 60, every=0.05)
+        await wait_for(lambda: load.counts["2"] >= 20, 60)
+        for node in rig.nodes.values():
+            node.end_services("*-r2@*")  # both of them at once: nobody of the new version is left to ask
+        assert (await rig.ended()).stage is Stage.rolled_back
+        load.taken()
+        await wait_for(lambda: load.counts["1"] >= 20, 60)
+    assert load.failed == []
+    assert rig.versions() == {"1": 2}
+
+
 async def test_errors_under_a_healthy_face_are_seen_in_the_traffic(rig: Rig) -> None:
     await rig.deployed(rig.spec("1"))
     rig.mood("2", "broken")

@@ -18,6 +18,10 @@ LARGEST = 8 << 20
 """Bytes of an answer."""
 HEAVIEST = 256
 """Weight of the server that gets most."""
+WATCHED, SPARE = ":w", ":s"
+"""Ends of names: of a new version's servers during its rollout, and of the old version's while they have no share any more."""
+CHECKED = "check inter 5s fastinter 1s downinter 1s fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down"
+"""One connection that fails takes a watched server out until it can be connected to again."""
 HARD_STOP = 60
 """Seconds that the workers of before a reload may go on with their open requests."""
 
@@ -33,6 +37,17 @@ class ServerLine(msgspec.Struct, frozen=True):
     """Percent of the traffic."""
     draining: bool = False
     """It gets no new requests, and ends those that it has."""
+
+    @property
+    def options(self) -> str:
+        """What is said of it besides its place and weight."""
+        told = {WATCHED: f" {CHECKED}", SPARE: " backup"}.get(self.name[-2:], "")
+        return f"pool-purge-delay 1s{told}"
+
+
+def replica_of(name: str) -> str:
+    """Name of a server as its replica has it: the same one may be there as a spare too."""
+    return name.removesuffix(WATCHED).removesuffix(SPARE)
 
 
 class Front(msgspec.Struct, frozen=True):
@@ -70,12 +85,14 @@ class Stat(msgspec.Struct, frozen=True):
 
 
 def weights(servers: Sequence[ServerLine]) -> dict[str, int]:
-    """Whole numbers up to 256 in the ratio of the shares; what has a share has at least 1, what has none 0."""
+    """Whole numbers up to 256 in the ratio of the shares; what has a share has at least 1, what has none 0 (spares apart)."""
     most = max((server.share for server in servers if not server.draining), default=0.0)
     found = {}
     for server in servers:
         share = 0.0 if server.draining else server.share
         found[server.name] = max(1, round(HEAVIEST * share / most)) if share > 0 and most > 0 else 0
+        if server.name.endswith(SPARE):
+            found[server.name] = HEAVIEST  # among spares, which are asked where nobody else can be
     return found
 
 
@@ -116,7 +133,7 @@ def _section(front: Front) -> list[str]:
         f"    default_backend {name}",
         f"backend {name}",
     ]
-    lines += [f"    mode {front.mode}", "    balance roundrobin"]
+    lines += [f"    mode {front.mode}", "    balance roundrobin", "    option allbackups"]
     if front.mode == "http":
         lines += [
             "    http-reuse safe", "    option forwardfor", "    retry-on conn-failure empty-response",
@@ -125,7 +142,7 @@ def _section(front: Front) -> list[str]:
     given = weights(front.servers)
     return [
         *lines,
-        *(f"    server {each.name} {_place(each)} weight {given[each.name]} pool-purge-delay 1s" for each in front.servers),
+        *(f"    server {each.name} {_place(each)} weight {given[each.name]} {each.options}" for each in front.servers),
     ]
 
 
@@ -137,7 +154,9 @@ def additions(front: Front, server: ServerLine) -> tuple[str, ...]:
     """Commands that add a server while it runs. A new one is in maintenance until it is made ready."""
     weight = weights(front.servers)[server.name]
     place = f"{front.service}/{server.name}"
-    return (f"add server {place} {_place(server)} weight {weight} pool-purge-delay 1s", f"set server {place} state ready")
+    checks = (f"enable health {place}",) if server.name.endswith(WATCHED) else ()
+    added = f"add server {place} {_place(server)} weight {weight} {server.options}"
+    return (added, *checks, f"set server {place} state ready")
 
 
 def removals(service: str, name: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from appliance.core.deploy.haproxy import ServerLine
+from appliance.core.deploy.haproxy import SPARE, WATCHED, ServerLine
 from appliance.core.deploy.model import Fitness, Replica, ReplicaState
 from appliance.core.deploy.policy import Sight
 from appliance.core.deploy.pulse import Pulse
@@ -111,17 +111,28 @@ def portions(helds: Iterable[Held], shares: Mapping[int, float], revisions: Coll
     return given if any(given.values()) else dict.fromkeys(serving, 100.0 / max(1, len(serving)))
 
 
-def lines(helds: list[Held], shares: Mapping[int, float], revisions: Collection[int]) -> tuple[ServerLine, ...]:
-    """Servers of a front: who serves has a share, who stops drains, nobody else is there. Arguments as in `portions`."""
+def lines(
+    helds: list[Held], shares: Mapping[int, float], revisions: Collection[int], watched: int = 0, spare: int = 0
+) -> tuple[ServerLine, ...]:
+    """Servers of a front: who serves has a share, who stops drains, nobody else is there.
+
+    Args:
+        helds: As in `portions`.
+        shares: As there.
+        revisions: As there.
+        watched: Revision that is left by its requests as soon as it cannot be connected to; 0 for none.
+        spare: Revision that they go to where nobody else can be connected to; 0 for none.
+    """
     given = portions(helds, shares, revisions)
-    found = [
-        ServerLine(held.server, held.replica.address, held.replica.port, given[held.replica.revision])
-        for held in helds
-        if held.serves
-    ]
-    found += [
-        ServerLine(held.server, held.replica.address, held.replica.port, 0.0, draining=True)
-        for held in helds
-        if held.replica.state is ReplicaState.stopping
-    ]
+    found = []
+    for held in helds:
+        if held.serves:
+            replica, share = held.replica, given[held.replica.revision]
+            name = held.server + (WATCHED if replica.revision == watched else "")
+            found.append(ServerLine(name, replica.address, replica.port, share))
+            if replica.revision == spare and not share:
+                found.append(ServerLine(held.server + SPARE, replica.address, replica.port, 0.0))
+        elif held.replica.state is ReplicaState.stopping:
+            name = held.server + (WATCHED if held.replica.revision == watched else "")
+            found.append(ServerLine(name, held.replica.address, held.replica.port, 0.0, draining=True))
     return tuple(found)

@@ -371,7 +371,7 @@ class Keeper:
         if spec is None or spec.front is None or (self.wanted.removing and not self.helds):
             self.ground.traffic.set(self.name, None)
         else:
-            front, servers = spec.front, lines(list(self.helds.values()), *self.aims())
+            front, servers = spec.front, lines(list(self.helds.values()), *self.aims(), *policy.fallback(self.position))
             self.ground.traffic.set(self.name, Front(self.name, front.listen, front.address, front.mode, servers))
 
     async def route(self) -> None:

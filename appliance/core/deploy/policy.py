@@ -14,6 +14,9 @@ import msgspec
 from appliance.core.deploy.model import ENDED, Fitness, ReplicaState, Rollout, Stage, Strategy
 from appliance.core.deploy.spec import Plan
 
+DIRECTED = frozenset({Strategy.blue_green, Strategy.canary})
+"""Strategies that give each version a share of the traffic."""
+
 
 class Sight(msgspec.Struct, frozen=True):
     """A replica as it is seen now."""
@@ -113,11 +116,18 @@ class Decision(msgspec.Struct, frozen=True):
 
 def begin(rollout: Rollout) -> Position:
     """A rollout that was just ordered, with the shares that it begins with."""
-    directed = rollout.strategy in {Strategy.blue_green, Strategy.canary}
-    if directed and rollout.from_revision:
+    if rollout.strategy in DIRECTED and rollout.from_revision:
         shares = {rollout.from_revision: 100.0, rollout.to_revision: 0.0}
         rollout = msgspec.structs.replace(rollout, shares=shares)
     return Position(rollout)
+
+
+def fallback(position: Position | None) -> tuple[int, int]:
+    """(Revision that requests leave at once where it cannot be connected to, revision that they go to then); 0 for none."""
+    if position is None or not position.rollout.shares or position.rollout.strategy not in DIRECTED:
+        return 0, 0
+    rollout = position.rollout
+    return rollout.to_revision, rollout.from_revision if rollout.stage is Stage.soaking else 0
 
 
 def decide(position: Position, view: View) -> Decision:

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from appliance.core.deploy.balancer import Balancer
-from appliance.core.deploy.haproxy import Front, Stat
+from appliance.core.deploy.haproxy import Front, Stat, replica_of
 from appliance.core.deploy.policy import Counted
 from appliance.core.ports import Clock
 from appliance.errors import ApplianceError
@@ -180,9 +180,9 @@ class Traffic:
         return sum(rates.values()) if rates else None
 
     def sessions(self, service: str, server: str) -> int | None:
-        """Requests that are open at a server; None where nobody knows."""
-        stat = self._last.get((service, server))
-        return stat.sessions if stat is not None else None
+        """Requests that are open at a replica's servers; None where nobody knows."""
+        known = [stat for (name, each), stat in self._last.items() if name == service and replica_of(each) == server]
+        return sum(stat.sessions for stat in known) if known else None
 
     def latency(self, service: str) -> float | None:
         """Mean milliseconds of an answer; None where nobody knows."""
@@ -190,9 +190,12 @@ class Traffic:
         return sum(known) / len(known) if known else None
 
     def shares(self, service: str) -> dict[str, float]:
-        """Server → percent that it is given now."""
-        front = (self._applied or {}).get(service)
-        return {each.name: 0.0 if each.draining else each.share for each in front.servers} if front is not None else {}
+        """Server, by its replica → percent that it is given now."""
+        front, found = (self._applied or {}).get(service), dict[str, float]()
+        for each in front.servers if front is not None else ():
+            name = replica_of(each.name)
+            found[name] = found.get(name, 0.0) + (0.0 if each.draining else each.share)
+        return found
 
     def forget(self, service: str) -> None:
         """A service is gone."""

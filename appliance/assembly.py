@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import assembly_agents, assembly_deploy, assembly_fleet, assembly_power, assembly_tasks, upsparts
+from appliance import assembly_agents, assembly_api, assembly_deploy, assembly_fleet, assembly_power, assembly_tasks, upsparts
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -111,6 +111,7 @@ class Domains:
         self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
+        self.access = assembly_api.ApiAccess(spine)
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
@@ -203,7 +204,7 @@ class Domains:
             *self.agents.services(),
             *self._sink(),
         ]
-        return [*kept, self._api()]
+        return [*kept, self._api(), *self.access.services()]
 
     def _sink(self) -> list[Service]:
         """Kafka to the analytics database, where the settings want it here."""
@@ -255,6 +256,7 @@ class Domains:
         add(*power_actions.power_actions(self.power, spine.clock))
         add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
         add(*self.deploy.actions())
+        add(*self.access.actions())
         add(*doctor.actions(self._examine))
 
     def _settings_rows(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
+from appliance.settingaccess import ApiSettings
 from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
@@ -327,13 +328,6 @@ class AlertSettings(Group):
 
     rules: dict[str, RuleSettings] = Field({})
     """Changes by rule name."""
-
-
-class ApiSettings(Group):
-    """The REST API; in this version it is served on the UNIX socket alone."""
-
-    port: Port = Field(8000, json_schema_extra=env("API_PORT"))
-    """TCP port set aside for it; `prime-spark doctor` checks that nothing else has it."""
 
 
 class Settings(Group):

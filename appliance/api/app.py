@@ -1,12 +1,12 @@
-"""The REST application: list, describe and invoke actions, read state, follow events.
+"""The REST application: list, describe and invoke actions, read state and jobs, follow events.
 
-The same code serves the UNIX socket now and a TCP port behind authentication later: who asks is told by `actor_of`.
+The same code serves the UNIX socket and, behind authentication (api.gate), a TCP port.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable
+import base64
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -14,31 +14,26 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from appliance import __version__
+from appliance.api import problems
 from appliance.api.openapi import document
+from appliance.api.problems import STATUS_CODES, reply
+from appliance.api.streams import EventStreams
 from appliance.core import metrics
+from appliance.core.access.model import Identity
 from appliance.core.bus import Bus
 from appliance.core.dispatch import Dispatcher
-from appliance.core.events import envelope
 from appliance.core.model import Actor, Health, Phase, ServiceStatus
 from appliance.core.state import LiveState, Section
-from appliance.errors import ApplianceError, NotFoundError
+from appliance.errors import ApplianceError, InvalidArgumentsError, NotAuthorizedError, NotFoundError
 
-log = logging.getLogger(__name__)
+__all__ = ["STATUS_CODES", "Invoke", "RestApi", "Verdict", "reply", "verdict_on"]
 
-STATUS_CODES = {
-    "config": 400, "invalid_arguments": 422, "unknown_action": 404, "not_found": 404, "not_authorized": 403, "auth": 401,
-    "confirmation_required": 409, "conflict": 409, "precondition": 412, "timeout": 504, "absent": 503, "disk_full": 507,
-    "image": 422, "tier_unavailable": 503, "tier_absent": 503, "tier_full": 507, "not_running": 503,
-}  # fmt: skip
-"""HTTP status by error code (RFC 9110); any other error is a 500."""
-
-
-GONE = 499
-"""Status of an answer to nobody, as nginx has it."""
+PAGE, LARGEST_PAGE = 100, 1000
+"""Rows of a page, where the request asks for pages."""
 
 
 class Verdict(StrEnum):
@@ -50,7 +45,7 @@ class Verdict(StrEnum):
     healthy = "healthy"
 
 
-class Invoke(msgspec.Struct):
+class Invoke(msgspec.Struct, forbid_unknown_fields=True):
     """The body of an invocation."""
 
     args: dict[str, Any] = {}
@@ -66,99 +61,172 @@ class RestApi:
         bus: Where the event stream comes from.
         device_id: For the envelopes of the event stream.
         actor_of: Tells who sends a request.
+        streams: The event streams; made where not given.
+        brief: /health tells the verdict alone, because anybody may ask.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, state: LiveState, bus: Bus, device_id: str, actor_of: Callable[[Request], Actor]
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._state = state
-        self._bus = bus
-        self._device_id = device_id
-        self._actor_of = actor_of
+        self, dispatcher: Dispatcher, state: LiveState, bus: Bus, device_id: str, actor_of: Callable[[Request], Actor],
+        streams: EventStreams | None = None, *, brief: bool = False,
+    ) -> None:  # fmt: skip
+        self.dispatcher = dispatcher
+        self.state = state
+        self.actor_of = actor_of
+        self._streams = streams or EventStreams(bus, device_id)
+        self._brief = brief
 
-    def asgi(self) -> Starlette:
-        """The application."""
-        routes = [
+    def routes(self) -> list[BaseRoute]:
+        """All that every front has."""
+        return [
             Route("/health", self.health),
+            Route("/api/health/detailed", self.detailed),
             Route("/metrics", self.metrics),
+            Route("/openapi.json", self.openapi),
             Route("/api/v1/openapi.json", self.openapi),
             Route("/api/v1/actions", self.actions),
             Route("/api/v1/actions/{name}", self.describe, methods=["GET"]),
             Route("/api/v1/actions/{name}", self.invoke, methods=["POST"]),
             Route("/api/v1/state", self.all_state),
             Route("/api/v1/state/{section}", self.one_state),
+            Route("/api/v1/jobs", self.jobs),
+            Route("/api/v1/jobs/{job_id}", self.job, methods=["GET"]),
+            Route("/api/v1/jobs/{job_id}", self.cancel_job, methods=["DELETE"]),
             Route("/api/v1/events", self.events),
         ]
+
+    def asgi(self, further: Iterable[BaseRoute] = ()) -> Starlette:
+        """The application."""
         handlers = {
-            ApplianceError: on_error, msgspec.DecodeError: on_bad_body, HTTPException: on_no_route,
-            ClientDisconnect: on_gone, Exception: on_fault,
+            ApplianceError: problems.on_error, msgspec.DecodeError: problems.on_bad_body,
+            HTTPException: problems.on_no_route, ClientDisconnect: problems.on_gone, Exception: problems.on_fault,
         }  # fmt: skip
-        return Starlette(routes=routes, exception_handlers=handlers)
+        app = Starlette(routes=[*self.routes(), *further], exception_handlers=handlers)
+        app.router.redirect_slashes = False  # such a redirect goes wherever the Host header says
+        return app
+
+    def allow(self, request: Request, what: str) -> None:
+        """Let it pass where the scopes of whoever asks reach it. Raises NotAuthorizedError."""
+        identity = request.scope.get("identity")
+        if isinstance(identity, Identity) and not identity.reaches(what):
+            scopes = " ".join(identity.scopes)
+            raise NotAuthorizedError(f"The scopes of this token ({scopes}) do not reach {what}.", "take another token.")
+
+    async def act(self, request: Request, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
+        """Carry an action out for whoever asks. Raises ApplianceError."""
+        actor = self.actor_of(request)
+        self.allow(request, name)
+        return await self.dispatcher.invoke(name, args, actor, confirm=confirm)
 
     async def health(self, _: Request) -> Response:
         """Whether the appliance is well: 200, or 503 where a service is unhealthy or not yet tried."""
-        statuses: tuple[ServiceStatus, ...] = self._state.get(Section.services).value or ()
+        worst, told = self._verdict()
+        body = {"status": worst.value} if self._brief else {"status": worst.value, **told, "version": __version__}
+        return reply(body, 503 if worst in {Verdict.unhealthy, Verdict.starting} else 200)
+
+    async def detailed(self, request: Request) -> Response:
+        """Every service with its reason and the next step; always 200, for the answer is what was asked for."""
+        self.allow(request, "state")
+        worst, told = self._verdict()
+        services = self.state.get(Section.services).value or ()
+        return reply({"status": worst.value, **told, "version": __version__, "services": services})
+
+    def _verdict(self) -> tuple[Verdict, dict[str, dict[str, str]]]:
+        statuses: tuple[ServiceStatus, ...] = self.state.get(Section.services).value or ()
         reasons: dict[str, dict[str, str]] = {verdict.value: {} for verdict in Verdict}
         for status in statuses:
             reasons[verdict_on(status).value][status.name] = status.reason
         worst = next((verdict for verdict in Verdict if reasons[verdict.value]), Verdict.starting)
-        told = {name: found for name, found in reasons.items() if name != Verdict.healthy.value}
-        body = {"status": worst.value, **told, "version": __version__}
-        return reply(body, 503 if worst in {Verdict.unhealthy, Verdict.starting} else 200)
+        return worst, {name: found for name, found in reasons.items() if name != Verdict.healthy.value}
 
-    async def metrics(self, _: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """The numbers, for Prometheus."""
-        return Response(metrics.text(self._state), media_type=metrics.CONTENT_TYPE)
+        self.allow(request, "metrics")
+        return Response(metrics.text(self.state), media_type=metrics.CONTENT_TYPE)
 
-    async def openapi(self, _: Request) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """The description of this API."""
-        return reply(document(self._dispatcher.registry))
+        app = request.scope["app"]
+        return reply(document(self.dispatcher.registry, app.routes))
 
-    async def actions(self, _: Request) -> Response:
+    async def actions(self, request: Request) -> Response:
         """Every action."""
-        return reply([action.describe() for action in self._dispatcher.registry])
+        return paged(request, [action.describe() for action in self.dispatcher.registry])
 
     async def describe(self, request: Request) -> Response:
         """One action."""
-        return reply(self._dispatcher.registry.get(request.path_params["name"]).describe())
+        return reply(self.dispatcher.registry.get(request.path_params["name"]).describe())
 
     async def invoke(self, request: Request) -> Response:
         """Carry an action out."""
         body = await request.body()
         call = msgspec.json.decode(body, type=Invoke) if body else Invoke()
-        actor = self._actor_of(request)
-        result = await self._dispatcher.invoke(request.path_params["name"], call.args, actor, confirm=call.confirm)
-        return reply({"result": result})
+        return reply({"result": await self.act(request, request.path_params["name"], call.args, confirm=call.confirm)})
 
-    async def all_state(self, _: Request) -> Response:
+    async def all_state(self, request: Request) -> Response:
         """All sections, each with its age."""
-        return reply({section.value: self._section(section) for section in Section})
+        self.allow(request, "state")
+        return reply({section.value: self.section(section) for section in Section})
 
     async def one_state(self, request: Request) -> Response:
         """One section."""
+        self.allow(request, "state")
         name = request.path_params["section"]
         if name not in {section.value for section in Section}:
             raise NotFoundError(f"There is no section {name!r}.", f"the sections are: {', '.join(Section)}.")
-        return reply(self._section(Section(name)))
+        return reply(self.section(Section(name)))
 
-    def _section(self, section: Section) -> dict[str, Any]:
-        snapshot = self._state.get(section)
-        return {"version": snapshot.version, "age": self._state.age(section), "value": snapshot.value}
+    def section(self, section: Section) -> dict[str, Any]:
+        """One section with its version and age."""
+        snapshot = self.state.get(section)
+        return {"version": snapshot.version, "age": self.state.age(section), "value": snapshot.value}
+
+    async def jobs(self, request: Request) -> Response:
+        """Jobs, the newest first."""
+        return paged(request, await self.act(request, "job.list", {}))
+
+    async def job(self, request: Request) -> Response:
+        """One job."""
+        return reply(await self.act(request, "job.show", {"job_id": request.path_params["job_id"]}))
+
+    async def cancel_job(self, request: Request) -> Response:
+        """Have a job end."""
+        return reply(await self.act(request, "job.cancel", {"job_id": request.path_params["job_id"]}))
 
     async def events(self, request: Request) -> Response:
-        """Events as they happen (server-sent events, WHATWG HTML section 9.2)."""
-        return StreamingResponse(self._stream(request), media_type="text/event-stream")
+        """Events as they happen (server-sent events)."""
+        self.allow(request, "events")
+        return self._streams.response(request)
 
-    async def _stream(self, request: Request) -> AsyncIterator[bytes]:
-        queue = self._bus.subscribe(f"stream {id(request):x}", capacity=1000)
-        try:
-            yield b": connected\n\n"
-            async for event in queue:
-                data = msgspec.json.encode(envelope(event, self._device_id))
-                yield b"id: " + event.id.encode() + b"\nevent: " + event.topic.encode() + b"\ndata: " + data + b"\n\n"
-        finally:
-            queue.close()
+
+def paged(request: Request, rows: Iterable[Any]) -> Response:
+    """Rows, or a page of them where the request has `limit` or `cursor`: the next page is linked (RFC 8288).
+
+    Raises:
+        InvalidArgumentsError: One of the two cannot be.
+    """
+    found = list(rows)
+    query = request.query_params
+    if "limit" not in query and "cursor" not in query:
+        return reply(found)
+    begin, most = _cursor(query.get("cursor", "")), _limit(query.get("limit", str(PAGE)))
+    headers = {"X-Total-Count": str(len(found))}
+    if begin + most < len(found):
+        cursor = base64.urlsafe_b64encode(str(begin + most).encode()).decode().rstrip("=")
+        headers["Link"] = f'<{request.url.path}?limit={most}&cursor={cursor}>; rel="next"'
+    return reply(found[begin : begin + most], headers=headers)
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LARGEST_PAGE):
+        raise InvalidArgumentsError("limit is no number of rows.", f"give 1 to {LARGEST_PAGE}.")
+    return int(text)
+
+
+def _cursor(text: str) -> int:
+    try:
+        return max(0, int(base64.urlsafe_b64decode(text[:24] + "=" * (-len(text[:24]) % 4)))) if text else 0
+    except ValueError:
+        raise InvalidArgumentsError("cursor is none of ours.", "take it from the Link header of the page before.") from None
 
 
 def verdict_on(status: ServiceStatus) -> Verdict:
@@ -168,42 +236,3 @@ def verdict_on(status: ServiceStatus) -> Verdict:
     if status.phase in {Phase.starting, Phase.waiting}:
         return Verdict.starting
     return Verdict.degraded if status.health is Health.degraded else Verdict.healthy
-
-
-def reply(body: Any, status: int = 200) -> Response:
-    """A JSON response."""
-    return Response(msgspec.json.encode(body, enc_hook=str), status, media_type="application/json")
-
-
-async def on_error(_: Request, error: Exception) -> Response:
-    """One of our errors as JSON: {error: {code, message, next_step}}."""
-    if not isinstance(error, ApplianceError):
-        raise error
-    body = {"error": {"code": error.code, "message": error.message, "next_step": error.next_step}}
-    return reply(body, STATUS_CODES.get(error.code, 500))
-
-
-async def on_no_route(_: Request, error: Exception) -> Response:
-    """An address or a method that there is not."""
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    body = {"code": "not_found", "message": f"There is nothing here ({status}).", "next_step": "see /api/v1/openapi.json."}
-    return reply({"error": body}, status)
-
-
-async def on_gone(request: Request, _: Exception) -> Response:
-    """Whoever asked went away before the whole request was here: nothing was done, and nobody reads the answer."""
-    log.debug("%s %s was not sent whole", request.method, request.url.path)
-    return Response(status_code=GONE)
-
-
-async def on_fault(request: Request, error: Exception) -> Response:
-    """A fault of ours: told, and logged with where it was."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    body = {"code": "error", "message": f"{type(error).__name__}: {error}", "next_step": "see the log for where."}
-    return reply({"error": body}, 500)
-
-
-async def on_bad_body(_: Request, error: Exception) -> Response:
-    """A body that is not the JSON it should be."""
-    hint = 'send {"args": {…}, "confirm": false}.'
-    return reply({"error": {"code": "invalid_arguments", "message": f"The body is wrong: {error}.", "next_step": hint}}, 400)

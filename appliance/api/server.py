@@ -20,7 +20,7 @@ from appliance.core.model import Actor, Health, HealthReport, Role
 from appliance.errors import NotAuthorizedError
 
 
-class _Server(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """Uvicorn without signal handlers: signals belong to the process."""
 
     @contextlib.contextmanager
@@ -57,7 +57,7 @@ class ApiService:
         self._app = app
         self._path = path
         self._address = address
-        self._server: _Server | None = None
+        self._server: QuietServer | None = None
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -73,9 +73,11 @@ class ApiService:
             lifespan="off",
             timeout_graceful_shutdown=1,
             server_header=False,
+            proxy_headers=False,
             http=_Peers,
+            ws="none",
         )
-        self._server = _Server(config)
+        self._server = QuietServer(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="api serve")
         while not self._server.started:
             if self._task.done():

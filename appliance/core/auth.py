@@ -19,6 +19,8 @@ from appliance.errors import ConflictError, InvalidArgumentsError, NotAuthorized
 
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MIN_PASSWORD = 8
+LOGINS = frozenset({"ssh", "api"})
+"""Fronts whose actors are accounts."""
 LOOK_UP = 5.0
 """Seconds that looking up a role may take."""
 HASHERS = 2
@@ -54,9 +56,14 @@ class Accounts:
             listener(name)
 
     async def _revoke(self, name: str, work: Callable[[sqlite3.Connection], Any]) -> None:
-        """Write a change after which the user must log in again, and say so."""
+        """Write a change after which the user must log in again, end their sessions of the API with it, and say so."""
+
+        def both(connection: sqlite3.Connection) -> None:
+            work(connection)
+            connection.execute("DELETE FROM access_sessions WHERE user = ?", (name,))
+
         try:
-            await self._store.write(work)
+            await self._store.write(both)
         except asyncio.CancelledError:  # it may be on disk all the same
             self._tell(name)
             raise
@@ -69,7 +76,7 @@ class Accounts:
             NotAuthorizedError: The account is gone.
             StoreError: It cannot be looked up.
         """
-        if actor.via != "ssh":
+        if actor.via not in LOGINS:
             return actor
         try:
             async with asyncio.timeout(LOOK_UP):

@@ -63,7 +63,7 @@ class Actor(msgspec.Struct, frozen=True):
     name: str
     role: Role
     via: str
-    """"console", "ssh", "socket", "headless", "kafka", "voice", "internal"."""
+    """"console", "ssh", "socket", "api", "headless", "kafka", "voice", "internal"."""
     origin: str = ""
     """Address or device, for the audit."""
 

@@ -11,6 +11,7 @@ from appliance.errors import StoreError
 VARIABLES = {
     "redis.password": "REDIS_PASSWORD", "s3.secret_key": "MINIO_SECRET_KEY", "documents.password": "SUPABASE_KEY",
     "analytics.password": "POSTGRES_PASSWORD", "kafka.password": "KAFKA_PASSWORD",
+    "api.jwt_key": "JWT_SECRET", "admin.password": "ADMIN_PASSWORD",
 }  # fmt: skip
 """Secrets that the operator gives, and the documented variable of each."""
 

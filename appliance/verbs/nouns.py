@@ -8,6 +8,7 @@ from types import MappingProxyType
 NOUNS: Mapping[str, str] = MappingProxyType({
     "alert": "What is wrong, and the rules that say so",
     "analytics": "What was measured: questions about the past",
+    "api": "The API: where it listens, tokens of programs, logins",
     "appliance": "The appliance as a whole",
     "audit": "Who did what",
     "config": "Settings",
@@ -32,6 +33,8 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "streams": "Messages to and from Kafka, and what waits",
     "sync": "Edge and cloud: synchronise, and decide conflicts",
     "task": "Work for the workers: submit, look, cancel, retry",
+    "tls": "Certificates of the API: show, export, renew",
+    "totp": "Second factors",
     "user": "Accounts",
     "vpn": "The WireGuard tunnel: peers, keys, files, and why one is down",
 })  # fmt: skip

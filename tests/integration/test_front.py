@@ -258,7 +258,7 @@ async def test_a_caller_that_goes_midway_is_no_fault(bench: Bench, caplog: pytes
             caller.connect(str(bench.appliance.paths.api_socket))
             caller.sendall(b"POST /api/v1/actions/service.list HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
 
-    caplog.set_level("DEBUG", "appliance.api.app")
+    caplog.set_level("DEBUG", "appliance.api.problems")
     await asyncio.to_thread(half)
     await wait_for(lambda: "was not sent whole" in caplog.text)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

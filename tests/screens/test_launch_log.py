@@ -24,10 +24,10 @@ raise SystemExit(launch._locked(os.environ, mode, on_held=None, stderr=False))
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [({"API_HOST": "here"}, "WARNING set, but not read by this version: API_HOST\n"), ({}, "\n")]
+    ("given", "told"), [({"AIRFLOW_PORT": "here"}, "WARNING set, but not read by this version: AIRFLOW_PORT\n"), ({}, "\n")]
 )
 def test_variables_without_effect_are_named_at_the_start(home: Path, given: dict[str, str], told: str) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "API_HOST"} | given
+    environ = {name: value for name, value in os.environ.items() if name != "AIRFLOW_PORT"} | given
     done = subprocess.run([sys.executable, "-c", CHILD], env=environ, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, told), done.stderr
 

@@ -26,7 +26,8 @@ HOMES = {
     "segno": "core/vpn/qr.py",
     "smbus2": "hw/i2c.py",
     "trackforge": "core/inference/sources/tracking.py",
-    "uvicorn": "api/server.py",
+    "jwt": "core/access/signing.py",
+    "pyotp": "core/access/totp.py",
 }
 """The one file that may import each client library."""
 FOLDERS = {
@@ -44,8 +45,9 @@ FOLDERS = {
     "quixstreams": ("agent/windows",),
     "redis": ("core/memory/redis.py", "core/memory/redis_wire.py"),
     "sounddevice": ("core/voice", "hw"),
-    "starlette": ("api", "assembly.py"),
+    "starlette": ("api", "assembly.py", "assembly_api.py"),
     "textual": ("screens", "session"),
+    "uvicorn": ("api",),
 }
 """Libraries with a folder or two to themselves."""
 MAY_KNOW = {
@@ -80,6 +82,10 @@ HEAVY = (
     "psutil",
     "pyroute2",
     "uvicorn",
+    "jwt",
+    "pyotp",
+    "websockets",
+    "aiolimiter",
     "confluent_kafka",
     "quixstreams",
 )

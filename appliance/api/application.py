@@ -1,0 +1,108 @@
+"""The whole application behind TCP: gate, compression, browsers of other origins, and every route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
+
+from appliance.api import named
+from appliance.api.app import RestApi
+from appliance.api.auth import AuthRoutes, who
+from appliance.api.docspage import DocsPage
+from appliance.api.gate import Gate
+from appliance.api.streams import EventStreams
+from appliance.core.access.answers import Answers
+from appliance.core.access.desk import AccessDesk
+from appliance.core.access.limiter import Limiter
+from appliance.core.access.sealing import Sealer
+from appliance.core.bus import Bus
+from appliance.core.dispatch import Dispatcher
+from appliance.core.model import Actor
+from appliance.core.ports import Clock
+from appliance.core.state import LiveState
+from appliance.core.store import Store
+
+ACTIONS = "/api/v1/actions/"
+HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID")
+SHOWN = ("X-Request-ID", "X-Total-Count", "Link", "Retry-After", "Idempotency-Replayed")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is let through; as the settings of the same names say.
+
+    Attributes:
+        reads: Requests a second that read, of one identity.
+        changes: Those that change something.
+        body: Largest body, bytes.
+        streams: Event streams of one identity.
+        origins: Web pages of other origins that may call.
+    """
+
+    reads: float
+    changes: float
+    body: int
+    streams: int
+    origins: tuple[str, ...] = ()
+
+
+class Spine(Protocol):
+    """What the routes stand on."""
+
+    dispatcher: Dispatcher
+    state: LiveState
+    bus: Bus
+    store: Store
+    clock: Clock
+    settings: Any
+
+
+Further = Callable[[RestApi], Iterable[BaseRoute]]
+
+
+def application(spine: Any, desk: AccessDesk, sealer: Sealer, bounds: Bounds, further: Iterable[Further] = ()) -> ASGIApp:
+    """The application.
+
+    Args:
+        spine: See Spine.
+        desk: Who may come in.
+        sealer: Seals answers that are kept.
+        bounds: How much is let through.
+        further: What makes further routes.
+    """
+    device = spine.settings.node.device_id
+    streams = EventStreams(spine.bus, device, desk.holds, bounds.streams)
+    api = RestApi(spine.dispatcher, spine.state, spine.bus, device, actor_of, streams, brief=True)
+    routes: list[BaseRoute] = [
+        *AuthRoutes(desk).routes(),
+        *named.routes(api),
+        Route("/docs", DocsPage().show),
+        WebSocketRoute("/api/v1/ws", streams.socket),
+    ]
+    for make in further:
+        routes += make(api)
+    registry = spine.dispatcher.registry
+    queries = frozenset(f"{ACTIONS}{action.name}" for action in registry if action.query)
+    app: ASGIApp = Gate(
+        api.asgi(routes), desk.identify, Answers(spine.store, sealer, spine.clock), Limiter(bounds.reads),
+        Limiter(bounds.changes), queries.__contains__, bounds.body,
+    )  # fmt: skip
+    app = GZipMiddleware(app, minimum_size=1024, compresslevel=1)
+    if bounds.origins:
+        app = CORSMiddleware(
+            app, allow_origins=bounds.origins, allow_methods=("GET", "POST", "PUT", "DELETE"), allow_headers=HEADERS,
+            expose_headers=SHOWN, max_age=600,
+        )  # fmt: skip
+    return app
+
+
+def actor_of(request: Request) -> Actor:
+    """Whoever asks. Raises AuthError."""
+    return who(request).actor

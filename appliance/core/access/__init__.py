@@ -1,0 +1,1 @@
+"""Who may use the API: sessions with signed tokens, tokens for programs, second factors, and certificates."""

@@ -129,6 +129,7 @@ def test_a_start_that_fails_is_told_as_systemd_tells_it(lab: Lab, node: str) -> 
 def test_enabled_services_come_back_with_the_node_and_the_journal_stays(lab: Lab, node: str) -> None:
     install(lab, node)
     lab.exec(node, "systemctl", "enable", "--now", "probe", check=False)
+    wait_for_sync(lambda: lab.exec(node, "journalctl", "-u", "probe", "-o", "cat").count("hello from nobody"), message="it spoke")
     before = lab.exec(node, "journalctl", "-u", "probe", "-o", "cat").count("hello from nobody")
     boots = lab.node(node)["boots"]
     lab.exec(node, "systemctl", "reboot")

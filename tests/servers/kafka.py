@@ -166,12 +166,17 @@ class KafkaServer(Server):
     async def create_topic(self, name: str, partitions: int = 1, **settings: object) -> None:
         """Make a topic on all brokers; settings as Kafka calls them, with _ for each dot. Returns when it has leaders."""
         values = {key.replace("_", "."): str(value) for key, value in settings.items()}
+        await wait_for(self._controlled, message="the cluster has a controller")
         async with self.admin() as admin:
             answer = await admin.create_topics([NewTopic(name, partitions, self.brokers, topic_configs=values)])
         for _, code, message in answer.topic_errors:
             if code:
                 raise for_code(code)(message)
         await wait_for(lambda: self._led(name, partitions), message=f"{name} has leaders")
+
+    async def _controlled(self) -> bool:
+        told = await self.metadata()
+        return told["controller_id"] in {each["node_id"] for each in told["brokers"]}
 
     async def _led(self, topic: str, partitions: int) -> bool:
         return len([each for each in await self._partitions(topic) if each["leader"] >= 0]) == partitions

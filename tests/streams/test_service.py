@@ -275,6 +275,7 @@ async def test_the_command_line_shows_the_streams(running: Running) -> None:
     assert (code, "link up" in text, "edge.telemetry" in text) == (0, True, True), text
     code, text = await asyncio.to_thread(line, "streams", "status", "--json")
     assert json.loads(text)["link"]["state"] == "up"
+    await wait_for(lambda: running.envelopes("edge.telemetry"), 20)
     code, text = await asyncio.to_thread(line, "streams", "tail", "edge.telemetry", "--once", "--filter", running.device)
     assert (code, "host.metrics" in text) == (0, True), text
     assert (await asyncio.to_thread(line, "streams", "dead-letters"))[0] == 0

@@ -129,13 +129,14 @@ def test_a_start_that_fails_is_told_as_systemd_tells_it(lab: Lab, node: str) -> 
 def test_enabled_services_come_back_with_the_node_and_the_journal_stays(lab: Lab, node: str) -> None:
     install(lab, node)
     lab.exec(node, "systemctl", "enable", "--now", "probe", check=False)
-    wait_for_sync(lambda: lab.exec(node, "journalctl", "-u", "probe", "-o", "cat").count("hello from nobody"), message="it spoke")
-    before = lab.exec(node, "journalctl", "-u", "probe", "-o", "cat").count("hello from nobody")
+    spoken = ("journalctl", "-u", "probe", "-o", "cat")
+    wait_for_sync(lambda: "hello from nobody" in lab.exec(node, *spoken), message="it spoke")
+    before = lab.exec(node, *spoken).count("hello from nobody")
     boots = lab.node(node)["boots"]
     lab.exec(node, "systemctl", "reboot")
     wait_for_sync(lambda: lab.node(node)["boots"] > boots, 30, "it is back")
     wait_for_sync(lambda: said(lab, node, "systemctl", "is-active", "probe") == (0, "active"), message="it runs")
-    assert lab.exec(node, "journalctl", "-u", "probe", "-o", "cat").count("hello from nobody") == before + 1
+    assert lab.exec(node, *spoken).count("hello from nobody") == before + 1
     assert lab.exec(node, "journalctl", "-u", "probe", "-b", "-o", "cat").count("hello from nobody") == 1
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.core.agents.watch import AgentsService
 
 if TYPE_CHECKING:
+    from appliance.core.agents.depot import Depot
     from appliance.core.ports import Service
     from appliance.runtime import Appliance
 
@@ -30,3 +33,21 @@ class Agents:
 def build(spine: Appliance) -> Agents:
     """At rest: nothing is contacted."""
     return Agents(AgentsService(spine.state, spine.clock, spine.settings.tasks.lease_seconds))
+
+
+def depot(spine: Appliance) -> Callable[[], Depot]:
+    """Makes what agents are installed from, where it is first used; nothing of it is loaded before."""
+
+    @functools.cache
+    def made() -> Depot:
+        from appliance.assembly_tasks import task_key
+        from appliance.core.agents.depot import Depot
+        from appliance.core.agents.setup import PASSWORD
+        from appliance.core.tasks.wire import KEY
+
+        def secrets() -> dict[str, str]:
+            return {KEY: task_key(spine.secrets), PASSWORD: spine.secrets.text(PASSWORD)}
+
+        return Depot(spine.settings, secrets, spine.state, spine.paths.data / "agents")
+
+    return made

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance import assembly_agents
 from appliance.core.catalog import fleet as fleet_actions
+from appliance.core.catalog.agents import agent_actions
 from appliance.core.catalog.fleet_facts import fact_actions
 from appliance.core.catalog.fleet_files import file_actions
 from appliance.core.catalog.fleet_operations import operation_actions
@@ -54,6 +56,7 @@ class Fleet:
         watching: Looks at them in turn.
         operations: Changes them.
         clock: For ages.
+        state: What is shown.
     """
 
     inventory: FleetInventory
@@ -65,6 +68,7 @@ class Fleet:
     watching: FleetService
     operations: OperationsService
     clock: Clock
+    state: LiveState
 
     def services(self) -> list[Service]:
         """Those of the fleet."""
@@ -75,6 +79,7 @@ class Fleet:
         return [
             *fleet_actions.fleet_actions(self.desk), *fact_actions(self.watching, self.inventory, self.clock),
             *operation_actions(self.operations, self.inventory), *listing_actions(self.links, self.inventory),
+            *agent_actions(self.operations, self.inventory, self.state),
         ]  # fmt: skip
 
 
@@ -91,7 +96,9 @@ def build(spine: Appliance, tell: Tell) -> Fleet:
     desk = fleet_actions.Desk(inventory, links, own, spine.secrets, trust)
     watching = _watching(spine, inventory, links, own, tell)
     operations = _operations(spine, inventory, links, logins, tell)
-    return Fleet(inventory, own, links, LinksService(inventory, links, tell), trust, desk, watching, operations, spine.clock)
+    return Fleet(
+        inventory, own, links, LinksService(inventory, links, tell), trust, desk, watching, operations, spine.clock, spine.state
+    )
 
 
 def _operations(
@@ -103,7 +110,7 @@ def _operations(
 
     ground = operation.Ground(
         links, inventory, Book(spine.store), NodeLocks(), spine.clock, tell, lambda _: _power_going(spine.state), fresh,
-        OwnMachine(links), _places(spine),
+        OwnMachine(links), _places(spine), assembly_agents.depot(spine),
     )  # fmt: skip
     return OperationsService(ground, spine.state)
 

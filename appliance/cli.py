@@ -84,6 +84,10 @@ def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
 
         known = {action.name: action for action in _client(ctx).actions()}
         (fleet if noun == "fleet" else fleet_services).nest(group, known, _client(ctx))
+    elif noun == "agent" and not isinstance(group, Away):
+        from appliance.verbs import agents
+
+        agents.nest(group, _client(ctx))
     elif noun == "power":
         from appliance.verbs import power
 

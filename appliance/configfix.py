@@ -18,6 +18,7 @@ WORDS = {
     ("sync", "namespaces", "0"): "NAMESPACE=STRATEGY, where the strategy is one of latest_wins, cloud_wins, edge_wins, merge "
     "and manual, such as notes=merge",
     ("tasks", "http_hosts", "0"): "a host, HOST:PORT or *.DOMAIN, such as nas.lan",
+    ("agents", "http_hosts", "0"): "a host, HOST:PORT or *.DOMAIN, such as nas.lan",
     ("deploy", "folder"): "a whole path without blanks, such as /var/lib/prime-spark-deploy",
     ("deploy", "unit_folder"): "a whole path without blanks, such as /etc/systemd/system",
 }

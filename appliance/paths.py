@@ -1,7 +1,8 @@
 """The only place that knows where files lie.
 
-PRIME_SPARK_HOME=DIR puts everything under DIR. Without it root uses the directories of the Filesystem Hierarchy
-Standard, other users those of the XDG Base Directory specification.
+PRIME_SPARK_HOME=DIR puts everything under DIR; beside it PRIME_SPARK_CONFIG=FILE and PRIME_SPARK_RUN=DIR (sockets) name two
+places of their own. Without it root uses the directories of the Filesystem Hierarchy Standard, other users those of the XDG
+Base Directory specification.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def find(environ: Mapping[str, str] | None = None, *, root: bool | None = None) 
     env = os.environ if environ is None else environ
     if env.get("PRIME_SPARK_HOME"):
         home = Path(env["PRIME_SPARK_HOME"]).expanduser().absolute()
-        return Paths(home / "config.toml", None, home / "data", home / "run", home / "logs")
+        config = Path(env.get("PRIME_SPARK_CONFIG") or home / "config.toml")
+        return Paths(config, None, home / "data", Path(env.get("PRIME_SPARK_RUN") or home / "run"), home / "logs")
     if os.geteuid() == 0 if root is None else root:
         return Paths(
             SYSTEM_CONFIG, BOOT_CONFIG, Path("/var/lib/prime-spark"), Path("/run/prime-spark"), Path("/var/log/prime-spark")

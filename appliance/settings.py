@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 from appliance import settingforms as forms
 from appliance.core.model import Role, Severity
 from appliance.settingaccess import ApiSettings
+from appliance.settingagents import AgentSettings
 from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
@@ -357,6 +358,7 @@ class Settings(Group):
     headless: HeadlessSettings = HeadlessSettings()
     fleet: FleetSettings = FleetSettings()
     tasks: TaskSettings = TaskSettings()
+    agents: AgentSettings = AgentSettings()
     deploy: DeploySettings = DeploySettings()
     llm: LlmSettings = LlmSettings()
     power: PowerSettings = PowerSettings()

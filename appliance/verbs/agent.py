@@ -8,18 +8,41 @@ import click
 
 from appliance.errors import InvalidArgumentsError, NotRunningError
 from appliance.verbs.context import Context, json_option, pass_context
-from appliance.verbs.forms import Command
+from appliance.verbs.forms import Group
 
 
-@click.command("agent", cls=Command)
+class Agents(Group):
+    """Roles here by options, and agents on other machines by the actions of the appliance that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Those of the running appliance; else those that there would be."""
+        from appliance.verbs import agents
+
+        return agents.names(_context(ctx).client)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """One of them. Raises NotRunningError where no appliance runs."""
+        from appliance.verbs import agents
+
+        return agents.command(_context(ctx).client, name)
+
+
+def _context(ctx: click.Context) -> Context:
+    found: Context = ctx.find_root().obj
+    return found
+
+
+@click.group("agent", cls=Agents, invoke_without_command=True)
 @click.option("--role", default="", metavar="ROLE", help="What to run; without it all roles are listed.")
 @click.option("--status", "ask", is_flag=True, help="Say how the agents of this machine are; exit code 3 where none runs.")
 @json_option
 @pass_context
 def agent(context: Context, role: str, ask: bool, as_json: bool) -> None:
-    """Run one role of the streams as a process of its own, until SIGTERM or Ctrl-C."""
+    """Run one role as a process of its own, until SIGTERM or Ctrl-C; or look after the agents on other machines."""
     from appliance.agent.roles import ROLES, role_of
 
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     if role:
         role_of(role)
     if ask:

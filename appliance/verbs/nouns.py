@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 NOUNS: Mapping[str, str] = MappingProxyType({
+    "agent": "Our own program on other machines, and roles that run here",
     "alert": "What is wrong, and the rules that say so",
     "analytics": "What was measured: questions about the past",
     "api": "The API: where it listens, tokens of programs, logins",

@@ -128,7 +128,7 @@ def operation_actions(service: OperationsService, inventory: Inventory) -> list[
         inventory: Knows the nodes.
     """
     desk = Desk(service, inventory)
-    one_step = [desk.in_one(name, kinds.find(kind)) for name, kind in IN_ONE.items()]
+    one_step = [desk.in_one(f"fleet.{name}", kinds.find(kind)) for name, kind in IN_ONE.items()]
     return [*_steps(desk), *_reading(service), *one_step]
 
 
@@ -172,8 +172,14 @@ class Desk:
         begun = await self.service.undo(params.operation_id, call.actor.name, force=params.force)
         return await self._awaited(begun, params.wait_seconds)
 
-    def in_one(self, name: str, kind: Kind) -> Action:
-        """The action that plans and applies a kind."""
+    def in_one(self, name: str, kind: Kind, positional: tuple[str, ...] | None = None) -> Action:
+        """The action that plans and applies a kind.
+
+        Args:
+            name: Its whole name.
+            kind: What it does.
+            positional: Parameters without a name on the command line; the kind's first needed one where it is None.
+        """
         follows = not kind.changes
         further: dict[str, Any] = {
             "own_machine": (bool, Field(False, description="Also the machine that the appliance runs on"))
@@ -184,10 +190,12 @@ class Desk:
         async def handler(call: Invocation, given: Any) -> OperationStatus:
             return await self._both(call.actor, kind, given)
 
-        first = tuple(field for field, info in kind.params.model_fields.items() if info.is_required())[:1]
+        if positional is None:
+            positional = tuple(field for field, info in kind.params.model_fields.items() if info.is_required())[:1]
         return Action(
-            f"fleet.{name}", f"{kind.summary} (on nodes of the fleet)", handler, form, role=kind.role, timeout=PATIENCE,
-            dangerous=kind.dangerous, positional=first, brief=told, look_up=self._confirming(kind) if kind.dangerous else None,
+            name, f"{kind.summary} (on nodes of the fleet)", handler, form, role=kind.role, timeout=PATIENCE,
+            dangerous=kind.dangerous, positional=positional, brief=told,
+            look_up=self._confirming(kind) if kind.dangerous else None,
         )  # fmt: skip
 
     def _confirming(self, kind: Kind) -> Callable[[Any], Awaitable[object]]:

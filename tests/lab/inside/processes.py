@@ -66,6 +66,8 @@ class Processes:
 def _identity(user: str | None, group: str | None) -> dict[str, Any]:
     if not user and not group:
         return {}
+    if user and user.isdigit():  # of no file: it lives as long as its service
+        return {"user": int(user), "group": int(user), "extra_groups": []}
     import grp
     import pwd
 

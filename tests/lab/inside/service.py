@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.lab.inside import dynamic
 from tests.lab.inside.processes import Processes, members, name_of, send
 from tests.lab.inside.unitfile import UnitFile
 
@@ -201,6 +201,7 @@ class Service:
             with contextlib.suppress(StartError):
                 await self._command(line, "stop-post")
         self.main_pid = 0
+        dynamic.over(self.file)
         failed = result != "success"
         self.become("failed" if failed else "inactive", "failed" if failed else "dead")
 
@@ -228,8 +229,7 @@ class Service:
                 folder = Path(base, name)
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(int(self.file.get(f"{key}Mode", "0755"), 8))
-                if self.file.get("User"):
-                    shutil.chown(folder, self.file.get("User"), self.file.get("Group") or None)
+                dynamic.own(folder, dynamic.user_of(self.file), self.file.get("Group"))
 
     async def _command(self, line: str, what: str, *, main: bool = False) -> None:
         forgiving = line.startswith("-")
@@ -245,7 +245,7 @@ class Service:
     def _spawn(self, line: str, more: dict[str, str]) -> tuple[int, asyncio.Future[int]]:
         env = self._environment() | more
         argv = _arguments(line.lstrip("-@+!:"), env)
-        user = self.file.get("User") or None
+        user = dynamic.user_of(self.file) or None
         folder = self.file.get("WorkingDirectory", "/").lstrip("-")
         program = argv[0]
         name = os.path.basename(program)
@@ -260,13 +260,11 @@ class Service:
             raise StartError(f"{program}: {error}") from error
 
     def _environment(self) -> dict[str, str]:
-        import pwd
-
-        user = self.file.get("User") or "root"
-        entry = pwd.getpwnam(user)
+        user = dynamic.user_of(self.file) or "root"
+        home, shell = dynamic.home_of(user)
         env = {
             "PATH": PATH, "LANG": "C.UTF-8", "INVOCATION_ID": self.invocation, "USER": user, "LOGNAME": user,
-            "HOME": entry.pw_dir, "SHELL": entry.pw_shell or "/bin/sh", "JOURNAL_STREAM": "8:1",
+            "HOME": home, "SHELL": shell, "JOURNAL_STREAM": "8:1", **dynamic.credentials(self.file, user),
         }  # fmt: skip
         for key, base in (("RuntimeDirectory", "/run"), ("StateDirectory", "/var/lib"), ("LogsDirectory", "/var/log")):
             if names := self.file.words(key):

@@ -113,7 +113,7 @@ class Carrier:
     async def _unsound(self, name: str) -> tuple[RunState, str]:
         """What is wrong on a node that was changed."""
         operation = self._operation
-        host = Host(self._ground.shell, self._ground.shell.node(name), operation.kept.limit)
+        host = self._ground.host(self._ground.shell.node(name), operation.kept.limit)
         try:
             wrong = await operation.kind.check(host, operation.args, operation.look(name))
             return RunState.failed, wrong or await health.fallen(host, operation.runs[name].baseline)

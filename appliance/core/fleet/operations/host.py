@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,6 +12,9 @@ from appliance.core.fleet.model import FleetShell, Node
 from appliance.core.fleet.operations.outputs import Output
 from appliance.core.printable import printable
 from appliance.errors import CommandFailedError
+
+if TYPE_CHECKING:
+    from appliance.core.agents.depot import Depot
 
 PREAMBLE = 'LC_ALL=C; LANG=C; PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; export LC_ALL LANG PATH\n'
 """Before every script: messages that can be parsed, and the administrator's programs behind the user's own path."""
@@ -66,6 +69,8 @@ class Host:
         self.planning = planning
         """It is looked at for a new plan; else a plan is compared, or carried out."""
         self.places = places
+        self.agents: Callable[[], Depot] | None = None
+        """What agents are installed from."""
         self.acted = False
         """A command that may have changed something was begun."""
         self._fresh = fresh

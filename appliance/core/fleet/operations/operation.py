@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from appliance.core.fleet.files.places import Places
-from appliance.core.fleet.model import FleetShell, Inventory
+from appliance.core.fleet.model import FleetShell, Inventory, Node
 from appliance.core.fleet.operations.conditions import Power
 from appliance.core.fleet.operations.host import Host
 from appliance.core.fleet.operations.kind import Kind, Look
@@ -20,6 +20,9 @@ from appliance.core.fleet.operations.outputs import Output
 from appliance.core.fleet.operations.record import Book, Kept, KeptRun
 from appliance.core.model import Severity
 from appliance.core.ports import Clock
+
+if TYPE_CHECKING:
+    from appliance.core.agents.depot import Depot
 
 CHANGED = frozenset({RunState.ok, RunState.failed, RunState.unknown, RunState.undo_failed})
 """States of a node that was changed, or may have been."""
@@ -42,6 +45,7 @@ class Ground:
         fresh: Logs in on a node by a new connection. Raises ShellError.
         own: Whether a node is the machine that the appliance runs on, from what the node says of itself.
         places: Which files of this machine may be copied.
+        agents: What agents are installed from; made where it is first used.
     """
 
     shell: FleetShell
@@ -54,6 +58,15 @@ class Ground:
     fresh: Callable[[str], Awaitable[None]] | None
     own: Callable[[str], Awaitable[bool]]
     places: Places | None = None
+    agents: Callable[[], Depot] | None = None
+
+    def host(self, node: Node, limit: float, output: Output | None = None, spoke: Callable[[], None] = lambda: None,
+             *, planning: bool = False) -> Host:  # fmt: skip
+        """A node to look at, or to work on where its output is taken."""
+        fresh = self.fresh if output is not None else None
+        made = Host(self.shell, node, limit, output, fresh, spoke, planning=planning, places=self.places)
+        made.agents = self.agents
+        return made
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,4 +164,4 @@ class Operation:
     def host(self, ground: Ground, node: str, spoke: Callable[[], None] = lambda: None) -> Host:
         """A node to work on, its output taken."""
         output = self.outputs.setdefault(node, Output(len(self.runs)))
-        return Host(ground.shell, ground.shell.node(node), self.kept.limit, output, ground.fresh, spoke, places=ground.places)
+        return ground.host(ground.shell.node(node), self.kept.limit, output, spoke)

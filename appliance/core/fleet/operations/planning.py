@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from appliance.core.events import new_id
 from appliance.core.fleet.model import Node, Selector
 from appliance.core.fleet.operations import conditions, health, kinds
-from appliance.core.fleet.operations.host import Host
 from appliance.core.fleet.operations.kind import LONGEST_DIFF, Kind, Look, on
 from appliance.core.fleet.operations.model import NodeRun, OperationStatus, RunState, Stage
 from appliance.core.fleet.operations.operation import Ground, Operation, Way
@@ -90,7 +89,7 @@ class Planner:
     async def holds(self, operation: Operation, name: str) -> str:
         """Why the plan does not hold any more on a node; empty where it does. One that does not answer is marked so."""
         try:
-            host = Host(self._ground.shell, self._ground.shell.node(name), operation.kept.limit, places=self._ground.places)
+            host = self._ground.host(self._ground.shell.node(name), operation.kept.limit)
             look = await operation.kind.look(host, operation.args)
         except UnreachableError as error:
             operation.change_run(name, state=RunState.unreachable, reason=str(error))
@@ -107,7 +106,7 @@ class Planner:
             return KeptRun(NodeRun(node.name, RunState.skipped, reason=why))
         if not kind.looks:
             return KeptRun(NodeRun(node.name, diff=f"$ {kind.words(args)}", cannot_undo=kind.cannot_undo))
-        host = Host(self._ground.shell, node, way.limit, planning=True, places=self._ground.places)
+        host = self._ground.host(node, way.limit, planning=True)
         try:
             look = await kind.look(host, args)
             why = look.refuse or await conditions.disk_room(host, kind)

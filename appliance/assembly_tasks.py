@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from appliance.core.memory.service import MemoryService
     from appliance.core.secrets import Secrets
     from appliance.runtime import Appliance
-    from appliance.settings import Settings
 
 MIB = 2**20
 SEEN = frozenset({"detection", "classification", "pose", "segmentation"})
@@ -52,7 +51,7 @@ def build(
         await tell(event, Severity.warning, attributes)
 
     desk = Desk(TaskBook(spine.store, settings.tasks.keep), settings.tasks, spine.clock, noted)
-    offered: list[Handler] = [*_own(settings, memory, objects), *_models(spine, inference)]
+    offered: list[Handler] = [*_own(spine, memory, objects), *_models(spine, inference)]
     return TasksService(Ground(
         desk=desk, settings=settings.tasks, handlers={each.name: each for each in offered}, name=settings.node.device_id,
         state=spine.state, clock=spine.clock, remote=_remote(spine),
@@ -81,19 +80,28 @@ def task_key(secrets: Secrets) -> str:
     return found
 
 
-def _own(settings: Settings, memory: MemoryService, objects: Callable[[], Any | None]) -> list[Handler]:
+def _own(spine: Appliance, memory: MemoryService, objects: Callable[[], Any | None]) -> list[Handler]:
     async def remember(key: str, namespace: str) -> Any:
         return await memory.memory.get(key, namespace)
 
-    tasks = settings.tasks
+    tasks = spine.settings.tasks
+    files = objects() if tasks.folders or tasks.backups else None
     return [
         CommandHandler(tasks.commands),
         HttpHandler(tasks.http_hosts),
-        TransferHandler(
-            tasks.folders, tasks.http_hosts, tasks.files_max_mib * MIB, objects() if tasks.folders else None, remember
-        ),
+        TransferHandler(tasks.folders, tasks.http_hosts, tasks.files_max_mib * MIB, files, remember),
         MemoryHandler(memory.memory),
+        *_backups(spine, files),
     ]
+
+
+def _backups(spine: Appliance, files: Any | None) -> list[Handler]:
+    """Nothing of it is loaded where nothing is to be kept."""
+    if not spine.settings.tasks.backups:
+        return []
+    from appliance.core.tasks.handlers.backup import BackupHandler
+
+    return [BackupHandler(spine.settings.tasks.backups, files, spine.clock.wall)]
 
 
 def _models(spine: Appliance, inference: InferenceService) -> list[Handler]:

@@ -40,6 +40,37 @@ class CommandTask(Group):
     """Longest time that it may run."""
 
 
+def check_target(text: str) -> str:
+    """Where archives go. Raises SettingError."""
+    if text.startswith("s3://"):
+        forms.bucket(text.removeprefix("s3://").partition("/")[0])
+    else:
+        forms.absolute(Path(text))
+    return text
+
+
+def check_mount(text: str) -> str:
+    """A mount point, or nothing. Raises SettingError."""
+    if text:
+        forms.absolute(Path(text))
+    return text
+
+
+class BackupTask(Group):
+    """One backup that the task type backup may make, such as [tasks.backups.pictures]."""
+
+    folders: Annotated[tuple[Annotated[Path, AfterValidator(forms.absolute)], ...], Field(min_length=1, max_length=64)]
+    """Directories that are kept, with all that is in them."""
+    exclude: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    """What is left out: "*.tmp" by its name at any depth, "cache/" a directory, "a/b.log" by its path in the directory."""
+    target: Annotated[str, AfterValidator(check_target)]
+    """Directory that is there already, such as "/mnt/nas/backups", or s3://BUCKET/PREFIX; MACHINE/NAME/ is made in it."""
+    mount: Annotated[str, AfterValidator(check_mount)] = ""
+    """Mount point of the target, such as "/mnt/nas": while nothing is mounted there, nothing is written; else empty."""
+    keep: Annotated[int, Field(ge=1, le=400)] = 7
+    """Archives that are kept; the oldest go when a newer one was made and read back."""
+
+
 class TaskSettings(Group):
     """The queue of tasks on this appliance, and what this machine's worker does."""
 
@@ -73,5 +104,7 @@ class TaskSettings(Group):
     """Directories that the task type file_transfer may write into and read from; without any it is not offered here."""
     http_hosts: tuple[Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9\[\]:._-]{1,253}$")], ...] = ()
     """Hosts that tasks may call, such as ["10.8.0.14", "*.example.org", "nas:8080"]; without any http is not offered here."""
+    backups: dict[Name, BackupTask] = Field({})
+    """What the task type backup may keep here, by name; without any this machine does not offer that type."""
     files_max_mib: Annotated[int, Field(ge=1, le=102400)] = 1024
     """Largest file that file_transfer brings, MiB."""

@@ -174,6 +174,42 @@ def test_only_named_hosts_are_called(url: str, allowed: bool) -> None:
             check_host(url, hosts)
 
 
+async def test_an_answer_in_an_encoding_that_nobody_knows_is_an_answer() -> None:
+    def odd(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "text/plain; charset=klingon")
+        request.send_header("Content-Length", "4")
+        request.end_headers()
+        request.wfile.write(b"fine")
+
+    with served(odd) as url:
+        assert (await HttpHandler(["127.0.0.1"]).run({"url": url}, ORDER))["body"] == "fine"
+
+
+@pytest.mark.parametrize(
+    "more", [{"headers": {"x": "ä"}}, {"headers": {"x": "a\nb"}}, {"headers": {"a b": "c"}}, {"json": 1, "body": "x"}]
+)
+async def test_a_request_that_nobody_can_send_is_not_tried_again(more: dict[str, Any]) -> None:
+    with served(say(200, b"fine")) as url, pytest.raises(InvalidArgumentsError):
+        await HttpHandler(["127.0.0.1"]).run({"url": url, "method": "POST", **more}, ORDER)
+
+
+async def test_an_address_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentsError, match="no address"):
+        await files(tmp_path).run({"source": "http://127.0.0.1/\x7f", "target": str(tmp_path / "a")}, ORDER)
+
+
+async def test_what_a_killed_worker_left_beside_a_target_goes(tmp_path: Path) -> None:
+    kept = [".b.0123abcd.part", ".a.notes.part", ".a.0123abce.part"]
+    for name in (".a.0123abcd.part", *kept):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / kept[2]).touch()  # somebody else works on it now
+    (tmp_path / "source").write_text("x")
+    await files(tmp_path).run({"source": str(tmp_path / "source"), "target": str(tmp_path / "a")}, ORDER)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([*kept, "a", "source"])
+
+
 async def test_a_host_that_is_not_there_is_told() -> None:
     with pytest.raises(TaskError, match="failed") as told:
         await HttpHandler(["127.0.0.1"]).run({"url": "http://127.0.0.1:9/"}, ORDER)

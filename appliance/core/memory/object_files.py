@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from appliance.core.memory.objects import SLOWEST, ObjectReplica
 from appliance.errors import DiskFullError, MemoryTierError, ModelError
 
+T = TypeVar("T")
 PIECE = 1 << 20
+PART = 16 << 20
+"""Bytes of one part of a stream; 10 000 parts are the most that S3 takes, so that one object has 156 GiB at most."""
 CALL = 15.0
 """Seconds for one request, beside what its bytes take at the slowest rate."""
 
@@ -68,6 +72,44 @@ class ObjectFiles:
         bucket, key = split_address(address)
         size = await asyncio.to_thread(lambda: path.stat().st_size)
         await self._objects.call(lambda client: client.fput_object(bucket, key, str(path)), CALL + size / SLOWEST)
+
+    async def send(self, address: str, source: Any, limit: float) -> None:
+        """A stream of unknown length as one object; whole there when this returns, and not there where it fails.
+
+        Args:
+            address: s3://BUCKET/KEY.
+            source: Has `read`; what that raises ends it.
+            limit: Seconds. When they are over `source` is read on until it raises: its owner has to see to that.
+
+        Raises:
+            MemoryTierError: S3 does not answer, refuses, or broke off.
+            ModelError: That is no address.
+        """
+        bucket, key = split_address(address)
+
+        def work(client: Any) -> None:
+            client.put_object(bucket, key, source, -1, part_size=PART, num_parallel_uploads=1)
+
+        await self._objects.call(work, limit)
+
+    async def receive(self, address: str, take: Callable[[Iterator[bytes]], T], limit: float) -> T:
+        """Have an object's bytes read, in a thread. Raises MemoryTierError, ModelError, and what `take` raises."""
+        bucket, key = split_address(address)
+
+        def work(client: Any) -> T:
+            response: Any = client.get_object(bucket, key)
+            try:
+                return take(response.stream(PIECE))
+            finally:
+                response.close()
+                response.release_conn()
+
+        return await self._objects.call(work, limit)
+
+    async def remove(self, address: str) -> None:
+        """Remove an object; one that is not there is no fault. Raises MemoryTierError, ModelError."""
+        bucket, key = split_address(address)
+        await self._objects.call(lambda client: client.remove_object(bucket, key), CALL)
 
     async def list(self, address: str) -> list[tuple[str, int]]:
         """Names and sizes below s3://BUCKET/PREFIX/, without the prefix; 1000 at most. Raises MemoryTierError, ModelError."""

@@ -6,8 +6,10 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +20,9 @@ from appliance.core.tasks.wire import Order
 from appliance.errors import DiskFullError, InvalidArgumentsError, ModelError, NotAuthorizedError, NotFoundError, TaskError
 
 PIECE = 1 << 20
+PART = re.compile(r"[0-9a-f]{8}\.part")
+LEFT = 86400.0
+"""Seconds after which what an attempt left beside its target, when its worker was killed, is removed by the next one."""
 
 
 class Objects(Protocol):
@@ -80,6 +85,7 @@ class TransferHandler:
         target = self._folders[0] / f".{order.task_id}" if to_s3 else await asyncio.to_thread(self._inside, wanted.target)
         part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
         try:
+            await asyncio.to_thread(_sweep, target)
             await self._fetch(wanted.source, part)
             size, digest = await asyncio.to_thread(_measure, part)
             if wanted.sha256 and digest != wanted.sha256.lower():
@@ -124,6 +130,8 @@ class TransferHandler:
                     final = answer.status_code < 500
                     raise TaskError(f"{url[:200]} was answered with {answer.status_code}.", final=final)
                 await self._write(answer, part, url)
+        except httpx.InvalidURL as error:
+            raise InvalidArgumentsError(f"{url[:200]!r} is no address: {error}.", "write http://HOST/PATH.") from error
         except httpx.HTTPError as error:
             told = str(error) or type(error).__name__
             raise TaskError(f"{url[:200]} broke off: {told}.", "see whether that host serves.") from error
@@ -179,6 +187,13 @@ class TransferHandler:
     def _too_large(self, source: str) -> TaskError:
         most = f"{self._largest / 2**20:g} MiB"
         return TaskError(f"{source[:200]} is larger than {most}.", "raise tasks.files_max_mib.", final=True)
+
+
+def _sweep(target: Path) -> None:
+    lead = f".{target.name[:100]}."
+    for each in target.parent.iterdir() if target.parent.is_dir() else ():
+        if each.name.startswith(lead) and PART.fullmatch(each.name[len(lead) :]) and time.time() - each.lstat().st_mtime > LEFT:
+            each.unlink(missing_ok=True)
 
 
 def _measure(path: Path) -> tuple[int, str]:

@@ -57,6 +57,8 @@ class HttpHandler:
         import httpx
 
         headers = {"Idempotency-Key": f"{order.task_id}", **wanted.headers}
+        if wanted.json is not None and wanted.body:
+            raise InvalidArgumentsError("The payload has both json and body.", "give one of them.")
         given: dict[str, Any] = {"json": wanted.json} if wanted.json is not None else {"content": wanted.body or None}
         try:
             async with (
@@ -64,6 +66,9 @@ class HttpHandler:
                 client.stream(wanted.method, wanted.url, headers=headers, **given) as answer,
             ):
                 body, left = await _body(answer)
+        except (httpx.LocalProtocolError, UnicodeEncodeError) as error:  # nothing was sent: it would be the same again
+            told = f"{wanted.method} {wanted.url[:200]} cannot be sent: {error}."
+            raise InvalidArgumentsError(told, "look at its headers: plain ASCII, no line breaks.") from error
         except httpx.InvalidURL as error:
             raise InvalidArgumentsError(f"{wanted.url[:200]!r} is no address: {error}.", "write http://HOST/PATH.") from error
         except httpx.HTTPError as error:
@@ -101,4 +106,7 @@ async def _body(answer: httpx.Response) -> tuple[str, int]:
         room = BODY - len(kept)
         kept += piece[:room]
         left += max(0, len(piece) - room)
-    return kept.decode(answer.charset_encoding or "utf-8", errors="replace"), left
+    try:
+        return kept.decode(answer.charset_encoding or "utf-8", errors="replace"), left
+    except LookupError:  # the server names an encoding that nobody knows
+        return kept.decode(errors="replace"), left

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from appliance.core.backoff import backoff
@@ -25,6 +26,8 @@ from appliance.errors import ApplianceError, LinkDownError, StoreError, StreamEr
 log = logging.getLogger(__name__)
 
 AT_ONCE = 500
+DEAF = 3.0
+"""Seconds without an answer to a fetch of a partition, after which workers may be speaking unheard."""
 COMMIT = 0.5
 """Seconds between two commits."""
 BESIDE = 20
@@ -118,7 +121,9 @@ class RemoteWorkers:
         while True:
             records = await reader.take(AT_ONCE, COMMIT if told else 1.0)
             await self._handle(records, dispatcher)
-            if len(records) < AT_ONCE and not self._reads and reader.consumer.assignment():
+            if not _fed(reader):
+                self._reads = False
+            elif len(records) < AT_ONCE and not self._reads:
                 self._reads = True
                 dispatcher.desk.poke()
             told |= {each.partition: each for each in records}
@@ -140,6 +145,7 @@ class RemoteWorkers:
             if not errors:
                 return
             failures += 1
+            self._reads = False  # signs of life wait behind it: no lease may run out meanwhile
             log.error("what workers said is not on disk: %s", errors[0])
             await asyncio.sleep(backoff(failures, FIRST, LONGEST))
 
@@ -169,3 +175,10 @@ class RemoteWorkers:
                 await dispatcher.begun(data)
             case _:
                 self.unusable += 1
+
+
+def _fed(reader: KafkaReader) -> bool:
+    """Whether the brokers have answered for each partition lately: what workers said until then is here."""
+    consumer = reader.consumer
+    polls = [consumer.last_poll_timestamp(each) for each in consumer.assignment()]
+    return bool(polls) and all(each is not None and time.time() - each / 1000 < DEAF for each in polls)

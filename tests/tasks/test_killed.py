@@ -33,7 +33,7 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             child.kill()
     acknowledged = lines(tmp_path / "acknowledged")
     async with running(tmp_path, handlers=[Echo()]) as rig:
-        await wait_for(lambda: not rig.desk.live, 60.0)
+        await wait_for(lambda: not rig.desk.live and not rig.desk.ending, 60.0)
         ends = {each.task_id: each for each in await rig.desk.book.ended(5000)}
         assert set(acknowledged) <= set(ends)
         assert {each.state for each in ends.values()} == {TaskState.completed}

@@ -61,7 +61,7 @@ async def test_each_task_ends_once_whatever_happens_to_the_workers(tmp_path: Pat
         cancelled = [await rig.service.dispatcher.cancel(each.task_id, "anna") for each in waiting[: COUNT // 20]]
         raging = asyncio.create_task(storm(rig, kafka, chance))
         async with asyncio.timeout(SECONDS):
-            while rig.desk.live:
+            while rig.desk.live or rig.desk.ending:
                 await asyncio.sleep(0.1)
         raging.cancel()
         done = await raging

@@ -99,7 +99,9 @@ class Assigner:
         """Write who has what, then tell them. Raises StoreError: all wait again."""
         leases = {entry.task.task_id: entry.task.lease for entry, _ in chosen}
         try:
-            payloads = await self._desk.book.payloads(list(leases))
+            payloads = {entry.task.task_id: entry.payload for entry, _ in chosen if entry.payload is not None}
+            if absent := [task_id for task_id in leases if task_id not in payloads]:
+                payloads |= await self._desk.book.payloads(absent)
             await self._desk.book.change([entry.as_change() for entry, _ in chosen if self._holds(entry, leases)])
         except StoreError:
             for entry, member in chosen:
@@ -134,8 +136,9 @@ class Assigner:
     def _order(self, entry: Entry, member: Member, payload: bytes) -> Order:
         task, desk = entry.task, self._desk
         attempt = task.attempt + (task.state is TaskState.assigned)
+        given = msgspec.json.decode(payload) if member.worker.local else msgspec.Raw(payload)
         return Order(
-            task_id=task.task_id, type=task.type, priority=int(task.priority), payload=msgspec.json.decode(payload),
+            task_id=task.task_id, type=task.type, priority=int(task.priority), payload=given,
             attempt=attempt, deadline=None if task.deadline is None else rfc3339(task.deadline), worker=task.worker,
             session=task.session, lease=task.lease, lease_s=desk.settings.lease_seconds, beat=member.number,
             limit_s=task.limit_s, left_s=None if entry.due is None else max(0.0, entry.due - desk.clock.monotonic()),

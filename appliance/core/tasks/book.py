@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from appliance.core.store import Store
+from appliance.core.store import Store, Work
+from appliance.core.tasks.gathering import Gathering, Row
 from appliance.core.tasks.model import Schedule, Task, TaskDetail, Worker
 from appliance.errors import InvalidArgumentsError, NotFoundError
 
@@ -17,6 +18,7 @@ HISTORY = 60
 """Most entries of a task's history; the first ones and the newest ones stay."""
 WORKERS = 200
 """Most workers that are remembered."""
+INSERT = "INSERT INTO tasks (seq, task_id, state, body, history, payload, boot, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 UPDATE = "UPDATE tasks SET state = ?, body = ?, history = ?, result = coalesce(?, result), ended = ? WHERE task_id = ?"
 
 
@@ -51,6 +53,8 @@ class TaskBook:
     def __init__(self, store: Store, keep: int) -> None:
         self._store = store
         self._keep = keep
+        self._additions = Gathering(store, _insert)
+        self._changes = Gathering(store, self._update)
 
     async def open(self) -> tuple[list[Kept], int, int]:
         """(tasks that have not ended, in the order of their submission; the highest number; the highest number of an end)."""
@@ -70,14 +74,7 @@ class TaskBook:
              each.due)
             for each, payload in kept
         ]  # fmt: skip
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT INTO tasks (seq, task_id, state, body, history, payload, boot, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
-
-        await self._store.write(write)
+        await self._additions.put(rows)
 
     async def change(self, changes: Sequence[Change]) -> None:
         """Tasks as they are now, all or none; on disk when this returns. Raises StoreError."""
@@ -85,14 +82,18 @@ class TaskBook:
             (each.task.state.value, _pack(each.task), _pack(each.history), each.result, each.ended, each.task.task_id)
             for each in changes
         ]
-        ends = max((each.ended for each in changes if each.ended is not None), default=0)
+        await self._changes.put(rows)
+
+    def _update(self, rows: Sequence[Row]) -> Work:
+        last = {row[-1]: row for row in rows}  # of each task as it is now; a result comes with its end, which is the last
+        ends = max((row[4] for row in rows if row[4] is not None), default=0)
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany(UPDATE, rows)
+            connection.executemany(UPDATE, list(last.values()))
             if ends > self._keep:
                 connection.execute("DELETE FROM tasks WHERE ended <= ?", (ends - self._keep,))
 
-        await self._store.write(write)
+        return write
 
     async def revive(self, change: Change) -> None:
         """One that had ended waits again; on disk when this returns.
@@ -205,6 +206,10 @@ def shortened(history: History) -> History:
     half = HISTORY // 2
     left = len(history) - 2 * half + sum(int(each.get("left_out", 0)) for each in history[half : len(history) - half])
     return (*history[:half], {"what": "left out", "left_out": left}, *history[-half:])
+
+
+def _insert(rows: Sequence[Row]) -> Work:
+    return lambda connection: connection.executemany(INSERT, rows)
 
 
 def _gone(task_id: str) -> NotFoundError:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK = 1.0
 """Seconds between two looks at leases, at most."""
+SMALL = 512
+"""Bytes of a payload that stays in memory until its task has ended."""
 AGAIN = 2.0
 """Seconds until what could not be written is tried again."""
 
@@ -125,6 +127,7 @@ class Dispatcher:
         )  # fmt: skip
         entry = Entry(task, desk.number(), now, None if wish.deadline_s is None else now + wish.deadline_s)
         entry.history = ({"time": wall, "what": f"submitted by {owner}"},)
+        entry.payload = payload if len(payload) <= SMALL else None
         desk.live[task.task_id] = entry
         return await _whole(self._take(entry, payload))
 

@@ -42,6 +42,7 @@ class Entry:
         recalled: Its worker was asked to give it back.
         recovered: A worker had it when an earlier run of the appliance ended, and has not named it since: what is read of
             that worker may be older than what is known of the task.
+        payload: As JSON; None where it is only on disk.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class Entry:
     not_before: float = 0.0
     recalled: bool = False
     recovered: bool = False
+    payload: bytes | None = None
 
     @property
     def bucket(self) -> Bucket:

@@ -24,6 +24,8 @@ FINAL = (InvalidArgumentsError, NotFoundError, NotAuthorizedError)
 """Errors that would be the same again."""
 ERROR = 2000
 """Most characters of an error."""
+FEW, SHORT = 6, 64
+"""Names of a small result, and characters of each and of its value: less than the least bound of a result, 1 KiB."""
 REMEMBERED = 10_000
 """Most orders that are remembered, so that one which comes twice is carried out once."""
 
@@ -245,7 +247,9 @@ class Executor:
         try:
             async with asyncio.timeout(seconds) as limit:
                 value = await handler.run(order.payload, order)
-            return made("completed", result=await asyncio.to_thread(self._bounded, value))
+            if not _small(value):
+                value = await asyncio.to_thread(self._bounded, value)
+            return made("completed", result=value)
         except TimeoutError as error:
             if not limit.expired():
                 return made("failed", error=f"TimeoutError: {error}")
@@ -266,6 +270,23 @@ class Executor:
         if len(body) > self._most:
             return {"left_out": f"the result has {len(body)} bytes; {self._most} are kept (tasks.result_kib)"}
         return msgspec.json.decode(body)
+
+
+def _small(value: Any) -> bool:
+    """Whether it is plain, and of a size that needs no look: a few names with short values."""
+    if isinstance(value, dict):
+        return (
+            len(value) <= FEW
+            and all(isinstance(name, str) and _short(name) for name in value)
+            and all(each is None or isinstance(each, bool | float) or _short(each) for each in value.values())
+        )
+    return value is None or isinstance(value, bool) or _short(value)
+
+
+def _short(value: Any) -> bool:
+    if isinstance(value, int):
+        return -(2**53) < value < 2**53
+    return isinstance(value, str) and len(value) <= SHORT and value.isascii()
 
 
 def _about(order: Order) -> Begun:

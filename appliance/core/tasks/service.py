@@ -172,8 +172,10 @@ class TasksService:
         rest = {task_id for _, task_id in desk.later if task_id in desk.live and self._rests(desk.live[task_id])}
         resting = sorted((desk.live[each] for each in rest), key=lambda entry: entry.not_before)
         flying = sorted(desk.flying.values(), key=lambda entry: entry.number)
+        shown = (*waiting, *resting)[:SHOWN]
+        served = {bucket: self._served(*bucket) for bucket in {entry.bucket for entry in shown}}
         return TasksStatus(
-            waiting=tuple(self._told(entry) for entry in (*waiting, *resting)[:SHOWN]),
+            waiting=tuple(self._told(entry, served[entry.bucket]) for entry in shown),
             running=tuple(entry.task for entry in flying[:SHOWN]),
             history=desk.ends.shown(), workers=desk.roster.shown(), schedules=self.schedules.all(),
             depths=desk.waiting.depths(), counts=dict(desk.counts), most_waiting=self._ground.settings.waiting,
@@ -209,12 +211,12 @@ class TasksService:
         able = self._ground.desk.roster.able((kind, wanted))
         return any(each.worker.state is WorkerState.ready and each.outlet.hears for each in able)
 
-    def _told(self, entry: Entry) -> Task:
+    def _told(self, entry: Entry, served: bool) -> Task:
         """A waiting task with why it waits."""
         task, left = entry.task, entry.not_before - self._ground.clock.monotonic()
         if left > 0 and task.task_id not in self._ground.desk.waiting:
             why = f"again in {left:.0f} s: {task.reason}"
-        elif not self._served(*entry.bucket):
+        elif not served:
             why = f"{task.wanted_worker} is not ready" if task.wanted_worker else f"no worker that does {task.type} is ready"
         else:
             why = "all workers that do it are busy"

@@ -231,11 +231,16 @@ command = "/bin/web {port} 100% $HOME 'two words'"
         ),
         ("[health]\nkind = 'command'", "needs the command", "health.command"),
         ("[front", "is no TOML", "mend"),
+        ('UNIT command = "/bin/web \'x"', "unit.command cannot be read: no closing quotation", "script"),
+        ("UNIT command = '  '", "unit.command is empty", "shell"),
+        ('UNIT command = "/bin/web"\nfolder = "/srv\\nExecStartPre=/bin/x"', "unit.folder", "docs/deploy.md"),
     ],
 )
 def test_a_wrong_specification_is_told_with_the_place_and_the_way(change: str, told: str, step: str) -> None:
     with pytest.raises(InvalidArgumentsError) as caught:
-        parse(GOOD + change)
+        parse(
+            GOOD + change if not change.startswith("UNIT ") else GOOD.partition("command =")[0] + change.removeprefix("UNIT ")
+        )
     assert told in caught.value.message
     assert step in caught.value.next_step
 

@@ -58,6 +58,8 @@ class Desk:
     def __init__(self, service: DeployService) -> None:
         self.service = service
         self._book = service.ground.book
+        self._ordering = asyncio.Lock()
+        """Held from the look at the other services until an order is known to all."""
 
     def keeper(self, name: str) -> Keeper:
         """Of a service. Raises NotFoundError."""
@@ -77,8 +79,10 @@ class Desk:
             StoreError: The disk does not answer.
         """
         spec = parse(document)
-        keeper = self.service.keepers.get(spec.name)
+        keeper = self.service.known(spec.name)
         now = keeper.specs.get(keeper.wanted.revision) if keeper is not None else None
+        same = now == spec and keeper is not None and keeper.position is None and not keeper.wanted.removing
+        self.service.ground.nodes(spec)  # every name in it has to be known
         sites = self.service.ground.sites(spec)
         await self._check_secrets(spec)
         if spec.front is not None:
@@ -102,7 +106,7 @@ class Desk:
         if spec.health.kind == "none":
             warnings.append("without a health check only a replica that ends is noticed")
         return Planned(
-            spec.name, spec.version, spec.rollout.strategy, label, replicas, unchanged=now == spec and before == replicas,
+            spec.name, spec.version, spec.rollout.strategy, label, replicas, unchanged=same and before == replicas,
             steps=tuple(in_words(spec, replicas, before)), places=tuple(f"{node}:{port}" for node, port in found),
             diff=difference(old, document, label, spec.version), warnings=tuple(warnings),
         )  # fmt: skip
@@ -131,18 +135,22 @@ class Desk:
             if spec.front is not None and other.front is not None and spec.front.listen == other.front.listen:
                 raise ConflictError(f"{name} listens on port {spec.front.listen} already.", "choose another [front] listen.")
             theirs = range(other.ports.first, other.ports.first + other.ports.count)
-            shared = nodes & {node.name for node in self.service.ground.nodes(other)}
+            shared = nodes & {node.name for node in self.service.ground.present(other)}
             if shared and mine.start < theirs.stop and theirs.start < mine.stop:
                 told = f"{name} has ports {theirs.start} to {theirs.stop - 1} on {min(shared)}, which overlap with yours"
                 raise ConflictError(f"{told}.", "choose another [ports] first.")
 
     async def apply(self, document: str, who: str) -> Rollout | None:
         """Deploy; returns the rollout that was begun, None where it is deployed so already. Raises as `plan`."""
+        async with self._ordering:
+            return await self._apply(document, who)
+
+    async def _apply(self, document: str, who: str) -> Rollout | None:
         planned = await self.plan(document)
         if planned.unchanged:
             return None
         spec = parse(document)
-        keeper = self.service.keepers.get(spec.name)
+        keeper = self.service.known(spec.name)
         clock = self.service.ground.clock
         now = keeper.wanted.revision if keeper is not None else 0
         version = Version(spec.name, 0, spec.version, clock.wall(), who, document)
@@ -211,19 +219,21 @@ class Desk:
 
         Raises:
             NotFoundError: There is no such service, or no such version.
-            ConflictError: It is being rolled back already, or another version was asked for in the middle.
+            ConflictError: It is being rolled back already, another version was asked for in the middle, or another service
+                has that version's ports by now.
         """
         keeper = self.keeper(name)
-        async with keeper.lock:
+        async with self._ordering, keeper.lock:
             if keeper.position is not None:
                 return await self._give_up(keeper, who, revision)
             return await self._go_back(keeper, who, revision)
 
     async def _go_back(self, keeper: Keeper, who: str, revision: int | None) -> Rollout:
         name, target = keeper.name, await self._target(keeper, revision)
-        now, clock, strategy = keeper.wanted, self.service.ground.clock, keeper.specs[target.revision].rollout.strategy
+        now, clock, spec = keeper.wanted, self.service.ground.clock, keeper.specs[target.revision]
+        self._check_neighbours(spec, {node.name for node in self.service.ground.nodes(spec)})
         rollout = Rollout(
-            new_id(), name, now.revision, target.revision, strategy, who, clock.wall(),
+            new_id(), name, now.revision, target.revision, spec.rollout.strategy, who, clock.wall(),
             from_replicas=now.replicas if now.revision else 0, to_replicas=max(1, now.replicas),
         )  # fmt: skip
         kept = await self._book.order_back(rollout)
@@ -271,7 +281,7 @@ class Desk:
         if spec.scaling is not None and not spec.scaling.least <= replicas <= spec.scaling.most:
             bounds = f"{spec.scaling.least} to {spec.scaling.most}"
             raise InvalidArgumentsError(f"{name} scales itself within {bounds}.", "choose within, or change [scaling].")
-        places = len(self.service.ground.nodes(spec)) * spec.ports.count
+        places = len(self.service.ground.present(spec)) * spec.ports.count
         if replicas > places:
             raise ConflictError(f"{name} has {places} places.", "widen [ports] count, or take more nodes.")
         async with keeper.lock:

@@ -16,6 +16,7 @@ from appliance.core.fleet.model import Inventory, Node, NodeMetrics
 from appliance.core.model import Severity
 from appliance.core.ports import Clock
 from appliance.core.secrets import Secrets
+from appliance.errors import NotFoundError
 
 Tell = Callable[[str, Severity, dict[str, object]], Awaitable[None]]
 
@@ -73,10 +74,30 @@ class Ground:
         """Machines that a service may use. Raises NotFoundError, InvalidArgumentsError."""
         return self.inventory.select(spec.nodes)
 
+    def present(self, spec: ServiceSpec) -> Sequence[Node]:
+        """The same for a service that is there already: what was taken out of the inventory meanwhile is left out."""
+        try:
+            return self.nodes(spec)
+        except NotFoundError:
+            terms = [each for each in spec.nodes if self._means(each)]
+        if all(each.startswith("!") for each in terms):  # nothing but exceptions would mean all others
+            return ()
+        try:
+            return self.inventory.select(terms)
+        except NotFoundError:
+            return ()
+
+    def _means(self, term: str) -> bool:
+        try:
+            self.inventory.select([term.removeprefix("!")])
+        except NotFoundError:
+            return False
+        return True
+
     def sites(self, spec: ServiceSpec) -> list[Site]:
-        """The same with what is known of them. Raises NotFoundError, InvalidArgumentsError."""
+        """The same with what is known of them."""
         found = []
-        for node in self.nodes(spec):
+        for node in self.present(spec):
             seen = self.metrics(node.name)
             address = node.vpn_address if spec.ports.via == "vpn" and node.vpn_address else node.host
             usable = node.enabled and not self.silent(node.name)

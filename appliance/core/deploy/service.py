@@ -92,9 +92,14 @@ class DeployService:
                 log.error("the keeper of %s broke and is begun anew", name, exc_info=task.exception())
                 self._keep(keeper)
 
+    def known(self, name: str) -> Keeper | None:
+        """The keeper of a service; None where there is none, or where it was removed a moment ago."""
+        keeper = self.keepers.get(name)
+        return keeper if keeper is not None and not keeper.done else None
+
     def take(self, wanted: Wanted) -> Keeper:
         """The keeper of a service; a new one where it is new."""
-        keeper = self.keepers.get(wanted.name)
+        keeper = self.known(wanted.name)
         if keeper is None:
             keeper = self.keepers[wanted.name] = Keeper(self.ground, wanted)
             if self._runs:

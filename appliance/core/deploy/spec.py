@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
+import shlex
 import tomllib
 from typing import Annotated, Any
 
@@ -40,8 +41,8 @@ class Unit(Part, frozen=True, kw_only=True):
     """Template unit on the nodes, such as "web@" or "web-{version}@"; its instance is the port."""
     user: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,32}$")] = ""
     """Who it runs as; empty for a user that exists only while it runs."""
-    folder: Annotated[str, Meta(max_length=1000)] = ""
-    """Its working folder on the node."""
+    folder: Annotated[str, Meta(pattern=r"^(/[^\x00-\x1f]*)?$", max_length=1000)] = ""
+    """Its working folder on the node, as an absolute path."""
     prepare: Text = ""
     """Shell command, run once on every node before the first start of a version: it fetches what the version needs."""
 
@@ -258,8 +259,8 @@ def _carrier_faults(spec: ServiceSpec) -> list[tuple[str, str]]:
     if spec.kind is Kind.unit:
         if spec.unit is None or bool(spec.unit.command) == bool(spec.unit.template):
             faults.append(("a unit has either a command or a template", "give [unit] with one of them."))
-        elif "\n" in spec.unit.command:
-            faults.append(("the unit's command has more than one line", "put it into a script."))
+        elif fault := _command_fault(spec.unit.command):
+            faults.append((f"unit.command {fault}", "write it as a shell would take it, or put it into a script."))
     elif spec.compose is None:
         faults.append(("a compose project needs its file", "give [compose] with file."))
     if (spec.unit is not None) and (spec.compose is not None):
@@ -273,6 +274,16 @@ def _carrier_faults(spec: ServiceSpec) -> list[tuple[str, str]]:
     if spec.front is not None and spec.ports.first <= spec.front.listen < spec.ports.first + spec.ports.count:
         faults.append(("the balancer's port lies in the replicas' range", "choose another listen or first."))
     return faults
+
+
+def _command_fault(command: str) -> str:
+    """Why a unit cannot have a command; empty where it can."""
+    if set(command) & {"\n", "\r", "\0"}:
+        return "has more than one line"
+    try:
+        return "" if not command or shlex.split(command) else "is empty"
+    except ValueError as error:
+        return f"cannot be read: {str(error).lower()}"
 
 
 def _rollout_faults(spec: ServiceSpec) -> list[tuple[str, str]]:

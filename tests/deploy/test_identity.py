@@ -64,7 +64,7 @@ async def test_what_comes_back_with_its_node_gets_nothing_before_it_was_looked_a
     await wait_for(lambda: held.replica.state is ReplicaState.lost, 30)
     rig.mood("1", "hangs")
     unit = f"ps-web-r1@{held.replica.port}.service"
-    await asyncio.to_thread(node.start)
+    node.start()
     seen = []
     async with Load(rig.listen, rate=20):
         await asyncio.to_thread(
@@ -87,3 +87,26 @@ def test_what_is_left_of_another_version_gets_no_traffic() -> None:
     assert given == {1: (0.0, False), 2: (50.0, False), 3: (50.0, False), 4: (0.0, True)}
     assert portions(helds, {1: 10.0, 2: 90.0}, (1, 2)) == {1: 10.0, 2: 45.0}
     assert portions(helds[:1], {2: 100.0}, (2,)) == {1: 100.0}  # nobody else is there to answer
+
+
+async def test_what_is_told_to_stop_is_told_once_however_slow_the_disk_is(rig: Rig) -> None:
+    await rig.deployed(rig.spec("1", replicas=1, front=False))
+    held, keep = next(iter(rig.keeper.helds.values())), rig.ground.book.keep_replica
+    kept: list[ReplicaState] = []
+    allowed = asyncio.Event()
+
+    async def slow(replica: Replica) -> None:
+        kept.append(replica.state)
+        await allowed.wait()
+        await keep(replica)
+
+    rig.ground.book.keep_replica = slow  # type: ignore[method-assign]
+    await rig.desk.remove("web", "alice")
+    await wait_for(lambda: kept, 20)
+    for _ in range(3):  # turns while the stop is not on disk yet
+        async with rig.keeper.lock:
+            await rig.keeper.turn()
+    assert kept == [ReplicaState.stopping]
+    allowed.set()
+    await wait_for(lambda: rig.keeper.done, 30)
+    assert held.replica.state is ReplicaState.stopping

@@ -29,6 +29,7 @@ class Held:
         tries: Of what is under way, that failed.
         confirmed: Monotonic instant at which its node last said that it runs.
         asking: Its checks fail, and its node is being asked: until it has answered nobody blames the replica.
+        ending: It was told to stop, which may not be on disk yet.
         act: Starts or stops it.
         watch: Looks at it.
     """
@@ -43,6 +44,7 @@ class Held:
     tries: int = 0
     confirmed: float = float("-inf")
     asking: bool = False
+    ending: bool = False
     act: asyncio.Task[None] | None = None
     watch: asyncio.Task[None] | None = None
 

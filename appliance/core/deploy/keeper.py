@@ -184,6 +184,7 @@ class Keeper:
 
     def _act(self, held: Held, work: Coroutine[Any, Any, None]) -> None:
         held.act = asyncio.create_task(self._guarded(held, work), name=f"deploy {self.name} {held.replica.node}")
+        held.act.add_done_callback(lambda _: work.close())  # one that was cancelled before it began
 
     async def _guarded(self, held: Held, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -268,11 +269,12 @@ class Keeper:
             held = self.helds[replica_id]
             spec = self.specs.get(held.replica.revision)
             if held.acting:
-                if held.replica.state is ReplicaState.stopping or held.act is None:
+                if held.ending or held.replica.state is ReplicaState.stopping or held.act is None:
                     continue
                 held.act.cancel()  # a start that is not wanted any more
                 await asyncio.gather(held.act, return_exceptions=True)
             if spec is not None:
+                held.ending = True
                 self._act(held, self.actor.stop(held, spec, why))
 
     async def _keep_up(self) -> None:

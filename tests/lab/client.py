@@ -267,6 +267,10 @@ class Lab:
                 raise LabError(f"The appliance does not answer in control-pc; its log ends with:\n{said}")
             time.sleep(0.1)
 
+    def cli(self, *words: str) -> list[str]:
+        """The command line that runs the appliance's command line in control-pc. Raises LabError."""
+        return self.inside("control-pc", [str(CHECKOUT / APPLIANCE), *words])
+
     def spark(self, *words: str, limit: float = 60.0) -> str:
         """What the appliance's command line says in control-pc. Raises LabError where it fails."""
         return self.exec("control-pc", str(CHECKOUT / APPLIANCE), *words, limit=limit)

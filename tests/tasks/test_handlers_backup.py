@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import io
 import os
 import socket
@@ -112,7 +113,7 @@ async def test_a_folder_becomes_an_archive_that_other_tools_read(source: Path, t
     assert (about["sha256"], about["device_id"], about["files"]) == (told["sha256"], "pi", 5)
 
 
-async def test_only_what_the_settings_name_is_kept(source: Path, target: Path) -> None:
+async def test_only_what_the_settings_name_is_kept(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotAuthorizedError, match="No backup '/etc' is allowed"):
         await wanted(source, target).run({"backup": "/etc"}, ORDER)
     with pytest.raises(InvalidArgumentsError, match="does not fit backup"):
@@ -121,6 +122,8 @@ async def test_only_what_the_settings_name_is_kept(source: Path, target: Path) -
         await make(wanted(source, "s3://bucket/x"))
     assert not BackupHandler({}).available()
     assert wanted(source, target).available()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert not wanted(source, target).available(), "the library is not there: it is not offered"
 
 
 async def test_what_cannot_be_kept_is_told_and_the_rest_is(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

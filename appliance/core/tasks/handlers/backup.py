@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import secrets
 import threading
@@ -74,7 +75,7 @@ class BackupHandler:
 
     def available(self) -> bool:
         """See executor.Handler."""
-        return bool(self._wanted)
+        return bool(self._wanted) and importlib.util.find_spec("zstandard") is not None
 
     async def run(self, payload: Any, order: Order) -> Any:
         """See executor.Handler."""

@@ -7,7 +7,16 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from appliance import assembly_agents, assembly_api, assembly_deploy, assembly_fleet, assembly_power, assembly_tasks, upsparts
+from appliance import (
+    assembly_agents,
+    assembly_api,
+    assembly_deploy,
+    assembly_fleet,
+    assembly_llm,
+    assembly_power,
+    assembly_tasks,
+    upsparts,
+)
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -109,6 +118,7 @@ class Domains:
             self.streams.parts.updates.installer = Offers(self.inference.parts.updating)
         self.power = assembly_power.build(spine, self.sources, self.streams, self.memory, self.shell)
         self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
+        self.llm = assembly_llm.build(spine, self.memory)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
@@ -200,6 +210,7 @@ class Domains:
             self.quality,
             self.power,
             self.tasks,
+            self.llm,
             *self.deploy.services(),
             *self.agents.services(),
             *self._sink(),
@@ -225,7 +236,9 @@ class Domains:
         from appliance.api.server import local_actor
 
         spine = self._spine
-        return RestApi(spine.dispatcher, spine.state, spine.bus, spine.settings.node.device_id, local_actor).asgi()
+        app = RestApi(spine.dispatcher, spine.state, spine.bus, spine.settings.node.device_id, local_actor).asgi()
+        app.router.routes.extend(assembly_llm.routes(self.llm, local_actor))
+        return app
 
     def register_actions(self, supervisor: Supervisor) -> None:
         """Fill the registry."""
@@ -255,7 +268,7 @@ class Domains:
         self.power.hands.tools.services = SupervisedServices(supervisor)
         add(*power_actions.power_actions(self.power, spine.clock))
         add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
-        add(*self.deploy.actions())
+        add(*self.deploy.actions(), *assembly_llm.actions(self.llm))
         add(*self.access.actions())
         add(*doctor.actions(self._examine))
 

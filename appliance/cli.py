@@ -88,6 +88,10 @@ def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
         from appliance.verbs import agents
 
         agents.nest(group, _client(ctx))
+    elif noun == "llm":
+        from appliance.verbs import llm
+
+        llm.nest(group)
     elif noun == "power":
         from appliance.verbs import power
 

@@ -20,6 +20,7 @@ from appliance.verbs import (
     deploy_wait,
     fleet_forms,
     inference,
+    llm,
     memory,
     models,
     power,
@@ -181,7 +182,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (agents, deploy, fleet_forms, inference, memory, models, power, rules, sources, streams, tasks, vpn)
+            homes = (agents, deploy, fleet_forms, inference, llm, memory, models, power, rules, sources, streams, tasks, vpn)
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
             nothing = {**models.NOTHING, **sources.NOTHING, **tasks.NOTHING, **fleet_forms.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)

@@ -20,6 +20,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "host": "This machine: processor, memory, disks, network",
     "inference": "Models at work: pictures, recordings, results",
     "job": "What runs in the background",
+    "llm": "Language models: ask them, see where requests go and what left the house",
     "log": "The appliance's own log",
     "memory": "Values in every tier: keep, read, list, move, delete",
     "model": "Versions of models: add, prove, activate, compare, go back",

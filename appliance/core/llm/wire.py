@@ -7,12 +7,14 @@ import email.utils
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import msgspec
 
 from appliance.core.llm.faults import Fault, LlmError
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT = 3.0
 """Seconds for a connection, and its TLS."""
@@ -40,6 +42,8 @@ class Wire:
     """
 
     def __init__(self, url: str, key: str = "", most: int = 100) -> None:
+        import httpx  # brings rich along where that is installed: nothing of it is loaded without an endpoint
+
         headers = {"authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=most, keepalive_expiry=60.0)
         timeout = httpx.Timeout(None, connect=CONNECT)
@@ -82,6 +86,8 @@ class Wire:
 
     @asynccontextmanager
     async def _answer(self, method: str, path: str, body: bytes | None, silence: float) -> AsyncIterator[httpx.Response]:
+        import httpx
+
         patience = httpx.Timeout(silence, connect=min(CONNECT, silence))
         request = self._client.build_request(method, path, content=body, headers=JSON if body else None, timeout=patience)
         try:
@@ -100,6 +106,8 @@ class Wire:
             await answer.aclose()
 
     async def _pieces(self, answer: httpx.Response) -> AsyncGenerator[bytes]:
+        import httpx
+
         try:
             async for piece in answer.aiter_bytes():
                 yield piece
@@ -110,6 +118,8 @@ class Wire:
             raise LlmError(Fault.cut, f"{self._url} broke off its answer: {told}.") from error
 
     async def _refusal(self, answer: httpx.Response) -> LlmError:
+        import httpx
+
         content = bytearray()
         try:
             async for piece in answer.aiter_bytes():

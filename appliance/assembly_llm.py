@@ -1,0 +1,41 @@
+"""The gateway to the language models, put together from settings and spine; a part of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.catalog.llm import llm_actions
+from appliance.core.llm.service import Ground, LlmService
+
+if TYPE_CHECKING:
+    from appliance.core.actions import Action
+    from appliance.core.memory.service import MemoryService
+    from appliance.runtime import Appliance
+
+
+def build(spine: Appliance, memory: MemoryService) -> LlmService:
+    """At rest: nothing is loaded, and nobody is contacted."""
+    return LlmService(Ground(
+        spine.settings.llm, spine.store, spine.secrets, spine.state, spine.clock, lambda: memory.memory,
+    ))  # fmt: skip
+
+
+def actions(service: LlmService) -> list[Action]:
+    """All."""
+    return llm_actions(service)
+
+
+def routes(service: LlmService, actor_of: Callable[[Any], Any], allow: Callable[[Any, str], None] | None = None) -> list[Any]:
+    """The doors that look like Ollama and OpenAI; none, and nothing loaded, where no endpoint is configured.
+
+    Args:
+        service: The gateway.
+        actor_of: Tells who sends a request.
+        allow: Raises NotAuthorizedError where a token's scopes do not reach an action.
+    """
+    if not service.settings.all_endpoints():
+        return []
+    from appliance.api.llm import llm_routes
+
+    return llm_routes(service, actor_of, allow)

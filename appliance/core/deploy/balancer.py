@@ -12,18 +12,18 @@ import logging
 import os
 import shutil
 import signal
-import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from appliance.core.deploy import haproxy
 from appliance.core.deploy.haproxy import Front, Stat
+from appliance.core.deploy.listening import refusals
 from appliance.core.deploy.model import BalancerStatus
 from appliance.core.figures import counted
 from appliance.core.secrets import write_private
-from appliance.errors import AbsentError, ApplianceError, ConflictError, DeployError
+from appliance.errors import AbsentError, ApplianceError, DeployError
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ READY = 10.0
 """Seconds to its first answer, and to the end of a reload."""
 GOING = 5.0
 """Seconds from being told to end until it is killed."""
+DUMB = 2
+"""Times in a row without an answer at an open socket from which it is ended and started anew."""
+LONGEST = 96
+"""Bytes of the socket's path: what the kernel takes, less what HAProxy adds while it makes it."""
 KEPT = 40
 """Lines of its own log that are kept."""
 INSTALL = "sudo apt-get install haproxy (2.6 or newer); rolling and recreate do without it."
@@ -56,6 +60,8 @@ class Balancer:
         self._info: dict[str, str] = {}
         self._told: list[str] = []
         self._leftovers: set[tuple[str, str]] = set()
+        self._dumb = 0
+        """Times in a row that it had its socket open and did not answer."""
         self._doubt = False
         """A change was carried out in part: the next one hands the whole configuration over."""
 
@@ -160,6 +166,14 @@ class Balancer:
             await self._look()
         except AbsentError:
             return False
+        except DeployError as error:
+            self._dumb += 1
+            if self._dumb < DUMB:
+                raise
+            log.error("HAProxy is ended, and started anew: %s", error.message)
+            await self._end()
+            return False
+        self._dumb = 0
         return True
 
     async def _listening(self) -> set[tuple[str, int]]:
@@ -171,6 +185,9 @@ class Balancer:
     # -- the process
 
     def _write(self, fronts: Sequence[Front]) -> None:
+        if len(os.fsencode(self.socket)) > LONGEST:
+            told = f"The balancer's socket would have a path of more than {LONGEST} bytes: {self.socket}."
+            raise DeployError(told, "give the appliance a home with a shorter name (PRIME_SPARK_HOME).")
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             write_private(self._config, haproxy.config_text(fronts, self.socket).encode())
@@ -182,11 +199,12 @@ class Balancer:
     async def _check(self) -> None:
         """Have it read its configuration first: a bad one must not take the good one's place."""
         made = await asyncio.create_subprocess_exec(
-            self._program, "-c", "-q", "-f", str(self._config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            self._program, "-c", "-f", str(self._config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         told, _ = await made.communicate()
         if made.returncode:
-            reason = " ".join(told.decode(errors="replace").split())[:400]
+            said = told.decode(errors="replace").splitlines()
+            reason = " ".join(" ".join([line for line in said if "[ALERT]" in line] or said).split())[:400]
             raise DeployError(f"HAProxy refuses its configuration: {reason}", "see the service's [front].")
 
     async def _start(self, fronts: Sequence[Front]) -> None:
@@ -267,17 +285,17 @@ class Balancer:
         except TimeoutError:
             log.warning("HAProxy did not end within %g s, and is killed", GOING)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)  # its workers too: the group is its own, see `_start`
         if self._process is not None:
             await self._process.wait()
-        self._process, self._adopted = None, False
+        if self._reader is not None:
+            await asyncio.wait({self._reader}, timeout=READY)  # its workers may end after it
+        self._process, self._reader, self._adopted = None, None, False
 
     async def stop(self) -> None:
         """End it with the appliance."""
         async with self._lock:
             await self._end()
-            if self._reader is not None:
-                await asyncio.wait({self._reader}, timeout=1.0)
             self._fronts = ()
 
     # -- while it runs
@@ -347,39 +365,6 @@ def _changes(front: Front, before: Front) -> list[str]:
 def _order(command: str) -> int:
     """Who is to get more comes first, who is to get nothing last: there is always somebody to answer."""
     return 0 if command.startswith("add") else 2 if command.endswith(("weight 0", "drain")) else 1
-
-
-def refusals(fronts: Sequence[Front], held: Collection[tuple[str, int]]) -> dict[str, ApplianceError]:
-    """Service → why it cannot be listened for it.
-
-    Args:
-        fronts: Services.
-        held: (address, port) that the balancer has already.
-    """
-    found: dict[str, ApplianceError] = {}
-    given: dict[int, str] = {}
-    for front in fronts:
-        reason = _refusal(front) if (front.address, front.listen) not in held else ""
-        if front.listen in given:
-            reason = f"{given[front.listen]} has it"
-        if reason:
-            step = "choose another listen or address, or stop what has it (ss -ltnp)."
-            found[front.service] = ConflictError(f"{front.service}: {front.bind} cannot be listened on: {reason}.", step)
-        else:
-            given[front.listen] = front.service
-    return found
-
-
-def _refusal(front: Front) -> str:
-    """Why nobody can listen there now; empty where one can."""
-    family = socket.AF_INET6 if ":" in front.address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0" if front.address == "*" else front.address, front.listen))  # noqa: S104 as asked for
-        except OSError as error:
-            return error.strerror or str(error)
-    return ""
 
 
 def _exists(pid: int) -> bool:

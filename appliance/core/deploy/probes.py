@@ -97,11 +97,11 @@ class Probes:
             self._client = httpx.AsyncClient(limits=limits, trust_env=False, verify=verify, follow_redirects=False)
         host = f"[{replica.address}]" if ":" in replica.address else replica.address
         url = f"{health.scheme}://{host}:{replica.port}{path}"
-        headers = {"user-agent": "prime-spark-health", "connection": "close"}
+        headers = {"user-agent": "prime-spark-health", "connection": "close", "accept-encoding": "identity"}
         try:
             async with self._client.stream("GET", url, headers=headers, timeout=health.timeout) as answer:
                 body = b""
-                async for part in answer.aiter_bytes():
+                async for part in answer.aiter_raw():  # never unpacked: a few bytes may become gigabytes
                     body += part
                     if len(body) > LARGEST:
                         raise ProbeError(f"it answers more than {LARGEST >> 20} MiB")

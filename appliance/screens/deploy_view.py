@@ -188,10 +188,10 @@ def share_lines(each: TrafficShare, width: int, glyphs: Glyphs) -> list[Line]:
     shown = each.measured if each.measured is not None else None
     bar = meter(None if shown is None else shown / 100, room, glyphs, warn=2.0, bad=2.0)
     measured = f"{f.percent(shown)} measured" if shown is not None else "nothing measured"
-    errors: Piece = (f"{each.errors} errors", "bad" if each.errors else "muted")
+    errors: Piece = (f.counted(each.errors, "error"), "bad" if each.errors else "muted")
     return [
         ((f" {each.label[:LEAD]:<{LEAD}}", "title"), *bar, (f" {measured}, {each.wanted:g} % wanted", "text")),
-        ((f" {'':<{LEAD}}", "muted"), (f"{rate(each.rate)} req/s, {each.requests} requests, ", "muted"), errors),
+        ((f" {'':<{LEAD}}", "muted"), (f"{rate(each.rate)} req/s, {f.counted(each.requests, 'request')}, ", "muted"), errors),
     ]
 
 

@@ -73,7 +73,8 @@ def _service(each: dict[str, Any]) -> list[Block]:
 def _replica(row: dict[str, Any]) -> dict[str, Any]:
     kept = row["replica"]
     return {
-        "node": kept["node"], "port": kept["port"], "version": kept["label"], "state": kept["state"], "health": row["fitness"],
+        "node": kept["node"], "port": kept["port"], "version": kept["label"], "state": kept["state"],
+        "health": row["fitness"] if kept["state"] == "running" else f.NONE,
         "share": f.percent(row["share"]), "open": f.NONE if row["sessions"] is None else row["sessions"],
         "check": f.milliseconds(row["check_ms"]), "flaps": row["flaps"], "reason": row["reason"],
     }  # fmt: skip

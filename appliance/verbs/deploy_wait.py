@@ -127,7 +127,9 @@ def summary(rollout: Mapping[str, Any], traffic: list[dict[str, Any]]) -> str:
     """How it ended, and who answered meanwhile."""
     took = "" if rollout["ended"] is None else f" after {f.duration(max(0.0, rollout['ended'] - rollout['created']))}"
     lines = [f"{rollout['service']}: {rollout['stage']}{took}: {rollout['reason']}"]
-    lines += [f"  version {each['label']}: {each['requests']} requests, {each['errors']} errors" for each in traffic]
+    for each in traffic:
+        counts = f"{f.counted(each['requests'], 'request')}, {f.counted(each['errors'], 'error')}"
+        lines += [f"  version {each['label']}: {counts}"]
     if rollout["stage"] not in {"completed", "rolled back"}:
         lines.append(f"next: prime-spark deploy history {rollout['service']}")
     return printable("\n".join(lines), keep="\n")

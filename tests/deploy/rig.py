@@ -189,8 +189,8 @@ class Load:
             if b" 200 " not in head.split(b"\r\n")[0]:
                 self.failed.append(head.split(b"\r\n")[0].decode() or "an empty answer")
                 return
-            self.counts[str(json.loads(body)["version"])] += 1
-        except (OSError, TimeoutError, ValueError) as error:
+            self.counts[str(json.loads(body)["version"]) if body.startswith(b"{") else body.split()[-1].decode()] += 1
+        except (OSError, TimeoutError, ValueError, IndexError) as error:
             self.failed.append(f"{type(error).__name__}: {error}")
 
     def taken(self) -> Counter[str]:

@@ -15,6 +15,7 @@ from appliance.core.deploy.placing import place
 from appliance.core.deploy.service import DeployService
 from appliance.core.deploy.spec import ServiceSpec, parse, slots_needed
 from appliance.core.events import new_id
+from appliance.core.figures import counted
 from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError
 
 FAR = 2000
@@ -344,5 +345,5 @@ def in_words(spec: ServiceSpec, replicas: int, before: int) -> list[str]:
         ]
     counts = [(percent, max(1, math.ceil(replicas * percent / 100))) for percent in plan.steps]
     held = f"of the traffic for {plan.step_seconds:g} s on"
-    steps = [f"hold {percent:g} % {held} {count} new ones" for percent, count in counts]
+    steps = [f"hold {percent:g} % {held} {counted(count, 'new one')}" for percent, count in counts]
     return [*steps, f"turn all traffic over to {what}", watch, "stop the old ones"]

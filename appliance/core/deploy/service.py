@@ -12,6 +12,7 @@ from appliance.core.deploy.discovery import Discovery
 from appliance.core.deploy.ground import Ground
 from appliance.core.deploy.keeper import Keeper
 from appliance.core.deploy.model import DeployStatus
+from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport
 from appliance.core.state import LiveState, Section
 from appliance.errors import AbsentError
@@ -129,7 +130,7 @@ class DeployService:
                 told = f"{', '.join(each.name for each in ill[:5])}: {ill[0].reason}"
                 # a service that does not run is no fault of this part: the appliance is degraded by it
                 return HealthReport(Health.degraded, told, ill[0].next_step, details)
-        return HealthReport(Health.healthy, f"{len(now.services)} services as they are wanted", details=details)
+        return HealthReport(Health.healthy, f"{counted(len(now.services), 'service')} as wanted", details=details)
 
     def status(self) -> DeployStatus:
         """Everything, as of now."""

@@ -18,6 +18,9 @@ from appliance.core.deploy.model import (
 from appliance.core.deploy.policy import Counted
 from appliance.core.deploy.spec import ServiceSpec
 
+LATELY = 5.0
+"""Seconds over which a version's requests are counted while it takes another's place."""
+
 
 def deployed(keeper: Keeper) -> Deployed:
     """One service as of now."""
@@ -113,7 +116,7 @@ def rollout_status(keeper: Keeper, rollout: Rollout) -> RolloutStatus:
 def traffic(keeper: Keeper, rollout: Rollout) -> tuple[TrafficShare, ...]:
     """Share of each version: asked for, and counted since the shares were set."""
     source = keeper.ground.traffic
-    counts, since, rates = source.meanwhile(keeper.name), source.since(keeper.name), source.rates(keeper.name)
+    counts, since, rates = source.meanwhile(keeper.name), source.since(keeper.name), source.rates(keeper.name, LATELY)
     spec = keeper.spec
     if spec is None or spec.front is None:
         return ()

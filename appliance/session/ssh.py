@@ -1,23 +1,31 @@
-"""The embedded SSH server: the console, its text twins, and nothing else."""
+"""The embedded SSH server: the console, its text twins, and nothing else.
+
+The SSH library takes 15 MB. The port is open from the start; the library is loaded when somebody first connects.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import asyncssh
+from typing import TYPE_CHECKING
 
 from appliance.core.model import Health, HealthReport
-from appliance.core.secrets import write_private
-from appliance.errors import StoreError
 from appliance.session.answers import TextCommand
-from appliance.session.gate import Accounts, Doorkeeper, Gate, Note
+from appliance.session.desk import Desk
+from appliance.session.doorkeeper import Accounts, Doorkeeper, Note
+from appliance.session.hostkey import load_host_key, looks_good
 from appliance.session.manager import Sessions
-from appliance.session.sshchannel import Desk, SshSession
+from appliance.session.threshold import Threshold
 from appliance.session.ui import UiThread
+
+if TYPE_CHECKING:
+    import asyncssh
+
+    from appliance.session.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +93,52 @@ class SshService:
         """Where it shall listen; the supervisor tells why it cannot."""
         self._accounts = accounts
         self._deaf: Callable[[], None] = lambda: None
-        self._server: asyncssh.SSHAcceptor | None = None
+        self._core = core
+        self._threshold = Threshold(self._knocked)
+        self._servers: list[asyncssh.SSHAcceptor] = []
+        self._serving: asyncio.Task[None] | None = None
+        self._trouble: Exception | None = None
+        self._in_trouble = asyncio.Event()
         self.port = 0
         """The port in use; 0 while not listening."""
 
     async def start(self) -> None:
-        """Make the host key where missing, and listen. Raises OSError, StoreError."""
-        key = await asyncio.to_thread(load_host_key, self._listen.host_key)
-        self._server = await self._ui.call(self._open(key))
-        self.port = self._server.get_port()
+        """Look at the host key, and listen. Raises OSError, StoreError."""
+        good = await asyncio.to_thread(looks_good, self._listen.host_key)
+        if self._trouble is not None or not good:
+            await asyncio.to_thread(load_host_key, self._listen.host_key)
+        self._trouble = None
+        self._in_trouble.clear()
+        self.port = await self._ui.call(self._threshold.open(self._listen.host, self._listen.port))
         self._deaf = self._accounts.listen(self._revoked)
+
+    def _knocked(self) -> None:
+        self._serving = asyncio.get_running_loop().create_task(self._serve(), name="ssh load")
+
+    async def _serve(self) -> None:
+        """Load the server, and let in who waits; on the UI loop."""
+        sockets: list[socket.socket] = []
+        try:
+            key = await asyncio.to_thread(_load, self._listen.host_key)
+            sockets = self._threshold.hand_over()
+            for sock in sockets:
+                self._servers.append(await self._accept(sock, key))
+        except Exception as error:  # noqa: BLE001 whatever it is: the service ends with it, and the supervisor tells
+            log.error("nobody can log in over SSH: %s", error)
+            self._threshold.close()
+            self._close_servers()
+            for sock in sockets:
+                sock.close()
+            self._core.call_soon_threadsafe(self._give_up, error)
+
+    def _close_servers(self) -> None:
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+
+    def _give_up(self, error: Exception) -> None:
+        self._trouble = error
+        self._in_trouble.set()
 
     def _revoked(self, name: str) -> None:
         self._ui.loop.call_soon_threadsafe(self._end_user, name)
@@ -106,10 +150,11 @@ class SshService:
             log.info("the connection of %s from %s ends: the account was changed", name, gate.address)
             self._ui.loop.call_later(LAST_WORDS, gate.hang_up, "This account was changed. Log in again.")
 
-    async def _open(self, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
+    async def _accept(self, sock: socket.socket, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
+        import asyncssh
+
         return await asyncssh.listen(
-            self._listen.host,
-            self._listen.port,
+            sock=sock,
             server_factory=self._gate,
             server_host_keys=[key],
             server_version="PrimeSpark",
@@ -127,21 +172,30 @@ class SshService:
         )
 
     def _gate(self) -> Gate:
+        from appliance.session.gate import Gate
+        from appliance.session.sshchannel import SshSession
+
         return Gate(self.keeper, lambda gate: SshSession(self.desk, gate))
 
     async def run(self) -> None:
-        """Serve until cancelled."""
-        await asyncio.Event().wait()
+        """Serve until cancelled. Raises what kept the server from being loaded."""
+        await self._in_trouble.wait()
+        if self._trouble is not None:
+            raise self._trouble
 
     async def stop(self) -> None:
         """Close the port, all SSH consoles and all connections."""
         self._deaf()
-        server, self._server, self.port = self._server, None, 0
-        if server is not None:
-            await self._ui.call(self._shut(server))
+        listened, self.port = self.port, 0
+        if listened:
+            await self._ui.call(self._shut())
 
-    async def _shut(self, server: asyncssh.SSHAcceptor) -> None:
-        server.close()
+    async def _shut(self) -> None:
+        self._threshold.close()
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            await asyncio.wait({serving}, timeout=GRACE)
+        self._close_servers()
         self.desk.sessions.end_all("ssh")
         self.desk.answers.close()
         if self.desk.tasks:
@@ -159,7 +213,7 @@ class SshService:
 
     async def health(self) -> HealthReport:
         """Where it listens, and how logins go; unhealthy where its loop hangs."""
-        if self._server is None:
+        if not self.port:
             return HealthReport(Health.unhealthy, "not listening", "prime-spark service restart ssh")
         if not await self._ui.answers():
             return HealthReport(Health.unhealthy, "the UI loop takes no turns: nobody is served", "restart the appliance.")
@@ -170,17 +224,8 @@ class SshService:
         return HealthReport(Health.healthy, text, details=details)
 
 
-def load_host_key(path: Path) -> asyncssh.SSHKey:
-    """The server's key, Ed25519; made and kept, mode 0600, where missing. Raises OSError, StoreError."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, asyncssh.generate_private_key("ssh-ed25519", comment="prime-spark").export_private_key())
-    if path.stat().st_mode & 0o077:
-        log.warning("the SSH host key %s could be read by others; now it cannot, but make a new one", path)
-        path.chmod(0o600)
-    try:
-        return asyncssh.read_private_key(path)
-    except (asyncssh.KeyImportError, ValueError) as error:
-        raise StoreError(
-            f"The SSH host key {path} cannot be used: {error}.", f"restore it, or remove it to have a new one made: rm {path}"
-        ) from error
+def _load(path: Path) -> asyncssh.SSHKey:
+    """The library and what stands on it, and the key. Raises OSError, StoreError."""
+    import appliance.session.sshchannel  # noqa: F401
+
+    return load_host_key(path)

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import logging
 import shlex
-from collections.abc import Coroutine
 from typing import Any
 
 import asyncssh
 
 from appliance.errors import ApplianceError, error_text
-from appliance.session.answers import Answers, Errand, TextCommand
+from appliance.session.answers import Errand
 from appliance.session.caps import caps_of, size_of
+from appliance.session.desk import Desk
 from appliance.session.gate import Gate
-from appliance.session.manager import Session, Sessions
+from appliance.session.manager import Session
 from appliance.session.remote import Bridge
 
 log = logging.getLogger(__name__)
@@ -29,28 +29,6 @@ LAST_WORD = 1.0
 """Seconds that a client has to close its side of a channel."""
 WIDTH = 200
 """Columns of an answer that goes to no terminal."""
-
-
-class Desk:
-    """What all channels share.
-
-    Args:
-        sessions: Opens consoles.
-        max_sessions: SSH consoles at one time.
-        text_command: Answers a command.
-    """
-
-    def __init__(self, sessions: Sessions, max_sessions: int, text_command: TextCommand) -> None:
-        self.sessions = sessions
-        self.max_sessions = max_sessions
-        self.answers = Answers(text_command)
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a channel's work."""
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
 
 class SshSession(asyncssh.SSHServerSession[bytes]):

@@ -8,7 +8,8 @@ import logging
 import asyncssh
 import pytest
 
-from appliance.session.gate import HALF_OPEN, OFFERS, PER_SOURCE
+from appliance.session.doorkeeper import HALF_OPEN, PER_SOURCE
+from appliance.session.gate import OFFERS
 from appliance.session.limits import (
     BUSY,
     BUSY_WINDOW,

@@ -18,7 +18,8 @@ from appliance.errors import StoreError
 from appliance.session import answers
 from appliance.session.answers import MOST_OF_ONE, STOPPED
 from appliance.session.attach import AttachService
-from appliance.session.ssh import BANNER, SshService, load_host_key
+from appliance.session.hostkey import load_host_key
+from appliance.session.ssh import BANNER, SshService
 from appliance.session.sshchannel import HIGH
 from appliance.session.ui import UiThread
 from tests.session.rig import Rig, Terminal, connect, listen_on, make_service, screen_of, terminal

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from appliance.core.actions import ActionRegistry
+from appliance.core.catalog import agents
 from appliance.core.catalog.fleet_operations import IN_ONE, operation_actions
 from appliance.core.catalog.fleet_services import listing_actions
 from appliance.core.dispatch import Dispatcher
@@ -179,7 +180,7 @@ async def test_bad_input_names_what_is_wrong(front: Front) -> None:
 async def test_a_message_is_said_of_every_kind(front: Front) -> None:
     told = await front.ask("fleet.operation-kinds", VIEWER)
     assert {row["kind"] for row in told} >= set(IN_ONE.values())
-    assert set(IN_ONE.values()) | {"run"} == set(kinds.all_kinds())
+    assert set(IN_ONE.values()) | {"run", *agents.IN_ONE} == set(kinds.all_kinds())
 
 
 UFW = """ufw

@@ -140,10 +140,13 @@ class InsideClient:
         self._core = core
         self._actor = actor
         self._wait = wait
+        self._known: list[ActionInfo] | None = None
 
     def actions(self) -> list[ActionInfo]:
-        """The registry."""
-        return [action.describe() for action in self._dispatcher.registry]
+        """The registry; described once for each command line, which asks again for every noun."""
+        if self._known is None:
+            self._known = [action.describe() for action in self._dispatcher.registry]
+        return self._known
 
     def may(self, action: ActionInfo) -> bool:
         """The role that the asker logged in with reaches."""

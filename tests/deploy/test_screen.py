@@ -114,7 +114,7 @@ async def test_a_service_is_deployed_scaled_and_removed_by_keys(home: Path) -> N
         await seen.press("gy", "no service is deployed")
         await bench.invoke("deploy.apply", **args)
         await seen.shows("1/1")
-        await seen.shows("completed")
+        await seen.shows("[completed]")
         await seen.press("\t", "alpha:")
         await seen.press("\t", "runs version 1")
         await seen.press("s", "Replicas of web, now 1")

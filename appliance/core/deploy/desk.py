@@ -275,10 +275,10 @@ class Desk:
         """Want another number of replicas; returns the number of before. Raises ConflictError, InvalidArgumentsError."""
         keeper = self.keeper(name)
         spec = keeper.specs.get(keeper.wanted.revision)
-        if spec is None or keeper.wanted.removing:
-            raise ConflictError(f"{name} does not run.", "deploy it first.")
         if keeper.position is not None:
             raise ConflictError(f"{name} is being rolled out.", "wait for its end, then scale.")
+        if spec is None or keeper.wanted.removing:
+            raise ConflictError(f"{name} does not run.", "deploy it first.")
         if spec.scaling is not None and not spec.scaling.least <= replicas <= spec.scaling.most:
             bounds = f"{spec.scaling.least} to {spec.scaling.most}"
             raise InvalidArgumentsError(f"{name} scales itself within {bounds}.", "choose within, or change [scaling].")

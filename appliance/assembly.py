@@ -122,6 +122,7 @@ class Domains:
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
+        self.access.further.append(lambda api: assembly_llm.routes(self.llm, api.actor_of, api.allow))
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note

@@ -5,6 +5,7 @@ The same code serves the UNIX socket and, behind authentication (api.gate), a TC
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -24,6 +25,7 @@ from appliance.api.problems import STATUS_CODES, reply
 from appliance.api.streams import EventStreams
 from appliance.core import metrics
 from appliance.core.access.model import Identity
+from appliance.core.actions import ActionInfo
 from appliance.core.bus import Bus
 from appliance.core.dispatch import Dispatcher
 from appliance.core.model import Actor, Health, Phase, ServiceStatus
@@ -74,6 +76,8 @@ class RestApi:
         self.actor_of = actor_of
         self._streams = streams or EventStreams(bus, device_id)
         self._brief = brief
+        self._infos: dict[str, ActionInfo] = {}
+        self._document = b""
 
     def routes(self) -> list[BaseRoute]:
         """All that every front has."""
@@ -145,12 +149,22 @@ class RestApi:
 
     async def openapi(self, request: Request) -> Response:
         """The description of this API."""
-        app = request.scope["app"]
-        return reply(document(self.dispatcher.registry, app.routes))
+        if not self._document:  # the registry and the routes do not change any more
+            self._document = await asyncio.to_thread(self._write_document, request.scope["app"].routes)
+        return Response(self._document, media_type="application/json")
+
+    def _write_document(self, routes: list[BaseRoute]) -> bytes:
+        return msgspec.json.encode(document(self.dispatcher.registry, routes), enc_hook=str)
 
     async def actions(self, request: Request) -> Response:
         """Every action."""
-        return paged(request, [action.describe() for action in self.dispatcher.registry])
+        if len(self._infos) != len(self.dispatcher.registry):
+            self._infos = await asyncio.to_thread(self._describe_all)
+        return paged(request, self._infos.values())
+
+    def _describe_all(self) -> dict[str, ActionInfo]:
+        """Some hundred schemas; a thread's work, and done once."""
+        return {action.name: action.describe() for action in self.dispatcher.registry}
 
     async def describe(self, request: Request) -> Response:
         """One action."""

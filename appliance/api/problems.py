@@ -69,6 +69,8 @@ def answer(error: ApplianceError, path: str, request_id: str = "", status: int |
     """An error of ours as a response."""
     status = status or status_of(error)
     headers = {"WWW-Authenticate": CHALLENGE} if status == 401 else {}
+    if isinstance(error, RequestError):
+        headers["Connection"] = "close"  # the rest of the body may still come
     if isinstance(error, TooManyError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     document = problem(status, error.code, error.message, error.next_step, path, request_id)

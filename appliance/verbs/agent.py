@@ -38,7 +38,10 @@ def _context(ctx: click.Context) -> Context:
 @json_option
 @pass_context
 def agent(context: Context, role: str, ask: bool, as_json: bool) -> None:
-    """Run one role as a process of its own, until SIGTERM or Ctrl-C; or look after the agents on other machines."""
+    """Our own program on other machines, and roles that run here.
+
+    With --role: run it as a process of its own, until SIGTERM or Ctrl-C.
+    """
     from appliance.agent.roles import ROLES, role_of
 
     if click.get_current_context().invoked_subcommand is not None:

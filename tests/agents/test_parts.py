@@ -61,7 +61,7 @@ def test_a_library_is_made_anew_as_it_was_installed() -> None:
 def test_a_worker_starts_with_nothing_but_what_is_sent(tmp_path: Path) -> None:
     here = target.own()
     made = payload.release(needs.closure(here))
-    built = payload.build(made, here, wheelhouse.Cache(tmp_path / "cache", 1 << 30), index=False)
+    built = payload.build(made, here, wheelhouse.Cache(tmp_path / "cache", 1 << 30))
     with tarfile.open(built.path) as archive:
         archive.extractall(tmp_path, filter="data")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=100)
@@ -86,7 +86,7 @@ def test_a_worker_starts_with_nothing_but_what_is_sent(tmp_path: Path) -> None:
     )
     assert told.stdout == f"prime-spark {__version__}\n"
     assert built.size < 20_000_000
-    assert payload.build(made, here, wheelhouse.Cache(tmp_path / "cache", 1 << 30), index=False) == built
+    assert payload.build(made, here, wheelhouse.Cache(tmp_path / "cache", 1 << 30)) == built
 
 
 def test_the_libraries_are_those_that_the_machine_needs() -> None:

@@ -41,8 +41,8 @@ sha256sum /etc/passwd /etc/group /etc/shadow
 """Names of all files that an agent could leave, and the accounts."""
 
 
-def make() -> Lab:
-    """The lab, its appliance running, with Kafka up."""
+def make(version: str) -> Lab:
+    """The lab, its appliance running in that version, with Kafka started."""
     lab = Lab(f"agents-{os.getpid()}")
     lab.up(nodes=HUB.name, pace=2, bound=True)
     path = lab.home / "config.toml"
@@ -50,7 +50,7 @@ def make() -> Lab:
     _install(lab, units.kafka(HUB))
     web = units.unit("Web", ExecStart=f"/usr/bin/python3 -m http.server {WEB} --directory /srv/web", Restart="always")
     _install(lab, {units.own("web"): (web, 0o644), "srv/web/hello.txt": ("hello, agent\n", 0o644)})
-    lab.exec(HUB.name, "systemctl", "daemon-reload")
+    other_version(lab, version)
     lab.exec(HUB.name, "systemctl", "start", "kafka", "web", "prime-spark")
     return lab
 
@@ -116,7 +116,7 @@ def tree(lab: Lab, name: str) -> str:
 
 
 def other_version(lab: Lab, version: str) -> None:
-    """Start the appliance anew from a copy of its code that calls itself another version; "" for its own again."""
+    """Have the appliance be of another version from its next start on; "" for its own again."""
     folder = lab.home / "copy"
     shutil.rmtree(folder, ignore_errors=True)
     drop = "/etc/systemd/system/prime-spark.service.d"
@@ -130,4 +130,9 @@ def other_version(lab: Lab, version: str) -> None:
     else:
         lab.exec(HUB.name, "rm", "-rf", drop)
     lab.exec(HUB.name, "systemctl", "daemon-reload")
+
+
+def restart(lab: Lab) -> None:
+    """Start the appliance anew, and wait until it reaches Kafka."""
     lab.exec(HUB.name, "systemctl", "restart", "prime-spark")
+    answers(lab)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from appliance.core.agents import needs, setup
-from appliance.core.agents.payload import Payload, Release, build, release
+from appliance.core.agents.payload import Payload, Release, build, libraries_key, release
 from appliance.core.agents.target import Target, own
 from appliance.core.agents.wheelhouse import Cache
 from appliance.core.state import LiveState, Section
@@ -49,22 +49,33 @@ class Depot:
         """What the agent of a machine is told. Raises ConfigError, StoreError."""
         return await asyncio.to_thread(lambda: setup.make(node, self.settings, self._secrets()))
 
-    async def payload(self, target: Target, note: Callable[[str], None]) -> tuple[Payload, bool]:
-        """The archive for a kind of machine, and whether its libraries come from the machine's own index.
+    async def libraries(self, target: Target) -> str:
+        """The key of the libraries on a kind of machine. Raises AbsentError."""
+        return await asyncio.to_thread(libraries_key, target)
+
+    async def payload(self, target: Target, note: Callable[[str], None], *, there: bool = False) -> tuple[Payload, str]:
+        """The archive for a kind of machine, and how its libraries come: "sent", "index" or "there".
+
+        Args:
+            target: The machine.
+            note: Told where the way is another one than was tried first.
+            there: The libraries lie there already.
 
         Raises:
             AbsentError: What is needed is not in reach; DiskFullError.
         """
         made, how = await self.release(), self.settings.agents.libraries
         async with self._making:  # many machines of one kind: made once
+            if there:
+                return await asyncio.to_thread(build, made, target, self._cache, there=True), "there"
             if how != "index":
                 try:
-                    return await asyncio.to_thread(build, made, target, self._cache, index=False), False
+                    return await asyncio.to_thread(build, made, target, self._cache), "sent"
                 except AbsentError as error:
                     if how == "wheels":
                         raise
                     note(f"{error.message} Its own package index is tried.")
-            return await asyncio.to_thread(build, made, target, self._cache, index=True), True
+            return await asyncio.to_thread(build, made, target, self._cache, index=True), "index"
 
     @property
     def transport(self) -> TransportStatus:

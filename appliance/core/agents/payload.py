@@ -50,7 +50,7 @@ def release(libraries: Mapping[str, str]) -> Release:
     return Release(f"{appliance.__version__}-{digest}", appliance.__version__, name, code)
 
 
-def build(made: Release, target: Target, cache: Cache, *, index: bool) -> Payload:
+def build(made: Release, target: Target, cache: Cache, *, index: bool = False, there: bool = False) -> Payload:
     """The archive for one kind of machine, from the cache where it is there. Blocks, for seconds.
 
     Args:
@@ -58,21 +58,27 @@ def build(made: Release, target: Target, cache: Cache, *, index: bool) -> Payloa
         target: The machine.
         cache: Keeps archives.
         index: Its libraries come from the machine's own package index: only the package goes.
+        there: Its libraries lie there already: only the package goes.
 
     Raises:
         AbsentError: A wheel that is needed is not in reach; DiskFullError.
     """
-    what = repr((made.name, "index" if index else target, pip_version()))
+    what = repr((made.name, "alone" if index or there else target, pip_version(), libraries_key(target)))
     key = f"{made.version}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.tar"
     path = cache.get(key)
-    told = "from that machine's own package index" if index else "sent from here"
+    told = "there already" if there else "from that machine's own package index" if index else "sent from here"
     if path is None:
-        wheels = Wheels({}) if index else gather(target, needs.closure(target))
+        wheels = Wheels({}) if index or there else gather(target, needs.closure(target))
         if wheels.fetched:
             told += f", {len(wheels.fetched)} of them fetched for {target.words}"
         path = cache.put(key, archived(made, wheels, needs.closure(target)))
     data = path.read_bytes()
     return Payload(path, len(data), hashlib.sha256(data).hexdigest(), told)
+
+
+def libraries_key(target: Target) -> str:
+    """Of the libraries in their versions, on that kind of machine: equal keys mean that they need not go again. Blocks."""
+    return hashlib.sha256(repr((FORM, target, needs.closure(target))).encode()).hexdigest()[:16]
 
 
 def archived(made: Release, wheels: Wheels, libraries: Mapping[str, str]) -> bytes:

@@ -43,6 +43,7 @@ if [ -e "$mark" ]; then say home ours
 elif [ -d "$home" ] && [ -n "$(ls -A "$home")" ]; then say home foreign; fi
 if release=$(readlink "$home/current" 2>/dev/null); then say release "${release##*/}"; fi
 [ ! -e "$home/current/.whole" ] || say whole yes
+[ ! -e "$home/current/.libraries" ] || say libraries "$(cat "$home/current/.libraries")"
 for each in "$home" "$config" "$config.new" "$file" "$staging".*; do [ ! -e "$each" ] || say left "$each"; done
 if [ -e "$file" ]; then
   if [ "$(head -n 1 "$file")" = "$head" ]; then say unit ours; else say unit foreign; fi
@@ -63,7 +64,7 @@ UNPACK = (
     + ALONE
     + r"""
 set -eu
-archive=$1; sha=$2; release=$3; python=$4; index=$5; wanted=$6
+archive=$1; sha=$2; release=$3; python=$4; how=$5; wanted=$6; libraries=$7
 new=$home/versions/$release; incoming=$home/incoming
 clean() { rm -rf "$incoming"; [ -e "$new/.whole" ] || rm -rf "$new"; }
 trap clean EXIT; trap 'exit 1' HUP INT PIPE TERM
@@ -78,9 +79,14 @@ pip() {
   "$new/venv/bin/python" "$tool" --disable-pip-version-check --no-input -q install --no-compile --no-cache-dir \
     --no-warn-script-location --root-user-action=ignore "$@"
 }
-if [ "$index" = yes ]; then
-  echo 'its libraries come from the package index of this machine'
-  pip --only-binary=:all: -r "$incoming/libraries.txt"
+if [ "$how" != sent ]; then
+  if [ "$how" = there ]; then
+    was=$(echo "$home"/current/venv/lib/python3*/site-packages); now=$(echo "$new"/venv/lib/python3*/site-packages)
+    cp -Rl "$was/." "$now/" 2>/dev/null || cp -R "$was/." "$now/"
+    rm -rf "$now/appliance" "$now"/prime_spark-*.dist-info
+  else
+    pip --only-binary=:all: -r "$incoming/libraries.txt"
+  fi
   PIP_CONFIG_FILE=/dev/null pip --isolated --no-index --find-links "$incoming/wheels" --require-hashes --no-deps \
     -r "$incoming/own.txt"
 else
@@ -90,7 +96,7 @@ fi
 "$new/venv/bin/python" -c 'import appliance.cli, appliance.agent.process, appliance.agent.worker, aiokafka, httpx'
 told=$("$new/venv/bin/prime-spark" --version)
 [ "$told" = "prime-spark $wanted" ] || { echo "it says that it is $told, not $wanted" >&2; exit 76; }
-: >"$new/.whole"
+printf %s "$libraries" >"$new/.libraries"; : >"$new/.whole"
 echo "$told lies in $new"
 """
 )

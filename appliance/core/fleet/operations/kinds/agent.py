@@ -119,14 +119,16 @@ class Install(AgentKind):
         python = found.python
         if python is None:
             raise host.failed("there is no Python any more", next_step="plan it anew.")
-        payload, index = await depot.payload(found.target(), host.say)
+        target = found.target()
+        libraries = await depot.libraries(target)
+        there = bool(found.release) and found.values.get("libraries") == libraries
+        payload, how = await depot.payload(target, host.say, there=there)
         host.say(f"{payload.size / 1e6:.1f} MB are sent; the libraries are {payload.told}")
         staged = await self._send(host, payload)
         try:
-            words = ("yes" if index else "no", made.version)
             await host.do(
-                scripts.UNPACK, f"{staged}/archive.tar", payload.sha256, made.name, python.path, *words, sudo=True,
-                limit=max(host.limit, LONG),
+                scripts.UNPACK, f"{staged}/archive.tar", payload.sha256, made.name, python.path, how, made.version, libraries,
+                sudo=True, limit=max(host.limit, LONG),
             )  # fmt: skip
         finally:
             await _unstage(host, staged)

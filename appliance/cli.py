@@ -79,6 +79,10 @@ def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
         from appliance.verbs import vpn
 
         vpn.nest(group)
+    elif noun in {"api", "tls"}:
+        from appliance.verbs import access
+
+        (access.nest if noun == "api" else access.nest_tls)(group)
     elif noun in {"fleet", "service"} and not isinstance(group, Away):
         from appliance.verbs import fleet, fleet_services
 

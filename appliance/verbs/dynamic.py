@@ -14,6 +14,7 @@ import click
 from appliance.core.actions import ActionInfo
 from appliance.errors import ConfirmationRequiredError, NotAuthorizedError
 from appliance.verbs import (
+    access,
     agents,
     analytics,
     deploy,
@@ -182,7 +183,22 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
         else:
             columns = render.COLUMNS.get(action.name, ())
             shown = render.points(result) if action.name == "metric.history" else result
-            homes = (agents, deploy, fleet_forms, inference, llm, memory, models, power, rules, sources, streams, tasks, vpn)
+            homes = (
+                access,
+                agents,
+                deploy,
+                fleet_forms,
+                inference,
+                llm,
+                memory,
+                models,
+                power,
+                rules,
+                sources,
+                streams,
+                tasks,
+                vpn,
+            )
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
             nothing = {**models.NOTHING, **sources.NOTHING, **tasks.NOTHING, **fleet_forms.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)

@@ -71,7 +71,7 @@ class Sessions:
         """A login that was proven."""
         now = self._clock.wall()
         session = ApiSession(
-            secrets.token_hex(12), user.name, now, now, now + self._session, 0, origin, agent[:120]
+            secrets.token_hex(6), user.name, now, now, now + self._session, 0, origin, agent[:120]
         )  # fmt: skip
         for ended in await self._book.add_session(session):
             self._live.pop(ended, None)

@@ -156,7 +156,9 @@ class Streamed(StreamingResponse):
     """
 
     def __init__(self, stream: Stream, lines: AsyncGenerator[bytes], media_type: str) -> None:
-        super().__init__(lines, media_type=media_type, headers={**way(stream), "cache-control": "no-store"})
+        # "identity": a compressing middleware would hold tokens back until it has enough of them
+        headers = {**way(stream), "cache-control": "no-store", "content-encoding": "identity"}
+        super().__init__(lines, media_type=media_type, headers=headers)
         self._stream, self._lines = stream, lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,6 +13,7 @@ import ollama
 import openai
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
 from appliance.api.llm import llm_routes
@@ -164,6 +165,22 @@ async def test_the_answer_says_where_it_comes_from_and_headers_choose(tmp_path: 
         assert len(cloud.asked) == 1
         wrong = await http.post("/api/chat", json=body, headers={**headers, "x-prime-spark-place": "moon"})
         assert wrong.status_code == 400
+
+
+async def test_tokens_are_not_held_back_by_compression(tmp_path: Path) -> None:
+    async with both(tmp_path) as (rig, _, edge, __):
+        app = GZipMiddleware(Starlette(routes=llm_routes(rig.service, actor_of)), minimum_size=1)
+        async with serving(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+            edge.script.append("hang-mid")
+            body = {"model": "llama3.2", "messages": [{"role": "user", "content": "Why?"}]}
+            key = {"authorization": "Bearer operator", "accept-encoding": "gzip"}
+            async with http.stream("POST", "/api/chat", json=body, headers=key, timeout=20) as answer:
+                got = b""
+                async for piece in answer.aiter_bytes():
+                    got += piece
+                    if b" sky" in got:
+                        break
+            assert got.count(b"\n") == 2
 
 
 async def test_errors_have_each_ones_own_form(tmp_path: Path) -> None:

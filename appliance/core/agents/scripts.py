@@ -44,7 +44,7 @@ elif [ -d "$home" ] && [ -n "$(ls -A "$home")" ]; then say home foreign; fi
 if release=$(readlink "$home/current" 2>/dev/null); then say release "${release##*/}"; fi
 [ ! -e "$home/current/.whole" ] || say whole yes
 [ ! -e "$home/current/.libraries" ] || say libraries "$(cat "$home/current/.libraries")"
-for each in "$home" "$config" "$config.new" "$file" "$staging".*; do [ ! -e "$each" ] || say left "$each"; done
+for each in "$home" "$config" "$config.new" "$file" "$state" "$staging".*; do [ ! -e "$each" ] || say left "$each"; done
 if [ -e "$file" ]; then
   if [ "$(head -n 1 "$file")" = "$head" ]; then say unit ours; else say unit foreign; fi
 fi

@@ -235,7 +235,7 @@ class Remove(AgentKind):
         why = probe.foreign(found)
         if why[0]:
             return Look(refuse=why[0], next_step=why[1])
-        shown = [f"- {each}" for each in found.left] + ([f"- {layout.STATE}"] if found.left else [])
+        shown = [f"- {each}" for each in found.left]
         return Look(found={"release": found.release, "left": list(found.left)}, diff="\n".join(shown))
 
     async def apply(self, host: Host, args: Any, look: Look) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from appliance.core.agents.join import UNIT, Ears, join
+from appliance.core.agents.join import Ears, join
+from appliance.core.agents.layout import UNIT
 from appliance.core.agents.model import Agent, AgentsStatus, AgentState
 from appliance.core.agents.watch import AgentsService
 from appliance.core.alerts.rules import DEFAULTS

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from appliance.core.agents.layout import UNIT
 from appliance.core.agents.model import Agent, AgentsStatus, AgentState
 from appliance.core.fleet.facts.host.agent import BROKEN, NONE
 from appliance.core.fleet.model import NodeStatus, Reach
 from appliance.core.tasks.model import Worker, WorkerState
 
-UNIT = "prime-spark-agent.service"
 STATES = {WorkerState.ready: AgentState.ready, WorkerState.stopping: AgentState.stopping}
 TWINS = "give each of them a name of its own: node.device_id in its configuration."
 

@@ -217,6 +217,8 @@ command = "/bin/web {port} 100% $HOME 'two words'"
     ("change", "told", "step"),
     [
         ("[health]\nintervall = 3", "health: Object contains unknown field `intervall`", "did you mean interval?"),
+        ("[rollout]\nstrategy = 'canari'", "rollout.strategy", "it takes: rolling, blue-green, canary, recreate."),
+        ("[health]\npath = 3", "health.path: Expected `str`", "in quotes"),
         ("[rollout]\nstrategy = 'canary'", "canary needs traffic that can be directed", "[front]"),
         ("[rollout]\nsurge = 0", "can change nothing", "set one of them to 1"),
         ("[front]\nlisten = 18003", "lies in the replicas' range", "choose another"),

@@ -230,6 +230,10 @@ def _explained(told: str) -> InvalidArgumentsError:
     what, _, where = told.partition(" - at `$")
     place = where.rstrip("`").lstrip(".") or "the top"
     hint = "see docs/deploy.md for what each table takes."
+    if told.startswith("Invalid enum value"):
+        hint = f"it takes: {', '.join(CHOICES.get(place, ()))}." if place in CHOICES else hint
+    elif told.startswith("Expected `str`, got"):
+        hint = "write it in quotes."
     if found := re.search(r"unknown field `([^`]+)`", what):
         table = PARTS.get(place, ServiceSpec if place == "the top" else None)
         names = [field.name for field in msgspec.structs.fields(table)] if table is not None else []
@@ -244,6 +248,8 @@ PARTS: dict[str, Any] = {
     "unit": Unit, "compose": Compose, "ports": Ports, "front": Front, "health": Health, "rollout": Plan, "scaling": Scaling,
 }  # fmt: skip
 """Table → what it is read as."""
+CHOICES: dict[str, tuple[str, ...]] = {"kind": tuple(Kind), "rollout.strategy": tuple(Strategy)}
+"""Field → what it takes."""
 
 
 def _check(spec: ServiceSpec) -> None:

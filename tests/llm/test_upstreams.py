@@ -122,6 +122,14 @@ async def test_openai_answers_that_break_off_are_told(tmp_path: Path, fault: str
         assert rig.gateway.status().failed == 1
 
 
+async def test_a_server_that_cannot_stream_is_understood(tmp_path: Path) -> None:
+    cloud = FakeOpenAi()
+    cloud.script.append("whole")
+    async with up(cloud), running(tmp_path, {"far": endpoint(cloud, "cloud")}) as rig:
+        answer = await rig.ask()
+        assert (answer.text, answer.usage.tokens_in, answer.usage.tokens_out) == ("The sky is blue.", 26, 5)
+
+
 async def test_probes_tell_models_and_health(tmp_path: Path) -> None:
     edge, cloud = FakeOllama({"a": {"context": 2048}, "b": {"context": 777}}), FakeOpenAi({"gpt": {}})
     async with up(edge, cloud):

@@ -199,6 +199,12 @@ class FakeOpenAi(Upstream):
         fault, body = await self.fault(request)
         if refused := self.refusal(fault, body["model"]):
             return refused
+        if fault == "whole":  # as servers do that cannot stream
+            message = {"role": "assistant", "content": "".join(self.words)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 26, "completion_tokens": 5, "total_tokens": 31}
+            text = json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}, indent=2)
+            return Response(text, media_type="application/json")
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
 
         def line(delta: dict[str, Any], finish: str | None = None) -> bytes:

@@ -14,7 +14,7 @@ from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Message, ModelInfo, Operation, Piece, Request, ToolCall, Usage
 from appliance.core.llm.ollama import EMBEDDING, MOST_MODELS
 from appliance.core.llm.upstream import PROBE, some, table
-from appliance.core.llm.wire import Wire, document, drain, words
+from appliance.core.llm.wire import LINE, Wire, document, drain, words
 
 OPTIONS = {
     "temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens", "stop": "stop", "seed": "seed",
@@ -92,10 +92,11 @@ class OpenAi:
         if wanted.operation is Operation.embed:
             yield self._embedded(table(await self._wire.fetch("POST", "/embeddings", body, patience=EMBEDDING), self._url))
             return
-        calls, finish, usage = _Calls(), "", None
+        calls, finish, usage, plain = _Calls(), "", None, bytearray()
         async with aclosing(self._wire.lines("/chat/completions", body, stall)) as lines:
             async for line in lines:
                 if not line.startswith(b"data:"):
+                    plain += line[: LINE - len(plain)]
                     continue
                 data = line[5:].strip()
                 if data == b"[DONE]":
@@ -109,6 +110,9 @@ class OpenAi:
                 piece, finish = _delta(row, calls, finish)
                 if not piece.empty:
                     yield piece
+        if not finish and plain.lstrip().startswith(b"{"):
+            yield _completion(table(document(bytes(plain), self._url), self._url), self._url)
+            return
         if not finish:
             raise LlmError(Fault.cut, f"{self._url} ended its answer before the end.")
         yield Piece(tool_calls=calls.whole(self._url), finish=finish, usage=usage or Usage())
@@ -154,6 +158,22 @@ def _delta(row: dict[str, Any], calls: _Calls, finish: str) -> tuple[Piece, str]
     calls.add(some(delta.get("tool_calls"), list) or [])
     thinking = some(delta.get("reasoning_content") or delta.get("reasoning"), str) or ""
     return Piece(some(delta.get("content"), str) or "", thinking), some(choice.get("finish_reason"), str) or finish
+
+
+def _completion(row: dict[str, Any], url: str) -> Piece:
+    """The answer of a server that does not stream, although it was asked to. Raises LlmError."""
+    if row.get("error"):
+        raise LlmError(Fault.broken, f"{url} says: {words(msgspec.json.encode(row))}", "see its log.")
+    choice = next((each for each in some(row.get("choices"), list) or [] if isinstance(each, dict)), None)
+    if choice is None:
+        raise LlmError(Fault.garbled, f"{url} sent an answer without choices.")
+    message, calls = some(choice.get("message"), dict) or {}, _Calls()
+    calls.add([{"index": number, **each} for number, each in enumerate(some(message.get("tool_calls"), list) or [])
+               if isinstance(each, dict)])  # fmt: skip
+    return Piece(
+        some(message.get("content"), str) or "", some(message.get("reasoning_content"), str) or "", calls.whole(url),
+        finish=some(choice.get("finish_reason"), str) or "stop", usage=_usage(row.get("usage")) or Usage(),
+    )  # fmt: skip
 
 
 def _usage(row: Any) -> Usage | None:

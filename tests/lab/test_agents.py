@@ -102,9 +102,9 @@ def test_what_was_broken_off_is_mended_by_the_next_and_taken_away_by_a_removal(l
     rig.join(lab, "halfway")
     before = rig.tree(lab, "halfway")
     half = (
-        "mkdir -p /opt/prime-spark-agent/versions/0.0.9-aaaa/venv /etc/prime-spark-agent.new /var/tmp/prime-spark-agent.x && "
+        "mkdir -p /opt/prime-spark-agent/versions/0.0.8-aaaa/venv /etc/prime-spark-agent.new /var/tmp/prime-spark-agent.x && "
     )
-    half += ": >/opt/prime-spark-agent/.prime-spark && ln -s versions/0.0.9-aaaa /opt/prime-spark-agent/current"
+    half += ": >/opt/prime-spark-agent/.prime-spark && ln -s versions/0.0.8-aaaa /opt/prime-spark-agent/current"
     lab.exec("halfway", "sh", "-c", half)
     removed = rig.act(lab, "remove", "halfway")
     assert removed["stage"] == "completed", runs(removed)
@@ -112,7 +112,7 @@ def test_what_was_broken_off_is_mended_by_the_next_and_taken_away_by_a_removal(l
     lab.exec("halfway", "sh", "-c", half)
     told = rig.act(lab, "install", "halfway")
     assert told["stage"] == "completed", (told["reason"], runs(told))
-    assert "0.0.9" not in lab.exec("halfway", "ls", "/opt/prime-spark-agent/versions")
+    assert "0.0.8" not in lab.exec("halfway", "ls", "/opt/prime-spark-agent/versions")
     lab.exec("halfway", "systemctl", "stop", UNIT)
     repaired = rig.act(lab, "upgrade", "halfway")
     assert runs(repaired)["halfway"][0] == "ok"

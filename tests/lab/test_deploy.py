@@ -116,17 +116,17 @@ def spoilt(field: Field, mood: str) -> tuple[int | None, dict[str, Any], Traffic
     if mood == "liar":
         field.mood(new, mood)
     file = field.lab.home / f"{field.name}.toml"
-    file.write_text(field.spec(new, field.name, soak=60, start_period=0.5))
+    file.write_text(field.spec(new, field.name, soak=60, start_period=0.5 if mood == "liar" else 30))
     words = ("deploy", "apply", "--file", f"/srv/prime-spark/{file.name}", "--wait")
     with Traffic(field) as traffic, subprocess.Popen(field.lab.cli(*words), stdout=subprocess.PIPE, text=True) as waits:
         if mood == "liar":
-            wait_for_sync(lambda: field.rollout()["to_revision"] == 3, 60, "it is begun")
+            wait_for_sync(lambda: field.rollout()["to_revision"] == 3, 120, "it is begun")
         else:
             traffic.answers(new, 3)  # it has been well, and has its share of the traffic
             field.worsen(new, mood)
         ended = traffic.through()
         traffic.after(old)
-        said = waits.communicate(timeout=60)[0]
+        said = waits.communicate(timeout=120)[0]
     assert f"{field.name}: rolled back after" in said, said
     return waits.returncode, ended, traffic
 

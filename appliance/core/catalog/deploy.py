@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from appliance.core.actions import Action, Invocation, Params
 from appliance.core.deploy.desk import Desk, History, Planned
+from appliance.core.deploy.hiding import without_values
 from appliance.core.deploy.model import Deployed, DeployStatus, Endpoint, Rollout
 from appliance.core.figures import counted
 from appliance.core.model import Role
@@ -23,9 +24,9 @@ SECRET = r"^deploy\.[a-z0-9][a-z0-9._-]{0,100}$"  # noqa: S105 the form of a nam
 
 
 class File(Params):
-    """A specification."""
+    """A specification. Its environment may hold what nobody else is to know: the audit has no word of it."""
 
-    file: str = Field(
+    file: SecretStr = Field(
         max_length=400_000,
         description="The service's specification as TOML in Base64; on the command line: a file to read",
         json_schema_extra={"contentEncoding": "base64", "format": "file"},
@@ -33,9 +34,9 @@ class File(Params):
 
     @field_validator("file")
     @classmethod
-    def _is_text(cls, file: str) -> str:
+    def _is_text(cls, file: SecretStr) -> SecretStr:
         try:
-            base64.b64decode(file, validate=True).decode()
+            base64.b64decode(file.get_secret_value(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
             raise PydanticCustomError("file", "this is no text in Base64") from None
         return file
@@ -43,7 +44,7 @@ class File(Params):
     @property
     def text(self) -> str:
         """Decoded."""
-        return base64.b64decode(self.file).decode()
+        return base64.b64decode(self.file.get_secret_value()).decode()
 
 
 class Which(Params):
@@ -111,8 +112,12 @@ def _showing(desk: Desk) -> list[Action]:
         mine: tuple[Deployed, ...] = tuple(each for each in now.services if each.name == params.name)
         return msgspec.structs.replace(now, services=mine)
 
-    async def history(_: Invocation, params: Past) -> History:
-        return await desk.history(params.name, params.limit)
+    async def history(invocation: Invocation, params: Past) -> History:
+        found = await desk.history(params.name, params.limit)
+        if invocation.actor.role is Role.admin:  # who deploys it edits this text
+            return found
+        versions = await asyncio.to_thread(lambda: tuple(without_values(each) for each in found.versions))
+        return msgspec.structs.replace(found, versions=versions)
 
     async def endpoints(_: Invocation, params: Name) -> dict[str, Any]:
         found: tuple[Endpoint, ...] = desk.service.discovery.endpoints(params.name)

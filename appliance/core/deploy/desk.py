@@ -9,6 +9,7 @@ import math
 import msgspec
 
 from appliance.core.deploy import policy
+from appliance.core.deploy.hiding import hidden, turned
 from appliance.core.deploy.keeper import Keeper
 from appliance.core.deploy.model import ENDED, DeployEvent, Kind, Rollout, Stage, Strategy, Version
 from appliance.core.deploy.placing import place
@@ -106,10 +107,12 @@ class Desk:
             )
         if spec.health.kind == "none":
             warnings.append("without a health check only a replica that ends is noticed")
+        if others := turned(now.environment if now is not None else {}, spec.environment):
+            warnings.append(f"values of the environment change, and are not shown: {', '.join(others)}")
         return Planned(
             spec.name, spec.version, spec.rollout.strategy, label, replicas, unchanged=same and before == replicas,
             steps=tuple(in_words(spec, replicas, before)), places=tuple(f"{node}:{port}" for node, port in found),
-            diff=difference(old, document, label, spec.version), warnings=tuple(warnings),
+            diff=await asyncio.to_thread(difference, old, document, label, spec.version), warnings=tuple(warnings),
         )  # fmt: skip
 
     @staticmethod
@@ -315,11 +318,14 @@ class Desk:
 
 
 def difference(old: str, new: str, old_label: str, new_label: str) -> str:
-    """Two specifications, as lines with "-" and "+"; empty where they are equal, or where there was none."""
+    """Two specifications, as lines with "-" and "+"; empty where they are equal, or where there was none.
+
+    Values of the environment are in none of them.
+    """
     if not old:
         return ""
     lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), f"version {old_label}", f"version {new_label}", lineterm=""
+        hidden(old).splitlines(), hidden(new).splitlines(), f"version {old_label}", f"version {new_label}", lineterm=""
     )
     return "\n".join(list(lines)[:FAR])
 

@@ -20,7 +20,6 @@ import psutil
 from appliance.errors import ApplianceError
 from appliance.verbs.client import SocketClient
 
-
 BYTECODE = Path(tempfile.gettempdir()) / f"prime-spark-bytecode-{os.getuid()}"
 """Kept between starts, as an installed program's is, whatever the environment of whoever measures says."""
 

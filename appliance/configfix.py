@@ -21,6 +21,8 @@ WORDS = {
     ("agents", "http_hosts", "0"): "a host, HOST:PORT or *.DOMAIN, such as nas.lan",
     ("deploy", "folder"): "a whole path without blanks, such as /var/lib/prime-spark-deploy",
     ("deploy", "unit_folder"): "a whole path without blanks, such as /etc/systemd/system",
+    ("api", "names", "0"): "a host name or an address, such as spark.example.org",
+    ("api", "admin_username"): "a name of a to z, 0 to 9, _ and -, 32 characters at most, or nothing",
 }
 """Settings whose form is a pattern; of a list, that of each item."""
 

@@ -50,6 +50,16 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return self.values.get("release", "") if self.values.get("whole") else ""
 
     @property
+    def pending(self) -> bool:
+        """An installation was put in force and never seen to its end."""
+        return "pending" in self.values
+
+    @property
+    def former(self) -> str:
+        """What was in force before that one, where it is whole; else empty."""
+        return self.values.get("former", "")
+
+    @property
     def running(self) -> bool:
         """Its unit is up, or comes up again and again."""
         return self.values.get("ActiveState", "") in UP

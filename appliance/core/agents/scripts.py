@@ -9,17 +9,21 @@ home={layout.HOME}; mark={layout.MARK}; config={layout.CONFIG}; unit={layout.UNI
 state={layout.STATE}; staging={layout.STAGING}; lock={layout.LOCK}; name={layout.NAME}; head='{layout.HEAD}'
 """
 ALONE = """
-umask 022
+umask 077  # who can read the lock can hold it
 if command -v flock >/dev/null 2>&1; then
-  exec 9>"$lock" && flock -w 300 9 || { echo 'somebody else installs or removes the agent there' >&2; exit 75; }
+  for each in 1 2 3; do  # a removal takes the file away: whoever waited for that one holds nothing
+    exec 9>"$lock" && flock -w 300 9 || { echo 'somebody else installs or removes the agent there' >&2; exit 75; }
+    [ "$lock" -ef "/proc/$$/fd/9" ] && break
+  done
 fi
+umask 022
 """
 """One at a time, also where a link was cut and what ran over it goes on."""
 
 PROBE = (
     PLACES
     + r"""
-say() { printf '%s=%s\n' "$1" "$2"; }
+say() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr -c '[:print:]' '?')"; }  # anybody makes names in /var/tmp
 sum() { if [ -e "$1" ]; then sha256sum <"$1" | cut -d' ' -f1; fi; }
 say boot "$(cat /proc/sys/kernel/random/boot_id)"; say host "$(uname -n)"; say kernel "$(uname -s)"; say arch "$(uname -m)"
 libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=$(ldd --version 2>&1 | tr '\n' ' ')
@@ -44,7 +48,13 @@ elif [ -d "$home" ] && [ -n "$(ls -A "$home")" ]; then say home foreign; fi
 if release=$(readlink "$home/current" 2>/dev/null); then say release "${release##*/}"; fi
 [ ! -e "$home/current/.whole" ] || say whole yes
 [ ! -e "$home/current/.libraries" ] || say libraries "$(cat "$home/current/.libraries")"
-for each in "$home" "$config" "$config.new" "$file" "$state" "$staging".*; do [ ! -e "$each" ] || say left "$each"; done
+if [ -e "$home/before/pending" ]; then
+  say pending yes; former=$(cat "$home/before/release" 2>/dev/null)
+  [ -z "$former" ] || [ ! -e "$home/versions/$former/.whole" ] || say former "$former"
+fi
+for each in "$home" "$config" "$config.new" "$config.old" "$file" "$file.new" "$state" "$staging".*; do
+  [ ! -e "$each" ] || say left "$each"
+done
 if [ -e "$file" ]; then
   if [ "$(head -n 1 "$file")" = "$head" ]; then say unit ours; else say unit foreign; fi
 fi
@@ -68,11 +78,12 @@ archive=$1; sha=$2; release=$3; python=$4; how=$5; wanted=$6; libraries=$7
 new=$home/versions/$release; incoming=$home/incoming
 clean() { rm -rf "$incoming"; [ -e "$new/.whole" ] || rm -rf "$new"; }
 trap clean EXIT; trap 'exit 1' HUP INT PIPE TERM
-[ "$(sha256sum <"$archive" | cut -d' ' -f1)" = "$sha" ] || { echo 'what came is not what was sent' >&2; exit 74; }
 mkdir -p "$home/versions"; : >"$mark"
 if [ -e "$new/.whole" ]; then echo "$release is there already"; exit 0; fi
 rm -rf "$new" "$incoming"; mkdir "$incoming" "$new"
-tar -xf "$archive" -C "$incoming"
+cp -- "$archive" "$incoming/archive.tar"  # from here on nobody but root changes it
+[ "$(sha256sum <"$incoming/archive.tar" | cut -d' ' -f1)" = "$sha" ] || { echo 'what came is not what was sent' >&2; exit 74; }
+tar -xf "$incoming/archive.tar" -C "$incoming"
 "$python" -I -m venv --without-pip "$new/venv"
 tool=$(echo "$incoming"/pip/pip-*.whl)/pip
 pip() {
@@ -107,15 +118,19 @@ SWITCH = (
     + ALONE
     + r"""
 set -eu
-release=$1; before=$home/before
-rm -rf "$config.new"; mkdir -p "$config.new"; mkdir -m 700 "$config.new/secrets"
+release=$1; before=$home/before; ended=
+rm -rf "$config.new" "$file.new"; mkdir -p "$config.new"; mkdir -m 700 "$config.new/secrets"
 while read -r kind called text; do
   case $kind in
     config) printf %s "$text" | base64 -d >"$config.new/$called" ;;
     secret) (umask 077; printf %s "$text" | base64 -d >"$config.new/secrets/$called") ;;
     unit) printf %s "$text" | base64 -d >"$file.new" ;;
+    end) ended=yes ;;
   esac
 done
+if [ -z "$ended" ]; then
+  rm -rf "$config.new" "$file.new"; echo 'the link was cut: not all of the configuration came' >&2; exit 74
+fi
 if [ ! -e "$before/pending" ]; then  # else an earlier attempt broke off: what was before that one is kept
   rm -rf "$before"; mkdir -m 700 "$before"
   if was=$(readlink "$home/current" 2>/dev/null) && [ -e "$home/current/.whole" ]; then
@@ -193,6 +208,9 @@ if [ -e "$file" ] && [ "$(head -n 1 "$file")" != "$head" ]; then echo "$file is 
 if [ -d "$home" ] && [ -n "$(ls -A "$home")" ] && [ ! -e "$mark" ]; then echo "$home is somebody else's" >&2; exit 77; fi
 if [ -e "$file" ]; then
   systemctl disable --now -q "$unit" || systemctl stop "$unit" || exit 78
+else  # somebody took its file away, and it may run
+  systemctl stop "$unit" 2>/dev/null
+  if systemctl is-active "$unit" >/dev/null 2>&1; then echo "$unit does not stop" >&2; exit 78; fi
 fi
 rm -f "$file" "$file.new" /etc/systemd/system/*.wants/"$unit"
 systemctl daemon-reload

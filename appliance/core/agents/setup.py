@@ -47,11 +47,12 @@ class Setup(msgspec.Struct, frozen=True):
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.secrets.items()}
 
     def lines(self) -> bytes:
-        """All of it for the script that writes it: kind, name, contents in Base64."""
+        """All of it for the script that writes it: kind, name, contents in Base64; a last line says that it is all."""
         rows = [("config", "config.toml", self.config), ("unit", layout.UNIT, self.unit)]
         rows += [("config", name, text) for name, text in self.files.items()]
         rows += [("secret", name, text) for name, text in self.secrets.items()]
-        return "".join(f"{kind} {name} {base64.b64encode(text.encode()).decode()}\n" for kind, name, text in rows).encode()
+        told = [f"{kind} {name} {base64.b64encode(text.encode()).decode()}\n" for kind, name, text in rows]
+        return "".join([*told, "end of-it all\n"]).encode()
 
 
 def make(node: str, settings: Settings, secrets: Mapping[str, str]) -> Setup:
@@ -235,6 +236,12 @@ def unit(secrets: Mapping[str, str], folders: list[str], memory: int) -> str:
 
 
 def quoted(path: str) -> str:
-    """A path as systemd reads it (systemd.syntax(7)): % doubled, in quotes where it has a blank."""
+    """A path as systemd reads it (systemd.syntax(7)): % doubled, in quotes where it has a blank.
+
+    Raises:
+        ConfigError: It has a line's end or its like, behind which would be another line of the unit.
+    """
+    if not path.isprintable():
+        raise ConfigError(f"The folder {path!r} has a letter that no unit of systemd can have.", "look at agents.folders.")
     safe = path.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"')
     return f'"{safe}"' if any(each.isspace() for each in safe) else safe

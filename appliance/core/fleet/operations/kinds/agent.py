@@ -285,12 +285,14 @@ async def _unstage(host: Host, staged: str) -> None:
 
 
 def _state(found: probe.Found, told: Setup) -> dict[str, Any]:
-    if not found.release:
+    release = found.former if found.pending else found.release  # whither an undo goes: not to what never came to its end
+    if not release:
         return dict(NONE)
     secrets = "same" if found.secret_sums == told.secret_sums() else "other"
     text = "\n".join(f"{name} {each}" for name, each in sorted(found.sums.items()))
     return {
-        "release": found.release, "setup": text, "secrets": secrets, "running": found.running, "enabled": found.enabled,
+        "release": release, "setup": text, "secrets": secrets, "running": found.running, "enabled": found.enabled,
+        **({"pending": True} if found.pending else {}),
     }  # fmt: skip
 
 
@@ -307,6 +309,8 @@ def _diff(found: probe.Found, state: dict[str, Any], made: Release, told: Setup)
         if wanted.get(name) != found.sums.get(name):
             here = f"+ {name} {wanted[name][:12]}" if name in wanted else f"+ no {name}"
             lines += [f"- {name} {found.sums[name][:12]}" if name in found.sums else f"- no {name}", here]
+    if state.get("pending"):
+        lines += ["- an installation that was broken off", "+ it comes to its end"]
     if state["secrets"] != "same":
         lines += ["- other secrets", "+ the secrets of this appliance"]
     for name, is_so in (("running", state["running"]), ("enabled", state["enabled"])):

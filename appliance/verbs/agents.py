@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from appliance.verbs.client import Client
 
 KNOWN = ("install", "list", "remove", "upgrade")
 """Verbs of an appliance that runs, for the help where none does."""
-COLUMNS = ("node", "state", "installed", "running", "tasks", "load", "offers")
+COLUMNS = ("node", "state", "installed", "running", "tasks", "load", "heard", "offers")
 
 
 def names(client: Client) -> list[str]:
@@ -60,10 +61,7 @@ def listed(value: Mapping[str, Any], _: int) -> list[Table | Text]:
     rows = value["agents"]
     if not rows:
         return [Text("no machine is in the fleet; next: prime-spark fleet add NAME --host ADDRESS")]
-    lines = [
-        f"{each['node'] or each['worker']}: {each['reason']}" + (f" Next: {each['next_step']}" if each["next_step"] else "")
-        for each in rows if each["reason"]
-    ]  # fmt: skip
+    lines = [_wrong(each) for each in rows if each["reason"]]
     blocks: list[Table | Text] = [render.table([_row(each) for each in rows], COLUMNS)]
     return [*blocks, Text(printable("\n".join(lines), keep="\n"))] if lines else blocks
 
@@ -74,8 +72,21 @@ def _row(each: Mapping[str, Any]) -> dict[str, Any]:
         "node": each["node"] or f"({each['worker']})", "state": each["state"],
         "installed": (each["installed"] or f.NONE) + (" (old)" if each["outdated"] else ""),
         "running": each["version"] or f.NONE, "tasks": busy,
-        "load": f.NONE if each["load"] is None else f"{each['load']:.2f}", "offers": ", ".join(each["capabilities"]) or f.NONE,
+        "load": f.NONE if each["load"] is None else f"{each['load']:.2f}", "heard": _heard(each),
+        "offers": ", ".join(each["capabilities"]) or f.NONE,
     }  # fmt: skip
+
+
+def _wrong(each: Mapping[str, Any]) -> str:
+    told = f"{each['node'] or each['worker']}: {each['reason'].rstrip('.')}."
+    return told + (f" Next: {each['next_step']}" if each["next_step"] else "")
+
+
+def _heard(each: Mapping[str, Any]) -> str:
+    """How long ago it gave its last sign of life: the age of tasks and load."""
+    if each["beat"] is None:
+        return "here" if each["state"] == "ready" else f.NONE
+    return f.duration(max(0.0, monotonic() - each["beat"]))
 
 
 FORMS: Mapping[str, render.Form] = MappingProxyType({"agent.list": listed})

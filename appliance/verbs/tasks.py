@@ -70,6 +70,10 @@ def _schedules(value: list[dict[str, Any]], width: int) -> list[Block]:
     return [render.table([_schedule(each) for each in value], SCHEDULE if width >= WIDE else (*SCHEDULE[:3], "next", "type"))]
 
 
+def _of_one(value: dict[str, Any], width: int) -> list[Block]:
+    return _schedules([value], width)
+
+
 def _schedule(each: dict[str, Any]) -> dict[str, Any]:
     due = f.clock(each["next"]) if each["enabled"] and each["next"] is not None else f.NONE
     return {
@@ -86,6 +90,7 @@ def _key(value: dict[str, str], _: int) -> list[Block]:
 FORMS: Mapping[str, render.Form] = MappingProxyType({
     "task.list": _list, "task.show": _show, "task.wait": _show, "task.workers": _workers, "task.key": _key,
     **dict.fromkeys(("task.submit", "task.cancel", "task.retry", "schedule.run"), _one), "schedule.list": _schedules,
+    **dict.fromkeys(("schedule.add", "schedule.enable", "schedule.disable"), _of_one),
 })  # fmt: skip
 NOTHING: Mapping[str, str] = MappingProxyType({
     "task.list": "no task; submit one: prime-spark task submit TYPE PAYLOAD",

@@ -63,6 +63,7 @@ async def life_of_a_schedule(bench: Bench) -> None:  # noqa: F811
     flush = ("memory_management", '{"do": "flush"}')
     code, text = await line(bench, "schedule", "add", "nightly", "30 3 * * *", *flush, "--zone", "Europe/Berlin")
     assert code == 0, text
+    assert re.search(r"^nightly +on +30 3 \* \* \* +Europe/Berlin .* normal +0", text, re.MULTILINE), text
     code, text = await line(bench, "schedule", "add", "never", "0 0 30 2 *", *flush)
     assert (code, "no schedule that ever comes" in text) == (2, True)
     code, text = await line(bench, "schedule", "run", "nightly")

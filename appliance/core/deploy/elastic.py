@@ -45,6 +45,9 @@ class Elastic:
     async def turn(self) -> None:
         """Decide, where it is time to. Raises StoreError."""
         keeper, now = self._keeper, self._ground.clock.monotonic()
+        if keeper.position is not None:
+            self._rest()
+            return
         spec = keeper.specs.get(keeper.wanted.revision)
         if spec is None or spec.scaling is None or keeper.wanted.removing or now < self._due:
             return
@@ -54,7 +57,7 @@ class Elastic:
         self._readings = await self._read(spec, spec.scaling)
         moment = dt.datetime.fromtimestamp(self._ground.clock.wall()).astimezone()
         current = keeper.wanted.replicas
-        verdict = scaling.decide(spec.scaling, self._readings, current, self._memory, now, moment)
+        verdict = scaling.decide(spec.scaling, self._readings, current, self._memory, now, moment, self._serving())
         self._verdict, self._decided = verdict, now
         if verdict.replicas != current:
             await self._ground.book.want(keeper.name, replicas=verdict.replicas)
@@ -63,6 +66,18 @@ class Elastic:
             self._ground.tally.scaled += 1
             await keeper.note("scale", f"{current} to {verdict.replicas} replicas: {verdict.reason}", "info")
         self._memory = verdict.memory
+
+    def _serving(self) -> int:
+        """Replicas that the load is on; those on their way carry nothing yet."""
+        return sum(held.serves for held in self._keeper.helds.values())
+
+    def resume(self) -> None:
+        """After a start nobody knows when the last change was: cooldowns begin anew."""
+        self._memory = Memory(self._ground.clock.monotonic())
+
+    def _rest(self) -> None:
+        """A rollout is under way: what the load was before it or is in it says nothing of how long it has been low."""
+        self._memory = Memory(self._memory.changed)
 
     async def _read(self, spec: ServiceSpec, rules: Scaling) -> dict[str, float | None]:
         """Every metric that a rule wants."""
@@ -78,7 +93,7 @@ class Elastic:
         if name == "requests_per_replica":
             return None if rate is None or not serving else rate / len(serving)
         if name == "latency_ms":
-            return traffic.latency(spec.name)
+            return traffic.latency(spec.name) if rate else None  # of requests that nobody sends any more it says nothing
         if name.startswith("http:"):
             asked = [self._ground.probes.figure(spec, held.replica, name.removeprefix("http:")) for held in serving]
             return mean([value for value in await asyncio.gather(*asked) if value is not None])

@@ -162,10 +162,10 @@ class Keeper:
     async def turn(self) -> None:
         """See, decide, write down, act. Raises StoreError, and what the inventory raises."""
         self._resume()
+        await self.elastic.turn()
         if self.position is not None:
             await self._roll(self.position)
         else:
-            await self.elastic.turn()
             await self._keep_up()
         await self.route()
         self._look_after()

@@ -20,6 +20,10 @@ class Memory(msgspec.Struct, frozen=True):
     """(monotonic instant, wish) of the looks since the load has been low without a break."""
 
 
+PER_SERVICE = frozenset({"requests_per_second"})
+"""Metrics of all replicas together: a target for them is meant for each replica."""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """The decision."""
 
@@ -50,7 +54,13 @@ def _holds(schedule: Schedule, moment: dt.datetime) -> bool:
 
 
 def decide(
-    scaling: Scaling, readings: Mapping[str, float | None], current: int, memory: Memory, now: float, moment: dt.datetime
+    scaling: Scaling,
+    readings: Mapping[str, float | None],
+    current: int,
+    memory: Memory,
+    now: float,
+    moment: dt.datetime,
+    serving: int | None = None,
 ) -> Verdict:
     """How many replicas there should be.
 
@@ -61,6 +71,7 @@ def decide(
         memory: Of the decision before.
         now: Monotonic.
         moment: The same instant on the wall, in the appliance's time zone: for schedules alone.
+        serving: Replicas that the readings are of, which may be fewer than are wanted; `current` where it is not given.
 
     Returns:
         The number, always within the bounds that hold, and why. Bounds count at once; load counts within cooldowns, and
@@ -70,7 +81,7 @@ def decide(
     if not least <= current <= most:
         wanted = max(least, min(most, current))
         return Verdict(wanted, f"{because or 'the bounds'}: {least} to {most}", Memory(now))
-    wish, reason, blind = _wish(scaling, readings, current)
+    wish, reason, blind = _wish(scaling, readings, current, current if serving is None else serving)
     wish = max(least, min(most, wish))
     waited = math.inf if memory.changed is None else now - memory.changed
     if wish > current:
@@ -94,19 +105,21 @@ def _down(scaling: Scaling, current: int, wish: int, reason: str, memory: Memory
     return Verdict(highest, reason, Memory(now))
 
 
-def _wish(scaling: Scaling, readings: Mapping[str, float | None], current: int) -> tuple[int, str, str]:
+def _wish(scaling: Scaling, readings: Mapping[str, float | None], current: int, serving: int) -> tuple[int, str, str]:
     """(replicas, why, a metric that is not known); the rule that wants most decides."""
     wishes: list[tuple[int, str]] = []
     blind = ""
     for target in scaling.target:
         value = readings.get(target.metric)
-        if value is None:
+        if value is None or not serving:
             blind = blind or target.metric
             continue
-        ratio = value / target.value
+        each = value / serving if target.metric in PER_SERVICE else value
+        ratio = each / target.value
         near = abs(ratio - 1.0) <= target.tolerance
         told = f"{target.metric} {value:.4g}, target {target.value:g}"
-        wishes.append((current if near else math.ceil(round(current * ratio, 6)), told))
+        told += f" for each of {serving}" if target.metric in PER_SERVICE else ""
+        wishes.append((current if near else math.ceil(round(serving * ratio, 6)), told))
     stepped, told, unknown = _steps(scaling, readings, current)
     blind = blind or unknown
     if told and (stepped != current or not wishes):

@@ -58,6 +58,7 @@ class DeployService:
         for wanted in (await self.ground.book.services()).values():
             keeper = Keeper(self.ground, wanted)
             await keeper.load()
+            keeper.elastic.resume()
             keeper.aim()  # all of them before any is carried out: a balancer that was found serves them all
             self.keepers[wanted.name] = keeper
         self.show()

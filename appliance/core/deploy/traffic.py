@@ -19,6 +19,8 @@ WINDOW = 15.0
 """Seconds over which rates are reckoned."""
 LOOKS = 240
 """Looks that are kept for that."""
+OLD = 30.0
+"""Seconds after which a look says nothing of now."""
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Traffic:
         self._counts: dict[str, Count] = {}
         self._last: dict[tuple[str, str], Stat] = {}
         self._refused: dict[str, ApplianceError] = {}
+        self._seen: float | None = None
+        """Monotonic instant of the last look; None while nothing is told."""
 
     def set(self, service: str, front: Front | None) -> None:
         """What a service wants from now on; `sync` makes it so."""
@@ -103,6 +107,7 @@ class Traffic:
         async with self._lock:
             await self.balancer.stop()
             self._fronts, self._applied, self._last, self._refused = {}, None, {}, {}
+            self._blind()
 
     async def look(self) -> None:
         """Count; one that does not answer is started anew with what it had."""
@@ -115,15 +120,22 @@ class Traffic:
             stats = await self.balancer.stats()
         except ApplianceError as error:
             log.warning("the balancer's counts are not known: %s", error.message)
+            self._blind()
             return False
         now = self._clock.monotonic()
         for (service, server), stat in stats.items():
             self._add(service, server, stat)
-        self._last = stats
+        self._last, self._seen = stats, now
         for service in {service for service, _ in stats}:
             count = self._counts.setdefault(service, Count())
             count.looks.append((now, {revision: each.requests for revision, each in count.totals.items()}))
         return True
+
+    def _blind(self) -> None:
+        """Nothing is told: rates and latency are not known, and begin anew."""
+        self._seen = None
+        for count in self._counts.values():
+            count.looks.clear()
 
     def _add(self, service: str, server: str, stat: Stat) -> None:
         """Count what came since the last look; a worker that was started anew counts from 0."""
@@ -169,6 +181,8 @@ class Traffic:
         if count is None or len(count.looks) < 2:
             return {}
         newest, counted = count.looks[-1]
+        if self._clock.monotonic() - newest > OLD:
+            return {}
         oldest, before = next(look for look in count.looks if newest - look[0] <= window)
         if newest - oldest < 0.5:
             return {}
@@ -186,6 +200,8 @@ class Traffic:
 
     def latency(self, service: str) -> float | None:
         """Mean milliseconds of an answer; None where nobody knows."""
+        if self._seen is None or self._clock.monotonic() - self._seen > OLD:
+            return None
         known = [stat.latency_ms for (name, _), stat in self._last.items() if name == service and stat.latency_ms is not None]
         return sum(known) / len(known) if known else None
 

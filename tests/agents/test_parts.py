@@ -66,7 +66,7 @@ def test_a_worker_starts_with_nothing_but_what_is_sent(tmp_path: Path) -> None:
         archive.extractall(tmp_path, filter="data")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=100)
     python, pip = tmp_path / "venv/bin/python", next((tmp_path / "pip").glob("pip-*.whl")) / "pip"
-    command = [python, pip, "--isolated", "-q", "--disable-pip-version-check", "install", "--no-index", "--no-compile"]
+    command: list[str | Path] = [python, pip, "--isolated", "-q", "--disable-pip-version-check", "install", "--no-index", "--no-compile"]
     command += ["--find-links", tmp_path / "wheels", "--require-hashes", "--no-deps", "-r", tmp_path / "requirements.txt"]
     subprocess.run(command, check=True, timeout=200, env={"PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)})
     loads = "import aiokafka, httpx, appliance.cli, appliance.agent.process\n"
@@ -139,10 +139,19 @@ def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago(tmp_path: Pa
         os.utime(path, (number, number))
     assert cache.get("a") is not None
     cache.put("c", b"x" * 40)
-    assert sorted(each.name for each in (tmp_path / "c").iterdir()) == ["a", "c"]
+    assert sorted(each.stem for each in (tmp_path / "c").iterdir()) == ["a", "c"]
     cache.put("d", b"x" * 400)
-    assert [each.name for each in (tmp_path / "c").iterdir()] == ["d"]
+    assert [each.stem for each in (tmp_path / "c").iterdir()] == ["d"]
     assert cache.get("b") is None
+
+
+def test_what_a_power_cut_left_of_an_archive_is_not_sent(tmp_path: Path) -> None:
+    cache = wheelhouse.Cache(tmp_path / "c", 100)
+    path = cache.put("a.tar", b"x" * 40)
+    assert cache.get("a.tar") == path
+    path.write_bytes(b"x" * 20)
+    assert cache.get("a.tar") is None
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_the_configuration_is_one_that_an_agent_takes(tmp_path: Path) -> None:

@@ -90,6 +90,12 @@ def target(tmp_path: Path) -> Path:
     return found
 
 
+async def test_a_folder_is_not_kept_in_itself(source: Path) -> None:
+    with pytest.raises(TaskError, match="where its own archives go"):
+        await make(wanted(source, source))
+    assert names(source) == []
+
+
 async def test_a_folder_becomes_an_archive_that_other_tools_read(source: Path, target: Path, tmp_path: Path) -> None:
     told = await make(wanted(source, target, exclude=("*.tmp", "cache/")))
     assert (told["files"], told["folders"], told["links"], told["excluded"]) == (5, 2, 2, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import subprocess
@@ -97,6 +98,8 @@ def _lacking(target: Target, wanted: Mapping[str, str], why: str) -> AbsentError
 class Cache:
     """Files by the hash of what they were made of, bounded; the one that was used longest ago goes first. Methods block.
 
+    A file's name ends with its own SHA-256: a power cut, or a bad card, leaves none that would be sent.
+
     Args:
         folder: Where they lie.
         most: Bytes; the newest one stays even where it is larger.
@@ -107,17 +110,20 @@ class Cache:
         self._most = most
 
     def get(self, key: str) -> Path | None:
-        """The file of a key, and mark it as used; None where there is none."""
-        path = self._folder / key
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        return path
+        """The file of a key, and mark it as used; None where there is none, or not as it was put there (it goes then)."""
+        for path in self._folder.glob(f"{glob.escape(key)}.*"):
+            try:
+                if hashlib.sha256(path.read_bytes()).hexdigest() == path.name.rpartition(".")[2]:
+                    os.utime(path)
+                    return path
+                path.unlink()
+            except FileNotFoundError:
+                continue
+        return None
 
     def put(self, key: str, data: bytes) -> Path:
         """Keep a file. Raises DiskFullError."""
-        path, new = self._folder / key, self._folder / f".{key}.new"
+        path, new = self._folder / f"{key}.{hashlib.sha256(data).hexdigest()}", self._folder / f".{key}.new"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             new.write_bytes(data)

@@ -73,6 +73,9 @@ class Tree:
             for folder in self._folders:
                 if not folder.is_dir():
                     raise TaskError(f"{folder} is not there.", "is its disk mounted? see tasks.backups.")
+                if _place(folder.stat()) in self._apart:
+                    told = f"{folder} is where its own archives go, and each would hold those before it."
+                    raise TaskError(told, "give tasks.backups a target beside it, or a directory in it.")
                 yield from self._folder(folder, manifest)
             if not self.found.files:
                 told = ", ".join(map(str, self._folders))
@@ -98,7 +101,7 @@ class Tree:
                 self.found.trouble("vanished", whole)
                 continue
             folder = stat.S_ISDIR(about.st_mode)
-            if not self._chosen.takes(path, folder=folder) or (about.st_dev, about.st_ino) in self._apart:
+            if not self._chosen.takes(path, folder=folder) or _place(about) in self._apart:
                 self.found.excluded += 1
             elif folder:
                 yield self._head(whole, about, tarfile.DIRTYPE)
@@ -177,6 +180,10 @@ class Tree:
         made.uid, made.gid, made.mtime = about.st_uid, about.st_gid, int(about.st_mtime)
         made.size = about.st_size if kind == tarfile.REGTYPE else 0
         return encoded(made)
+
+
+def _place(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
 
 
 def encoded(made: tarfile.TarInfo) -> bytes:

@@ -66,7 +66,8 @@ def test_a_worker_starts_with_nothing_but_what_is_sent(tmp_path: Path) -> None:
         archive.extractall(tmp_path, filter="data")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=100)
     python, pip = tmp_path / "venv/bin/python", next((tmp_path / "pip").glob("pip-*.whl")) / "pip"
-    command: list[str | Path] = [python, pip, "--isolated", "-q", "--disable-pip-version-check", "install", "--no-index", "--no-compile"]
+    command: list[str | Path] = [python, pip, "--isolated", "-q", "--disable-pip-version-check", "install", "--no-index"]
+    command += ["--no-compile"]
     command += ["--find-links", tmp_path / "wheels", "--require-hashes", "--no-deps", "-r", tmp_path / "requirements.txt"]
     subprocess.run(command, check=True, timeout=200, env={"PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)})
     loads = "import aiokafka, httpx, appliance.cli, appliance.agent.process\n"

@@ -48,6 +48,7 @@ def test_an_empty_node_works_is_upgraded_and_is_empty_again(lab: Lab) -> None:
     note = runs(told)["newcomer"][1]
     assert "MB sent" in note
     assert "it offers" in note
+    wait_for_sync(lambda: rig.agent(lab, "newcomer")["state"] == "ready", rig.BUSY, "the list tells of it")  # once a second
     row = rig.agent(lab, "newcomer")
     assert (row["state"], row["version"], row["outdated"], row["limit"]) == ("ready", FORMER, False, 3)
     assert set(row["capabilities"]) == ABLE
@@ -61,7 +62,8 @@ def test_an_empty_node_works_is_upgraded_and_is_empty_again(lab: Lab) -> None:
     told = rig.act(lab, "upgrade", "newcomer")
     took["upgrade_s"] = time.monotonic() - begun
     assert told["stage"] == "completed", (told["reason"], runs(told))
-    assert rig.agent(lab, "newcomer")["version"] == appliance.__version__
+    now = appliance.__version__
+    wait_for_sync(lambda: rig.agent(lab, "newcomer")["version"] == now, rig.BUSY, "the list tells of the new version")
     assert "the libraries are there already" in rig.said(lab, told, "newcomer")
     assert len(lab.exec("newcomer", "ls", "/opt/prime-spark-agent/versions").split()) == 2
     note = f"{note}; {runs(told)['newcomer'][1]}"

@@ -94,6 +94,13 @@ def milliseconds(value: float | None) -> str:
     return NONE if value is None else f"{value:.0f} ms"
 
 
+def took(value: float | None) -> str:
+    """How long something took, given in milliseconds, in 7 characters: "34 ms", "25.0 s", "59 min"."""
+    if value is None or value < 999.5:
+        return milliseconds(value)
+    return f"{value / 1000:.1f} s" if value < 59_950 else duration(value / 1000)
+
+
 def hit_rate(hits: int, misses: int) -> str:
     """A share of all reads; a dash before the first one."""
     return percent(100 * hits / (hits + misses)) if hits + misses else NONE

@@ -21,7 +21,7 @@ def told(detail: TaskDetail) -> dict[str, Any]:
     task = detail.task
     facts = {
         "state": task.state.value.replace("_", " "), "why": task.reason, "type": task.type, "priority": task.priority.name,
-        "worker": task.worker, "attempts": f"{task.attempt} of {task.attempts}", "took": f.milliseconds(task.duration_ms),
+        "worker": task.worker, "attempts": f"{task.attempt} of {task.attempts}", "took": f.took(task.duration_ms),
         "by": task.owner, "schedule": task.schedule, "only by": task.wanted_worker, "id": task.task_id,
         "deadline": f.clock(task.deadline or 0.0), "lease": task.lease,
     }  # fmt: skip

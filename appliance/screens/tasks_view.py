@@ -90,7 +90,7 @@ def history_rows(status: TasksStatus) -> list[Row]:
     return [
         Row(task.task_id, (
             (short(task.task_id), "muted"), task.type, (task.state.value, STATES[task.state]),
-            (f.clock(task.ended or 0.0), "muted"), f.milliseconds(task.duration_ms), str(task.attempt), task.worker or f.NONE,
+            (f.clock(task.ended or 0.0), "muted"), f.took(task.duration_ms), str(task.attempt), task.worker or f.NONE,
             (task.reason, "warn"),
         ))
         for task in status.history

@@ -35,7 +35,7 @@ def _row(task: dict[str, Any]) -> dict[str, Any]:
     return {
         "task": tasks_text.short(task["task_id"]), "type": task["type"], "state": task["state"].replace("_", " "),
         "priority": Urgency(task["priority"]).name, "since": f.since(moment), "try": f"{task['attempt']}/{task['attempts']}",
-        "worker": task["worker"] or task["wanted_worker"] or f.NONE, "took": f.milliseconds(task["duration_ms"]),
+        "worker": task["worker"] or task["wanted_worker"] or f.NONE, "took": f.took(task["duration_ms"]),
         "why": task["reason"],
     }  # fmt: skip
 

@@ -32,6 +32,21 @@ def test_what_is_not_known_is_a_dash() -> None:
     )
 
 
+def test_how_long_a_task_took_is_not_cut_off() -> None:
+    for took, told in (
+        (None, "–"),
+        (37.0, "37 ms"),
+        (999.6, "1.0 s"),
+        (25_008.0, "25.0 s"),
+        (59_960.0, "59 s"),
+        (3_599_000.0, "59 min"),
+    ):
+        task = Task(task_id="0123456789", type="http", state=TaskState.completed, ended=1.0, duration_ms=took)
+        shown = cells(view.history_rows(TasksStatus(history=(task,)))[0]).split(" | ")
+        assert told in shown
+        assert len(told) <= 7
+
+
 def test_the_head_says_what_keeps_tasks_waiting() -> None:
     status = TasksStatus(depths={"urgent": 2, "low": 0}, workers=(Worker(name="far", state=WorkerState.silent, beat=90.0),))
     told = "".join(piece for piece, _ in view.head_line(status, CONSOLE))

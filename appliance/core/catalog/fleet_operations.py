@@ -219,8 +219,9 @@ class Desk:
         planned = await self.service.plan(kind.name, own_fields(kind, params), params.nodes, way(params), actor.name)
         if planned.stage is not Stage.planned:
             if planned.stage is Stage.failed:
-                why = "; ".join(f"{run.node}: {run.reason}" for run in planned.runs[:3])
-                raise ConflictError(f"It cannot be done: {why}", "see the operation for every node.")
+                why = "; ".join(f"{run.node}: {run.reason.rstrip('.')}" for run in planned.runs[:3])
+                step = f"see every node with `prime-spark fleet operation {planned.operation_id}`."
+                raise ConflictError(f"It cannot be done: {why}.", step)
             return planned
         own = getattr(params, "own_machine", False)
         begun = await self.service.apply(planned.operation_id, actor.name, plan_hash=planned.plan_hash, own_machine=own)

@@ -47,9 +47,13 @@ class World:
         healthy_s = max(0.0, (age - 2) * TURN) if fitness is Fitness.healthy else 0.0
         return Sight(name, int(str(revision)), "n", state, fitness, healthy_s=healthy_s, reason="ill" if ill else "")
 
+    def requests(self) -> dict[int, Counted]:
+        """What the shares bring: plenty."""
+        return self.counted or {1: Counted(1000), 2: Counted(1000)}
+
     def view(self) -> View:
         sights = tuple(self.sight(name) for name in self.replicas)
-        return View(self.now, self.new, self.plan, sights, self.room - len(sights), self.counted)
+        return View(self.now, self.new, self.plan, sights, self.room - len(sights), self.requests())
 
     def fit(self, revision: int) -> int:
         return sum(each.fit for each in self.view().sights if each.revision == revision)
@@ -147,6 +151,24 @@ def test_a_canary_rises_step_by_step_and_holds_each(replicas: int, steps: list[i
         if shares and shares[2] < 100:
             assert old == replicas
             assert new >= shares[2] * replicas / 100 or shares[2] == 0
+
+
+def test_a_canary_that_nobody_asks_waits_and_says_so() -> None:
+    world = World(plan_of(Strategy.canary, steps=[10.0]), 1, 1, room=2, counted={2: Counted(19)})
+    position, told = begin(Strategy.canary, 1, 1), []
+    for _ in range(200):
+        decision = policy.decide(position, world.view())
+        position = decision.position
+        told.append(position.rollout.reason)
+        for revision, _count in decision.start:
+            world.replicas["new"] = [revision, world.turns, False]
+        assert not decision.stop
+        world.turns, world.now = world.turns + 1, world.now + TURN
+    assert "10 %: waiting for 20 requests to the new version" in told
+    assert told[-1].startswith("held at 10 %: fewer than 20 requests to the new version in 63 s")
+    assert (position.rollout.stage, position.rollout.step) == (Stage.shifting, 0)
+    world.counted = {2: Counted(20)}
+    assert world.run(position).stage is Stage.completed
 
 
 def test_recreate_never_has_both() -> None:

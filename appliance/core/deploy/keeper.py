@@ -200,10 +200,10 @@ class Keeper:
             self.poke()
 
     def _view(self, rollout: Rollout, spec: ServiceSpec) -> View:
-        sites = self.ground.sites(spec)
+        free = room(self.ground.sites(spec), spec.ports, self._taken())
         return View(
-            self.ground.clock.monotonic(), rollout.to_replicas, spec.rollout, self.sights(),
-            room(sites, spec.ports, self._taken()), self.ground.traffic.since(self.name),
+            self.ground.clock.monotonic(), rollout.to_replicas, spec.rollout, self.sights(), free,
+            self.ground.traffic.since(self.name),
             self.traffic_problem.message if self.traffic_problem is not None and spec.front is not None else "",
         )  # fmt: skip
 
@@ -237,8 +237,8 @@ class Keeper:
                 self.ground.traffic.mark(self.name)
                 told = ", ".join(f"{self.label(each)} {share:g} %" for each, share in sorted(rollout.shares.items()))
                 await self.note("traffic", f"shares are now: {told or 'equal for all healthy replicas'}", "info")
-            if rollout.stage is not before.stage:
-                bad = rollout.stage is Stage.rolling_back
+            if (rollout.stage, policy.vain(rollout)) != (before.stage, policy.vain(before)):
+                bad = policy.vain(rollout) or rollout.stage is Stage.rolling_back
                 await self.note("rollout", f"{rollout.stage}: {rollout.reason}", "warning" if bad else "info")
         self.position, self.last, self.decision = decision.position, rollout, decision
 

@@ -17,6 +17,9 @@ from appliance.core.deploy.spec import Plan
 DIRECTED = frozenset({Strategy.blue_green, Strategy.canary})
 """Strategies that give each version a share of the traffic."""
 
+HELD = "held"
+"""Begins the reason of a step that waits in vain."""
+
 
 class Sight(msgspec.Struct, frozen=True):
     """A replica as it is seen now."""
@@ -305,8 +308,23 @@ def _canary(position: Position, view: View) -> Decision:
     until = position.held + plan.step_seconds
     if view.now < until:
         return Decision(position, until=until)
+    if view.counted.get(new, Counted()).requests < plan.min_requests:
+        return Decision(_at(position, reason=_too_few(percent, view.now - until, plan)))
     position = _at(position, step=rollout.step + 1, held=None, reason=f"{percent:g} % went well")
     return Decision(position, _wanting(view, new, _need(position.rollout, view)))
+
+
+def vain(rollout: Rollout) -> bool:
+    """Whether a step waits for requests that do not come."""
+    return rollout.reason.startswith(HELD)
+
+
+def _too_few(percent: float, waited: float, plan: Plan) -> str:
+    """A step that nearly nobody has seen says nothing of the version, however long it took."""
+    if waited < plan.deadline:
+        return f"{percent:g} %: waiting for {plan.min_requests} requests to the new version"
+    told = f"{HELD} at {percent:g} %: fewer than {plan.min_requests} requests to the new version"
+    return f"{told} in {plan.step_seconds + plan.deadline:g} s; it goes on when they have come, or give it up"
 
 
 def _end(position: Position, view: View, start: tuple[tuple[int, int], ...]) -> Decision:

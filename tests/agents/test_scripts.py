@@ -17,6 +17,7 @@ from appliance.core.agents import layout, probe, scripts, setup
 from appliance.core.agents.payload import Release
 from appliance.core.fleet.operations.kinds import agent
 from appliance.errors import ConfigError
+from appliance.settings import Settings
 
 OLD, NEW = "1.0-aaaa", "2.0-bbbb"
 PROGRAMS = ("base64", "cat", "chmod", "cp", "cut", "ln", "mkdir", "mv", "readlink", "rm", "sha256sum", "tar")
@@ -210,6 +211,13 @@ def test_an_agent_whose_unit_was_taken_away_is_stopped_by_a_removal(tmp_path: Pa
     (machine.root / "etc/systemd/system/prime-spark-agent.service").unlink()
     assert machine.run(scripts.REMOVE).returncode == 0
     assert "stop prime-spark-agent.service" in (machine.root / "systemctl").read_text()
+
+
+@pytest.mark.parametrize("folder", ["/home/pi/in", "/root", "/tmp/in", "/var/tmp"])
+def test_a_folder_that_the_unit_hides_is_refused(folder: str) -> None:
+    told = Settings.model_validate({"kafka": {"bootstrap_servers": "192.0.2.9:9092"}, "agents": {"folders": [folder]}})
+    with pytest.raises(ConfigError, match="do not see"):
+        setup.make("n", told, {"tasks.key": "k"})
 
 
 def test_a_folder_cannot_bring_lines_into_the_unit() -> None:

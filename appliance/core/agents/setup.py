@@ -23,6 +23,8 @@ LARGEST = 256 << 10
 """Bytes of a certificate's file."""
 SAME = ("lease_seconds", "beat_seconds", "result_kib", "payload_kib")
 """Settings of the tasks that are equal on all machines."""
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 named only
+"""What the unit has empty (ProtectHome=) or of its own (PrivateTmp=); systemd opens nothing below, whatever it is told."""
 KAFKA = ("tls", "sasl_mechanism", "username", "linger_ms")
 
 
@@ -64,7 +66,7 @@ def make(node: str, settings: Settings, secrets: Mapping[str, str]) -> Setup:
         secrets: tasks.key and, where Kafka wants one, kafka.password.
 
     Raises:
-        ConfigError: Kafka cannot be reached from there, or a certificate cannot be read.
+        ConfigError: Kafka cannot be reached from there, a certificate cannot be read, or agents would not see a folder.
     """
     servers = brokers(settings)
     kafka: dict[str, Any] = {"bootstrap_servers": servers}
@@ -84,6 +86,9 @@ def make(node: str, settings: Settings, secrets: Mapping[str, str]) -> Setup:
     given = {KEY: secrets[KEY]} | private
     if secrets.get(PASSWORD):
         given[PASSWORD] = secrets[PASSWORD]
+    if unseen := [str(each) for each in agents.folders if any(each.is_relative_to(top) for top in HIDDEN)]:
+        step = "set agents.folders to others, such as /srv/in."
+        raise ConfigError(f"Agents do not see {', '.join(unseen[:3])}: nobody's home and no /tmp is shown to them.", step)
     folders = [str(each) for each in agents.folders if not each.is_relative_to(layout.STATE)]
     return Setup(toml(document), unit(given, folders, agents.memory_mib), files, given)
 

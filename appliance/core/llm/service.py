@@ -18,8 +18,8 @@ from appliance.errors import AbsentError, NotRunningError
 from appliance.settingllm import LlmSettings
 
 if TYPE_CHECKING:
-    from appliance.core.llm.cache import Keeper
     from appliance.core.llm.gateway import Gateway
+    from appliance.core.memory.answers import Keeper
     from appliance.core.power.model import PowerStatus
 
 HOW = 'set llm.edge_url = "http://127.0.0.1:11434" (OLLAMA_EDGE_URL) where Ollama runs, or [llm.endpoints.NAME]; docs/llm.md.'

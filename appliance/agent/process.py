@@ -47,7 +47,7 @@ async def run(name: str, paths: Paths, environ: Mapping[str, str]) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     clock = SystemClock()
     around = Surroundings(settings, paths, Secrets(paths.secrets, dict(environ)), clock)
-    policy = Policy(probe_interval=min(TELL, settings.health.check_interval_seconds))
+    policy = Policy(probe_interval=min(TELL, settings.health.check_interval_seconds), stop_deadline=STOP - 0.5)
     supervisor = Supervisor([role.make(around)], LiveState(clock), clock, policy, _changed)
     with Report(paths.run, name) as report:
         supervisor.start()

@@ -272,7 +272,7 @@ def test_the_kind_of_the_tests_is_none_of_the_appliance(monkeypatch: pytest.Monk
 async def test_what_can_be_done_nowhere_names_the_operation_that_says_why(front: Front, tmp_path: Path) -> None:
     tool = tmp_path / "bin" / "systemctl"
     tool.write_text("#!/bin/sh\nprintf 'LoadState=not-found\\nActiveState=inactive\\n'\n")
-    with pytest.raises(ConflictError, match="^It cannot be done: a: ") as caught:
+    with pytest.raises(ConflictError, match=r"^It cannot be done: a: ") as caught:
         await front.ask("fleet.service-start", confirm=True, nodes=["a"], unit="nowhere.service")
     assert ".." not in str(caught.value)
     asked = re.search(r"`prime-spark fleet operation (\S+)`", caught.value.next_step)

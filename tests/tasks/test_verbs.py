@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -100,11 +101,28 @@ async def test_a_task_of_the_appliance_is_done_by_the_role_worker(home: Path, tm
         run = paths.find({"PRIME_SPARK_HOME": str(far_away)}).run
         wanted = "spark-agent: command, task_execution"
         await wait_for(lambda: [each for each in reports(run, "worker") if each["service"]["reason"] == wanted], 30.0)
-        await asyncio.to_thread(child.stop, signal.SIGTERM, 10.0)
+        long = await appliance.dispatcher.invoke("task.submit", {"type": "command", "payload": {"command": "rests"}}, admin)
+        asked = {"task_id": long.task_id}
+
+        async def state() -> TaskState:
+            return TaskState((await appliance.dispatcher.invoke("task.show", asked, admin)).task.state)
+
+        await until(state, TaskState.in_progress)
+        await asyncio.to_thread(child.stop, signal.SIGTERM, 30.0)
         await wait_for(lambda: workers(appliance)["spark-agent"] is WorkerState.stopping)
+        await until(state, TaskState.pending)
+        given_back = (await appliance.dispatcher.invoke("task.show", asked, admin)).task
+        assert given_back.attempt == 0, given_back
     finally:
         child.kill()
         await appliance.stop()
+
+
+async def until(state: Callable[[], Awaitable[TaskState]], wanted: TaskState) -> None:
+    """Return when a task is in that state."""
+    async with asyncio.timeout(60.0):
+        while await state() is not wanted:
+            await asyncio.sleep(0.1)
 
 
 def workers(appliance: Appliance) -> dict[str, WorkerState]:
@@ -120,6 +138,7 @@ def begin_agent(child: Child, home: Path, bootstrap: str, key: str) -> None:
     (home / "config.toml").write_text(
         f'[node]\ndevice_id = "spark-agent"\n[kafka]\nbootstrap_servers = "{bootstrap}"\n[tasks]\nbeat_seconds = 0.3\n'
         '[tasks.commands.hello]\nprogram = "/bin/echo"\narguments = ["hello from far away"]\n'
+        '[tasks.commands.rests]\nprogram = "/bin/sleep"\narguments = ["600"]\nlimit_seconds = 900\n'
     )
     run, command = paths.find(env).run, [sys.executable, "-m", "appliance", "agent", "--role", "worker"]
     child.spawn(command, lambda: True, env=env)

@@ -37,3 +37,17 @@ async def test_whoever_is_killed_right_after_the_order_gives_the_new_version_no_
     found = await book.live("web")
     assert found is not None
     assert found.shares == {1: 100.0, 2: 0.0}
+
+
+async def test_events_of_services_that_are_gone_are_bounded_together(book: DeployBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.core.deploy.book.EVENTS", 10)
+    await book.order(version(1), 2, Rollout("a", "web", 0, 0, Strategy.rolling, "alice", 1.0))
+    for number in range(6):
+        await book.note("web", "operator", str(number))
+    for name in ("one", "two", "three"):
+        for number in range(6):
+            await book.note(name, "operator", str(number))
+        await book.forget(name)
+    kept = [event.text for name in ("one", "two", "three") for event in await book.events(name, 100)]
+    assert kept == ["5", "4", "3", "2", "5", "4", "3", "2", "1", "0"]
+    assert len(await book.events("web", 100)) == 6

@@ -18,7 +18,7 @@ from appliance.errors import ConflictError, NotFoundError
 log = logging.getLogger(__name__)
 
 SERVICES, REVISIONS, ROLLOUTS, EVENTS = 200, 50, 200, 2000
-"""Most services; most that is kept of each of them."""
+"""Most services; most that is kept of each of them, and of events of all together that were removed."""
 LIVE = "SELECT body FROM deploy_rollouts WHERE service = ? AND ended IS NULL ORDER BY seq DESC LIMIT 1"
 VERSION = "service, revision, label, time, author, document, outcome"
 
@@ -120,7 +120,7 @@ class DeployBook:
         await self._store.write(lambda connection: connection.execute(query, values))
 
     async def forget(self, name: str) -> None:
-        """Forget a service with all that is kept of it but its events. Raises StoreError."""
+        """Forget a service with all of it but its events; of events of all that are gone the newest stay. Raises StoreError."""
 
         def write(connection: sqlite3.Connection) -> None:
             for table, column in (
@@ -130,6 +130,10 @@ class DeployBook:
                 ("rollouts", "service"),
             ):
                 connection.execute(f"DELETE FROM deploy_{table} WHERE {column} = ?", (name,))  # noqa: S608 fixed names
+            gone = "service NOT IN (SELECT name FROM deploy_services)"
+            newest = f"SELECT seq FROM deploy_events WHERE {gone} ORDER BY seq DESC LIMIT ?"  # noqa: S608 fixed text
+            prune = f"DELETE FROM deploy_events WHERE {gone} AND seq NOT IN ({newest})"  # noqa: S608 fixed text
+            connection.execute(prune, (EVENTS,))
 
         await self._store.write(write)
 

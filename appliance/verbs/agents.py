@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from appliance.core.clock import monotonic
 from appliance.core.printable import printable
 from appliance.errors import ApplianceError, NotRunningError
 from appliance.screens import format as f

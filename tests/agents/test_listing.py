@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 import msgspec
 from rich.console import Console
 
 from appliance.core.agents.model import Agent, AgentsStatus, AgentState
+from appliance.core.clock import monotonic
 from appliance.verbs.agents import listed
 
 

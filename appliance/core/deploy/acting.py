@@ -88,7 +88,7 @@ class Actor:
         except PortTakenError as error:
             self.blocked[replica.node, replica.port] = self._now + BLOCKED
             await self._note("replica", f"{where}: {error.message} Another port is taken.", "warning")
-            await self._drop(held)
+            await self.drop(held)
         except UnreachableError as error:
             await self._note("replica", f"{where}: not started, its node does not answer: {error.message}", "warning")
             await self.keep(held, ReplicaState.lost, error.message)
@@ -128,7 +128,7 @@ class Actor:
             await self.keep(held, ReplicaState.lost, error.message)
         except NotFoundError as error:
             await self._note("replica", f"{where} is forgotten, and stays as it is there: {error.message}", "warning")
-            await self._drop(held)
+            await self.drop(held)
         except DeployError as error:
             held.again = self._now + AGAIN
             await self._note("replica", f"{where} does not stop and is told again: {error.message}", "warning")
@@ -136,7 +136,7 @@ class Actor:
             await self._note(
                 "replica", f"{where} of version {held.replica.label} is stopped{f': {why}' if why else ''}", "info"
             )
-            await self._drop(held)
+            await self.drop(held)
 
     async def _drain(self, held: Held, spec: ServiceSpec) -> None:
         """Wait for the open requests, up to the bound."""
@@ -152,7 +152,8 @@ class Actor:
         left = traffic.sessions(self._service, held.server)
         await self._note("traffic", f"{held.replica.node}:{held.replica.port} is stopped with {left} open requests", "warning")
 
-    async def _drop(self, held: Held) -> None:
+    async def drop(self, held: Held) -> None:
+        """Forget a replica. Raises StoreError."""
         await self._ground.book.drop_replica(held.replica.replica_id)
         self.gone(held)
         self._poke()
@@ -239,7 +240,7 @@ class Actor:
             return
         except NotFoundError as error:  # taken out of the inventory
             await self._note("replica", f"{held.replica.node}:{held.replica.port} is forgotten: {error.message}", "warning")
-            await self._drop(held)
+            await self.drop(held)
             return
         except (ShellError, DeployError) as error:
             log.info("%s: %s is not known: %s", self._service, held.replica.node, error.message)
@@ -264,7 +265,7 @@ class Actor:
             await self.keep(held, ReplicaState.running)
         elif state is ReplicaState.lost and not there:
             await self._note("replica", f"{where} is gone: its node is back without it", "info")
-            await self._drop(held)
+            await self.drop(held)
         elif not running and state is not ReplicaState.failed:
             await self._note("replica", f"{where} ended: {reason}", "error")
             await self.keep(held, ReplicaState.failed, reason)

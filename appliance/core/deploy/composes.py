@@ -36,7 +36,8 @@ fi
 left=$(docker ps -aq --filter "{LABEL}=$project") || exit 1
 [ -z "$left" ] || docker rm -f $left
 """
-STATE = f"""docker ps -a --filter "{LABEL}=$1" --format '{{{{.Names}}}}|{{{{.State}}}}|{{{{.Status}}}}'"""
+STATE = f"""if [ -e "$2" ] && ! grep -qxF "REPLICA=$3" "$2"; then exit 0; fi
+docker ps -a --filter "{LABEL}=$1" --format '{{{{.Names}}}}|{{{{.State}}}}|{{{{.Status}}}}'"""
 
 
 class Composes:
@@ -76,7 +77,8 @@ class Composes:
     async def find(self, spec: ServiceSpec, replica: Replica) -> Found:
         """See hands.Carrier."""
         project = self.project(spec, replica)
-        told = await self._remote.script(replica.node, f"asking for {project}", STATE, project, limit=QUESTION)
+        given = (project, f"{self._remote.home(spec.name, replica.revision)}/{replica.port}.env", replica.replica_id)
+        told = await self._remote.script(replica.node, f"asking for {project}", STATE, *given, limit=QUESTION)
         rows = [line.split("|") for line in told.splitlines() if line.count("|") == 2]
         if not rows:
             return Found(running=False, there=False, reason=f"{project} has no container")
@@ -88,6 +90,10 @@ class Composes:
         checked = any("health" in status for _, _, status in rows)
         healthy = None if not checked or young else not ill
         return Found(running=True, there=True, reason="; ".join(ill[:3]), healthy=healthy)
+
+    def by_hand(self, spec: ServiceSpec, replica: Replica) -> str:
+        """See hands.Carrier."""
+        return f"docker rm -f $(docker ps -aq --filter {LABEL}={self.project(spec, replica)})"
 
     async def clear(self, specs: Mapping[int, ServiceSpec], node: str) -> None:
         """See hands.Carrier."""

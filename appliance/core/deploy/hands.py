@@ -62,6 +62,9 @@ class Carrier(Protocol):
     async def clear(self, specs: Mapping[int, ServiceSpec], node: str) -> None:
         """Take the files of versions (revision → specification) away."""
 
+    def by_hand(self, spec: ServiceSpec, replica: Replica) -> str:
+        """The command with which an operator stops it there."""
+
 
 class Remote:
     """Commands on a node, with errors that say what was tried.

@@ -18,6 +18,7 @@ from appliance.core.deploy.elastic import Elastic
 from appliance.core.deploy.ground import Ground
 from appliance.core.deploy.haproxy import Front
 from appliance.core.deploy.held import Held, lines, taken_up
+from appliance.core.deploy.leaving import leave
 from appliance.core.deploy.model import ENDED, DeployEvent, Replica, ReplicaState, Rollout, Stage, Version
 from appliance.core.deploy.placing import place, room
 from appliance.core.deploy.policy import Position, Sight, View
@@ -258,7 +259,7 @@ class Keeper:
         for node, port in place(count, sites, spec.ports, self._taken(), own):
             replica = Replica(
                 new_id(), self.name, revision, self.label(revision), node, port, since=self.ground.clock.wall(),
-                address=addresses[node],
+                address=addresses[node], mark=self.versions[revision].mark,
             )  # fmt: skip
             await self.ground.book.keep_replica(replica)
             held = self.helds[replica.replica_id] = Held(replica)
@@ -291,11 +292,8 @@ class Keeper:
         if need.start:
             await self._start(self.wanted.revision, need.start)
         await self._stop(need.stop, need.why)
-        if self.wanted.removing and not self.helds:
-            await self._clear(tuple(self.specs))
-            await self.ground.book.forget(self.name)
-            self.ground.traffic.forget(self.name)
-            self.done = True
+        if self.wanted.removing:
+            await leave(self)
 
     async def _end(self, rollout: Rollout, stage: Stage) -> None:
         won = stage is Stage.completed
@@ -325,11 +323,11 @@ class Keeper:
         old = [each for each in sorted(self.specs, reverse=True) if each not in kept]
         for revision in old[REVISIONS:]:
             del self.specs[revision], self.versions[revision]
-        task = asyncio.create_task(self._clear(old[:3]), name=f"deploy {self.name} clear")
+        task = asyncio.create_task(self.clear(old[:3]), name=f"deploy {self.name} clear")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _clear(self, revisions: Sequence[int]) -> None:
+    async def clear(self, revisions: Sequence[int]) -> None:
         """Take files of versions away that nobody goes back to at once."""
         if stay := await clear(self.ground, self.specs, revisions):
             await self.note("replica", f"files of earlier versions stay on {', '.join(stay)}", "warning")

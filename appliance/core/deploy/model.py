@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 
 import msgspec
@@ -93,6 +94,11 @@ class Version(msgspec.Struct, frozen=True):
     outcome: str = ""
     """How its newest rollout ended; empty where none was begun."""
 
+    @property
+    def mark(self) -> str:
+        """What tells it from a version of the same number of a service that was removed."""
+        return hashlib.sha256(f"{self.service} {self.revision} {self.time!r} {self.document}".encode()).hexdigest()[:16]
+
 
 class Replica(msgspec.Struct, frozen=True):
     """One instance of a service, as it is kept."""
@@ -109,6 +115,8 @@ class Replica(msgspec.Struct, frozen=True):
     """Wall clock of the last change of state."""
     address: str = ""
     """Where it is reached; empty until it was placed."""
+    mark: str = ""
+    """Of its version; empty where it was placed by a program that knew none."""
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):

@@ -19,12 +19,20 @@ printf '%s' "$3" | put "$2" 644 || exit 1
 systemctl daemon-reload
 """
 """The environment comes by standard input; the unit has no secret in it."""
-START = f"""unit=$1 port=$2
-state=$(systemctl is-active "$unit")
-[ "$state" = active ] && exit 0
-[ "$state" = failed ] && systemctl reset-failed "$unit"
+START = f"""unit=$1 port=$2 mark=$3/$2.replica
+case $(systemctl is-active "$unit") in
+active) [ "$(cat "$mark" 2>/dev/null)" = "$4" ] && exit 0; systemctl disable --now --quiet "$unit" || exit 1 ;;
+activating|reloading|deactivating)
+    [ "$(cat "$mark" 2>/dev/null)" = "$4" ] || systemctl disable --now --quiet "$unit" || exit 1 ;;
+failed) systemctl reset-failed "$unit" ;;
+esac
 if {LISTENS}; then exit 98; fi
+printf '%s' "$4" > "$mark" || exit 1
 systemctl enable --now --quiet "$unit" || {{ systemctl status --no-pager --lines 5 "$unit" >&2; exit 1; }}
+"""
+"""What runs under the name but was started for another replica is left over from a service that was removed: it goes first."""
+FIND = """if [ -e "$2" ] && [ "$(cat "$2")" != "$3" ]; then echo Other=yes; fi
+systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,NRestarts "$1"
 """
 STOP = """unit=$1
 systemctl disable --now --quiet "$unit"
@@ -36,8 +44,8 @@ esac
 exit 0
 """
 PREPARED = """cd "$1" || exit 1
-[ -e prepared ] && exit 0
-sh -c "$2" && : > prepared
+[ -e prepared ] && { [ -z "$3" ] || [ "$(cat prepared)" = "$3" ]; } && exit 0
+sh -c "$2" && printf '%s' "$3" > prepared
 """
 CLEAR = """rm -rf -- "$@" || exit 1
 systemctl daemon-reload
@@ -76,12 +84,14 @@ class Units:
         await self._remote.script(node, "writing the version's files", INSTALL, home, path, text, stdin=environment.encode())
         if unit.prepare:
             text = filled(unit.prepare, replica)
-            await self._remote.script(node, "preparing the version", PREPARED, home, text, limit=PREPARE)
+            await self._remote.script(node, "preparing the version", PREPARED, home, text, replica.mark, limit=PREPARE)
 
     async def start(self, spec: ServiceSpec, replica: Replica) -> None:
         """See hands.Carrier."""
         unit = self.name(spec, replica)
-        await self._remote.script(replica.node, f"starting {unit}", START, unit, str(replica.port), limit=120.0)
+        home = self._remote.home(spec.name, replica.revision)
+        given = (unit, str(replica.port), home, replica.replica_id)
+        await self._remote.script(replica.node, f"starting {unit}", START, *given, limit=120.0)
 
     async def stop(self, spec: ServiceSpec, replica: Replica) -> None:
         """See hands.Carrier."""
@@ -91,9 +101,12 @@ class Units:
     async def find(self, spec: ServiceSpec, replica: Replica) -> Found:
         """See hands.Carrier."""
         unit = self.name(spec, replica)
-        wanted = ("systemctl", "show", "--property=ActiveState,SubState,Result,ExecMainStatus,NRestarts", unit)
-        told = await self._remote.do(replica.node, f"asking for {unit}", wanted, limit=QUESTION)
+        mark = f"{self._remote.home(spec.name, replica.revision)}/{replica.port}.replica"
+        given = (unit, mark, replica.replica_id)
+        told = await self._remote.script(replica.node, f"asking for {unit}", FIND, *given, limit=QUESTION)
         facts = dict(line.partition("=")[::2] for line in told.splitlines() if "=" in line)
+        if "Other" in facts:
+            return Found(running=False, there=False, reason=f"{unit} there is left over from a service that was removed")
         active = facts.get("ActiveState", "")
         ended = f"{unit} is {active or 'not known'} ({facts.get('SubState', '')}, {facts.get('Result', '')}, "
         reason = f"{ended}status {facts.get('ExecMainStatus', '?')})"
@@ -102,6 +115,10 @@ class Units:
         if active == "activating":  # also between two restarts of a program that ends at once
             return Found(running=True, there=True, reason=reason)
         return Found(running=False, there=active == "failed", reason=reason)
+
+    def by_hand(self, spec: ServiceSpec, replica: Replica) -> str:
+        """See hands.Carrier."""
+        return f"systemctl disable --now {self.name(spec, replica)}"
 
     async def clear(self, specs: Mapping[int, ServiceSpec], node: str) -> None:
         """See hands.Carrier."""

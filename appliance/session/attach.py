@@ -40,6 +40,10 @@ WRITE_OUT = 2.0
 """Seconds that a terminal has to take the last bytes."""
 
 
+STOPPED = "The appliance was stopped.\nnext: start it again: prime-spark"
+"""What is told to whose console ended with the appliance."""
+
+
 async def run_on_terminal(
     sessions: Sessions,
     actor: Actor,
@@ -182,6 +186,8 @@ class AttachService:
                 end = await self._shell(connection, descriptors, hello, user)
             else:
                 await self._console(connection, descriptors, hello.environ, user)
+                if self._socket is None:  # nobody closed it: all of it ends
+                    end = {"end": "", "note": STOPPED}
         except ApplianceError as error:
             end = {"end": error_text(error), "status": error.exit_code}
         except (OSError, ValueError, TimeoutError) as error:

@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from textual.css.query import NoMatches
 from textual.filter import Monochrome, NoColor
 
 from appliance.screens.glyphs import Caps, Colours
@@ -49,6 +50,10 @@ def _own_colours(app: App[Any], caps: Caps) -> None:
 
 def _failed(app: App[Any], error: Exception) -> None:
     """Log where it failed, without the values of variables, and end this App alone."""
+    if app._exit and isinstance(error, NoMatches):
+        log.debug("a console was closed while it opened; of its page there was not yet, or not any more: %s", error)
+        app._close_messages_no_wait()
+        return
     text = "".join(traceback.format_exception(error))  # as text: a log record would keep the frames, and so the App
     log.error("a console failed: %s\n%s", type(error).__name__, text)
     app._return_code = 1

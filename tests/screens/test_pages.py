@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import re
 import weakref
 
 import pytest
 
-from appliance.core.model import Role
+from appliance.core.model import Health, Role
 from appliance.core.state import Section
 from appliance.screens.glyphs import Caps, Colours, unsafe
 from appliance.screens.page import Page
@@ -62,7 +63,8 @@ async def test_overview_shows_the_numbers_of_the_state(bench: Bench) -> None:
     seen = bench.open()
     sample = bench.appliance.state.get("host").value  # type: ignore[arg-type]
     await seen.shows(f"{sample.disk_usage:.0f} %")
-    for status in bench.appliance.supervisor.statuses()[:4]:  # type: ignore[union-attr]
+    there = [each for each in bench.appliance.supervisor.statuses() if each.health is not Health.absent]  # type: ignore[union-attr]
+    for status in there[:4]:
         await seen.shows(status.name)
     await seen.end()
 
@@ -201,3 +203,14 @@ async def test_a_key_whose_work_breaks_off_says_so(bench: Bench, caplog: pytest.
     await seen.shows("RuntimeError: the ground is gone")
     assert "a key's work broke off" in caplog.text
     await seen.press("?", "This page")
+
+
+async def test_a_console_that_is_closed_while_it_opens_does_not_fail(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """At any moment of its opening: after so many turns of the loop."""
+    for turns in range(0, 60, 3):
+        seen = bench.open()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await seen.end()
+        assert "failed" not in seen.channel.text, (turns, seen.channel.text[-400:])
+    assert not [each for each in caplog.messages if "console failed" in each]

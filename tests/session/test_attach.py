@@ -155,6 +155,17 @@ async def test_a_console_on_a_terminal_that_was_handed_over(
     await wait_for(lambda: rig.alive() == 0)
 
 
+async def test_whose_console_ends_with_the_appliance_is_told(
+    service: AttachService, clients: Clients, pty: Pty, ui: UiThread, rig: Rig
+) -> None:
+    process = clients.start(pty)
+    await wait_for(lambda: pty.shows("ready"))
+    await service.stop()
+    ui.loop.call_soon_threadsafe(rig.sessions.end_all)
+    assert await ended(process) == (0, f"{server_side.STOPPED}\n")
+    assert pty.restored
+
+
 async def test_the_environment_of_the_client_decides(service: AttachService, clients: Clients, pty: Pty) -> None:
     clients.start(pty, TERM="linux", COLORTERM="truecolor")
     await wait_for(lambda: pty.shows("ready ███ + o"))

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from appliance import settingforms as forms
 from appliance.settinggroups import Group
-from appliance.settingtasks import CommandTask, Name
+from appliance.settingtasks import BackupTask, CommandTask, Name
 
 
 class AgentSettings(Group):
@@ -25,6 +25,8 @@ class AgentSettings(Group):
     """Hosts that agents may call, such as ["10.8.0.14", "*.example.org"]; without any they do not offer http."""
     folders: tuple[Annotated[Path, AfterValidator(forms.absolute)], ...] = (Path("/var/lib/prime-spark-agent/files"),)
     """Directories that file_transfer may use on agents; others than the first default must be there, and be writable."""
+    backups: dict[Name, BackupTask] = Field({})
+    """What agents may keep as archives, by name; each agent its own, on a share or a disk that is there. Not in S3."""
     files_max_mib: Annotated[int, Field(ge=1, le=102400)] = 1024
     """Largest file that file_transfer brings, MiB."""
     memory_mib: Annotated[int, Field(ge=128, le=1_048_576)] = 512

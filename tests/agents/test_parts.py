@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_a_worker_starts_with_nothing_but_what_is_sent(tmp_path: Path) -> None:
 def test_the_libraries_are_those_that_the_machine_needs() -> None:
     found = needs.closure(ARM)
     assert {"aiokafka", "pydantic-core", "msgspec", "certifi"} <= set(found)
-    assert not {"textual", "duckdb", "onnxruntime", "numpy", "asyncssh", "zstandard"} & set(found)
+    assert not {"textual", "duckdb", "onnxruntime", "numpy", "asyncssh", "minio"} & set(found)
     here, missing = wheelhouse.local(ARM, found)
     assert "click" in here
     assert {"msgspec", "pydantic-core", "aiokafka"} <= set(missing)
@@ -172,6 +173,22 @@ def test_the_configuration_is_one_that_an_agent_takes(tmp_path: Path) -> None:
     assert made.secrets == {"tasks.key": KEY, "kafka.password": "p"}
     assert KEY not in made.config + made.unit
     assert "LoadCredential=kafka.password:/etc/prime-spark-agent/secrets/kafka.password" in made.unit
+
+
+def test_backups_go_along_and_only_to_where_an_agent_sees_and_may_write() -> None:
+    def with_backup(target: str, folder: str = "/srv/notes") -> setup.Setup:
+        kept = {"backups": {"notes": {"folders": [folder], "target": target}}}
+        return setup.make("n", settings(agents=kept), {"tasks.key": KEY})
+
+    made = with_backup("/mnt/nas/backups")
+    assert tomllib.loads(made.config)["tasks"]["backups"]["notes"]["target"] == "/mnt/nas/backups"
+    assert "ReadWritePaths=-/mnt/nas/backups\n" in made.unit
+    assert "ReadWritePaths=-/srv/notes" not in made.unit
+    for wrong, why in (("s3://bucket/notes", "no key of S3"), ("/home/ada/kept", "do not see /home/ada/kept")):
+        with pytest.raises(ConfigError, match=why):
+            with_backup(wrong)
+    with pytest.raises(ConfigError, match="do not see /root/notes"):
+        with_backup("/mnt/nas/backups", "/root/notes")
 
 
 def test_certificates_go_along_and_the_private_key_is_a_secret(tmp_path: Path) -> None:

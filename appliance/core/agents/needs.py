@@ -9,7 +9,7 @@ from appliance.errors import AbsentError
 
 NEEDED = (
     "aiokafka", "click", "cramjam", "httpx", "msgspec", "pydantic", "python-json-logger", "rich",
-    "uuid_utils",
+    "uuid_utils", "zstandard",
 )  # fmt: skip
 """Libraries that `prime-spark agent --role worker` and `--version` load; what these need comes with them."""
 OWN = "prime-spark"

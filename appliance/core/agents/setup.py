@@ -16,6 +16,7 @@ import msgspec
 from appliance.core.agents import layout
 from appliance.core.tasks.wire import KEY
 from appliance.errors import ConfigError
+from appliance.settingagents import AgentSettings
 from appliance.settings import Settings
 
 PASSWORD, CERTIFICATE_KEY = "kafka.password", "kafka.key"
@@ -81,16 +82,27 @@ def make(node: str, settings: Settings, secrets: Mapping[str, str]) -> Setup:
             "limit": agents.limit, **{name: getattr(tasks, name) for name in SAME}, "files_max_mib": agents.files_max_mib,
             "http_hosts": list(agents.http_hosts), "folders": [str(each) for each in agents.folders],
             "commands": {name: each.model_dump(mode="json") for name, each in sorted(agents.commands.items())},
+            "backups": {name: each.model_dump(mode="json") for name, each in sorted(agents.backups.items())},
         },
     }  # fmt: skip
     given = {KEY: secrets[KEY]} | private
     if secrets.get(PASSWORD):
         given[PASSWORD] = secrets[PASSWORD]
-    if unseen := [str(each) for each in agents.folders if any(each.is_relative_to(top) for top in HIDDEN)]:
-        step = "set agents.folders to others, such as /srv/in."
-        raise ConfigError(f"Agents do not see {', '.join(unseen[:3])}: nobody's home and no /tmp is shown to them.", step)
-    folders = [str(each) for each in agents.folders if not each.is_relative_to(layout.STATE)]
+    _seen(agents)
+    targets = [Path(each.target) for each in agents.backups.values()]
+    folders = [str(each) for each in (*agents.folders, *targets) if not each.is_relative_to(layout.STATE)]
     return Setup(toml(document), unit(given, folders, agents.memory_mib), files, given)
+
+
+def _seen(agents: AgentSettings) -> None:
+    """Whether the unit lets its process see all that it is to use. Raises ConfigError."""
+    if far := [name for name, each in agents.backups.items() if each.target.startswith("s3:")]:
+        step = f"give agents.backups.{far[0]} a folder there, such as a share that is mounted."
+        raise ConfigError("Agents have no key of S3, and keep no backups there.", step)
+    kept = [path for each in agents.backups.values() for path in (*each.folders, Path(each.target))]
+    if unseen := [str(each) for each in (*agents.folders, *kept) if any(each.is_relative_to(top) for top in HIDDEN)]:
+        step = "set agents.folders, or the folders of agents.backups, to others, such as /srv/in."
+        raise ConfigError(f"Agents do not see {', '.join(unseen[:3])}: nobody's home and no /tmp is shown to them.", step)
 
 
 def brokers(settings: Settings) -> str:

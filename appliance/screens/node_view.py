@@ -149,7 +149,7 @@ def fact_lines(facts: NodeFacts | None, *, most: int | None = None) -> list[Line
     waiting = None if facts.updates is None else f"{facts.updates}{security}{reboot}"
     told: dict[str, tuple[str, str | None]] = {
         "system": ("os", facts.os), "kernel": ("kernel", facts.kernel), "board": ("board", facts.board),
-        "processor": ("cpu_model", _processor(facts)), "updates": ("updates", waiting), "agent": ("agent", facts.agent),
+        "processor": ("cpu_model", _processor(facts)), "updates": ("updates", waiting),
         "docker": ("docker", facts.docker), "python": ("python", facts.python), "host name": ("hostname", facts.hostname),
         "time zone": ("timezone", facts.timezone), "people": ("users", _joined(facts.users)),
         "listens on": ("listening", _joined(facts.listening)),
@@ -157,7 +157,7 @@ def fact_lines(facts: NodeFacts | None, *, most: int | None = None) -> list[Line
     lines = [_fact(name, key, text, facts) for name, (key, text) in told.items()]
     lines += [line(name[: LEAD - 1], ", ".join(addresses)) for name, addresses in facts.addresses.items()]
     lines += [line(name[: LEAD - 1], _tunnel(one)) for name, one in facts.wireguard.items()]
-    shown = {key for key, _ in told.values()}
+    shown = {key for key, _ in told.values()} | {"agent"}  # which has lines of its own
     untold = {key: why for key, why in facts.missing.items() if key not in shown}
     lines += [
         line(LABELS.get(key, key.replace("_", " "))[: LEAD - 1], f"not told: {why}", "muted") for key, why in untold.items()

@@ -114,6 +114,7 @@ def test_nobody_is_silent_before_he_could_be_heard() -> None:
 def test_one_that_was_removed_is_absent_and_can_be_forgotten() -> None:
     told = one(node(None, NONE), worker(state=WorkerState.silent))
     assert told.state is AgentState.absent
+    assert (told.version, told.load, told.capabilities, told.busy) == (None, None, (), None), "what it was does not count"
     assert "worker-forget pi" in told.next_step
 
 

@@ -89,7 +89,9 @@ def _stray(worker: Worker, ears: Ears, version: str) -> Agent:
 
 def _made(verdict: _Verdict, worker: Worker | None, **more: object) -> Agent:
     told: dict[str, object] = dict(more)
-    if worker is not None:
+    if worker is not None and verdict.state is AgentState.absent:  # what it was does not count any more
+        told |= {"worker": worker.name, "beat": worker.beat}
+    elif worker is not None:
         told |= {
             "worker": worker.name, "version": worker.version or None, "load": worker.load, "busy": worker.busy,
             "limit": worker.limit, "beat": worker.beat, "capabilities": tuple(each.name for each in worker.capabilities),

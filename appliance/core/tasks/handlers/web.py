@@ -97,7 +97,8 @@ def check_host(url: str, hosts: Sequence[str]) -> None:
         wanted = each.lower().strip("[]") if each.count(":") > 1 else each.lower()
         if wanted in {name, place} or (wanted.startswith("*.") and name.endswith(wanted[1:])):
             return
-    raise NotAuthorizedError(f"Tasks may not call {name} from here.", f"add it to tasks.http_hosts ({', '.join(hosts)}).")
+    step = f"add it to tasks.http_hosts ({', '.join(hosts)}); for agents: to agents.http_hosts, then agent upgrade."
+    raise NotAuthorizedError(f"Tasks may not call {name} from here.", step)
 
 
 async def _body(answer: httpx.Response) -> tuple[str, int]:

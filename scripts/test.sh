@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run all tests, two at a time. Where no more than a few fail, those run once more, one at a time, and are told either way.
+# Run all tests, three at a time. Where no more than a few fail, those run once more, one at a time, and are told either way.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 FEW=5
@@ -7,7 +7,7 @@ cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 pytest=(.venv/bin/python -m pytest -o cache_dir="$cache")
 
-"${pytest[@]}" -n 2 --dist loadgroup --durations=15 "$@"
+"${pytest[@]}" -n 3 --dist loadgroup --durations=15 "$@"
 status=$?
 failed="$cache/v/cache/lastfailed"
 if [ "$status" != 1 ] || [ ! -f "$failed" ]; then

@@ -38,6 +38,8 @@ def runs(told: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {run["node"]: (run["state"], run["reason"]) for run in told["runs"]}
 
 
+@LONG
+@pytest.mark.timeout(400)
 def test_an_empty_node_works_is_upgraded_and_is_empty_again(lab: Lab) -> None:
     rig.join(lab, "newcomer")
     before = rig.tree(lab, "newcomer")

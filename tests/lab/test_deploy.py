@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests.lab.client import Lab
+from tests.lab.conftest import LONG
 from tests.lab.deploying import Field, Traffic, counted
 from tests.support import needs_program, wait_for_sync
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), LONG]
 STRATEGIES = ("rolling", "blue-green", "canary", "recreate")
 SCALED = """
 [scaling]

@@ -29,6 +29,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(root)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the runner of many reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the serial tests on one worker, one after the other."""
     for item in items:

@@ -25,6 +25,7 @@ def needs_lab() -> None:
     capability(not reason, reason)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the runner of many reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker run them all: they share the lab."""
     for item in items:
@@ -32,9 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("lab"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole_lab() -> Iterator[Lab]:
-    """Seven nodes in a lab of this run's own, one of them for containers; it ends with this process."""
+    """Seven nodes in a lab of this run's own, one of them for containers; it ends with the last test of this folder."""
     needs_lab()
     client.sweep_all()
     made = Lab(f"test-{os.getpid()}")

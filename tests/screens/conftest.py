@@ -45,6 +45,11 @@ class Seen:
         self._read = len(written)
         return "\n".join(self._screen.display)
 
+    @property
+    def prose(self) -> str:
+        """What stands there as one line, so that a sentence is found wherever it was wrapped."""
+        return " ".join(self.display.replace("│", " ").split())
+
     def _begin(self) -> None:
         """A terminal with nothing on it."""
         self._screen = pyte.Screen(*self.size)
@@ -53,7 +58,7 @@ class Seen:
 
     async def shows(self, text: str) -> None:
         try:
-            await wait_for(lambda: text in self.display, 40)
+            await wait_for(lambda: text in self.display or text in self.prose, 40)
         except AssertionError:
             raise AssertionError(f"{text!r} is not on:\n{self.display}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -254,6 +255,7 @@ def test_a_silent_group_is_not_closed_before_its_windows_are_over(changes: dict[
         (envelope(1.0, timestamp="0001-01-01T00:00:00Z"), "no timestamp"), (envelope(1.0, device_id=7), "no device"),
         (envelope(1e10), "from the future"),
     ],
+    ids=map(str, itertools.count()),  # an envelope's own id is another in each process, and a test's name must not be
 )  # fmt: skip
 def test_a_bad_message_is_told_by_its_reason(body: bytes | None, reason: str) -> None:
     with pytest.raises(BadMessageError) as caught:

@@ -62,7 +62,7 @@ async def test_a_past_that_was_read_has_the_age_of_that_read(bench: Bench) -> No
     await wait_for(lambda: (state.get(Section.trends).value or {}).get("cpu_usage"), 20)  # a second reading: it is a rate
     await bench.appliance.domains.analytics.flush()
     seen.app.page.refresh_history()  # type: ignore[union-attr]
-    await wait_for(lambda: AGE.search(note(seen, "CPU %, 1 h").replace("1 h", "")), 10)
+    await wait_for(lambda: AGE.search(note(seen, "CPU %, 1 h").replace("1 h", "")), 40)
     seen.app.page.stamp.at = time.monotonic() - 600  # type: ignore[union-attr]
     await wait_for(lambda: "10 min" in note(seen, "CPU %, 1 h"), 10)
     await seen.end()

@@ -135,7 +135,7 @@ async def undecided(bench: Bench, other: Rig, mine: Any, theirs: Any, key: str =
     async def known() -> bool:
         return len(await conflicts(bench)) > before
 
-    await wait_for(known, 20)
+    await wait_for(known, 60)
     return str(next(row["conflict_id"] for row in await conflicts(bench) if row["key"] == f"plans:{key}"))
 
 
@@ -155,7 +155,7 @@ async def agreed(bench: Bench, other: Rig, wanted: Any) -> None:
         await other.machinery.synchroniser.run_all()
         return bool(await other.memory.get("k", "plans") == wanted)
 
-    await wait_for(same, 20)
+    await wait_for(same, 60)
     assert await conflicts(bench) == []
 
 

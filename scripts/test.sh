@@ -3,6 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 FEW=5
+unset PYTHONDONTWRITEBYTECODE # tests start hundreds of interpreters; compiling each time doubles their time
 cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 pytest=(.venv/bin/python -m pytest -o cache_dir="$cache")

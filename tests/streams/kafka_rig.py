@@ -58,8 +58,14 @@ async def running_link(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def stored(servers: str, topic: str) -> list[tuple[int, str, dict[str, Any]]]:
-    """Everything in a topic: (partition, key, envelope), in each partition's order."""
+async def stored(servers: str, topic: str, only: str | None = None) -> list[tuple[int, str, dict[str, Any]]]:
+    """What a topic holds: (partition, key, envelope), in each partition's order.
+
+    Args:
+        servers: Where Kafka listens.
+        topic: Its name.
+        only: Read messages of this key alone; other tests may have written what is no envelope.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest", enable_auto_commit=False
     )
@@ -73,8 +79,25 @@ async def stored(servers: str, topic: str) -> list[tuple[int, str, dict[str, Any
             await consumer.seek_to_beginning(part)
         while any([await consumer.position(part) < ends[part] for part in parts]):
             for part, records in (await consumer.getmany(timeout_ms=500, max_records=5000)).items():
-                found += [(part.partition, record.key.decode(), msgspec.json.decode(record.value)) for record in records]
+                found += [
+                    (part.partition, record.key.decode(), msgspec.json.decode(record.value))
+                    for record in records
+                    if only is None or record.key == only.encode()
+                ]
         return found
+    finally:
+        await consumer.stop()
+
+
+async def amount(servers: str, topic: str) -> int:
+    """How many messages a topic holds, whatever they are."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        parts = [TopicPartition(topic, each) for each in await consumer._client._wait_on_metadata(topic)]
+        consumer.assign(parts)
+        first, last = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+        return sum(last[part] - first[part] for part in parts)
     finally:
         await consumer.stop()
 

@@ -35,7 +35,7 @@ async def issue(link: KafkaLink, device: str) -> str:
 
 
 async def issued(kafka: Topics, device: str) -> list[dict[str, Any]]:
-    return [each for _, key, each in await stored(kafka.bootstrap, "cloud.commands") if key == device]
+    return [each for _, _, each in await stored(kafka.bootstrap, "cloud.commands", device)]
 
 
 @pytest.fixture

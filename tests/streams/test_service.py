@@ -29,7 +29,7 @@ from appliance.runtime import Appliance
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
 from tests.servers.fixtures import Topics
-from tests.streams.kafka_rig import stored
+from tests.streams.kafka_rig import amount, stored
 from tests.streams.test_commands import client_sign, public
 from tests.support import wait_for
 
@@ -94,7 +94,7 @@ class Running:
         }  # fmt: skip
 
     async def envelopes(self, topic: str) -> list[dict[str, Any]]:
-        return [document for _, key, document in await stored(self.servers, topic) if key == self.device]
+        return [document for _, _, document in await stored(self.servers, topic, self.device)]
 
 
 async def started(home: Path, text: str) -> Appliance:
@@ -158,7 +158,7 @@ async def test_telemetry_and_events_arrive_in_the_envelope_of_the_contract(runni
 
     await wait_for(both, 30)
     options = ("--formatter-property", "print.key=true")
-    there = len(await stored(kafka.bootstrap, "edge.telemetry"))  # other devices may have written, and other tests
+    there = await amount(kafka.bootstrap, "edge.telemetry")  # other devices may have written, and other tests
     lines = await asyncio.to_thread(kafka.server.console_consumer, "edge.telemetry", there, *options)
     envelope = next(json.loads(value) for key, _, value in (line.partition("\t") for line in lines) if key == running.device)
     assert set(envelope) == {"v", "id", "timestamp", "source", "device_id", "type", "data"}
@@ -240,7 +240,7 @@ async def test_a_command_of_ours_has_our_signature(running: Running) -> None:
     async def there() -> dict[str, Any] | None:
         found = [
             document
-            for _, _, document in await stored(running.servers, "cloud.commands")
+            for _, _, document in await stored(running.servers, "cloud.commands", "other-pi")
             if document["id"] == sent["command_id"]
         ]
         return found[0] if found else None

@@ -17,6 +17,8 @@ from appliance import (
     assembly_tasks,
     upsparts,
 )
+from appliance.core.alerts.channels.ground import Ground as ChannelGround
+from appliance.core.alerts.channels.service import ChannelService
 from appliance.core.alerts.engine import Engine
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
@@ -27,6 +29,7 @@ from appliance.core.analytics.quality_service import QualityService
 from appliance.core.analytics.query_service import QueryService
 from appliance.core.analytics.querying import Analytics
 from appliance.core.analytics.service import AnalyticsService
+from appliance.core.catalog import alerts as alert_actions
 from appliance.core.catalog import analytics as analytics_actions
 from appliance.core.catalog import data, doctor, people, services, work
 from appliance.core.catalog import inference as inference_actions
@@ -99,6 +102,8 @@ class Domains:
         self.figures = FiguresService(bus, state, clock)
         self.analytics = AnalyticsService(self.duck, bus, spine.outbox, state, clock, told.flush_seconds, told.keep_days)
         self.alerts = AlertService(Engine(effective(settings.alerts.rules)), spine.store, bus, state, clock)
+        device = settings.node.device_id
+        self.channels = ChannelService(ChannelGround(settings.alerts, device, spine.store, spine.secrets, state, clock))
         self.cameras = V4l2Cameras()
         self.devices = DeviceService([*detectors(upses=upsparts.looks(settings)), self.cameras, PiCameras()], state)
         self.inference = self._make_inference()
@@ -195,7 +200,7 @@ class Domains:
 
     def services(self) -> list[Service]:
         """The services that every mode has, the API last."""
-        kept: list[Service] = [self.store, self.setup, self.telemetry, self.analytics, self.alerts, self.devices]
+        kept: list[Service] = [self.store, self.setup, self.telemetry, self.analytics, self.alerts, self.channels, self.devices]
         kept += [
             self.inference,
             self.queues,
@@ -247,6 +252,7 @@ class Domains:
         add(*self.fleet.actions(), *assembly_fleet.far_actions(self.fleet, spine))
         add(*services.actions(supervisor, spine.state, spine.presence, spine.stopping.set))
         add(*work.job_actions(spine.jobs), *work.alert_actions(self.alerts, spine.state))
+        add(*alert_actions.channel_actions(self.channels))
         add(*work.audit_actions(spine.audit), *work.log_actions(spine.logs))
         add(*people.user_actions(spine.accounts, self.setup.refresh))
         add(people.setup_action(spine.accounts, self._rename, self.setup.refresh))

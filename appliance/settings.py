@@ -17,9 +17,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from appliance import settingforms as forms
-from appliance.core.model import Role, Severity
+from appliance.core.model import Role
 from appliance.settingaccess import ApiSettings
 from appliance.settingagents import AgentSettings
+from appliance.settingalerts import AlertSettings
 from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
@@ -307,28 +308,6 @@ class HeadlessSettings(Group):
     """Serial line to read keys from, such as /dev/ttyAMA0; empty for none."""
     led_pin: Annotated[int, Field(ge=0, le=27)] | None = None
     """BCM number of the status LED's pin; none where it is not set."""
-
-
-class RuleSettings(Group):
-    """Changes to one alert rule; what is not given keeps the rule's default."""
-
-    enabled: bool = True
-    """Off: the rule is not evaluated."""
-    threshold: float | None = None
-    """Limit, in the rule's unit."""
-    for_seconds: Annotated[float, Field(ge=0)] | None = None
-    """How long the limit must be passed before the alert fires."""
-    cooldown_seconds: Annotated[float, Field(ge=0)] | None = None
-    """How long after it resolved the alert stays quiet."""
-    severity: Severity | None = None
-    """info, warning or critical."""
-
-
-class AlertSettings(Group):
-    """Alert rules by name, such as [alerts.rules.cpu]."""
-
-    rules: dict[str, RuleSettings] = Field({})
-    """Changes by rule name."""
 
 
 class Settings(Group):

@@ -34,6 +34,8 @@ class Section(StrEnum):
     """tuple[AlertStatus, …]: pending, firing, acknowledged, silenced, and lately resolved ones"""
     rules = "rules"
     """tuple[RuleStatus, …]"""
+    channels = "channels"
+    """alerts.channels.model.ChannelsStatus; None where no channel is configured"""
     queues = "queues"
     """tuple[QueueStatus, …]"""
     jobs = "jobs"

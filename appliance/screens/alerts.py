@@ -1,4 +1,4 @@
-"""Alerts: acknowledge, silence, history; the rules and what each last saw."""
+"""Alerts: acknowledge, silence, history; the rules and what each last saw; the channels and what they delivered."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from appliance.core.alerts.channels.model import ChannelsStatus, Delivery
 from appliance.core.model import AlertStatus, RuleStatus
 from appliance.core.state import Section
 from appliance.screens import format as f
@@ -19,26 +20,28 @@ from appliance.screens.widgets.lines import Line
 
 
 class Alerts(Page):
-    """Alerts above, rules below."""
+    """Alerts above, rules below, and the channels where there are any."""
 
     page = "alerts"
-    sections = frozenset({Section.alerts, Section.rules})
+    sections = frozenset({Section.alerts, Section.rules, Section.channels})
     keys = (
         ("a", "Acknowledge"),
         ("s", "Silence"),
         ("u", "Unsilence"),
         ("h", "History"),
+        ("d", "Deliveries"),
+        ("t", "Test"),
         ("Enter", "All of it"),
         ("Tab", "Rules"),
     )
-    needs = MappingProxyType({"a": "alert.acknowledge", "s": "alert.silence", "u": "alert.unsilence"})
+    needs = MappingProxyType({"a": "alert.acknowledge", "s": "alert.silence", "u": "alert.unsilence", "t": "alert.test"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "acknowledge", show=False), Binding("s", "silence", show=False), Binding("u", "unsilence", show=False),
-        Binding("h", "history", show=False),
+        Binding("h", "history", show=False), Binding("d", "deliveries", show=False), Binding("t", "test", show=False),
     ]  # fmt: skip
 
     def body(self) -> Iterable[Widget]:
-        """Two tables."""
+        """Three tables, the last one hidden while no channel is configured."""
         yield Grid(
             (Column("alert", 20), Column("severity", 8), Column("state", 14), Column("since", 11), Column("what")),
             "Alerts",
@@ -48,6 +51,13 @@ class Alerts(Page):
         yield Grid(
             (Column("rule", 14), Column("state", 14), Column("severity", 8), Column("what it last saw")), "Rules", id="rules"
         )
+        channels = Grid(
+            (Column("channel", 14), Column("state", 14), Column("waits", 5), Column("kind", 8), Column("how it is")),
+            "Channels",
+            id="channels",
+        )
+        channels.display = False
+        yield channels
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show what changed."""
@@ -80,13 +90,45 @@ class Alerts(Page):
                 ]
             )
 
+        if Section.channels in sections:
+            self._show_channels()
+
+    def _show_channels(self) -> None:
+        status = self._channels()
+        grid = self.query_one("#channels", Grid)
+        grid.display = bool(status.channels)
+        glyphs = self.spark.glyphs
+        grid.set_rows(
+            [
+                Row(
+                    each.name,
+                    (
+                        each.name,
+                        badge(each.health.value, glyphs),
+                        (str(each.waiting), "text"),
+                        (each.kind, "muted"),
+                        (f"{'quiet hours: ' if each.quiet else ''}{each.reason}", "text"),
+                    ),
+                )
+                for each in status.channels
+            ]
+        )
+
+    def _channels(self) -> ChannelsStatus:
+        return self.console.get(Section.channels).value or ChannelsStatus((), ())
+
     def show_ages(self) -> None:
         """How old the tables are."""
-        for name in ("alerts", "rules"):
+        for name in ("alerts", "rules", "channels"):
             self.query_one(f"#{name}", Grid).set_note(f.age(self.console.age(Section(name))))
 
     def on_grid_chosen(self, message: Grid.Chosen) -> None:
-        """Show all of an alert or a rule."""
+        """Show all of an alert, a rule or a channel."""
+        if message.grid.id == "channels":
+            found = next((each for each in self._channels().channels if each.name == message.key), None)
+            if found is not None:
+                self.spark.flows.start(self.spark.flows.show(message.key, found), "channel")
+            return
         alerts = self.console.get(Section.alerts).value or ()
         rules = self.console.get(Section.rules).value or ()
         known = (
@@ -118,6 +160,33 @@ class Alerts(Page):
         """Let a rule speak again."""
         if rule := self._rule():
             self.spark.flows.start(self.spark.flows.do("alert.unsilence", {"rule": rule}, f"{rule} speaks again"), "unsilence")
+
+    def action_deliveries(self) -> None:
+        """Show what went out by the channels."""
+        self.spark.flows.start(self._deliveries(), "deliveries")
+
+    async def _deliveries(self) -> None:
+        found: list[Delivery] = await self.console.invoke("alert.deliveries", {"limit": 200})
+        lines: list[Line] = [
+            (
+                (f"{f.clock(each.created):<12}", "muted"),
+                (f"{each.channel:<12} ", "text"),
+                (f"{each.state.value:<10}", "accent"),
+                (f"{each.title}: {each.answer or 'no answer yet'}", "text"),
+            )
+            for each in found
+        ]
+        await self.spark.flows.read("Messages to channels", lines or [(("none yet", "muted"),)])
+
+    def action_test(self) -> None:
+        """Try the channel under the cursor."""
+        if key := self.query_one("#channels", Grid).key:
+            self.spark.flows.start(self._test(key), "test")
+
+    async def _test(self, name: str) -> None:
+        self.spark.flows.say(f"{name} is being tried")
+        done: Delivery = await self.spark.flows.invoke("alert.test", {"channel": name})
+        self.spark.flows.say(f"{name} took it: {done.answer}")
 
     def action_history(self) -> None:
         """Show past changes."""

@@ -10,7 +10,7 @@ from appliance import config, configfile, paths
 from appliance.core.alerts.rules import effective
 from appliance.errors import ConfigError
 from appliance.paths import Paths
-from appliance.settings import RuleSettings
+from appliance.settingalerts import RuleSettings
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.actions import Invocation
-from appliance.core.alerts.engine import ACTIVE, Engine
+from appliance.core.alerts.engine import ACTIVE, GRACE, Engine
 from appliance.core.alerts.rules import DEFAULTS, Reading, Rule
 from appliance.core.alerts.service import SHOWN, AlertService
 from appliance.core.bus import Bus
@@ -370,3 +370,19 @@ def test_a_rule_shows_its_worst_alert() -> None:
 
 def active(alert: AlertStatus | None) -> bool:
     return alert is not None and alert.state in ACTIVE
+
+
+async def test_what_is_not_known_yet_after_a_start_is_not_over(tmp_path: Path) -> None:
+    """A node that was lost is not told to be back because nobody has looked for it yet; what stays away is over later."""
+    nodes: list[Reading] = [Reading("nas", 1.0, "nas is unreachable")]
+    rule = Rule("node", "Nodes", lambda _: nodes, 0.5, Severity.critical, unit=None)
+    bench = Bench(tmp_path / "spark.db", rule)
+    await bench.load(None)
+    assert bench.shown() == [("node:nas", "firing")]
+    nodes[:] = [Reading("nodes", None, "no other machine is in the inventory")]
+    after = await bench.again(rule)
+    await after.load(None, 2)
+    assert after.shown() == [("node:nas", "firing")]
+    await after.load(None, GRACE)
+    assert after.shown() == [("node:nas", "resolved")]
+    await asyncio.to_thread(after.store.close)

@@ -13,11 +13,14 @@ import appliance
 
 PACKAGE = Path(appliance.__file__).parent
 HOMES = {
+    "aiosmtplib": "core/alerts/channels/mail.py",
     "argon2": "core/auth.py",
     "cronsim": "core/tasks/cron.py",
     "duckdb": "core/analytics/duck.py",
     "evdev": "hw/keyboard.py",
     "hailo_platform": "hw/hailo_worker.py",
+    "jinja2": "core/alerts/channels/templates.py",
+    "markupsafe": "core/alerts/channels/templates.py",
     "inotify_simple": "core/inference/sources/pictures.py",
     "minio": "core/memory/objects.py",
     "onnxruntime": "hw/onnx.py",
@@ -85,6 +88,8 @@ HEAVY = (
     "jwt",
     "pyotp",
     "websockets",
+    "jinja2",
+    "aiosmtplib",
     "aiolimiter",
     "confluent_kafka",
     "quixstreams",

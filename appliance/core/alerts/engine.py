@@ -19,6 +19,9 @@ ACTIVE = frozenset({AlertState.firing, AlertState.acknowledged, AlertState.silen
 WORST = (AlertState.firing, AlertState.acknowledged, AlertState.silenced, AlertState.pending)
 """States in which a rule holds, the worst first."""
 
+GRACE = 120.0
+"""Seconds after a start in which an alert of before is not over because nothing is known of its subject yet."""
+
 
 class Silence(msgspec.Struct, frozen=True):
     """A rule that shall not raise its voice for a while."""
@@ -37,13 +40,19 @@ class Engine:
         self.silences: dict[str, Silence] = {}
         self._since: dict[str, float] = {}
         self._quiet: dict[str, float] = {}
+        self._restored: dict[str, float] = {}
         self._seen: dict[str, tuple[AlertState, str]] = {}
 
     def evaluate(self, rule: Rule, readings: list[Reading], now: float, wall: float) -> list[AlertStatus]:
         """Take a rule's readings; returns the alerts whose state changed."""
         changed = [self._judge(rule, reading, now, wall) for reading in readings if reading.value is not None]
         seen = {f"{rule.name}:{reading.subject}" for reading in readings}
-        gone = [key for key, alert in self.alerts.items() if alert.rule == rule.name and key not in seen]
+        self._restored = {key: until for key, until in self._restored.items() if key not in seen and until > now}
+        gone = [
+            key
+            for key, alert in self.alerts.items()
+            if alert.rule == rule.name and key not in seen and key not in self._restored
+        ]
         changed += [self._clear(key, rule, now, wall, f"{self.alerts[key].subject} is not there any more") for key in gone]
         self._seen[rule.name] = self._rule_state(rule, readings)
         return [alert for alert in changed if alert is not None]
@@ -135,6 +144,7 @@ class Engine:
         rule = next((rule for rule in self.rules if rule.name == alert.rule and rule.enabled), None)
         if rule is not None:
             self._since[alert.alert_id] = now - rule.for_seconds
+            self._restored[alert.alert_id] = now + GRACE
         elif alert.state is not AlertState.resolved:
             message = f"its rule is disabled now; it last said: {alert.message}"
             return self._put(alert, AlertState.resolved, wall, "", resolved_at=wall, message=message)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from appliance.core.alerts import agents, nodes
+from appliance.core.alerts import agents, delivering, nodes
 from appliance.core.alerts.reading import Measure
 from appliance.core.alerts.reading import Reading as Reading  # noqa: PLC0414 the engine takes it from here
 from appliance.core.inference.status import InferenceStatus
@@ -20,7 +20,7 @@ from appliance.core.state import LiveState, Section
 from appliance.core.streams.model import LinkState, StreamsStatus
 from appliance.core.vpn.status import PeerState, VpnStatus
 from appliance.errors import ConfigError
-from appliance.settings import RuleSettings
+from appliance.settingalerts import RuleSettings
 
 
 @dataclass(frozen=True)
@@ -254,6 +254,16 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("node", "Nodes", nodes.reached, 0.5, Severity.critical, for_seconds=300, unit=None, well="all answer"),
     Rule(
         "node-service", "Services of nodes", nodes.services, 0.5, Severity.critical, for_seconds=60, unit=None, well="all run"
+    ),
+    Rule(
+        "alert-channel",
+        "Alert channels",
+        delivering.channels,
+        0.5,
+        Severity.warning,
+        for_seconds=60,
+        unit=None,
+        well="all deliver",
     ),
     Rule("agent", "Agents", agents.silent, 0.5, Severity.warning, for_seconds=60, unit=None, well="none is silent"),
     Rule("node-cpu", "CPU usage of nodes", nodes.metric("cpu", "%"), 85, Severity.warning, for_seconds=300, unit="%"),

@@ -1,0 +1,1 @@
+"""Alerts that leave the consoles: who is told, when, by which channel, and what came of it."""

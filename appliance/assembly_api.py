@@ -99,7 +99,7 @@ class ApiAccess:
 
         wanted, here = self._settings, self.certificates
         place = Place(wanted.host, wanted.port, wanted.secure, wanted.redirect_port, wanted.connections)
-        needs = Needs(self._prepare, self._exposed, here.context, here.renew, here.trouble, here.names)
+        needs = Needs(self._prepare, self._exposed, here.context, here.renew, here.trouble, here.names, here.left)
         self._http = HttpService(self._app, place, needs)
         return [self._http]
 
@@ -121,8 +121,9 @@ class ApiAccess:
 
         spine, wanted = self._spine, self._settings
         bounds = Bounds(
-            wanted.requests_per_second, wanted.changes_per_second, wanted.body_mib << 20, wanted.streams, wanted.origins
-        )
+            wanted.requests_per_second, wanted.changes_per_second, wanted.body_mib << 20, wanted.streams, wanted.origins,
+            wanted.proxies,
+        )  # fmt: skip
         return application(spine, self.desk, self._sealer, bounds, self.further)
 
     async def _prepare(self) -> None:
@@ -151,12 +152,12 @@ class ApiAccess:
 
         return "" if is_loopback(self._settings.host) else "no administrator has a password"
 
-    async def _note(self, actor: Actor, outcome: str, detail: str) -> None:
-        """A login in the audit; refused ones beyond the first few are counted."""
+    async def _note(self, actor: Actor, outcome: str, detail: str, action: str = LOGIN) -> None:
+        """What happened at the door, in the audit; refusals beyond the first few are counted, each kind for itself."""
         if outcome == "ok":
-            await self._spine.audit.record(actor, LOGIN, {}, outcome, detail)
+            await self._spine.audit.record(actor, action, {}, outcome, detail)
         else:
-            await self._refusals.note(actor, LOGIN, detail)
+            await self._refusals.note(actor, action, detail, action)
 
     async def _refused(self, actor: Actor, action: str, detail: str) -> None:
         import logging

@@ -23,6 +23,17 @@ def check_host(text: str) -> str:
         raise SettingError("this is no address", 'write one such as "127.0.0.1", "0.0.0.0" or "::".') from None
 
 
+def check_network(text: str) -> str:
+    """An address or a network that is not everybody. Raises SettingError."""
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError:
+        raise SettingError("this is no address and no network", 'write one such as "10.8.0.14" or "10.8.0.0/24".') from None
+    if not found.prefixlen:
+        raise SettingError("then everybody could say where they come from", "name the addresses of the proxies.")
+    return str(found.network_address) if found.num_addresses == 1 else str(found)
+
+
 def check_origin(text: str) -> str:
     """SCHEME://HOST, with a port where it has one. Raises SettingError."""
     if ORIGIN.fullmatch(text) is None:
@@ -58,6 +69,8 @@ class ApiSettings(Group):
     """Authority whose certificates every client must show (mutual TLS); none where it is not set."""
     origins: Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], Field(max_length=50)] = ()
     """Web pages that may call the API from a browser, such as ["https://panel.example.org"]."""
+    proxies: Annotated[tuple[Annotated[str, AfterValidator(check_network)], ...], Field(max_length=50)] = ()
+    """Addresses or networks of reverse proxies whose X-Forwarded-For is believed, such as ["10.8.0.14"]; of nobody else."""
     access_minutes: Annotated[float, Field(ge=1, le=1440)] = 15.0
     """Minutes that an access token holds."""
     session_hours: Annotated[float, Field(ge=0.1, le=8760)] = Field(24.0, json_schema_extra=env("JWT_EXPIRATION_HOURS"))

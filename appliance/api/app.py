@@ -118,7 +118,11 @@ class RestApi:
     async def act(self, request: Request, name: str, args: dict[str, Any], *, confirm: bool = False) -> Any:
         """Carry an action out for whoever asks. Raises ApplianceError."""
         actor = self.actor_of(request)
-        self.allow(request, name)
+        try:
+            self.allow(request, name)
+        except NotAuthorizedError as error:
+            await self.dispatcher.refuse(name, actor, error.message)
+            raise
         return await self.dispatcher.invoke(name, args, actor, confirm=confirm)
 
     async def health(self, _: Request) -> Response:

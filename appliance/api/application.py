@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from appliance.api import named
 from appliance.api.app import RestApi
@@ -44,6 +46,7 @@ class Bounds:
         body: Largest body, bytes.
         streams: Event streams of one identity.
         origins: Web pages of other origins that may call.
+        proxies: Addresses and networks whose X-Forwarded-For is believed.
     """
 
     reads: float
@@ -51,6 +54,7 @@ class Bounds:
     body: int
     streams: int
     origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
 
 
 class Spine(Protocol):
@@ -92,7 +96,7 @@ def application(spine: Any, desk: AccessDesk, sealer: Sealer, bounds: Bounds, fu
     queries = frozenset(f"{ACTIONS}{action.name}" for action in registry if action.query)
     app: ASGIApp = Gate(
         api.asgi(routes), desk.identify, Answers(spine.store, sealer, spine.clock), Limiter(bounds.reads),
-        Limiter(bounds.changes), queries.__contains__, bounds.body,
+        Limiter(bounds.changes), queries.__contains__, bounds.body, desk.turned_away,
     )  # fmt: skip
     app = GZipMiddleware(app, minimum_size=1024, compresslevel=1)
     if bounds.origins:
@@ -100,7 +104,15 @@ def application(spine: Any, desk: AccessDesk, sealer: Sealer, bounds: Bounds, fu
             app, allow_origins=bounds.origins, allow_methods=("GET", "POST", "PUT", "DELETE"), allow_headers=HEADERS,
             expose_headers=SHOWN, max_age=600,
         )  # fmt: skip
+    if bounds.proxies:
+        app = ProxyHeadersMiddleware(app, [*bounds.proxies, *mapped(bounds.proxies)])  # type: ignore[arg-type, assignment]
     return app
+
+
+def mapped(proxies: Iterable[str]) -> list[str]:
+    """IPv4 addresses and networks as a socket of both kinds shows them (RFC 4291, section 2.5.5.2)."""
+    found = [ipaddress.ip_network(each) for each in proxies]
+    return [f"::ffff:{each.network_address}/{96 + each.prefixlen}" for each in found if each.version == 4]
 
 
 def actor_of(request: Request) -> Actor:

@@ -14,7 +14,7 @@ from appliance.api.app import paged
 from appliance.api.problems import RequestError, reply
 from appliance.core.access.desk import AccessDesk
 from appliance.core.access.model import Identity
-from appliance.errors import AuthError, NotFoundError
+from appliance.errors import AuthError, NotAuthorizedError, NotFoundError
 
 T = TypeVar("T")
 FORM = "application/x-www-form-urlencoded"
@@ -66,7 +66,9 @@ class AuthRoutes:
 
     async def refresh(self, request: Request) -> Response:
         """The next pair of tokens; each refresh token works once."""
-        return reply(await self._desk.renew((await _read(request, Refresh)).refresh_token))
+        wish = await _read(request, Refresh)
+        address = request.client.host if request.client is not None else "unknown"
+        return reply(await self._desk.renew(wish.refresh_token, address))
 
     async def logout(self, request: Request) -> Response:
         """End this session."""
@@ -88,13 +90,13 @@ class AuthRoutes:
 
     async def sessions(self, request: Request) -> Response:
         """One's own sessions."""
-        identity = who(request)
+        identity = _reaching(request, "api.session-list")
         mine = [each for each in self._desk.all_sessions() if each.user == identity.actor.name]
         return paged(request, [{**msgspec.to_builtins(each), "this": each.session_id == identity.session_id} for each in mine])
 
     async def end_session(self, request: Request) -> Response:
         """End one of one's own sessions."""
-        identity, wanted = who(request), request.path_params["session_id"]
+        identity, wanted = _reaching(request, "api.session-revoke"), request.path_params["session_id"]
         mine = {each.session_id for each in self._desk.all_sessions() if each.user == identity.actor.name}
         if wanted not in mine:
             raise NotFoundError("You have no such session.", "list them: GET /api/auth/sessions.")
@@ -107,6 +109,15 @@ def who(request: Request) -> Identity:
     identity = request.scope.get("identity")
     if not isinstance(identity, Identity):
         raise AuthError("This needs a token.", "log in: POST /api/auth/login.")
+    return identity
+
+
+def _reaching(request: Request, action: str) -> Identity:
+    """Who asks, where their scopes reach as far as that action. Raises AuthError, NotAuthorizedError."""
+    identity = who(request)
+    if not identity.reaches(action):
+        scopes = " ".join(identity.scopes)
+        raise NotAuthorizedError(f"The scopes of this token ({scopes}) do not reach {action}.", "take another token.")
     return identity
 
 

@@ -21,6 +21,7 @@ from appliance.core.access.errors import TooManyError
 from appliance.core.access.limiter import Limiter
 from appliance.core.access.model import Identity
 from appliance.core.lockout import source_of
+from appliance.core.model import Actor
 from appliance.errors import ApplianceError, AuthError
 
 OPEN = frozenset({
@@ -38,6 +39,8 @@ BODY_SECONDS, CHUNK_SECONDS = 120.0, 15.0
 """Longest time for a whole body, and for the next part of one."""
 SMALL = 64 * 1024
 """Bytes of a body that comes without a token."""
+PATH = 120
+"""Characters of a path that stand in the audit."""
 STRANGERS = 20.0
 """Requests a second without a valid token, of one address."""
 STREAMED = (b"text/event-stream", b"application/x-ndjson")
@@ -47,6 +50,8 @@ DONE = frozenset({500, 504})
 
 Identify = Callable[[str, str], Awaitable[Identity]]
 """(token, address) → who it is; raises AuthError."""
+Tell = Callable[[Actor | None, str, str], Awaitable[None]]
+"""(actor, address, what): has the audit tell of a request to change something that was turned away here."""
 
 
 class Gate:
@@ -60,15 +65,16 @@ class Gate:
         changes: Paces what changes something.
         is_query: Whether a POST to this path only reads.
         most: Largest body, bytes.
+        turned_away: Is told of requests to change something that come no further; None: nobody is.
     """
 
     def __init__(
         self, app: ASGIApp, identify: Identify, answers: Answers, reads: Limiter, changes: Limiter,
-        is_query: Callable[[str], bool], most: int,
+        is_query: Callable[[str], bool], most: int, turned_away: Tell | None = None,
     ) -> None:  # fmt: skip
         self._app, self._identify, self._answers = app, identify, answers
         self._reads, self._changes, self._is_query, self._most = reads, changes, is_query, most
-        self._strangers = Limiter(STRANGERS)
+        self._strangers, self._turned_away = Limiter(STRANGERS), turned_away
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -84,7 +90,17 @@ class Gate:
             else:
                 await self._app(scope, receive, send)
         except ApplianceError as error:
+            await self._tell(scope, error)
             await refuse(scope, receive, send, error)
+
+    async def _tell(self, scope: Scope, error: ApplianceError) -> None:
+        """Have the audit tell of a change that was turned away; logins tell of themselves."""
+        method, path = scope.get("method", "GET"), scope["path"]
+        if self._turned_away is None or method in READS or (method, path) in OPEN or self._is_query(path):
+            return
+        identity, address = scope.get("identity"), scope["client"][0] if scope.get("client") else "unknown"
+        actor = identity.actor if isinstance(identity, Identity) else None
+        await self._turned_away(actor, address, f"{method} {path[:PATH]!r}: {error.message}")
 
     async def _admit(self, scope: Scope) -> None:
         """Say who it is, and let it through. Raises AuthError, TooManyError, RequestError."""

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from starlette.requests import Request
@@ -62,6 +63,7 @@ class Needs:
         renew: Whether the certificate was renewed into that context; blocks.
         trouble: What is wrong with the certificate, or ""; blocks.
         names: Names that a redirect may go to, the first by default.
+        left: Days until the certificate ends; blocks.
     """
 
     prepare: Callable[[], Awaitable[None]]
@@ -70,6 +72,7 @@ class Needs:
     renew: Callable[[], bool]
     trouble: Callable[[], str]
     names: Callable[[], list[str]]
+    left: Callable[[], float]
 
 
 class HttpService:
@@ -89,6 +92,7 @@ class HttpService:
         self._app, self._place, self._needs = app, place, needs
         self._servers: list[tuple[TcpServer, asyncio.Task[None], socket.socket]] = []
         self._kept_in = self._trouble = ""
+        self._left: float | None = None
         self.urls: tuple[str, ...] = ()
         """Where it listens now."""
 
@@ -108,7 +112,12 @@ class HttpService:
             await self._look()
             if self._place.secure and await asyncio.to_thread(self._needs.renew):
                 log.info("new connections get the new certificate")
-            self._trouble = await asyncio.to_thread(self._needs.trouble) if self._place.secure else ""
+            await self._look_at_certificate()
+
+    async def _look_at_certificate(self) -> None:
+        if self._place.secure:
+            self._trouble = await asyncio.to_thread(self._needs.trouble)
+            self._left = round(await asyncio.to_thread(self._needs.left), 1)
 
     async def _look(self) -> None:
         """Open to other machines, or no more, where that has changed."""
@@ -131,11 +140,15 @@ class HttpService:
         if self._kept_in:
             return HealthReport(
                 Health.degraded, f"listens for this machine alone ({where}): {self._kept_in}",
-                "give an administrator a password: `prime-spark user set-password`",
+                "give an administrator a password: `prime-spark user set-password`", self._details,
             )  # fmt: skip
         if self._trouble:
-            return HealthReport(Health.degraded, self._trouble, "prime-spark tls show")
-        return HealthReport(Health.healthy, f"listens on {where}")
+            return HealthReport(Health.degraded, self._trouble, "prime-spark tls show", self._details)
+        return HealthReport(Health.healthy, f"listens on {where}", "", self._details)
+
+    @property
+    def _details(self) -> dict[str, Any]:
+        return {} if self._left is None else {"certificate_days": self._left}
 
     async def _open(self) -> None:
         place = self._place

@@ -120,6 +120,8 @@ class EventStreams:
             except TimeoutError:
                 yield None
                 continue
+            if isinstance(identity, Identity) and not self._holds(identity):
+                return  # what came after the end is not for them
             for event in batch:
                 if not wanted or event.topic in wanted:
                     yield event

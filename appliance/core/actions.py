@@ -178,6 +178,9 @@ class ActionRegistry:
         hint = f"did you mean {near[0]}?" if near else "list them with `prime-spark actions`."
         raise UnknownActionError(f"No action is called {name!r}.", hint)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._actions
+
     def __iter__(self) -> Iterator[Action]:
         return iter(sorted(self._actions.values(), key=lambda action: action.name))
 

@@ -112,6 +112,11 @@ class Dispatcher:
                 await asyncio.wait(late, timeout=deadline / 4)
         await self._refusals.close(deadline / 4)
 
+    async def refuse(self, name: str, actor: Actor, reason: str) -> None:
+        """Have the audit tell of an action that a front refused before it came here, for reasons of the front's own."""
+        if name not in self.registry or not self.registry.get(name).query:
+            await self._refusals.note(actor, name, reason)
+
     async def _refused(self, actor: Actor, action: str, detail: str) -> None:
         await self._told(action, self._record(actor, action, {}, "refused", detail))
 

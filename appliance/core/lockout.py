@@ -62,6 +62,11 @@ class LoginLimiter:
             self.refused += 1
         return max(0.0, left)
 
+    def left(self, address: str) -> float:
+        """Seconds of the lock that are left, for those who only look; 0 where there is none."""
+        record = self._records.get(address)
+        return max(0.0, record.locked_until - self._now()) if record is not None else 0.0
+
     def failed(self, address: str) -> bool:
         """Note a failure; True where it locks the address anew."""
         now = self._now()
@@ -76,11 +81,16 @@ class LoginLimiter:
         self._records[address] = record
         self._records.move_to_end(address)
         while len(self._records) > REMEMBERED:
-            self._records.popitem(last=False)
+            self._drop_one(now)
         if record.failures <= FREE:
             return False
         record.locked_until = now + min(LONGEST, LOCK * 2.0 ** min(10, record.failures - FREE - 1))
         return True
+
+    def _drop_one(self, now: float) -> None:
+        """Forget the least recently seen, one that is not locked where there is one: nobody gets out of a lock by noise."""
+        free = next((mark for mark, record in self._records.items() if record.locked_until <= now), None)
+        del self._records[free if free is not None else next(iter(self._records))]
 
     def succeeded(self, address: str) -> None:
         """Forget an address's failures."""

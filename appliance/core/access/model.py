@@ -12,6 +12,10 @@ READS = ("state", "events", "metrics")
 """Scopes that are not names of actions: the live state, the event stream, the numbers for Prometheus."""
 
 
+PERSONAL = frozenset({"totp.begin", "totp.confirm", "totp.remove"})
+"""Actions of a person who logged in: with a program's token one could hang a second factor on its user's account."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Who a request comes from, and how far what they showed reaches."""
 
@@ -21,9 +25,15 @@ class Identity(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...] = ("*",)
     session_id: str = ""
     """Of a login; empty for a token of a program."""
+    since: int = 0
+    """Count of what had lost its force when this was proven; see `cuts`."""
+    expires: float | None = None
+    """Wall clock at which a token of a program ends; None where nothing but its session, or its revocation, ends it."""
 
     def reaches(self, what: str) -> bool:
-        """Whether the scopes let it do this: a name of an action, or one of READS."""
+        """Whether it may do this: a name of an action, or one of READS."""
+        if what in PERSONAL and not self.session_id:
+            return False
         return any(fnmatchcase(what, scope) for scope in self.scopes)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from appliance.core.access.book import AccessBook
+from appliance.core.access.errors import ReusedTokenError
 from appliance.core.access.model import ApiSession, Pair
 from appliance.core.access.signing import Claims, Signer
 from appliance.core.model import Role, UserInfo
@@ -87,20 +88,21 @@ class Sessions:
             role: The user's role now; as it was for None.
 
         Raises:
-            AuthError: It is none, its session ended, or it was used before, which ends the session.
+            AuthError: It is none, or its session ended.
+            ReusedTokenError: It was used before, which ends the session.
         """
         claims = self._signer.read("refresh", token)
         live = self._of(claims)
         if claims.generation != live.session.generation:
             await self.end(claims.session_id)
-            raise AuthError("This refresh token was used before; its session has ended for everybody.", "log in.")
+            raise ReusedTokenError(claims.session_id)
         now = self._clock.wall()
         session = msgspec.structs.replace(
             live.session, used=now, expires=now + self._session, generation=claims.generation + 1
         )  # fmt: skip
         if not await self._book.renew(session):  # two at once: the other one was first
             await self.end(claims.session_id)
-            raise AuthError("This refresh token was used before; its session has ended for everybody.", "log in.")
+            raise ReusedTokenError(claims.session_id)
         live.session, live.role = session, role or live.role
         live.ends = self._clock.monotonic() + self._session
         return self._pair(live)

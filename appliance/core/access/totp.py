@@ -18,6 +18,8 @@ from appliance.errors import ConflictError, InvalidArgumentsError, NotFoundError
 
 STEP, WINDOW = 30, 1
 """Seconds of a code; codes before and after the present one that are taken too."""
+DIGITS = 6
+"""Of a code."""
 RECOVERY = 10
 """Recovery codes, of 50 random bits each."""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -100,7 +102,7 @@ class SecondFactors:
         if row is None:
             return False
         plain = code.strip().lower().replace("-", "").replace(" ", "")
-        if not plain.isdigit():
+        if len(plain) != DIGITS:  # a recovery code may happen to have digits alone
             return await self._spend(user, plain)
         step = self._step_of(user, row[0], plain, row[2])
         if step is None:

@@ -15,58 +15,19 @@ import jwt
 import pyotp
 import pytest
 
-from appliance.core.access.book import PER_USER, AccessBook
-from appliance.core.access.desk import AccessDesk
+from appliance.core.access.book import PER_USER
 from appliance.core.access.errors import SecondFactorError, TooManyError
 from appliance.core.access.model import ApiSession, Pair
-from appliance.core.access.sealing import Sealer
-from appliance.core.access.sessions import Sessions
-from appliance.core.access.signing import AUDIENCE, Claims, Signer, check_key
-from appliance.core.access.totp import SecondFactors
-from appliance.core.auth import Accounts
-from appliance.core.model import Actor, Role
-from appliance.core.store import Store
+from appliance.core.access.signing import AUDIENCE, Claims, check_key
+from appliance.core.model import Role
 from appliance.errors import AuthError, ConfigError, ConflictError, InvalidArgumentsError, StoreError
-from tests.support import ManualClock
-
-KEY = bytes(range(1, 33))
-PASSWORD = "correct horse battery"
-ACCESS, SESSION = 900.0, 86400.0
-
-
-class Rig:
-    """A desk on a store of its own, with a clock that the test moves."""
-
-    def __init__(self, path: Path) -> None:
-        self.clock = ManualClock()
-        self.store = Store(path / "appliance.sqlite")
-        self.store.open()
-        self.signer = Signer(lambda: KEY, "pi")
-        self.notes: list[tuple[str, str, str]] = []
-        self.fresh()
-
-    def fresh(self) -> None:
-        """As after a restart."""
-        self.accounts = Accounts(self.store, self.clock)
-        self.book = AccessBook(self.store)
-        self.sessions = Sessions(self.book, self.signer, self.clock, ACCESS, SESSION)
-        self.factors = SecondFactors(self.store, Sealer(KEY), self.clock, "Prime Spark pi")
-        self.desk = AccessDesk(self.accounts, self.book, self.sessions, self.factors, self.clock, self._note)
-
-    async def _note(self, actor: Actor, outcome: str, detail: str) -> None:
-        self.notes.append((actor.name, outcome, detail))
-
-    async def login(self, password: str = PASSWORD, code: str = "", address: str = "192.0.2.7") -> Pair:
-        return await self.desk.login("ada", password, code, address, "tests")
-
-    async def who(self, token: str) -> str:
-        return (await self.desk.identify(token, "192.0.2.7")).actor.name
+from tests.access.rig import ACCESS, KEY, PASSWORD, SESSION, Rig
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     rig = Rig(tmp_path)
-    await rig.accounts.add("ada", Role.admin, PASSWORD)
+    await rig.add("ada", Role.admin)
     await rig.accounts.add("bob", Role.admin)
     yield rig
     rig.store.close()

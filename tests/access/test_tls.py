@@ -104,11 +104,13 @@ def test_an_own_certificate_is_used_watched_and_never_replaced(tmp_path: Path) -
     clock.wall_now -= 800 * DAY
     assert "clock" in own.trouble()
     files[1].write_bytes(authority(tmp_path / "third", clock).server(NAMES)[1])
-    with pytest.raises(ConfigError, match="cannot be used"):
-        own.renew()
+    assert not own.renew()
+    assert "a new one cannot be used: The certificate or its key cannot be used" in own.trouble()
     files[0].unlink()
+    assert not own.renew()
+    assert "cannot be read" in own.trouble()
     with pytest.raises(ConfigError, match="cannot be read"):
-        own.renew()
+        Certificates(authority(tmp_path, clock), clock, lambda: NAMES, *files, None, tmp_path).context()
 
 
 def test_addresses_come_from_the_kernels_tables() -> None:

@@ -1,0 +1,1 @@
+"""The API over TCP, and who may use it."""

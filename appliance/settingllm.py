@@ -46,8 +46,12 @@ class LlmEndpoint(Group):
 
     url: Url = ""
     """Where it is; for an OpenAI-compatible server with or without /v1."""
-    kind: Literal["ollama", "openai"] = "ollama"
-    """What it speaks; llama-server, vLLM and LM Studio speak as OpenAI does."""
+    kind: Literal["ollama", "openai", "gguf"] = "ollama"
+    """What it speaks; llama-server, vLLM and LM Studio speak as OpenAI does. gguf: no server, but files of a folder."""
+    folder: Annotated[str, Field(max_length=4000)] = ""
+    """Where the *.gguf files are, of an endpoint of kind gguf; one is loaded when it is asked for."""
+    program: Annotated[str, Field(max_length=4000)] = ""
+    """What runs them: llama-server, or a Python that has llama-cpp-python; empty: whichever is installed."""
     place: Literal["edge", "agent", "cloud"] = "edge"
     """edge and agent are in the house; what goes to cloud leaves it, and is in the ledger."""
     secret: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$")] = ""
@@ -67,8 +71,14 @@ class LlmEndpoint(Group):
 
     @model_validator(mode="after")
     def _fits(self) -> LlmEndpoint:
-        if not self.url:
+        if self.kind == "gguf":
+            if not self.folder.startswith("/") or self.url or self.place != "edge":
+                told = "an endpoint of kind gguf is a folder of this machine"
+                raise forms.SettingError(told, 'set folder = "/srv/models", no url, and place = "edge".')
+        elif not self.url:
             raise forms.SettingError("an endpoint needs its url", 'set url = "http://192.0.2.14:11434".')
+        elif self.folder or self.program:
+            raise forms.SettingError("only an endpoint of kind gguf has a folder and a program", 'set kind = "gguf".')
         if self.place != "cloud" and outside(self.url):
             raise forms.SettingError("this address is not in the house", 'set place = "cloud".')
         return self

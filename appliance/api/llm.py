@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Answer, Place, Privacy, Strategy, Wishes
+from appliance.core.llm.refusals import plain
 from appliance.core.llm.service import LlmService
 from appliance.core.model import Actor, Role
 from appliance.errors import (
@@ -78,7 +79,7 @@ class Door:
                 raise LlmError(Fault.too_large, told, "shorten it, or raise llm.request_mib.")
         try:
             found = msgspec.json.decode(content) if content else {}
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidArgumentsError(f"The body is no JSON: {error}.", "send a JSON object.") from error
         if not isinstance(found, dict):
             raise InvalidArgumentsError("The body is no JSON object.", "send a JSON object.")
@@ -99,11 +100,14 @@ class Door:
         """The whole answer; given up where the caller goes. Raises LlmError, ClientDisconnect."""
         from appliance.core.llm.stream import whole
 
-        stream = await self.open(request, wanted, who)
-        try:
-            return await unless_gone(request, asyncio.ensure_future(whole(stream)))
-        finally:
-            await stream.aclose()
+        async def answered() -> Answer:
+            stream = await self.service.gateway.open(wanted, who)
+            try:
+                return await whole(stream)
+            finally:
+                await stream.aclose()
+
+        return await unless_gone(request, asyncio.ensure_future(answered()))
 
     def handler(self, work: Callable[[Request], Coroutine[Any, Any, Response]]) -> Handler:
         """A route whose errors have this door's form."""
@@ -138,7 +142,9 @@ async def unless_gone(request: Request, work: asyncio.Future[T]) -> T:
         raise ClientDisconnect
     finally:
         gone.cancel()
-        work.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
 
 
 async def _gone(receive: Receive) -> None:
@@ -179,7 +185,7 @@ class Streamed(StreamingResponse):
 
 def way(stream: Stream) -> dict[str, str]:
     """Headers that tell where an answer comes from, and why."""
-    told = {"endpoint": stream.choice.endpoint, "place": stream.choice.place.value, "why": stream.choice.why}
+    told = {"endpoint": stream.choice.endpoint, "place": stream.choice.place.value, "why": plain(stream.choice.why)}
     return {f"{PREFIX}{name}": value.encode("ascii", "replace").decode() for name, value in told.items()} | {
         f"{PREFIX}cached": "yes" if stream.cached else "no"
     }
@@ -202,11 +208,19 @@ def wishes(headers: Mapping[str, str]) -> Wishes:
         return Wishes(
             Privacy(given["privacy"] or "any"), Strategy(given["strategy"]) if given["strategy"] else None,
             Place(given["place"]) if given["place"] else None, headers.get(PREFIX + "endpoint", "").strip(),
-            float(given["max-cost"]) if given["max-cost"] else None,
+            _cost(given["max-cost"]) if given["max-cost"] else None,
             BOOLS[given["hedge"]] if given["hedge"] else None, BOOLS[given["cache"]] if given["cache"] else None,
         )  # fmt: skip
     except (ValueError, KeyError) as error:
         raise InvalidArgumentsError(f"A header {PREFIX}… has a value that cannot be: {error}.", "see docs/llm.md.") from None
+
+
+def _cost(text: str) -> float:
+    """Raises ValueError, also for what is no amount: nothing is dearer than NaN."""
+    found = float(text)
+    if not 0 <= found < float("inf"):
+        raise ValueError(f"{text} is no amount")
+    return found
 
 
 def status_of(error: ApplianceError) -> int:

@@ -162,15 +162,19 @@ class OllamaDoor:
 async def _lines(stream: Stream, wanted: Wanted) -> AsyncGenerator[bytes]:
     model = stream.choice.model
     try:
-        async with aclosing(stream.pieces()) as pieces:
-            async for piece in pieces:
-                if piece.text or piece.thinking or piece.tool_calls:
-                    yield msgspec.json.encode({**_row(wanted, model, piece), "done": False}) + b"\n"
+        async with aclosing(stream.batches()) as batches:
+            async for batch in batches:
+                if lines := [_line(wanted, model, each) for each in batch if each.text or each.thinking or each.tool_calls]:
+                    yield b"".join(lines)
     except LlmError as error:
         yield msgspec.json.encode({"error": text_of(error)}) + b"\n"
         return
     if stream.answer is not None:
         yield msgspec.json.encode({**_row(wanted, model, Piece()), **_end(wanted, stream.answer)}) + b"\n"
+
+
+def _line(wanted: Wanted, model: str, piece: Piece) -> bytes:
+    return msgspec.json.encode({**_row(wanted, model, piece), "done": False}) + b"\n"
 
 
 def _row(wanted: Wanted, model: str, piece: Piece) -> dict[str, Any]:

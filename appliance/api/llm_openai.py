@@ -31,7 +31,10 @@ OPTIONS = {
     "frequency_penalty": "frequency_penalty", "max_tokens": "num_predict", "max_completion_tokens": "num_predict",
 }  # fmt: skip
 """OpenAI's names → Ollama's."""
-HANDED_ON = ("user", "metadata", "parallel_tool_calls", "reasoning_effort", "service_tier", "store", "logit_bias")
+HANDED_ON = (
+    "user", "metadata", "parallel_tool_calls", "reasoning_effort", "service_tier", "store", "logit_bias",
+    "max_completion_tokens",
+)  # fmt: skip
 """Fields that go to endpoints of OpenAI's kind as they are."""
 CODES = {
     Fault.no_model: "model_not_found", Fault.too_long: "context_length_exceeded", Fault.busy: "rate_limit_exceeded",
@@ -219,21 +222,20 @@ async def _events(stream: Stream, mark: str, *, usage: bool) -> AsyncGenerator[b
     def event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
         return _sse({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more})
 
-    yield event({"role": "assistant", "content": ""})
+    begin = event({"role": "assistant", "content": ""})
     try:
-        async with aclosing(stream.pieces()) as pieces:
-            async for piece in pieces:
-                if delta := _delta(piece):
-                    yield event(delta)
+        async with aclosing(stream.batches()) as batches:
+            async for batch in batches:
+                if lines := [event(delta) for each in batch if (delta := _delta(each))]:
+                    yield begin + b"".join(lines)
+                    begin = b""
     except LlmError as error:
         yield _sse(form(error, error.status))
         return
     if (answer := stream.answer) is None:
         return
-    yield event({}, _finish(answer), prime_spark=told(answer))
-    if usage:
-        yield _sse({**head, "choices": [], "usage": _usage(answer)})
-    yield b"data: [DONE]\n\n"
+    last = _sse({**head, "choices": [], "usage": _usage(answer)}) if usage else b""
+    yield begin + event({}, _finish(answer), prime_spark=told(answer)) + last + b"data: [DONE]\n\n"
 
 
 def _sse(row: Mapping[str, Any]) -> bytes:

@@ -164,7 +164,10 @@ class InsideClient:
 
 def error_of(document: Any) -> ApplianceError:
     """The error that the API told of, as the class it had there."""
+    from appliance.core.llm.faults import LanguageModelError
+
     told = document.get("error", {}) if isinstance(document, dict) else {}
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ApplianceError)]
+    known = [*vars(errors).values(), LanguageModelError]
+    kinds = [kind for kind in known if isinstance(kind, type) and issubclass(kind, ApplianceError)]
     kind = next((kind for kind in kinds if kind.code == told.get("code")), ApplianceError)
     return kind(told.get("message", f"unexpected answer: {document}"), told.get("next_step", ""))

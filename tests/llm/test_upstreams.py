@@ -8,8 +8,8 @@ import pytest
 
 from appliance.core.llm.faults import LlmError
 from appliance.core.llm.model import Message, Operation, Place, Request, ToolCall, Wishes
+from appliance.core.llm.refusals import pause, words
 from appliance.core.llm.stream import whole
-from appliance.core.llm.wire import pause, words
 from appliance.core.model import Health
 from tests.llm.rig import chat, endpoint, running
 from tests.llm.upstreams import FakeOllama, FakeOpenAi, up

@@ -109,8 +109,9 @@ class FakeOllama(Upstream):
 
     def row(self, name: str) -> dict[str, Any]:
         own = self.models[name]
+        handed_on = {"remote_host": own["remote"], "remote_model": f"{name}-really"} if "remote" in own else {}
         return {
-            "name": name, "model": name, "modified_at": MADE, "size": own.get("size", 2_019_393_189),
+            **handed_on, "name": name, "model": name, "modified_at": MADE, "size": own.get("size", 2_019_393_189),
             "digest": own.get("digest", f"sha-of-{name}"),
             "details": {"format": "gguf", "family": "llama", "parameter_size": "3.2B", "quantization_level": "Q4_K_M"},
         }  # fmt: skip

@@ -19,6 +19,7 @@ HOMES = {
     "duckdb": "core/analytics/duck.py",
     "evdev": "hw/keyboard.py",
     "hailo_platform": "hw/hailo_worker.py",
+    "httptools": "core/llm/connection.py",
     "jinja2": "core/alerts/channels/templates.py",
     "markupsafe": "core/alerts/channels/templates.py",
     "inotify_simple": "core/inference/sources/pictures.py",
@@ -31,6 +32,7 @@ HOMES = {
     "trackforge": "core/inference/sources/tracking.py",
     "jwt": "core/access/signing.py",
     "pyotp": "core/access/totp.py",
+    "hvac": "core/access/vault.py",
 }
 """The one file that may import each client library."""
 FOLDERS = {
@@ -47,8 +49,11 @@ FOLDERS = {
     "confluent_kafka": ("agent/windows",),
     "quixstreams": ("agent/windows",),
     "redis": ("core/memory/redis.py", "core/memory/redis_wire.py"),
+    "requests": ("core/access/vault.py", "core/access/acme.py"),
     "sounddevice": ("core/voice", "hw"),
     "starlette": ("api", "assembly.py", "assembly_api.py"),
+    "opentelemetry": ("core/observe/otel.py",),
+    "prometheus_client": ("core/observe/exposition.py",),
     "textual": ("screens", "session"),
     "uvicorn": ("api",),
 }
@@ -87,12 +92,16 @@ HEAVY = (
     "uvicorn",
     "jwt",
     "pyotp",
+    "hvac",
+    "requests",
     "websockets",
     "jinja2",
     "aiosmtplib",
     "aiolimiter",
     "confluent_kafka",
     "quixstreams",
+    "opentelemetry",
+    "prometheus_client",
 )
 
 

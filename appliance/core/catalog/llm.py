@@ -130,6 +130,12 @@ class Named(Params):
     name: str = Field(min_length=1, max_length=63, description="Name of the endpoint")
 
 
+class Looked(Params):
+    """One endpoint, or all."""
+
+    name: str = Field("", max_length=63, description="Name of the endpoint; empty for all")
+
+
 class Page(Params):
     """A part of the ledger."""
 
@@ -210,7 +216,7 @@ def _looking(service: LlmService) -> list[Action]:
         query("llm.models", "List models, where each is, and what the aliases stand for", models,
               brief=lambda rows: counted(len(rows), "model")),
         query("llm.endpoints", "Show endpoints: state, load, pace, failures", endpoints,
-              brief=lambda rows: "; ".join(f"{each.name} {each.health.value}" for each in rows)),
+              brief=_healths),
         query("llm.route", "Explain where a request would go, without sending it", route, Routing, positional=("prompt",),
               role=Role.operator),
         query("llm.ledger", "Show what left the house: bytes, tokens, to whom, why", ledger, Page, role=Role.operator),
@@ -232,9 +238,19 @@ def _switching(service: LlmService) -> list[Action]:
     async def resume(call: Invocation, params: Named) -> EndpointStatus:
         return await switch(call, params, "")
 
+    async def probe(_: Invocation, params: Looked) -> list[EndpointStatus]:
+        return [gauge.status() for gauge in await service.gateway.look(params.name)]
+
     one = functools.partial(Action, params=Named, positional=("name",), role=Role.operator)
     return [
         one("llm.drain", "Give an endpoint no new requests; what it does, it ends", drain),
         one("llm.halt", "Leave an endpoint in peace: no requests, no probes", halt),
         one("llm.resume", "Let an endpoint serve again", resume),
-    ]
+        Action("llm.probe", "Look now how an endpoint is, or all of them", probe, params=Looked, positional=("name",),
+               role=Role.operator, timeout=60.0, brief=_healths),
+    ]  # fmt: skip
+
+
+def _healths(rows: list[EndpointStatus]) -> str:
+    """ "edge healthy; cloud degraded"."""
+    return "; ".join(f"{each.name} {each.health.value}" for each in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.core.llm.cache import AnswerCache
@@ -26,7 +27,7 @@ async def make_gateway(ground: Ground, power: Callable[[], str | None]) -> Gatew
     gauges = {}
     for name, wanted in settings.all_endpoints().items():
         key = await asyncio.to_thread(ground.secrets.text, wanted.secret) if wanted.secret else ""
-        gauges[name] = Gauge(name, wanted, wanted.url, upstream(wanted, key), clock)
+        gauges[name] = Gauge(name, wanted, wanted.url or wanted.folder, upstream(wanted, key), clock)
     caps = Caps(settings.cloud_bytes_per_day, settings.cloud_tokens_per_day, settings.cloud_cost_per_day)
     ledger = Ledger(ground.store, clock, caps, settings.ledger_keep)
     cache = AnswerCache(ground.memory(), settings.cache_seconds)
@@ -35,6 +36,14 @@ async def make_gateway(ground: Ground, power: Callable[[], str | None]) -> Gatew
 
 def upstream(wanted: LlmEndpoint, key: str) -> Upstream:
     """The client of an endpoint."""
+    if wanted.kind == "gguf":
+        from appliance.core.llm.gguf import CONTEXT, Gguf
+        from appliance.core.llm.runner import Runner
+        from appliance.core.memory.redis_server import tied_to_us
+
+        context = wanted.context or CONTEXT
+        return Gguf(Path(wanted.folder), Runner(wanted.program, context, wanted.limit, tied_to_us()), context)
+    house = wanted.place != "cloud"
     if wanted.kind == "ollama":
-        return Ollama(wanted.url, key, wanted.limit)
-    return OpenAi(wanted.url, key, wanted.limit, wanted.models, wanted.context)
+        return Ollama(wanted.url, key, wanted.limit, house=house)
+    return OpenAi(wanted.url, key, wanted.limit, wanted.models, wanted.context, house=house)

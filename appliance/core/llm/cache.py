@@ -6,11 +6,11 @@ import hashlib
 
 import msgspec
 
-from appliance.core.llm.model import Answer, Choice, Privacy, Request, Wishes
+from appliance.core.llm.model import Answer, Privacy, Request, Strategy, Wishes
 from appliance.core.memory.answers import Answers, Keeper
 
 NAMESPACE = "llm"
-VERSION = 1
+VERSION = 2
 """Changes when the same request is to be answered in another way."""
 
 
@@ -32,9 +32,10 @@ class AnswerCache:
         """How often the memory failed since the start."""
         return self._answers.failures
 
-    def wanted(self, request: Request) -> bool:
-        """Whether an answer may be kept: its tiers reach into the cloud, so what is for the edge alone may not."""
-        if self._answers.memory is None or request.wishes.privacy is Privacy.edge_only:
+    def wanted(self, request: Request, strategy: Strategy) -> bool:
+        """Whether an answer may be kept: the tiers reach into the cloud, so what is for the edge alone may not."""
+        alone = request.wishes.privacy is Privacy.edge_only or strategy is Strategy.edge_only
+        if self._answers.memory is None or alone:
             return False
         if request.wishes.cache is not None:
             return request.wishes.cache
@@ -56,14 +57,15 @@ class AnswerCache:
         await self._answers.set(key, answer, self._seconds)
 
 
-def key_of(request: Request, choice: Choice, digest: str) -> str:
-    """The same for requests that the same model answers in the same way, and for no others.
+def key_of(request: Request, model: str, version: str, who: str) -> str:
+    """The same for requests of one person that the same model answers in the same way, and for no others.
 
     Args:
         request: All of it counts but the wishes of its way.
-        choice: Whose model would answer.
-        digest: Of the model; without one the endpoint's name stands for it.
+        model: Which would answer.
+        version: Its digest; where its endpoint tells none, that endpoint.
+        who: Asks; what one person asked is not to be found out by another, not even from how fast the answer is.
     """
     plain = msgspec.structs.replace(request, wishes=Wishes(), model="", keep_alive=None)
-    body = msgspec.json.encode((VERSION, choice.model, digest or choice.endpoint, plain), order="deterministic")
+    body = msgspec.json.encode((VERSION, who, model, version, plain), order="deterministic")
     return hashlib.sha256(body).hexdigest()

@@ -20,7 +20,7 @@ from appliance.core.llm.model import Answer, Choice, Decision, LlmStatus, ModelI
 from appliance.core.llm.stream import Live, Replay, Stream
 from appliance.core.llm.switches import Switches
 from appliance.core.ports import Clock
-from appliance.errors import NotFoundError, StoreError
+from appliance.errors import ConflictError, NotFoundError, StoreError
 from appliance.settingllm import LlmSettings
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,12 @@ class Gateway:
         self.ledger = ledger
         self.cache = cache
         self.changed = asyncio.Event()
+        self.noted: Callable[[Routed, Answer | None], None] = lambda *_: None
+        """Told of the end of every request, with what there is of an answer."""
         self._switches = switches
         self._power = power
         self._clock = clock
-        self._carrier = Carrier(gauges, settings, ledger, clock, self._see_through)
+        self._carrier = Carrier(gauges, settings, ledger, clock, self._see_through, self._barred)
         self._decisions: deque[Routed] = deque(maxlen=DECISIONS)
         self._counts = dict.fromkeys(("answered", "failed", "given up"), 0)
         self._requests = 0
@@ -97,25 +99,27 @@ class Gateway:
         """
         began = self._clock.monotonic()
         self._requests += 1
+        self.changed.set()
         decision: Decision | None = None
         try:
             self._weigh(request)
             decision = self.decide(request)
             if not decision.choices:
                 raise self._nobody(request, decision)
-            key = self._key(request, decision.choices[0]) if self.cache.wanted(request) else ""
+            key = self._key(request, decision.choices[0], who) if self.cache.wanted(request, decision.strategy) else ""
             if key and (kept := await self.cache.get(key)) is not None:
                 return self._replay(kept, request, decision, who, began)
             begun, tries = await self._carrier.begin(request, decision.choices, who)
-        except (LlmError, asyncio.CancelledError) as error:
-            outcome = "failed" if isinstance(error, LlmError) else "given up"
-            self._note(request, who, None, error.message if isinstance(error, LlmError) else "the caller went away", outcome)
+        except BaseException as error:
+            gone = isinstance(error, asyncio.CancelledError)
+            told = error.message if isinstance(error, LlmError) else "the caller went away" if gone else type(error).__name__
+            self._note(request, who, None, told, "given up" if gone else "failed")
             raise
 
         def ended(outcome: str, answer: Answer) -> None:
             self._note(request, who, answer, answer.why, outcome, len(tries) + 1)
             if key and outcome == "answered":
-                keep = key if begun.choice == decision.choices[0] else self._key(request, begun.choice)
+                keep = key if begun.choice == decision.choices[0] else self._key(request, begun.choice, who)
                 self._see_through(self.cache.set(keep, answer))
 
         most = int(self.settings.answer_mib * MIB)
@@ -130,10 +134,17 @@ class Gateway:
         self._note(request, who, answer, answer.why, "cached")
         return Replay(answer, decision.choices[0], decision)
 
-    def _key(self, request: Request, choice: Choice) -> str:
-        models = self.gauges[choice.endpoint].models or ()
-        digest = next((model.digest for model in models if policy.same(model.name, choice.model)), "")
-        return key_of(request, choice, digest)
+    def _key(self, request: Request, choice: Choice, who: str) -> str:
+        gauge = self.gauges[choice.endpoint]
+        digest = next((model.digest for model in gauge.models or () if policy.same(model.name, choice.model)), "")
+        return key_of(request, choice.model, digest or f"{gauge.name} {gauge.url}", who)
+
+    def _barred(self, choice: Choice, request: Request) -> str:
+        """Why an endpoint must not be asked any more that was chosen a while ago."""
+        ground = self.ground()
+        strategy = policy.strategy_of(request.wishes.strategy, ground)[0]
+        uncapped = msgspec.structs.replace(ground, capped="")  # the ledger itself decides that
+        return policy.barred(request.wishes, self.gauges[choice.endpoint].view(), choice.place, strategy, uncapped)
 
     def _ask(self, request: Request) -> policy.Ask:
         ask = policy.Ask.of(request, self.settings.default_model)
@@ -166,14 +177,16 @@ class Gateway:
 
     def _note(self, request: Request, who: str, answer: Answer | None, why: str, outcome: str, tries: int = 1) -> None:
         self._counts[outcome if outcome in self._counts else "answered"] += 1
-        self._decisions.appendleft(Routed(
+        routed = Routed(
             time=self._clock.wall(), who=who, operation=request.operation,
             asked=(request.model or self.settings.default_model)[:200], endpoint=answer.endpoint if answer else "",
             place=answer.place if answer else None, model=answer.model if answer else "", why=why[:500],
             privacy=request.wishes.privacy, outcome=outcome, first_token_ms=answer.first_token_ms if answer else None,
             latency_ms=answer.latency_ms if answer else None, tokens_out=answer.usage.tokens_out if answer else None,
-            cost=answer.cost if answer else None, tries=tries,
-        ))  # fmt: skip
+            cost=answer.cost if answer else None, tries=tries, attempts=answer.attempts if answer else (),
+        )  # fmt: skip
+        self._decisions.appendleft(routed)
+        self.noted(routed, answer)
         self.changed.set()
 
     def _see_through(self, work: Awaitable[None]) -> None:
@@ -197,6 +210,18 @@ class Gateway:
         except StoreError as error:
             log.warning("the ledger cannot be read: %s", error.message)
         self.changed.set()
+
+    async def look(self, name: str = "") -> list[Gauge]:
+        """Probe one endpoint now, or all that are not halted; returns them. Raises NotFoundError, ConflictError."""
+        if not name:
+            await self.probe()
+            return list(self.gauges.values())
+        gauge = self.gauge(name)
+        if gauge.switch == "halted":
+            raise ConflictError(f"{name} is halted: it is left in peace.", f"`prime-spark llm resume {name}` first.")
+        await gauge.probe()
+        self.changed.set()
+        return [gauge]
 
     async def recall(self) -> None:
         """Take over what operators drained or halted in an earlier life. Raises StoreError."""
@@ -236,7 +261,7 @@ class Gateway:
         ground, counts = self.ground(), self._carrier.counts
         holds, because = policy.strategy_of(None, ground)
         return LlmStatus(
-            strategy=ground.strategy, holds=holds, because=because,
+            strategy=ground.strategy, holds=holds, because=because, forbids=policy.forbids(ground),
             endpoints=tuple(gauge.status() for gauge in self.gauges.values()), decisions=tuple(self._decisions),
             spent=self.ledger.spent, requests=self._requests, answered=self._counts["answered"],
             failed=self._counts["failed"], given_up=self._counts["given up"], failovers=counts.failovers,

@@ -51,6 +51,9 @@ class Gauge:
         self._in_a_row = 0
         self._rests_until = 0.0
         self._error: LlmError | None = None
+        self._probe_error: LlmError | None = None
+        self._was: tuple[Health, str] | None = None
+        self._since = 0.0
 
     # -- load ----------------------------------------------------------------------------------------------------------
 
@@ -80,10 +83,11 @@ class Gauge:
         try:
             self.version, self.models = await self.upstream.probe()
         except LlmError as error:
+            self._probe_error = error
             self._down(error)
         else:
             self.probe_ms = _mean(self.probe_ms, 1000 * (self._clock.monotonic() - began))
-            self._up()
+            self._reached()
         self.probed = self._clock.wall()
 
     def first_token(self, seconds: float) -> None:
@@ -110,7 +114,20 @@ class Gauge:
         self._down(error)
 
     def _up(self) -> None:
-        self._in_a_row, self._rests_until, self._error = 0, 0.0, None
+        self._in_a_row, self._rests_until, self._error, self._probe_error = 0, 0.0, None, None
+
+    def _reached(self) -> None:
+        """A probe did well. Against what a request found it says nothing: one that is busy or broken lists its models too.
+
+        So a rest goes on to its end, and only an answer ends the count by which the next rest is longer.
+        """
+        by_request = self._error is not None and self._error is not self._probe_error and self._error.fault is not Fault.dead
+        self._probe_error = None
+        if by_request and self.cooldown:
+            return
+        row = self._in_a_row if by_request or self._error is None else 0
+        self._up()
+        self._in_a_row = row
 
     def _down(self, error: LlmError) -> None:
         self._in_a_row += 1
@@ -132,11 +149,11 @@ class Gauge:
     @property
     def trouble(self) -> str:
         """Why it is asked last; empty where it is well. After its rest it gets another chance."""
-        if self._error is None or (not self.cooldown and self._in_a_row < AFTER):
+        if self._error is None:
             return ""
         if self.cooldown:
             return f"it rests for {self.cooldown:.0f} s: {self._error.message}"
-        return "" if self._error.fault in {Fault.busy, Fault.slow, Fault.cut} else self._error.message
+        return self._error.message if self._error is self._probe_error and self._in_a_row >= AFTER else ""
 
     def view(self) -> View:
         """For the policy."""
@@ -151,9 +168,11 @@ class Gauge:
     def status(self) -> EndpointStatus:
         """For screens."""
         health, reason, step = self._health()
+        if (health, self.switch) != self._was:
+            self._was, self._since = (health, self.switch), self._clock.wall()
         return EndpointStatus(
             name=self.name, kind=self.kind, place=self.place, url=self.url, health=health, reason=reason, next_step=step,
-            models=self.models, version=self.version, switch=self.switch, switched_by=self.switched_by,
+            models=self.models, version=self.version, switch=self.switch, switched_by=self.switched_by, since=self._since,
             limit=self.wanted.limit, in_flight=self.in_flight, queue=self.queue, queue_limit=self.wanted.queue,
             first_token_ms=_round(self.first_token_ms), tokens_per_s=_round(self.tokens_per_s),
             probe_ms=_round(self.probe_ms), error_rate=_round(self.error_rate, 3),
@@ -164,13 +183,16 @@ class Gauge:
     def _health(self) -> tuple[Health, str, str]:
         if self.switch:
             return Health.degraded, f"{self.switch}, by {self.switched_by}", f"prime-spark llm resume {self.name}"
+        if self._error is not None and self._error.fault is Fault.absent:
+            return Health.absent, self._error.message, self._error.next_step
         if self._error is not None:
             worst = Health.unhealthy if self._in_a_row >= AFTER or self.cooldown else Health.degraded
             return worst, self._error.message, self._error.next_step
         if not self.probed and not self.requests:
             return Health.degraded, "it was not asked yet", ""
         if self.models is not None and not self.models:
-            return Health.degraded, "it has no model", f"get one there, such as `ollama pull llama3.2` on {self.url}."
+            how = f"put a *.gguf file into {self.url}." if self.kind is Kind.gguf else f"`ollama pull llama3.2` on {self.url}."
+            return Health.degraded, "it has no model", f"get one there: {how}"
         return Health.healthy, "answers", ""
 
 

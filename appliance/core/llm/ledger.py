@@ -9,13 +9,17 @@ from pathlib import Path
 import msgspec
 
 from appliance.core.llm.faults import Fault, LlmError
-from appliance.core.llm.model import LedgerEntry, Operation, Place, Spent, Usage
+from appliance.core.llm.model import LedgerEntry, Operation, Place, SentTo, Spent, Usage
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 
 DAY = 86400.0
 TIDY = 100
 """Entries between two looks for those that are too many."""
+UNSENT = "not sent"
+"""Outcome of what never left: nobody could be reached."""
+TOLD = 32
+"""Endpoints that are told one by one."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 COLUMNS = "id, time, who, endpoint, place, model, operation, why, bytes, tokens_in, tokens_out, cost, outcome"
 
@@ -74,7 +78,7 @@ class Ledger:
 
     async def refresh(self) -> Spent:
         """Look what counts now. Raises StoreError."""
-        self.spent = await self._store.write(lambda connection: self._sum(connection, self._tick(connection)))
+        self.spent = await self._store.write(lambda connection: self._look(connection, self._tick(connection)))
         return self.spent
 
     async def reserve(self, leaving: Leaving) -> int:
@@ -87,7 +91,7 @@ class Ledger:
 
         def write(connection: sqlite3.Connection) -> tuple[int, Spent]:
             tick = self._tick(connection)
-            before = self._sum(connection, tick)
+            before = msgspec.structs.replace(self._sum(connection, tick), to=self.spent.to)
             after = _plus(before, leaving)
             if reason := _over(after, beyond=True):
                 raise LlmError(Fault.capped, f"{reason[0].upper()}{reason[1:]}.", "wait, or raise llm.cloud_*_per_day.")
@@ -119,7 +123,19 @@ class Ledger:
                 " charged = COALESCE(?, charged) WHERE id = ?",
                 (outcome, usage.tokens_in, usage.tokens_out, cost, counted, cost, number),
             )
-            return self._sum(connection, self._tick(connection))
+            return self._look(connection, self._tick(connection))
+
+        self.spent = await self._store.write(write)
+
+    async def unsent(self, number: int) -> None:
+        """Nothing of it left the house after all: it counts against no cap. Raises StoreError."""
+
+        def write(connection: sqlite3.Connection) -> Spent:
+            connection.execute(
+                "UPDATE llm_ledger SET outcome = ?, bytes = 0, tokens_in = 0, tokens_out = 0, cost = 0, counted = 0,"
+                " charged = 0 WHERE id = ?", (UNSENT, number),
+            )  # fmt: skip
+            return self._look(connection, self._tick(connection))
 
         self.spent = await self._store.write(write)
 
@@ -132,9 +148,22 @@ class Ledger:
         return [msgspec.convert(dict(zip(names, row, strict=True)), LedgerEntry) for row in rows]
 
     def _sum(self, connection: sqlite3.Connection, tick: float) -> Spent:
-        sql = "SELECT COUNT(*), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger WHERE tick > ?"
-        count, size, tokens, charged = connection.execute(sql, (tick - DAY,)).fetchone()
+        sql = (
+            "SELECT COUNT(*) FILTER (WHERE outcome != ?), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger"
+            " WHERE tick > ?"
+        )
+        count, size, tokens, charged = connection.execute(sql, (UNSENT, tick - DAY)).fetchone()
         return Spent(count, int(size), int(tokens), charged, self._caps.bytes, self._caps.tokens, self._caps.cost)
+
+    def _look(self, connection: sqlite3.Connection, tick: float) -> Spent:
+        """The sums, and to whom."""
+        sql = (
+            "SELECT endpoint, COUNT(*), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger WHERE tick > ?"
+            " AND outcome != ? GROUP BY endpoint ORDER BY 3 DESC LIMIT ?"
+        )
+        rows = connection.execute(sql, (tick - DAY, UNSENT, TOLD)).fetchall()
+        to = tuple(SentTo(name, count, int(size), int(tokens), cost) for name, count, size, tokens, cost in rows)
+        return msgspec.structs.replace(self._sum(connection, tick), to=to)
 
     def _tick(self, connection: sqlite3.Connection) -> float:
         """The ledger's own time, which a jump of the clock neither turns back nor makes run ahead."""

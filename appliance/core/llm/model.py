@@ -28,6 +28,8 @@ class Kind(StrEnum):
 
     ollama = "ollama"
     openai = "openai"
+    gguf = "gguf"
+    """Files of a folder, served by a runner of this machine."""
 
 
 class Privacy(StrEnum):
@@ -72,6 +74,14 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """"completion", "tools", "vision", "embedding", …; None where it does not say."""
     loaded: bool | None = None
     modified: str = ""
+    remote: str = ""
+    """Where it really runs, if its endpoint only hands on what it is asked (Ollama's cloud models)."""
+
+
+def hands_on(name: str) -> bool:
+    """Ollama's names for models that run at Ollama's, not where it is asked: "gpt-oss:120b-cloud", "glm-4.6:cloud"."""
+    _, colon, tag = name.rpartition(":")
+    return bool(colon) and (tag == "cloud" or tag.endswith("-cloud"))
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +100,8 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
     switch: str = ""
     """"draining" or "halted" by an operator; empty where it serves."""
     switched_by: str = ""
+    since: float = 0.0
+    """Wall clock from which it is as health and switch say; 0 where nobody has looked yet."""
     limit: int = 1
     """Requests that it does at a time."""
     in_flight: int = 0
@@ -285,7 +297,18 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int | None = None
     cost: float | None = None
     outcome: str = "sent"
-    """"sent" while it is under way or where the appliance ended meanwhile; "answered", "failed" or "given up"."""
+    """"sent" while it is under way or where the appliance ended meanwhile; "answered", "failed" or "given up"; "not sent" where
+    nobody could be reached, so that nothing left."""
+
+
+class SentTo(msgspec.Struct, frozen=True):
+    """What one endpoint got of that."""
+
+    endpoint: str
+    requests: int
+    bytes: int
+    tokens: int
+    cost: float
 
 
 class Spent(msgspec.Struct, frozen=True):
@@ -298,6 +321,8 @@ class Spent(msgspec.Struct, frozen=True):
     bytes_cap: int | None = None
     tokens_cap: int | None = None
     cost_cap: float | None = None
+    to: tuple[SentTo, ...] = ()
+    """To whom, the most first; as it was at the last look or ended answer."""
 
 
 class Routed(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,6 +344,8 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int | None = None
     cost: float | None = None
     tries: int = 1
+    attempts: tuple[Attempt, ...] = ()
+    """Endpoints that gave no first token before this one."""
 
 
 class LlmStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,6 +356,8 @@ class LlmStatus(msgspec.Struct, frozen=True, kw_only=True):
     holds: Strategy
     """The one that holds now, with the power."""
     because: str
+    forbids: tuple[str, ...] = ()
+    """What no request may do now, in words."""
     endpoints: tuple[EndpointStatus, ...] = ()
     decisions: tuple[Routed, ...] = ()
     """Newest first."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from appliance.core.llm.faults import Fault, LlmError
-from appliance.core.llm.model import Message, ModelInfo, Operation, Piece, Request, ToolCall, Usage
-from appliance.core.llm.upstream import PROBE, some, table
-from appliance.core.llm.wire import Wire, document, drain, fault_of
+from appliance.core.llm.model import Message, ModelInfo, Operation, Piece, Request, ToolCall, Usage, hands_on
+from appliance.core.llm.refusals import fault_of, plain
+from appliance.core.llm.upstream import PROBE, lacks_route, pieces_of, some, table
+from appliance.core.llm.wire import Wire, document
 
 PATHS = {Operation.chat: "/api/chat", Operation.generate: "/api/generate", Operation.embed: "/api/embed"}
 EMBEDDING = 300.0
@@ -28,11 +28,12 @@ class Ollama:
         url: Its address.
         key: Bearer token; empty for none.
         most: Connections that are kept.
+        house: It must be in the house.
     """
 
-    def __init__(self, url: str, key: str = "", most: int = 32) -> None:
+    def __init__(self, url: str, key: str = "", most: int = 32, *, house: bool = False) -> None:
         self._url = url.removesuffix("/api")
-        self._wire = Wire(self._url, key, most)
+        self._wire = Wire(self._url, key, most, house=house)
         self._details: dict[str, tuple[int | None, tuple[str, ...] | None]] = {}
         """Digest → (context, capabilities); those of models that are gone are dropped."""
 
@@ -53,7 +54,7 @@ class Ollama:
         try:
             found = table(await self._wire.fetch("GET", "/api/version", patience=PROBE), self._url)
         except LlmError as error:
-            if error.fault is Fault.bad:  # servers that imitate Ollama may lack it
+            if lacks_route(error):  # servers that imitate Ollama may lack it
                 return ""
             raise
         return some(found.get("version"), str) or ""
@@ -63,7 +64,7 @@ class Ollama:
         try:
             found = table(await self._wire.fetch("GET", "/api/ps", patience=PROBE), self._url)
         except LlmError as error:
-            if error.fault is Fault.bad:
+            if lacks_route(error):
                 return {}
             raise
         rows = [each for each in some(found.get("models"), list) or [] if isinstance(each, dict)]
@@ -96,7 +97,7 @@ class Ollama:
             name, some(row.get("size"), int), running.get(name) or context, some(row.get("digest"), str) or "",
             some(details.get("family"), str) or "", some(details.get("parameter_size"), str) or "",
             some(details.get("quantization_level"), str) or "", capabilities, name in running,
-            some(row.get("modified_at"), str) or "",
+            some(row.get("modified_at"), str) or "", remote_of(row, name),
         )  # fmt: skip
 
     def encode(self, wanted: Request, model: str) -> bytes:
@@ -112,28 +113,35 @@ class Ollama:
         given = {name: value for name, value in {**shared, **own}.items() if value not in (None, {}, [], "")}
         return msgspec.json.encode({**given, **({"prompt": wanted.prompt} if wanted.operation is Operation.generate else {})})
 
-    async def send(self, wanted: Request, body: bytes, stall: float) -> AsyncGenerator[Piece]:
+    async def send(self, wanted: Request, body: bytes, stall: float) -> AsyncGenerator[list[Piece]]:
         """See upstream.Upstream."""
+        path = PATHS[wanted.operation]
         if wanted.operation is Operation.embed:
-            found = table(await self._wire.fetch("POST", PATHS[wanted.operation], body, patience=EMBEDDING), self._url)
-            yield embedded(found, self._url)
+            found = table(await self._wire.fetch("POST", path, body, patience=EMBEDDING), self._url)
+            yield [embedded(found, self._url)]
             return
-        async with aclosing(self._wire.lines(PATHS[wanted.operation], body, stall)) as lines:
-            async for line in lines:
-                if not line.strip():
-                    continue
-                piece = self._piece(table(document(line, self._url), self._url))
-                if piece.finish:
-                    await drain(lines)
-                    yield piece
+        async with self._wire.ask("POST", path, body, stall) as exchange:
+            while (lines := await exchange.lines()) is not None:
+                pieces, error = pieces_of(lines, self._line)
+                if pieces and pieces[-1].finish:
+                    exchange.release()
+                    yield pieces
                     return
-                yield piece
+                if pieces:
+                    exchange.moved()
+                    yield pieces
+                    exchange.moved()
+                if error is not None:
+                    raise error
         raise LlmError(Fault.cut, f"{self._url} ended its answer before the end.")
+
+    def _line(self, line: bytes) -> Piece | None:
+        return self._piece(table(document(line, self._url), self._url)) if line.strip() else None
 
     def _piece(self, row: dict[str, Any]) -> Piece:
         if told := row.get("error"):
             fault, step = fault_of(500, str(told), named_time=False)
-            raise LlmError(fault, f"{self._url} says: {str(told)[:400]}", step)
+            raise LlmError(fault, f"{self._url} says: {plain(str(told))}", step)
         message = some(row.get("message"), dict) or {}
         text = message.get("content") if message else row.get("response")
         finish, usage = "", None
@@ -184,6 +192,12 @@ def embedded(found: dict[str, Any], url: str) -> Piece:
     except msgspec.ValidationError as error:
         raise LlmError(Fault.garbled, f"{url} sent no embeddings: {error}.") from error
     return Piece(embeddings=vectors, finish="stop", usage=Usage(some(found.get("prompt_eval_count"), int), None))
+
+
+def remote_of(row: Mapping[str, Any], name: str) -> str:
+    """Where a model really runs that the server only hands on (Ollama's cloud models); empty where it runs there."""
+    told = some(row.get("remote_host"), str) or some(row.get("remote_model"), str)
+    return told or ("ollama.com" if hands_on(name) else "")
 
 
 def context_of(info: Any) -> int | None:

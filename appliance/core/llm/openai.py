@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -13,8 +12,9 @@ import msgspec
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Message, ModelInfo, Operation, Piece, Request, ToolCall, Usage
 from appliance.core.llm.ollama import EMBEDDING, MOST_MODELS
-from appliance.core.llm.upstream import PROBE, some, table
-from appliance.core.llm.wire import LINE, Wire, document, drain, words
+from appliance.core.llm.refusals import words
+from appliance.core.llm.upstream import PROBE, lacks_route, pieces_of, some, table
+from appliance.core.llm.wire import LINE, Wire, document
 
 OPTIONS = {
     "temperature": "temperature", "top_p": "top_p", "num_predict": "max_tokens", "stop": "stop", "seed": "seed",
@@ -35,12 +35,15 @@ class OpenAi:
         most: Connections that are kept.
         models: What it has, where it does not tell itself.
         context: Tokens, where it does not tell itself; 0 for not known.
+        house: It must be in the house.
     """
 
-    def __init__(self, url: str, key: str = "", most: int = 32, models: tuple[str, ...] = (), context: int = 0) -> None:
+    def __init__(
+        self, url: str, key: str = "", most: int = 32, models: tuple[str, ...] = (), context: int = 0, *, house: bool = False
+    ) -> None:
         base = url if url.rsplit("/", 1)[-1].startswith("v") and url.count("/") > 2 else f"{url}/v1"
         self._url = base
-        self._wire = Wire(base, key, most)
+        self._wire = Wire(base, key, most, house=house)
         self._models, self._context = models, context
 
     async def close(self) -> None:
@@ -53,7 +56,7 @@ class OpenAi:
         try:
             found = table(await self._wire.fetch("GET", "/models", patience=PROBE), self._url)
         except LlmError as error:
-            if error.fault is Fault.bad:  # it lives, and has no such route
+            if lacks_route(error):  # it lives, and has no such route
                 return "", named or None
             raise
         rows = [each for each in some(found.get("data"), list) or [] if isinstance(each, dict) and each.get("id")]
@@ -78,6 +81,8 @@ class OpenAi:
             "stream_options": {"include_usage": True},
         }  # fmt: skip
         body |= {OPTIONS[name]: value for name, value in wanted.options.items() if name in OPTIONS and value is not None}
+        if "max_completion_tokens" in body:  # newer servers take no other name for it, older ones not this one
+            body.pop("max_tokens", None)
         if wanted.tools:
             body["tools"] = list(wanted.tools)
             body |= {} if wanted.tool_choice is None else {"tool_choice": wanted.tool_choice}
@@ -87,35 +92,28 @@ class OpenAi:
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted.format}}
         return msgspec.json.encode(body)
 
-    async def send(self, wanted: Request, body: bytes, stall: float) -> AsyncGenerator[Piece]:
+    async def send(self, wanted: Request, body: bytes, stall: float) -> AsyncGenerator[list[Piece]]:
         """See upstream.Upstream."""
         if wanted.operation is Operation.embed:
-            yield self._embedded(table(await self._wire.fetch("POST", "/embeddings", body, patience=EMBEDDING), self._url))
+            found = table(await self._wire.fetch("POST", "/embeddings", body, patience=EMBEDDING), self._url)
+            yield [self._embedded(found)]
             return
-        calls, finish, usage, plain = _Calls(), "", None, bytearray()
-        async with aclosing(self._wire.lines("/chat/completions", body, stall)) as lines:
-            async for line in lines:
-                if not line.startswith(b"data:"):
-                    plain += line[: LINE - len(plain)]
-                    continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    await drain(lines)
-                    yield Piece(tool_calls=calls.whole(self._url), finish=finish or "stop", usage=usage or Usage())
+        reading = _Reading(self._url)
+        async with self._wire.ask("POST", "/chat/completions", body, stall) as exchange:
+            while (lines := await exchange.lines()) is not None:
+                pieces, error = pieces_of(lines, reading.line)
+                if pieces and pieces[-1].finish:
+                    exchange.release()
+                    yield pieces
                     return
-                row = table(document(data, self._url), self._url)
-                if row.get("error"):
-                    raise LlmError(Fault.broken, f"{self._url} says: {words(data)}", "see its log.")
-                usage = _usage(row.get("usage")) or usage
-                piece, finish = _delta(row, calls, finish)
-                if not piece.empty:
-                    yield piece
-        if not finish and plain.lstrip().startswith(b"{"):
-            yield _completion(table(document(bytes(plain), self._url), self._url), self._url)
-            return
-        if not finish:
-            raise LlmError(Fault.cut, f"{self._url} ended its answer before the end.")
-        yield Piece(tool_calls=calls.whole(self._url), finish=finish, usage=usage or Usage())
+                if pieces:
+                    exchange.moved()
+                    yield pieces
+                    exchange.moved()
+                if error is not None:
+                    raise error
+            exchange.release()
+            yield [reading.end()]
 
     def _embedded(self, found: dict[str, Any]) -> Piece:
         try:
@@ -126,6 +124,43 @@ class OpenAi:
         return Piece(embeddings=vectors, finish="stop", usage=_usage(found.get("usage")) or Usage())
 
 
+class _Reading:
+    """What the lines of one answer say together."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._calls, self._finish = _Calls(), ""
+        self._usage: Usage | None = None
+        self._plain = bytearray()
+
+    def line(self, line: bytes) -> Piece | None:
+        """One of them. Raises LlmError."""
+        if not line.startswith(b"data:"):
+            self._plain += line[: LINE - len(self._plain)]
+            return None
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            return self._last("stop")
+        row = table(document(data, self._url), self._url)
+        if row.get("error"):
+            raise LlmError(Fault.broken, f"{self._url} says: {words(data)}", "see its log.")
+        self._usage = _usage(row.get("usage")) or self._usage
+        piece, self._finish = _delta(row, self._calls, self._finish)
+        return piece
+
+    def end(self) -> Piece:
+        """Of an answer that ended without saying so. Raises LlmError."""
+        if self._finish:
+            return self._last(self._finish)
+        if self._plain.lstrip().startswith(b"{"):
+            return _completion(table(document(bytes(self._plain), self._url), self._url), self._url)
+        raise LlmError(Fault.cut, f"{self._url} ended its answer before the end.")
+
+    def _last(self, finish: str) -> Piece:
+        calls = self._calls.whole(self._url)
+        return Piece(tool_calls=calls, finish=self._finish or finish, usage=self._usage or Usage())
+
+
 class _Calls:
     """Gathers calls of tools, which come in parts."""
 
@@ -133,15 +168,22 @@ class _Calls:
         self._parts: dict[int, dict[str, str]] = {}
 
     def add(self, rows: list[Any]) -> None:
+        """Parts of calls; a server that does not number them sends each whole."""
         for row in rows:
-            index = some(row.get("index"), int) if isinstance(row, dict) else None
-            if index is None or (index not in self._parts and len(self._parts) >= CALLS):
+            if not isinstance(row, dict):
+                continue
+            told = some(row.get("index"), int)
+            index = len(self._parts) if told is None else told
+            if index not in self._parts and len(self._parts) >= CALLS:
                 continue
             part = self._parts.setdefault(index, {"id": "", "name": "", "arguments": ""})
             function = some(row.get("function"), dict) or {}
+            arguments = function.get("arguments")
             part["id"] = some(row.get("id"), str) or part["id"]
             part["name"] = some(function.get("name"), str) or part["name"]
-            part["arguments"] += some(function.get("arguments"), str) or ""
+            part["arguments"] += (
+                msgspec.json.encode(arguments).decode() if isinstance(arguments, dict) else (some(arguments, str) or "")
+            )
 
     def whole(self, url: str) -> tuple[ToolCall, ...]:
         """All of them. Raises LlmError where the arguments of one are no JSON object."""

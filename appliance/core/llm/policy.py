@@ -20,6 +20,7 @@ from appliance.core.llm.model import (
     Request,
     Strategy,
     Wishes,
+    hands_on,
 )
 
 ASSUMED_FIRST_MS = 1000.0
@@ -27,6 +28,8 @@ ASSUMED_FIRST_MS = 1000.0
 ASSUMED_TOKENS_PER_S = 10.0
 ASSUMED_OUT = 256
 """Tokens of an answer whose length is not bounded."""
+LONGEST_OUT = 10_000_000
+"""Tokens; no answer is longer, whatever was asked for."""
 LEAST_BYTES_A_TOKEN = 6
 """A text of English or code has fewer bytes a token: what does not fit by this measure does not fit at all."""
 USUAL_BYTES_A_TOKEN = 4
@@ -82,15 +85,22 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         """Of a whole request."""
         texts = [request.prompt, request.system, request.suffix, *request.inputs]
         texts += [message.content for message in request.messages]
-        limit = request.options.get("num_predict")
         images = bool(request.images) or any(message.images for message in request.messages)
         return cls(
             model=request.model or default_model, operation=request.operation, wishes=request.wishes,
             bytes_in=sum(len(text.encode(errors="replace")) for text in texts),
-            tokens_out=limit if isinstance(limit, int) and limit > 0 else None,
+            tokens_out=length_asked(request),
             tools=bool(request.tools), vision=images,
             raw=request.raw or bool(request.suffix or request.template or request.context),
         )  # fmt: skip
+
+
+def length_asked(request: Request) -> int | None:
+    """The longest answer that a request asks for, tokens; None where it does not say."""
+    told = request.options.get("num_predict")
+    if isinstance(told, bool) or not isinstance(told, int | float) or not told >= 1:
+        return None
+    return int(min(told, LONGEST_OUT))
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +126,21 @@ def strategy_of(wanted: Strategy | None, ground: Ground) -> tuple[Strategy, str]
     return ground.strategy, "the settings say so"
 
 
+def forbids(ground: Ground) -> tuple[str, ...]:
+    """What no request may do now, in words."""
+    strategy, because = strategy_of(None, ground)
+    lasting = ground.power == Strategy.edge_only
+    rows = (
+        (lasting, f"nothing goes to the cloud: {because}"),
+        (strategy is Strategy.edge_only and not lasting, "nothing goes to the cloud unless the request asks for a strategy"),
+        (ground.power == Strategy.edge_first, "cloud-first and balanced count for no request: the power is from the battery"),
+        (strategy is Strategy.edge_first and not ground.cloud_fallback,
+         "the cloud is asked only where a request names it: llm.cloud_fallback is off"),
+        (bool(ground.capped), f"nothing more goes to the cloud: {ground.capped}"),
+    )  # fmt: skip
+    return tuple(told for holds, told in rows if holds)
+
+
 def decide(ask: Ask, views: Sequence[View], ground: Ground) -> Decision:
     """Who may answer, the best first; those that are not well at the end, but never left out for that."""
     strategy, because = strategy_of(ask.wishes.strategy, ground)
@@ -123,10 +148,11 @@ def decide(ask: Ask, views: Sequence[View], ground: Ground) -> Decision:
     passed: list[Passed] = []
     for view in views:
         found = _model(ask, view, ground.aliases)
-        if reason := _barred(ask, view, strategy, ground) or _unfit(ask, view, found):
+        place = place_of(view.place, view.kind, found)
+        if reason := barred(ask.wishes, view, place, strategy, ground) or _unfit(ask, view, found):
             passed.append(Passed(view.name, reason))
             continue
-        choice = _choice(ask, view, found, strategy)
+        choice = _choice(ask, view, found, place, strategy)
         choices.append((_order(choice, view, strategy), choice))
     choices.sort(key=lambda each: each[0])
     return Decision(strategy, because, tuple(choice for _, choice in choices), tuple(passed))
@@ -186,9 +212,15 @@ def _model(ask: Ask, view: View, aliases: Mapping[str, Mapping[Place, str]]) -> 
     return name if found is None else found
 
 
-def _barred(ask: Ask, view: View, strategy: Strategy, ground: Ground) -> str:
-    """Why the endpoint must not be asked, however well it is."""
-    wishes, cloud = ask.wishes, view.place not in HOUSE
+def place_of(place: Place, kind: Kind, model: ModelInfo | str) -> Place:
+    """Where a request really goes: an Ollama of the house hands some models' requests on to the cloud."""
+    handed_on = bool(model.remote) if isinstance(model, ModelInfo) else kind is Kind.ollama and hands_on(model)
+    return Place.cloud if handed_on else place
+
+
+def barred(wishes: Wishes, view: View, place: Place, strategy: Strategy, ground: Ground) -> str:
+    """Why the endpoint must not be asked, however well it is; `place` is where its model runs."""
+    cloud = place not in HOUSE
     reasons = (
         (cloud and wishes.privacy is Privacy.edge_only, "the request must not leave the house"),
         (cloud and strategy is Strategy.edge_only, f"nothing goes to the cloud: {strategy_of(wishes.strategy, ground)[1]}"),
@@ -197,7 +229,7 @@ def _barred(ask: Ask, view: View, strategy: Strategy, ground: Ground) -> str:
         (view.switch == "halted", "an operator halted it"),
         (view.switch == "draining", "an operator drains it"),
         (wishes.endpoint not in {"", view.name}, f"the request asks for {wishes.endpoint}"),
-        (wishes.place not in {None, view.place}, f"the request asks for the {wishes.place}"),
+        (wishes.place not in {None, place}, f"the request asks for the {wishes.place}"),
     )
     return next((why for applies, why in reasons if applies), "")
 
@@ -233,24 +265,24 @@ def _lacks(ask: Ask, model: ModelInfo) -> str:
     return f"{model.name} cannot do {', '.join(lacking)}" if lacking else ""
 
 
-def _choice(ask: Ask, view: View, model: ModelInfo | str, strategy: Strategy) -> Choice:
+def _choice(ask: Ask, view: View, model: ModelInfo | str, place: Place, strategy: Strategy) -> Choice:
     tokens_out = 0 if ask.operation is Operation.embed else ask.tokens_out or ASSUMED_OUT
     unsure = isinstance(model, str)
     last = not view.well or unsure
     trouble = view.trouble or ("it has not told its models yet" if unsure else "")
     words = [
         "the request asks for it" if ask.wishes.endpoint or ask.wishes.place else strategy.value,
-        f"in the {view.place.value}" if strategy is not Strategy.balanced else "the least expected time",
+        f"in the {place.value}" if strategy is not Strategy.balanced else "the least expected time",
         *([f"last resort: {trouble}"] if last else []),
     ]
     return Choice(
-        view.name, view.place, model if isinstance(model, str) else model.name, ", ".join(words), last,
+        view.name, place, model if isinstance(model, str) else model.name, ", ".join(words), last,
         round(expected_ms(view, tokens_out), 1), cost(view, ask.bytes_in // USUAL_BYTES_A_TOKEN, tokens_out),
     )  # fmt: skip
 
 
 def _order(choice: Choice, view: View, strategy: Strategy) -> tuple[float, ...]:
-    rank = 0 if strategy is Strategy.balanced else RANKS[strategy].index(view.place)
+    rank = 0 if strategy is Strategy.balanced else RANKS[strategy].index(choice.place)
     spent = choice.cost if choice.cost is not None else 0.0
     return (float(choice.last_resort), float(rank), choice.expected_ms or 0.0, spent)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.core.figures import counted
-from appliance.core.llm.model import Strategy
+from appliance.core.llm.model import Answer, Routed, Strategy
 from appliance.core.model import Health, HealthReport
 from appliance.core.ports import Clock
 from appliance.core.secrets import Secrets
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from appliance.core.memory.answers import Keeper
     from appliance.core.power.model import PowerStatus
 
+BUSY = 1.0
+"""Seconds after which the load is shown again while requests are under way."""
 HOW = 'set llm.edge_url = "http://127.0.0.1:11434" (OLLAMA_EDGE_URL) where Ollama runs, or [llm.endpoints.NAME]; docs/llm.md.'
 
 
@@ -36,6 +38,7 @@ class Ground:
         state: Shown there (Section.llm); the power is read there.
         clock: For times.
         memory: For kept answers, where there is one.
+        noted: Told of the end of every request, with what there is of an answer.
     """
 
     settings: LlmSettings
@@ -44,6 +47,7 @@ class Ground:
     state: LiveState
     clock: Clock
     memory: Callable[[], Keeper | None] = lambda: None
+    noted: Callable[[Routed, Answer | None], None] = lambda *_: None
 
 
 class LlmService:
@@ -82,6 +86,7 @@ class LlmService:
         from appliance.core.llm.build import make_gateway
 
         gateway = await make_gateway(self._ground, self._power)
+        gateway.noted = self._ground.noted
         await gateway.recall()
         self._gateway = gateway
         self._ground.state.put(Section.llm, gateway.status())
@@ -92,16 +97,21 @@ class LlmService:
         probing = asyncio.create_task(self._probe(gateway), name="llm probes")
         from appliance.core.llm.gateway import PUBLISH
 
+        watch = self._ground.state.watch({Section.power}, lambda _: gateway.changed.set())
+        again: float | None = None
         try:
             while not probing.done():
                 changed = asyncio.create_task(gateway.changed.wait())
-                await asyncio.wait({changed, probing}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({changed, probing}, timeout=again, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 gateway.changed.clear()
-                self._ground.state.put(Section.llm, gateway.status())
+                shown = gateway.status()
+                self._ground.state.put(Section.llm, shown)
+                again = BUSY if any(each.in_flight or each.queue for each in shown.endpoints) else None
                 await asyncio.sleep(PUBLISH)
             probing.result()
         finally:
+            watch.close()
             probing.cancel()
 
     async def _probe(self, gateway: Gateway) -> None:
@@ -120,7 +130,9 @@ class LlmService:
         found = self.gateway.status().endpoints
         bad = [each for each in found if each.health is Health.unhealthy]
         told = "; ".join(f"{each.name}: {each.reason}" for each in bad)
-        if len(bad) == len(found):
+        if all(each.health is Health.absent for each in found):
+            return HealthReport(Health.absent, f"{found[0].name}: {found[0].reason}", found[0].next_step)
+        if bad and all(each.health in {Health.unhealthy, Health.absent} for each in found):
             return HealthReport(Health.unhealthy, f"no endpoint answers: {told}", bad[0].next_step)
         if bad:
             return HealthReport(Health.degraded, told, bad[0].next_step)

@@ -28,18 +28,29 @@ class Stream(Protocol):
     def pieces(self) -> AsyncGenerator[Piece]:
         """All pieces, once. Raises LlmError where it breaks off."""
 
+    def batches(self) -> AsyncGenerator[list[Piece]]:
+        """The same, those together that came together: for whoever sends them on."""
+
     async def aclose(self) -> None:
         """End it, here and at the endpoint."""
 
 
 async def whole(stream: Stream) -> Answer:
     """Wait for all of it. Raises LlmError."""
-    async with aclosing(stream.pieces()) as pieces:
-        async for _ in pieces:
+    async with aclosing(stream.batches()) as batches:
+        async for _ in batches:
             pass
     if stream.answer is None:
         raise LlmError(Fault.cut, "The answer was given up.")
     return stream.answer
+
+
+async def singly(batches: AsyncGenerator[list[Piece]]) -> AsyncGenerator[Piece]:
+    """One piece after the other."""
+    async with aclosing(batches):
+        async for batch in batches:
+            for piece in batch:
+                yield piece
 
 
 class Replay:
@@ -52,10 +63,14 @@ class Replay:
         self.choice, self.decision = choice, decision
         self._kept = answer
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    def pieces(self) -> AsyncGenerator[Piece]:
+        """See Stream."""
+        return singly(self.batches())
+
+    async def batches(self) -> AsyncGenerator[list[Piece]]:
         """See Stream."""
         kept = self._kept
-        yield Piece(kept.text, kept.thinking, kept.tool_calls, kept.embeddings, kept.finish, kept.usage)
+        yield [Piece(kept.text, kept.thinking, kept.tool_calls, kept.embeddings, kept.finish, kept.usage)]
 
     async def aclose(self) -> None:
         """See Stream."""
@@ -94,22 +109,25 @@ class Live:
         self._size = 0
         self._over = False
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    def pieces(self) -> AsyncGenerator[Piece]:
+        """See Stream."""
+        return singly(self.batches())
+
+    async def batches(self) -> AsyncGenerator[list[Piece]]:
         """See Stream."""
         outcome = "given up"
         try:
-            self._keep(self._begun.first)
-            yield self._begun.first
-            if not self._begun.first.finish:
-                async for piece in self._begun.pieces:
-                    if piece.empty:
-                        continue
-                    self._keep(piece)
-                    if piece.finish:  # before the caller has it: nobody may look for more after the last one
-                        outcome = "answered"
-                        await self._end(outcome)
-                    yield piece
-            outcome = "answered"
+            batch: list[Piece] | None = self._begun.first
+            while batch is not None:
+                self._keep(batch)
+                if batch[-1].finish:  # before the caller has it: nobody may look for more after the last one
+                    outcome = "answered"
+                    await self._end(outcome)
+                    yield batch
+                    return
+                yield batch
+                batch = await anext(self._begun.pieces, None)
+            raise LlmError(Fault.cut, f"{self.choice.endpoint} ended its answer before the end.")
         except LlmError as error:
             outcome = "failed"
             self._begun.gauge.failed(error, self.choice.model)
@@ -121,14 +139,16 @@ class Live:
         """See Stream."""
         await self._end("given up")
 
-    def _keep(self, piece: Piece) -> None:
-        self._text.append(piece.text)
-        self._thinking.append(piece.thinking)
-        if piece.tool_calls or piece.embeddings:
-            self._calls.append(piece)
-        if piece.finish:
-            self._rest = piece
-        self._size += len(piece.text) + len(piece.thinking) + 8 * sum(len(each) for each in piece.embeddings)
+    def _keep(self, batch: list[Piece]) -> None:
+        for piece in batch:
+            self._text.append(piece.text)
+            if piece.thinking:
+                self._thinking.append(piece.thinking)
+            if piece.tool_calls or piece.embeddings:
+                self._calls.append(piece)
+            if piece.finish:
+                self._rest = piece
+            self._size += len(piece.text) + len(piece.thinking) + 8 * sum(len(each) for each in piece.embeddings)
         if self._size > self._most:
             told = f"The answer has more than {self._most} bytes."
             raise LlmError(Fault.too_large, told, "bound it by num_predict (max_tokens), or raise llm.answer_mib.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Protocol
 
 from appliance.core.llm.faults import Fault, LlmError
@@ -21,11 +21,34 @@ class Upstream(Protocol):
     def encode(self, wanted: Request, model: str) -> bytes:
         """The request as it is sent. Raises LlmError where it cannot be said in this protocol."""
 
-    def send(self, wanted: Request, body: bytes, stall: float) -> AsyncGenerator[Piece]:
-        """Send what `encode` made; the pieces of the answer, the last with `finish`. Raises LlmError; closing it ends it."""
+    def send(self, wanted: Request, body: bytes, stall: float) -> AsyncGenerator[list[Piece]]:
+        """Send what `encode` made; the pieces of the answer as they come together, none of them empty, the last with `finish`.
+
+        Raises LlmError; closing it ends it.
+        """
 
     async def close(self) -> None:
         """Let go of it."""
+
+
+def pieces_of(lines: Iterable[bytes], read: Callable[[bytes], Piece | None]) -> tuple[list[Piece], LlmError | None]:
+    """What some lines say, up to the last piece of an answer or to the first line that is wrong; and what is wrong."""
+    found: list[Piece] = []
+    for line in lines:
+        try:
+            piece = read(line)
+        except LlmError as error:
+            return found, error
+        if piece is not None and not piece.empty:
+            found.append(piece)
+            if piece.finish:
+                break
+    return found, None
+
+
+def lacks_route(error: LlmError) -> bool:
+    """The server answers, and has no such address."""
+    return error.answered in {400, 404, 405, 501}
 
 
 def some(value: Any, kind: type | tuple[type, ...]) -> Any:

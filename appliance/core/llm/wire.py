@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+import ipaddress
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from appliance.core.llm.connection import BrokenError, Connection, SilentError
 from appliance.core.llm.faults import Fault, LlmError
-
-if TYPE_CHECKING:
-    import httpx
+from appliance.core.llm.refusals import TOLD, fault_of, pause, words
 
 CONNECT = 3.0
 """Seconds for a connection, and its TLS."""
@@ -22,14 +23,69 @@ LINE = 4 * 1024 * 1024
 """Bytes of one line; a longer one is no answer of a model."""
 BODY = 32 * 1024 * 1024
 """Bytes of a whole answer that is not streamed: embeddings, lists of models."""
-TOLD = 400
-"""Characters of an endpoint's own words that are repeated."""
-LONGEST_PAUSE = 3600.0
-"""Seconds; a longer Retry-After is not believed."""
-LINGER = 0.2
-"""Seconds that an endpoint has for closing its answer."""
-JSON = {"content-type": "application/json"}
-TOO_LONG = ("context length", "context size", "context_length", "exceed_context", "context window", "maximum context")
+REFUSAL, REFUSING = 64 * 1024, 2.0
+"""Bytes and seconds of a refusal's words."""
+KEEP = 55.0
+"""Seconds that an unused connection is kept."""
+DEEP = RecursionError
+"""What a document brings about that is nested too deeply."""
+
+
+class Exchange:
+    """One request under way.
+
+    Args:
+        wire: Its endpoint's.
+        connection: The head of the answer is here.
+        stall: Longest time between two tokens, seconds; before the first one whoever asks has their own patience.
+    """
+
+    def __init__(self, wire: Wire, connection: Connection, stall: float | None) -> None:
+        self._wire, self._connection, self._stall = wire, connection, stall
+        self._rest = b""
+        self._moved: float | None = None
+        self._released = False
+
+    def moved(self) -> None:
+        """A token has come, or was taken: the time for the next one begins."""
+        self._moved = asyncio.get_running_loop().time()
+
+    async def lines(self) -> list[bytes] | None:
+        """Those that have come by now, without their ends; the last one may lack its own; None at the end. Raises LlmError."""
+        while True:
+            piece = await self.part(None if self._moved is None or self._stall is None else self._moved + self._stall)
+            if not piece:
+                rest, self._rest = self._rest, b""
+                return [rest] if rest else None
+            *whole, self._rest = (self._rest + piece).split(b"\n")
+            if len(self._rest) > LINE:
+                raise LlmError(Fault.garbled, f"{self._wire.url} sent a line of more than {LINE} bytes.")
+            if whole:
+                return whole
+
+    async def part(self, until: float | None = None) -> bytes:
+        """What has come of the body; empty at its end. Raises LlmError."""
+        left = None if until is None else until - asyncio.get_running_loop().time()
+        if left is not None and left <= 0:
+            raise LlmError(Fault.cut, f"{self._wire.url} fell silent in the middle of its answer.")
+        try:
+            return await self._connection.more(left)
+        except SilentError as error:
+            raise LlmError(Fault.cut, f"{self._wire.url} fell silent in the middle of its answer.") from error
+        except BrokenError as error:
+            raise LlmError(Fault.cut, f"{self._wire.url} broke off its answer: {error}.") from error
+
+    def release(self) -> None:
+        """All that matters was read: keep the connection for the next request."""
+        if not self._released:
+            self._released = True
+            self._connection.release(self._wire.keep)
+
+    def close(self) -> None:
+        """End it, also at the endpoint, unless it was released."""
+        if not self._released:
+            self._released = True
+            self._connection.abort()
 
 
 class Wire:
@@ -38,156 +94,177 @@ class Wire:
     Args:
         url: Its address, without a slash at the end.
         key: Sent as a bearer token; empty for none.
-        most: Connections.
+        most: Connections that are kept.
+        house: It must be in the house: nothing is sent where its name leads elsewhere.
     """
 
-    def __init__(self, url: str, key: str = "", most: int = 100) -> None:
-        import httpx  # brings rich along where that is installed: nothing of it is loaded without an endpoint
-
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=most, keepalive_expiry=60.0)
-        timeout = httpx.Timeout(None, connect=CONNECT)
-        self._url = url
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, limits=limits, trust_env=False)
+    def __init__(self, url: str, key: str = "", most: int = 100, *, house: bool = False) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self._secure, self._host = parts.scheme == "https", parts.hostname or ""
+        self._port = parts.port or (443 if self._secure else 80)
+        self._base, self._house, self._most = parts.path.rstrip("/"), house, most
+        self._key, self._netloc = key, parts.netloc
+        self._idle: deque[Connection] = deque()
+        self._closed = False
+        self._context: ssl.SSLContext | None = None
 
     async def close(self) -> None:
         """Let go of all connections."""
-        await self._client.aclose()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    def keep(self, connection: Connection) -> None:
+        """Take a connection back whose answer has ended."""
+        if self._closed or len(self._idle) >= self._most:
+            connection.abort()
+        else:
+            self._idle.append(connection)
 
     async def fetch(self, method: str, path: str, body: bytes | None = None, patience: float = 10.0) -> Any:
-        """A whole JSON document, with `patience` seconds for each part of it. Raises LlmError."""
-        async with self._answer(method, path, body, patience) as answer:
-            content = bytearray()
-            async with aclosing(self._pieces(answer)) as pieces:
-                async for piece in pieces:
-                    content += piece
-                    if len(content) > BODY:
-                        raise LlmError(Fault.garbled, f"{self._url} answered with more than {BODY} bytes.")
-        return document(bytes(content), self._url)
-
-    async def lines(self, path: str, body: bytes, stall: float) -> AsyncGenerator[bytes]:
-        """The lines of a streamed answer, without their ends; the last one may lack its own. Raises LlmError.
-
-        Args:
-            path: Where.
-            body: JSON.
-            stall: Longest silence, seconds.
-        """
-        async with self._answer("POST", path, body, stall) as answer, aclosing(self._pieces(answer)) as pieces:
-            rest = b""
-            async for piece in pieces:
-                *whole, rest = (rest + piece).split(b"\n")
-                for line in whole:
-                    yield line
-                if len(rest) > LINE:
-                    raise LlmError(Fault.garbled, f"{self._url} sent a line of more than {LINE} bytes.")
-            if rest:
-                yield rest
-
-    @asynccontextmanager
-    async def _answer(self, method: str, path: str, body: bytes | None, silence: float) -> AsyncIterator[httpx.Response]:
-        import httpx
-
-        patience = httpx.Timeout(silence, connect=min(CONNECT, silence))
-        request = self._client.build_request(method, path, content=body, headers=JSON if body else None, timeout=patience)
-        try:
-            answer = await self._client.send(request, stream=True)
-        except httpx.TimeoutException as error:
-            kind = Fault.dead if isinstance(error, httpx.ConnectTimeout) else Fault.slow
-            raise LlmError(kind, f"{self._url} did not answer in time.", "see whether it runs, and how busy it is.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            told = str(error) or type(error).__name__
-            raise LlmError(Fault.dead, f"{self._url} does not answer: {told}.", "see whether it runs.") from error
-        try:
-            if answer.is_error:
-                raise await self._refusal(answer)
-            yield answer
-        finally:
-            await answer.aclose()
-
-    async def _pieces(self, answer: httpx.Response) -> AsyncGenerator[bytes]:
-        import httpx
-
-        try:
-            async for piece in answer.aiter_bytes():
-                yield piece
-        except httpx.TimeoutException as error:
-            raise LlmError(Fault.cut, f"{self._url} fell silent in the middle of its answer.") from error
-        except httpx.HTTPError as error:
-            told = str(error) or type(error).__name__
-            raise LlmError(Fault.cut, f"{self._url} broke off its answer: {told}.") from error
-
-    async def _refusal(self, answer: httpx.Response) -> LlmError:
-        import httpx
-
+        """A whole JSON document, in `patience` seconds. Raises LlmError."""
         content = bytearray()
         try:
-            async for piece in answer.aiter_bytes():
+            async with asyncio.timeout(patience), self.ask(method, path, body) as exchange:
+                while piece := await exchange.part():
+                    content += piece
+                    if len(content) > BODY:
+                        raise LlmError(Fault.garbled, f"{self.url} answered with more than {BODY} bytes.")
+                exchange.release()
+        except TimeoutError as error:
+            told = f"{self.url} did not answer in time."
+            raise LlmError(Fault.slow, told, "see whether it runs, and how busy it is.") from error
+        return document(bytes(content), self.url)
+
+    @asynccontextmanager
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, stall: float | None = None
+    ) -> AsyncIterator[Exchange]:
+        """Send a request; what comes back, once its head is here and no refusal. Raises LlmError.
+
+        Args:
+            method: Of HTTP.
+            path: Where, below the address.
+            body: JSON.
+            stall: Longest time between two tokens, seconds.
+        """
+        connection = await self._answered((self._request(method, path, body), body or b""))
+        exchange = Exchange(self, connection, stall)
+        try:
+            if connection.status >= 300:
+                raise await self._refusal(connection, exchange)
+            yield exchange
+        finally:
+            exchange.close()
+
+    async def _answered(self, payload: tuple[bytes, bytes]) -> Connection:
+        """A connection with the head of the answer. One that the server closed while nobody used it is not its fault."""
+        kept = self._kept()
+        if kept is not None:
+            try:
+                return await self._head(kept, payload)
+            except BrokenError as error:
+                if kept.begun:
+                    raise self._dead(error, sent=True) from error
+        fresh = await self._connect()
+        try:
+            return await self._head(fresh, payload)
+        except BrokenError as error:
+            raise self._dead(error, sent=True) from error
+
+    async def _head(self, connection: Connection, payload: tuple[bytes, bytes]) -> Connection:
+        head, body = payload
+        try:
+            if len(body) > LINE:
+                connection.send(head, body)
+            else:
+                connection.send(head + body)
+            await connection.head(None)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    def _kept(self) -> Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since > KEEP):
+            self._idle.popleft().abort()
+        while self._idle:
+            found = self._idle.pop()
+            if not found.closed:
+                return found
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if self._secure and self._context is None:
+            self._context = await asyncio.to_thread(ssl.create_default_context)
+        try:
+            async with asyncio.timeout(CONNECT):
+                transport, made = await loop.create_connection(
+                    Connection, self._host, self._port, ssl=self._context, happy_eyeballs_delay=0.25
+                )
+        except TimeoutError as error:
+            raise self._dead("no connection in time", sent=False) from error
+        except (OSError, UnicodeError) as error:
+            raise self._dead(error, sent=False) from error
+        if self._house and (address := _elsewhere(transport.get_extra_info("peername"))):
+            made.abort()
+            told = f"{self._host} is {address}, which is not in the house: nothing was sent."
+            raise LlmError(Fault.refused, told, 'mend its name, or set place = "cloud".', sent=False)
+        return made
+
+    def _dead(self, error: object, *, sent: bool) -> LlmError:
+        told = " ".join(str(error).split()) or type(error).__name__
+        return LlmError(Fault.dead, f"{self.url} does not answer: {told}.", "see whether it runs.", sent=sent)
+
+    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
+        try:
+            lines = [f"{method} {self._base}{path} HTTP/1.1", f"host: {self._netloc}", "accept: */*", "user-agent: prime-spark"]
+            if self._key:
+                if not self._key.isprintable():
+                    raise UnicodeError
+                lines.append(f"authorization: Bearer {self._key}")
+            if body is not None:
+                lines += ["content-type: application/json", f"content-length: {len(body)}"]
+            return "\r\n".join([*lines, "", ""]).encode("ascii")
+        except UnicodeError as error:
+            told = f"The address or the key of {self._host} has letters that no header can carry."
+            raise LlmError(Fault.refused, told, "mend them; write a name as xn--….", sent=False) from error
+
+    async def _refusal(self, connection: Connection, exchange: Exchange) -> LlmError:
+        content = bytearray()
+        until = asyncio.get_running_loop().time() + REFUSING
+        try:
+            while len(content) <= REFUSAL and (piece := await exchange.part(until)):
                 content += piece
-                if len(content) > 64 * 1024:
-                    break
-        except httpx.HTTPError as error:
-            content += f" (and it broke off: {error})".encode()
-        told = words(bytes(content))
-        fault, step = fault_of(answer.status_code, told, "retry-after" in answer.headers)
-        after = pause(answer.headers.get("retry-after"))
-        return LlmError(fault, f"{self._url} answered {answer.status_code}: {told}", step, after)
-
-
-async def drain(lines: AsyncGenerator[bytes]) -> None:
-    """Read what comes after an answer's end, so that its connection can be used again; one that lingers is closed."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER):
-            async for _ in lines:
-                pass
+            if connection.complete:
+                exchange.release()
+        except LlmError as error:
+            content += f" (and {error.message})".encode()
+        status, headers = connection.status, connection.headers
+        told = words(bytes(content[:REFUSAL]))
+        fault, step = fault_of(status, told, "retry-after" in headers)
+        after = pause(headers.get("retry-after"), headers.get("date"))
+        return LlmError(fault, f"{self.url} answered {status}: {told}", step, after, status=status)
 
 
 def document(content: bytes, url: str) -> Any:
-    """JSON. Raises LlmError."""
+    """JSON. Raises LlmError; what came is repeated only where it is a page, for it may be somebody's own words."""
     try:
         return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        shown = content[:80].decode(errors="replace")
-        raise LlmError(Fault.garbled, f"{url} sent what is no JSON ({error}): {shown!r}.") from error
+    except (msgspec.DecodeError, DEEP) as error:
+        page = content.lstrip()[:1] == b"<"
+        shown = f": {content[:80].decode(errors='replace')!r}" if page else f", {len(content)} bytes"
+        raise LlmError(Fault.garbled, f"{url} sent what is no JSON ({str(error)[:TOLD]}){shown}.") from error
 
 
-def words(content: bytes) -> str:
-    """What an error's body says: Ollama's {"error": TEXT}, OpenAI's {"error": {"message": TEXT}}, or the text itself."""
+def _elsewhere(peer: Any) -> str:
+    """The address that was reached, where no house has it; IPv6 numbers say nothing about that."""
+    address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
     try:
-        found = msgspec.json.decode(content)
-    except msgspec.DecodeError:
-        found = None
-    told = found.get("error") if isinstance(found, dict) else None
-    if isinstance(told, dict):
-        told = " ".join(str(told[name]) for name in ("message", "code", "type") if told.get(name))
-    text = told if isinstance(told, str) and told else content.decode(errors="replace")
-    return " ".join(text.split())[:TOLD] or "nothing"
-
-
-def fault_of(status: int, told: str, named_time: bool) -> tuple[Fault, str]:
-    """The kind of a refusal, and the next step."""
-    low = told.lower()
-    if status == 429 or (status == 503 and named_time):
-        return Fault.busy, "wait; or add another endpoint."
-    if status in {401, 403}:
-        return Fault.refused, "put its key into the secret that the endpoint names (llm.endpoints.NAME.secret)."
-    if status in {400, 413, 422, 500} and any(each in low for each in TOO_LONG):
-        return Fault.too_long, "shorten the prompt, or take a model with a larger context."
-    if status == 404:
-        return (Fault.no_model, "see `prime-spark llm models`.") if "model" in low else (Fault.bad, "see llm.endpoints' url.")
-    if status >= 500 or status == 408:
-        return Fault.broken, "see its log."
-    return Fault.bad, "mend the request."
-
-
-def pause(text: str | None) -> float | None:
-    """Retry-After (RFC 9110, 10.2.3): seconds or a date; None where there is none that can be believed."""
-    if not text:
-        return None
-    if text.strip().isdigit():
-        return min(float(text), LONGEST_PAUSE)
-    try:
-        when = email.utils.parsedate_to_datetime(text)
+        number = ipaddress.ip_address(address)
     except ValueError:
-        return None
-    return min(max(0.0, when.timestamp() - time.time()), LONGEST_PAUSE)
+        return ""
+    return address if number.version == 4 and number.is_global else ""

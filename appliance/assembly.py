@@ -44,6 +44,8 @@ from appliance.core.catalog import sync as sync_actions
 from appliance.core.catalog import tasks as task_actions
 from appliance.core.catalog import vpn as vpn_actions
 from appliance.core.catalog.exports import export_actions
+from appliance.core.catalog.inserting import insert_action
+from appliance.core.catalog.uploads import upload_actions
 from appliance.core.devices import DeviceService
 from appliance.core.doctor.devices import detectors
 from appliance.core.events import InferenceCompleted, Noted
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from appliance.core.inference.registry.intake import Remote
+    from appliance.core.streams.sink_insert import Inserter
     from appliance.core.streams.sink_letters import SinkLetters
     from appliance.core.vpn.model import Tunnel
     from appliance.runtime import Appliance
@@ -128,6 +131,7 @@ class Domains:
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
         self.access.further.append(lambda api: assembly_llm.routes(self.llm, api.actor_of, api.allow))
+        self.access.further.append(lambda api: assembly_llm.talk_routes(self.llm, api))
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
@@ -142,16 +146,19 @@ class Domains:
         settings, clock, state = self._spine.settings.analytics, self._spine.clock, self._spine.state
         cache = AnswerCache(self.memory.memory)
         self._sink_letters: SinkLetters | None = None
+        self._inserter: Inserter | None = None
         self._readings = DuckReader(self.duck, keep_days)
         self.local_answers = self.answers = Analytics(self._readings, cache, clock, state)
         if settings.host:
             from appliance.core.analytics.timescale import make_database
             from appliance.core.analytics.timescale_query import PostgresReader
+            from appliance.core.streams.sink_insert import Inserter
             from appliance.core.streams.sink_letters import SinkLetters
 
             database = make_database(settings, self._spine.secrets, "queries", size=2)
             self.answers = Analytics(PostgresReader(database), cache, clock, state)
             self._sink_letters = SinkLetters(database, clock)
+            self._inserter = Inserter(database, clock)
         self.quality = QualityService(self._spine.settings.node.device_id, self._spine.bus, state, clock)
         self.queries = QueryService(self.answers, state, looks=bool(settings.host))
 
@@ -258,10 +265,11 @@ class Domains:
         add(people.setup_action(spine.accounts, self._rename, self.setup.refresh))
         add(*data.metric_actions(self.duck, spine.clock))
         add(*analytics_actions.analytics_actions(self.answers, self.local_answers, spine.clock, spine.state))
+        add(insert_action(spine.settings.node.device_id, self.duck, lambda: self._inserter, spine.state, spine.clock))
         add(*export_actions(self.answers, self.local_answers, spine.clock, spine.paths.exports))
         running = self.inference.parts
         add(*inference_actions.inference_actions(self.inference, spine.jobs, spine.state, self.duck, running.cache.clear))
-        add(*model_actions.model_actions(running, spine.jobs))
+        add(*upload_actions(self.inference, self.access.uploads), *model_actions.model_actions(running, spine.jobs))
         add(*source_actions.source_actions(self.sources, self.cameras.each))
         add(*vpn_actions.vpn_actions(self.vpn.service, self.vpn.desk, self.vpn.other, self.vpn.examiner))
         add(*memory_actions.memory_actions(self.memory, spine.state), *sync_actions.sync_actions(self.memory, spine.jobs))

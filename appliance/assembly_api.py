@@ -9,6 +9,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.catalog.access import access_actions, factor_actions, tls_actions
+from appliance.core.inference.uploads import Uploads
 from appliance.core.model import Actor, Role
 from appliance.core.refusals import Refusals
 from appliance.errors import ConfigError, ConflictError, StoreError
@@ -47,6 +48,8 @@ class ApiAccess:
         self._settings = spine.settings.api
         self._http: HttpService | None = None
         self._refusals = Refusals(self._refused)
+        self.uploads = Uploads()
+        """Pictures that requests bring."""
         self.further: list[Callable[[Any], Iterable[BaseRoute]]] = []
         """What makes further routes, each given the RestApi."""
 
@@ -124,7 +127,7 @@ class ApiAccess:
             wanted.requests_per_second, wanted.changes_per_second, wanted.body_mib << 20, wanted.streams, wanted.origins,
             wanted.proxies,
         )  # fmt: skip
-        return application(spine, self.desk, self._sealer, bounds, self.further)
+        return application(spine, self.desk, self._sealer, bounds, self.further, self.uploads)
 
     async def _prepare(self) -> None:
         """Check the key, take up sessions, make the first administrator. Raises ConfigError, StoreError."""

@@ -9,6 +9,7 @@ from appliance.core.catalog.llm import llm_actions
 from appliance.core.llm.service import Ground, LlmService
 
 if TYPE_CHECKING:
+    from appliance.api.app import RestApi
     from appliance.core.actions import Action
     from appliance.core.memory.service import MemoryService
     from appliance.runtime import Appliance
@@ -39,3 +40,10 @@ def routes(service: LlmService, actor_of: Callable[[Any], Any], allow: Callable[
     from appliance.api.llm import llm_routes
 
     return llm_routes(service, actor_of, allow)
+
+
+def talk_routes(service: LlmService, api: RestApi) -> list[Any]:
+    """The appliance's own door that streams; always there, for it says how to configure a model where there is none."""
+    from appliance.api.talk import Talk
+
+    return Talk(api, service).routes()

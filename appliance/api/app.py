@@ -22,6 +22,7 @@ from appliance import __version__
 from appliance.api import problems
 from appliance.api.openapi import document
 from appliance.api.problems import STATUS_CODES, reply
+from appliance.api.routing import Table
 from appliance.api.streams import EventStreams
 from appliance.core import metrics
 from appliance.core.access.model import Identity
@@ -77,6 +78,7 @@ class RestApi:
         self._streams = streams or EventStreams(bus, device_id)
         self._brief = brief
         self._infos: dict[str, ActionInfo] = {}
+        self._written: dict[Section, tuple[int, msgspec.Raw]] = {}
         self._document = b""
 
     def routes(self) -> list[BaseRoute]:
@@ -105,7 +107,7 @@ class RestApi:
             HTTPException: problems.on_no_route, ClientDisconnect: problems.on_gone, Exception: problems.on_fault,
         }  # fmt: skip
         app = Starlette(routes=[*self.routes(), *further], exception_handlers=handlers)
-        app.router.redirect_slashes = False  # such a redirect goes wherever the Host header says
+        app.router = Table(app.router)
         return app
 
     def allow(self, request: Request, what: str) -> None:
@@ -196,7 +198,11 @@ class RestApi:
     def section(self, section: Section) -> dict[str, Any]:
         """One section with its version and age."""
         snapshot = self.state.get(section)
-        return {"version": snapshot.version, "age": self.state.age(section), "value": snapshot.value}
+        before = self._written.get(section)
+        if before is None or before[0] != snapshot.version:  # its value is the same for as long as its version is
+            before = snapshot.version, msgspec.Raw(msgspec.json.encode(snapshot.value, enc_hook=str))
+            self._written[section] = before
+        return {"version": snapshot.version, "age": self.state.age(section), "value": before[1]}
 
     async def jobs(self, request: Request) -> Response:
         """Jobs, the newest first."""

@@ -20,18 +20,22 @@ from appliance.api.auth import AuthRoutes, who
 from appliance.api.docspage import DocsPage
 from appliance.api.gate import Gate
 from appliance.api.streams import EventStreams
+from appliance.api.table import ROWS
 from appliance.core.access.answers import Answers
 from appliance.core.access.desk import AccessDesk
 from appliance.core.access.limiter import Limiter
 from appliance.core.access.sealing import Sealer
 from appliance.core.bus import Bus
 from appliance.core.dispatch import Dispatcher
+from appliance.core.inference.uploads import Uploads
 from appliance.core.model import Actor
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState
 from appliance.core.store import Store
 
 ACTIONS = "/api/v1/actions/"
+READING = frozenset({"/api/llm/generate/stream"})
+"""Further addresses where a POST changes nothing."""
 HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID")
 SHOWN = ("X-Request-ID", "X-Total-Count", "Link", "Retry-After", "Idempotency-Replayed")
 
@@ -71,7 +75,10 @@ class Spine(Protocol):
 Further = Callable[[RestApi], Iterable[BaseRoute]]
 
 
-def application(spine: Any, desk: AccessDesk, sealer: Sealer, bounds: Bounds, further: Iterable[Further] = ()) -> ASGIApp:
+def application(
+    spine: Any, desk: AccessDesk, sealer: Sealer, bounds: Bounds, further: Iterable[Further] = (),
+    uploads: Uploads | None = None,
+) -> ASGIApp:  # fmt: skip
     """The application.
 
     Args:
@@ -80,20 +87,22 @@ def application(spine: Any, desk: AccessDesk, sealer: Sealer, bounds: Bounds, fu
         sealer: Seals answers that are kept.
         bounds: How much is let through.
         further: What makes further routes.
+        uploads: Where pictures are held that requests bring.
     """
     device = spine.settings.node.device_id
     streams = EventStreams(spine.bus, device, desk.holds, bounds.streams)
     api = RestApi(spine.dispatcher, spine.state, spine.bus, device, actor_of, streams, brief=True)
     routes: list[BaseRoute] = [
         *AuthRoutes(desk).routes(),
-        *named.routes(api),
+        *named.routes(api, uploads),
         Route("/docs", DocsPage().show),
         WebSocketRoute("/api/v1/ws", streams.socket),
     ]
     for make in further:
         routes += make(api)
     registry = spine.dispatcher.registry
-    queries = frozenset(f"{ACTIONS}{action.name}" for action in registry if action.query)
+    queries = frozenset(f"{ACTIONS}{action.name}" for action in registry if action.query) | READING
+    queries |= {row.path for row in ROWS if row.action and registry.get(row.action).query}
     app: ASGIApp = Gate(
         api.asgi(routes), desk.identify, Answers(spine.store, sealer, spine.clock), Limiter(bounds.reads),
         Limiter(bounds.changes), queries.__contains__, bounds.body, desk.turned_away,

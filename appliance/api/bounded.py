@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
+from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from appliance.api.problems import MEDIA_TYPE, problem
 from appliance.api.server import QuietServer
 
 HEADER_SECONDS, WRITE_SECONDS, HANDSHAKE_SECONDS = 10.0, 60.0, 10.0
 """Longest time for the head of a request; for a client to take what it asked for; for a TLS handshake."""
 HEAD = 32 * 1024
 """Bytes of a request's head."""
+GOODBYE_SECONDS = 1.0
+"""Longest time to take leave of who is turned away."""
+AT_ONCE, WAITING = 64, 1024
+"""Connections that are taken in before others have their turn; those that the system lets wait."""
+
+
+def farewell(status: int, code: str, message: str, next_step: str) -> bytes:
+    """A whole answer with a problem, after which the connection ends; no handler has seen the request."""
+    body = msgspec.json.encode(problem(status, code, message, next_step, ""))
+    again = "Retry-After: 5\r\n" if status == 503 else ""
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{again}Connection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
+        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+TOO_MANY = farewell(503, "busy", "Too many connections are open.", "try again in some seconds.")
+"""What is said to a connection that is one too many."""
 
 
 class Bounded(HttpToolsProtocol):
@@ -21,6 +44,8 @@ class Bounded(HttpToolsProtocol):
 
     most = 1024
     """Connections at one time; of one address, half as many."""
+    hosts: Counter[str]
+    """How many each address has."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Turn away what is too much, and give the rest their time for a request."""
@@ -28,26 +53,62 @@ class Bounded(HttpToolsProtocol):
         self._head: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
-        host = self.client[0] if self.client else ""
-        clients = [getattr(each, "client", None) for each in self.connections]  # a WebSocket's protocol has one too
-        mine = sum(1 for client in clients if client and client[0] == host)
-        if len(self.connections) > self.most or mine > max(8, self.most // 2):
-            transport.abort()
+        self._host = self.client[0] if self.client else ""
+        self._counted = self._over = False
+        if len(self.connections) > self.most or self.hosts[self._host] >= max(8, self.most // 2):
+            self._turn_away()
             return
+        self.hosts[self._host] += 1
+        self._counted = True
         self._head = self.loop.call_later(HEADER_SECONDS, transport.abort)
+
+    def _turn_away(self) -> None:
+        """Say that there are too many, and end it; it takes nobody's place meanwhile."""
+        self.connections.discard(self)
+        self._say_goodbye(TOO_MANY)
+
+    def _say_goodbye(self, answer: bytes) -> None:
+        """A last answer. What still comes is read and dropped for a moment: else the system would throw the answer away."""
+        self._calm()
+        self._over = True
+        self.transport.write(answer)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._stuck = self.loop.call_later(GOODBYE_SECONDS, self.transport.abort)
+        else:  # TLS
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP."""
+        self._say_goodbye(farewell(400, "headers", msg, "send HTTP/1.1."))
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._counted = False
+            self.hosts[self._host] -= 1
+            if self.hosts[self._host] <= 0:
+                del self.hosts[self._host]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let the timers go."""
         self._calm()
+        self._uncount()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """From now on it is a WebSocket's, and counts with the event streams."""
+        self._uncount()
+        super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head."""
+        if self._over:
+            return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD:
-            self.transport.abort()
+        if self._in_head and self._head_bytes > HEAD and not self._over:
+            self._say_goodbye(farewell(431, "headers", "The head of the request is too large.", f"send {HEAD} bytes at most."))
 
     def on_message_begin(self) -> None:
         """A request begins; its first byte was the sign."""
@@ -86,7 +147,7 @@ class Bounded(HttpToolsProtocol):
 
 def bounded(most: int) -> type[Bounded]:
     """The class with its bounds."""
-    return type("BoundedHttp", (Bounded,), {"most": most})
+    return type("BoundedHttp", (Bounded,), {"most": most, "hosts": Counter()})
 
 
 class TcpServer(QuietServer):
@@ -104,7 +165,9 @@ class TcpServer(QuietServer):
         context: ssl.SSLContext | None = config.ssl
         handshake = HANDSHAKE_SECONDS if context is not None else None
         self.servers = [
-            await loop.create_server(protocol, sock=sock, ssl=context, ssl_handshake_timeout=handshake, backlog=config.backlog)
+            await loop.create_server(protocol, sock=sock, ssl=context, ssl_handshake_timeout=handshake, backlog=AT_ONCE)
             for sock in sockets or []
         ]
+        for sock in sockets or []:
+            sock.listen(WAITING)  # asyncio takes as many at a stretch as it was told may wait; the system lets more wait
         self.started = True

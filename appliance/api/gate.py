@@ -33,6 +33,7 @@ OPEN = frozenset({
 })  # fmt: skip
 """All that needs no token."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 BODY_SECONDS, CHUNK_SECONDS = 120.0, 15.0
@@ -41,6 +42,8 @@ SMALL = 64 * 1024
 """Bytes of a body that comes without a token."""
 PATH = 120
 """Characters of a path that stand in the audit."""
+IN_HAND, LEAST_ROOM = 6, 64 * 2**20
+"""Largest bodies that are in memory at one time, all requests together; bytes that they may have at least."""
 STRANGERS = 20.0
 """Requests a second without a valid token, of one address."""
 STREAMED = (b"text/event-stream", b"application/x-ndjson")
@@ -75,16 +78,17 @@ class Gate:
         self._app, self._identify, self._answers = app, identify, answers
         self._reads, self._changes, self._is_query, self._most = reads, changes, is_query, most
         self._strangers, self._turned_away = Limiter(STRANGERS), turned_away
+        self._room, self._in_hand = max(IN_HAND * most, LEAST_ROOM), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] not in {"http", "websocket"}:
             return
         scope["request_id"] = request_id_of(scope)
-        send = _dressed(scope, send)
+        send, body = _dressed(scope, send), _Body()
         try:
             await self._admit(scope)
-            receive = self._bounded(scope, receive) if scope["type"] == "http" else receive
+            receive = self._bounded(scope, receive, body) if scope["type"] == "http" else receive
             if key := _idempotency_key(scope):
                 await self._once(scope, receive, send, key)
             else:
@@ -92,6 +96,8 @@ class Gate:
         except ApplianceError as error:
             await self._tell(scope, error)
             await refuse(scope, receive, send, error)
+        finally:
+            self._in_hand -= body.taken
 
     async def _tell(self, scope: Scope, error: ApplianceError) -> None:
         """Have the audit tell of a change that was turned away; logins tell of themselves."""
@@ -123,7 +129,7 @@ class Gate:
         if wait:
             raise TooManyError("Too many requests.", f"try again in {wait} s, and ask less often.", wait)
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive, body: _Body) -> Receive:
         """`receive` with bounds on size and time. Raises RequestError."""
         most = self._most if "identity" in scope else SMALL
         told = _headers(scope, b"content-length")
@@ -132,10 +138,10 @@ class Gate:
         if told and (len(told[0]) > 12 or int(told[0]) > most):
             raise _too_large(most)
         loop = asyncio.get_running_loop()
-        ends, taken, more = loop.time() + BODY_SECONDS, 0, True
+        ends, more = loop.time() + BODY_SECONDS, True
 
         async def bounded() -> Message:
-            nonlocal taken, more
+            nonlocal more
             if not more:
                 return await receive()
             try:
@@ -143,10 +149,14 @@ class Gate:
                     message = await receive()
             except TimeoutError:
                 raise RequestError("slow", "The body came too slowly.", "send it again, at once.") from None
-            taken += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            body.taken += size
+            self._in_hand += size
             more = message["type"] == "http.request" and bool(message.get("more_body"))
-            if taken > most:
+            if body.taken > most:
                 raise _too_large(most)
+            if self._in_hand > self._room:
+                raise RequestError("busy", "Too many large requests are under way.", "try again in a moment.")
             return message
 
         return bounded
@@ -176,6 +186,15 @@ class Gate:
         else:
             await self._answers.forget(identity, key)
         await kept.release()
+
+
+class _Body:
+    """How much of a request's body has come, bytes."""
+
+    __slots__ = ("taken",)
+
+    def __init__(self) -> None:
+        self.taken = 0
 
 
 class _Kept:
@@ -241,7 +260,7 @@ def request_id_of(scope: Scope) -> str:
 def _idempotency_key(scope: Scope) -> str:
     """The key of a request that changes something. Raises RequestError."""
     given = [value.decode("latin-1") for value in _headers(scope, b"idempotency-key")]
-    if not given or scope["type"] != "http" or scope["method"] in READS or "identity" not in scope:
+    if not given or scope["type"] != "http" or scope["method"] not in CHANGES or "identity" not in scope:
         return ""
     if len(given) > 1 or not KEY.fullmatch(given[0]):
         raise RequestError("headers", "Idempotency-Key is malformed.", "send one of 1 to 255 visible ASCII characters.")

@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.api.bounded import TcpServer, bounded
+from appliance.api.limits import room_for
 from appliance.core.model import Health, HealthReport
 from appliance.errors import ConfigError, StoreError
 
@@ -171,8 +172,8 @@ class HttpService:
         sock = bind(host, port)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE, server_header=False,
-            proxy_headers=False, http=bounded(self._place.connections), timeout_keep_alive=KEEP_ALIVE,
-            ws="websockets-sansio", ws_max_size=MESSAGE, ws_max_queue=4,
+            proxy_headers=False, http=bounded(room_for(self._place.connections)), timeout_keep_alive=KEEP_ALIVE,
+            log_level="error", ws="websockets-sansio", ws_max_size=MESSAGE, ws_max_queue=4,
             ssl_context_factory=(lambda *_: context) if context is not None else None,
         )  # fmt: skip
         config.load()

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.routing import BaseRoute, Route
 
 from appliance import __version__
+from appliance.api.gate import OPEN
 from appliance.api.table import ROWS, Row
 from appliance.core.actions import ActionInfo, ActionRegistry
 
@@ -44,6 +45,13 @@ KEY = {
     "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 255},
     "description": "A request that is repeated with it is done once",
 }  # fmt: skip
+PAGES = [
+    {"name": "limit", "in": "query", "required": False, "schema": {"type": "integer", "minimum": 1, "maximum": 1000},
+     "description": "Rows of a page; all of them where neither this nor a cursor is given"},
+    {"name": "cursor", "in": "query", "required": False, "description": "Of the Link header of the page before",
+     "schema": {"type": "string", "maxLength": 24, "pattern": "^[A-Za-z0-9_-]*$"}},
+]  # fmt: skip
+ANY: dict[str, Any] = {"application/json": {"schema": {}}}
 FAILED = {
     "description": "It was not done",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -66,7 +74,9 @@ def document(registry: ActionRegistry, routes: Iterable[BaseRoute] = ()) -> dict
         for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}):
             row = rows.get((route.path, method))
             made = _of_row(row, registry, schemas) if row else _plain(route, method.lower())
-            paths.setdefault(route.path, {})[method.lower()] = made
+            if (method, route.path) in OPEN:
+                made["security"] = []
+            paths.setdefault(plain_path(route.path), {})[method.lower()] = made
     for action in registry:
         paths[f"/api/v1/actions/{action.name}"] = {
             "post": operation(action.describe(), schemas),
@@ -170,7 +180,8 @@ def _of_row(row: Row, registry: ActionRegistry, schemas: dict[str, Any]) -> dict
     """A row of the table."""
     made: dict[str, Any] = {
         "summary": row.summary, "operationId": f"{row.method.lower()} {row.path}", "tags": [_tag(row.path)],
-        "parameters": path_parameters(row.path), "responses": {"200": {"description": row.summary}, "default": FAILED},
+        "parameters": path_parameters(row.path) + (PAGES if row.pages else []),
+        "responses": {str(row.status): {"description": row.summary, "content": ANY}, "default": FAILED},
     }  # fmt: skip
     if not row.action:
         return made
@@ -179,23 +190,50 @@ def _of_row(row: Row, registry: ActionRegistry, schemas: dict[str, Any]) -> dict
         return made
     made["description"] = f"The action {action.name}; needs the role {action.role}."
     schema = hoisted(row.schema or action.parameters, f"{row.method}{row.path.replace('/', '.')}", schemas)
-    if row.method == "POST" and row.body:
+    for each in made["parameters"]:
+        each["schema"] = schema.get("properties", {}).get(each["name"], TEXT)
+    if row.method == "POST" and not action.query:
         made["parameters"].append(KEY)
-        made["requestBody"] = {"content": {"application/json": {"schema": schema, "example": example_of(schema)}}}
+    if row.method == "POST" and row.body:
+        needed = bool(schema.get("required"))
+        made["requestBody"] = {
+            "required": needed, "content": {"application/json": {"schema": schema, "example": example_of(schema)}},
+        }  # fmt: skip
     elif row.method == "GET":
-        in_path = {each["name"] for each in made["parameters"]}
-        made["parameters"] += [
-            {"name": name, "in": "query", "schema": each, "required": name in schema.get("required", [])}
-            for name, each in schema.get("properties", {}).items()
-            if name not in in_path
-        ]
+        made["parameters"] += _in_query(schema, {each["name"] for each in made["parameters"]})
+    if row.upload:
+        _with_picture(made, registry.get(row.upload).describe(), schemas)
     return made
+
+
+def _in_query(schema: Mapping[str, Any], without: Iterable[str]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "schema": each, "required": name in schema.get("required", [])}
+        for name, each in schema.get("properties", {}).items()
+        if name not in set(without)
+    ]
+
+
+def _with_picture(made: dict[str, Any], action: ActionInfo, schemas: dict[str, Any]) -> None:
+    """A picture may be the body, or the one file of a form; the action's arguments stand in the query."""
+    schema = hoisted(action.parameters, action.name, schemas)
+    rows = [{**each, "required": False} for each in _in_query(schema, ("ticket", "name"))]
+    made["parameters"] += [each for each in rows if each["name"] not in {known["name"] for known in made["parameters"]}]
+    form = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+    content = made.setdefault("requestBody", {"required": True, "content": {}})["content"]
+    content["multipart/form-data"] = {"schema": form}
+    content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
 
 
 def _describing(name: str) -> dict[str, Any]:
     summary = f"What {name} is"
     done = {"200": {"description": summary}, "default": FAILED}
     return {"summary": summary, "operationId": f"describe {name}", "tags": [name.partition(".")[0]], "responses": done}
+
+
+def plain_path(path: str) -> str:
+    """Without what says how a parameter is read, such as `:path`."""
+    return re.sub(r"{(\w+):\w+}", r"{\1}", path)
 
 
 def path_parameters(path: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.core.access.errors import TooManyError
+from appliance.core.llm.faults import LlmError
 from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,11 @@ STATUS_CODES = {
     "query": 422, "plan": 422, "queue-full": 503, "deadline": 504, "link_down": 503, "command_refused": 403,
     "tier_unavailable": 503, "tier_absent": 503, "tier_full": 507, "not_running": 503, "port_taken": 409, "unreachable": 502,
     "not_allowed": 502, "shell": 502, "command_failed": 502, "deploy": 502, "body": 400, "too_large": 413, "slow": 408,
-    "headers": 400,
+    "headers": 400, "busy": 503,
 }  # fmt: skip
 """HTTP status by error code (RFC 9110); any other error is a 500."""
+BUSY = frozenset({"busy", "queue-full"})
+"""Errors of a moment: whoever comes again may do better."""
 GONE = 499
 """Status of an answer to nobody, as nginx has it."""
 MEDIA_TYPE = "application/problem+json"
@@ -37,7 +40,7 @@ class RequestError(ApplianceError):
     """A request that no handler sees: too large, too slow, or malformed.
 
     Args:
-        code: "body", "too_large", "slow" or "headers".
+        code: "body", "too_large", "slow", "headers" or "busy".
     """
 
     def __init__(self, code: str, message: str, next_step: str) -> None:
@@ -47,7 +50,14 @@ class RequestError(ApplianceError):
 
 def status_of(error: ApplianceError) -> int:
     """The status of an error."""
-    return STATUS_CODES.get(error.code, 500)
+    return error.status if isinstance(error, LlmError) else STATUS_CODES.get(error.code, 500)
+
+
+def _retry_after(error: ApplianceError) -> float | None:
+    """Seconds after which another try is of use; None where nobody can tell."""
+    if isinstance(error, TooManyError | LlmError):
+        return error.retry_after
+    return 1.0 if error.code in BUSY else None
 
 
 def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -71,8 +81,8 @@ def answer(error: ApplianceError, path: str, request_id: str = "", status: int |
     headers = {"WWW-Authenticate": CHALLENGE} if status == 401 else {}
     if isinstance(error, RequestError):
         headers["Connection"] = "close"  # the rest of the body may still come
-    if isinstance(error, TooManyError):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if (wait := _retry_after(error)) is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
     document = problem(status, error.code, error.message, error.next_step, path, request_id)
     return Response(msgspec.json.encode(document, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
 

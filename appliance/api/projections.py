@@ -13,6 +13,9 @@ import msgspec
 from appliance.core.agents.model import AgentsStatus
 from appliance.core.analytics.model import QueryStats
 from appliance.core.events import rfc3339
+from appliance.core.fleet.model import FleetStatus, Reach
+from appliance.core.inference.status import InferenceStatus
+from appliance.core.llm.model import Answer, LlmStatus
 from appliance.core.model import Device, HostSample, QueueStatus, ServiceStatus
 from appliance.core.power.model import PowerStatus, Supply
 from appliance.core.streams.model import LinkState, StreamsStatus
@@ -27,7 +30,7 @@ MEMORY_SET = {
     "properties": {
         "key": {"type": "string"},
         "value": {"description": "Any JSON; a text is kept as text"},
-        "ttl": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds until it is gone"},
+        "ttl": {"type": ["number", "null"], "exclusiveMinimum": 0, "description": "Seconds until it is gone"},
         "tags": {"type": "array", "items": {"type": "string"}},
     },
 }
@@ -38,7 +41,7 @@ TASK_SUBMIT = {
         "type": {"type": "string", "description": "A capability of a worker"},
         "payload": {"type": "object"},
         "priority": {"description": "1 to 4, or low, normal, high, urgent"},
-        "deadline": {"type": "number", "description": "Seconds after which it is of no use"},
+        "deadline": {"type": ["number", "null"], "description": "Seconds after which it is of no use"},
     },
 }
 
@@ -163,6 +166,60 @@ def offline_queue(status: StreamsStatus | None, queues: tuple[QueueStatus, ...] 
     if status is None:
         raise AbsentError("The streams have said nothing yet.", "see /api/health/detailed.")
     return {"outbox": status.outbox, "queues": queues or ()}
+
+
+def answer(found: Answer) -> dict[str, Any]:
+    """/api/llm/generate and /api/llm/chat."""
+    return {
+        "response": found.text, "model": found.model, "location": found.place.value, "endpoint": found.endpoint,
+        "reason": found.why, "latency_ms": found.latency_ms, "first_token_ms": found.first_token_ms, "cached": found.cached,
+        "finish": found.finish, "tokens_in": found.usage.tokens_in, "tokens_out": found.usage.tokens_out, "cost": found.cost,
+        "left_house_bytes": found.left_house_bytes, "attempts": found.attempts,
+    }  # fmt: skip
+
+
+def routing(status: LlmStatus | None) -> dict[str, Any]:
+    """/api/routing/stats."""
+    if status is None:
+        raise AbsentError("No language model is configured, so nothing is routed.", "see docs/llm.md.")
+    places: dict[str, dict[str, int]] = {}
+    for each in status.endpoints:
+        place = places.setdefault(each.place.value, {"endpoints": 0, "requests": 0, "failures": 0, "in_flight": 0})
+        place["endpoints"] += 1
+        place["requests"] += each.requests
+        place["failures"] += each.failures
+        place["in_flight"] += each.in_flight
+    names = ("requests", "answered", "failed", "given_up", "failovers", "hedges", "retries", "cache_hits", "cache_misses")
+    return {
+        "strategy": status.strategy.value, "holds": status.holds.value, "because": status.because, "places": places,
+        **{name: getattr(status, name) for name in names}, "endpoints": status.endpoints, "decisions": status.decisions,
+        "spent": status.spent, "timestamp": rfc3339(time.time()),
+    }  # fmt: skip
+
+
+def compute(fleet: FleetStatus | None, tasks: TasksStatus | None, inference: InferenceStatus | None) -> dict[str, Any]:
+    """/api/v1/compute/status: what is not known of any machine is null, not a sum of nothing."""
+    nodes = fleet.nodes if fleet is not None else None
+    cores = [each.facts.cores for each in nodes or () if each.facts is not None and each.facts.cores is not None]
+    rows = [
+        {"name": each.node.name, "role": each.node.role, "reach": each.link.reach.value, "health": each.health.value,
+         "cores": each.facts.cores if each.facts is not None else None,
+         "cpu": each.metrics.cpu if each.metrics is not None else None,
+         "memory": each.metrics.memory if each.metrics is not None else None, "busy": each.busy or None}
+        for each in nodes or ()
+    ]  # fmt: skip
+    return {
+        "nodes": None if nodes is None else {
+            "total": len(nodes), "active": sum(each.link.reach is Reach.up for each in nodes),
+            "cores": sum(cores) if cores else None, "cores_known_of": len(cores), "all": rows,
+        },
+        "workers": None if tasks is None else [_worker(each) for each in tasks.workers],
+        "workloads": None if tasks is None else {
+            "active": tasks.with_workers, "waiting": sum(tasks.depths.values()), "resting": tasks.resting,
+            "counts": tasks.counts, "by_priority": tasks.depths,
+        },
+        "accelerators": None if inference is None else inference.engine.devices, "timestamp": rfc3339(time.time()),
+    }  # fmt: skip
 
 
 def analytics(stats: QueryStats | None, findings: Any) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Events as they happen: server-sent events (WHATWG HTML, section 9.2) and WebSocket (RFC 6455)."""
+"""Events as they happen: server-sent events (WHATWG HTML, section 9.2) and WebSocket (RFC 6455).
+
+A client that comes back with the id of the last event that it had (Last-Event-ID, or ?last_event_id=) gets those which
+followed, as far as they are kept; where some are not, it is told so by an event "gap".
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,23 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from appliance.api.feed import Feed, Gap, Reader, Told
 from appliance.core.access.errors import TooManyError
 from appliance.core.access.model import Identity
-from appliance.core.bus import Bus, Subscription
-from appliance.core.events import Event, envelope
+from appliance.core.bus import Bus
 
 HEARTBEAT = 15.0
-"""Seconds without an event after which the client is told that the stream lives, and looked at whether it still may."""
-WAITING = 1000
-"""Events that wait for a slow client; beyond it the oldest are dropped, and the client is told how many."""
+"""Seconds without an event after which the client is told that the stream lives."""
+LOOK = 5.0
+"""Seconds between two looks whether whoever listens still may."""
+RETRY_MS = 3000
+"""Milliseconds after which a browser comes back."""
 MOST = 600
 """Streams at one time, in all."""
 ENDED, POLICY = 4401, 1008
@@ -41,7 +46,8 @@ class EventStreams:
     def __init__(
         self, bus: Bus, device_id: str, holds: Callable[[Identity], bool] = lambda _: True, per_identity: int = MOST
     ) -> None:
-        self._bus, self._device, self._holds, self._most = bus, device_id, holds, per_identity
+        self.feed = Feed(bus, device_id)
+        self._holds, self._most = holds, per_identity
         self._open: Counter[str] = Counter()
 
     def response(self, request: Request) -> StreamingResponse:
@@ -51,26 +57,22 @@ class EventStreams:
         return StreamingResponse(self._lines(request), media_type="text/event-stream", headers=headers)
 
     async def _lines(self, request: Request) -> AsyncIterator[bytes]:
-        with self.place(request) as queue:
-            yield b": connected\n\n"
-            async for event in self._events(queue, request):
-                if event is None:
-                    yield b": alive\n\n"
-                    continue
-                data = msgspec.json.encode(envelope(event, self._device))
-                yield b"id: " + event.id.encode() + b"\nevent: " + event.topic.encode() + b"\ndata: " + data + b"\n\n"
+        with self.place(request) as reader:
+            yield b": connected\nretry: %d\n\n" % RETRY_MS
+            async for batch in self._events(reader, request):
+                yield b"".join(_sse(each) for each in batch) or b": alive\n\n"
 
     async def socket(self, socket: WebSocket) -> None:
         """The same over a WebSocket: one envelope a message."""
         try:
-            with self.place(socket) as queue:
+            with self.place(socket) as reader:
                 await socket.accept(subprotocol=socket.scope.get("bearer_protocol"))
-                await self._talk(socket, queue)
+                await self._talk(socket, reader)
         except TooManyError:
             await socket.close(POLICY)
 
-    async def _talk(self, socket: WebSocket, queue: Subscription) -> None:
-        sender = asyncio.create_task(self._send(socket, queue), name="events to a socket")
+    async def _talk(self, socket: WebSocket, reader: Reader) -> None:
+        sender = asyncio.create_task(self._send(socket, reader), name="events to a socket")
         try:
             while not sender.done():
                 heard = asyncio.create_task(socket.receive(), name="end of a socket")
@@ -83,25 +85,24 @@ class EventStreams:
         finally:
             sender.cancel()
 
-    async def _send(self, socket: WebSocket, queue: Subscription) -> None:
+    async def _send(self, socket: WebSocket, reader: Reader) -> None:
         with contextlib.suppress(WebSocketDisconnect):
-            async for event in self._events(queue, socket):
-                if event is not None:
-                    told = msgspec.json.encode({**envelope(event, self._device), "topic": event.topic})
-                    await socket.send_text(told.decode())
+            async for batch in self._events(reader, socket):
+                for each in batch:
+                    await socket.send_text(_text(each))
             await socket.close(ENDED)
 
     @contextlib.contextmanager
-    def place(self, connection: HTTPConnection) -> Iterator[Subscription]:
-        """A queue for one stream. Raises TooManyError."""
+    def place(self, connection: HTTPConnection) -> Iterator[Reader]:
+        """A place for one stream. Raises TooManyError."""
         key = key_of(connection)
         self._check(key)
         self._open[key] += 1
-        queue = self._bus.subscribe(f"stream {id(connection):x}", capacity=WAITING)
+        self.feed.join()
         try:
-            yield queue
+            yield Reader(self.feed, last_id_of(connection))
         finally:
-            queue.close()
+            self.feed.leave()
             self._open[key] -= 1
             self._open += Counter()  # keys at 0 go
 
@@ -109,22 +110,42 @@ class EventStreams:
         if self._open[key] >= self._most or self._open.total() >= MOST:
             raise TooManyError("Too many event streams are open.", "close some of them.", 5.0)
 
-    async def _events(self, queue: Subscription, connection: HTTPConnection) -> AsyncIterator[Event | None]:
-        """Events of the wanted topics; None after each quiet spell; ends where the identity holds no more."""
-        identity: Any = connection.scope.get("identity")
+    def _may(self, connection: HTTPConnection) -> bool:
+        identity = connection.scope.get("identity")
+        return not isinstance(identity, Identity) or self._holds(identity)
+
+    async def _events(self, reader: Reader, connection: HTTPConnection) -> AsyncIterator[list[Told | Gap]]:
+        """Events of the wanted topics; nothing after each quiet spell; ends where whoever listens may no more."""
         wanted = frozenset(filter(None, connection.query_params.get("topics", "").split(",")))
-        while not isinstance(identity, Identity) or self._holds(identity):
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    batch = await queue.batch(100)
-            except TimeoutError:
-                yield None
-                continue
-            if isinstance(identity, Identity) and not self._holds(identity):
-                return  # what came after the end is not for them
-            for event in batch:
-                if not wanted or event.topic in wanted:
-                    yield event
+        loop = asyncio.get_running_loop()
+        told = loop.time()
+        while self._may(connection):
+            batch: list[Told | Gap] = []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    batch = await reader.batch()
+            if not self._may(connection):  # it may have ended while nothing happened
+                return
+            now = loop.time()
+            batch = [each for each in batch if isinstance(each, Gap) or not wanted or each.topic in wanted]
+            if batch or now - told >= HEARTBEAT:
+                yield batch
+                told = now
+
+
+def _sse(each: Told | Gap) -> bytes:
+    return each.sse if isinstance(each, Told) else b"event: gap\ndata: " + msgspec.json.encode(each._asdict()) + b"\n\n"
+
+
+def _text(each: Told | Gap) -> str:
+    if isinstance(each, Told):
+        return each.text.decode()
+    return msgspec.json.encode({"type": "gap", "topic": "", "data": each._asdict()}).decode()
+
+
+def last_id_of(connection: HTTPConnection) -> str:
+    """Of the last event that the client had, or ""."""
+    return connection.headers.get("last-event-id") or connection.query_params.get("last_event_id", "")
 
 
 def key_of(connection: HTTPConnection) -> str:

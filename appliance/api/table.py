@@ -31,6 +31,9 @@ class Row:
         schema: What the body may hold, where it is not what the action takes.
         body: Whether there is one.
         status: Of an answer that went well.
+        upload: Action for a picture that the request brings, as a form or as the body itself; "" where there is none.
+        waits: It may take long: what is done for it ends where the client goes.
+        pages: The answer is a list, which may be read in pages.
     """
 
     method: str
@@ -43,6 +46,9 @@ class Row:
     schema: dict[str, Any] | None = None
     body: bool = True
     status: int = 200
+    upload: str = ""
+    waits: bool = False
+    pages: bool = False
 
 
 ROWS = (
@@ -62,7 +68,10 @@ ROWS = (
     Row("GET", "/api/tasks/{task_id}", "One task", "task.show", shape=project.task_detail),
     Row("DELETE", "/api/tasks/{task_id}", "Have a task not done", "task.cancel", shape=project.task),
     Row("GET", "/api/agents/status", "Who does tasks", sections=(Section.tasks, Section.agents), shape=project.agents),
-    Row("POST", "/api/v1/inference", "Run a model on pictures of this machine, as a job", "inference.run", status=202),
+    Row("POST", "/api/v1/inference", "Run a model on a picture that is sent along, or on pictures of this machine, as a job",
+        "inference.run", status=202, upload="inference.upload", waits=True),
+    Row("POST", "/api/v1/preprocess", "Make a picture ready for a model, and show how it lies in its input",
+        "inference.prepare", upload="inference.prepare", body=False, waits=True),
     Row("GET", "/api/v1/inference/stats", "Counters, times and devices", "inference.stats"),
     Row("GET", "/api/v1/inference/results", "The newest results", "inference.results"),
     Row("GET", "/api/v1/cache", "The cache of results", "inference.stats", shape=project.cache),
@@ -74,6 +83,20 @@ ROWS = (
     Row("GET", "/api/v1/analytics/query", "A question about a metric", "analytics.query"),
     Row("GET", "/api/v1/analytics/summary", "How the questions are answered", sections=(Section.analytics, Section.quality),
         shape=project.analytics),
-    Row("GET", "/api/v1/ml/models", "Models and their versions", "model.list"),
-    Row("GET", "/api/auth/users", "Users, their roles and keys", "user.list"),
+    Row("POST", "/api/v1/analytics/insert", "Keep readings that others took", "analytics.insert", status=201),
+    Row("GET", "/api/v1/ml/models", "Models and their versions", "model.list", pages=True),
+    Row("GET", "/api/v1/ml/pipeline", "Versions on trial, and how they compare", "model.splits", pages=True),
+    Row("POST", "/api/v1/ml/pipeline", "Take in a version of a model: fetched, checked, proven; it serves once activated",
+        "model.add", status=201),
+    Row("POST", "/api/v1/compute/workload", "Have a task done", "task.submit", shape=project.task,
+        arguments=project.task_submit, schema=project.TASK_SUBMIT, status=202),
+    Row("GET", "/api/v1/compute/status", "Machines, workers, and the work under way",
+        sections=(Section.fleet, Section.tasks, Section.inference), shape=project.compute),
+    Row("POST", "/api/llm/generate", "Have a language model go on from a prompt", "llm.generate", shape=project.answer,
+        waits=True),
+    Row("POST", "/api/llm/chat", "Talk with a language model", "llm.chat", shape=project.answer, waits=True),
+    Row("GET", "/api/llm/models", "Language models, where each is, and what the aliases stand for", "llm.models", pages=True),
+    Row("GET", "/api/routing/stats", "Where requests to language models go, and what came of them", sections=(Section.llm,),
+        shape=project.routing),
+    Row("GET", "/api/auth/users", "Users, their roles and keys", "user.list", pages=True),
 )  # fmt: skip

@@ -77,15 +77,24 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(home: Path, further: str = "") -> AsyncIterator[Api]:
-    """A running appliance with an administrator, ada, an operator, otto, and a viewer, vera."""
-    (home / "config.toml").write_text(SETTINGS + further)
+async def serving(
+    home: Path, further: str = "", services: tuple[str, ...] = (), settings: str = SETTINGS
+) -> AsyncIterator[Api]:
+    """A running appliance with an administrator, ada, an operator, otto, and a viewer, vera.
+
+    Args:
+        home: Its directory.
+        further: More settings.
+        services: Names of services that run beside the store and the listener.
+        settings: Those of the API.
+    """
+    (home / "config.toml").write_text(settings + further)
     environ = {**os.environ, "PRIME_SPARK_HOME": str(home)}
     where = paths.find(environ)
     where.make()
     appliance = Appliance(config.load(where, environ), where, LogRing(), environ)
     domains = appliance.domains = Domains(appliance, environ)
-    offered = [domains.store, *domains.access.services()]
+    offered = [each for each in domains.services() if each.name in {"store", "http", *services}]
     appliance.supervisor = Supervisor(offered, appliance.state, appliance.clock, Policy(), lambda _, __: None)
     domains.register_actions(appliance.supervisor)
     appliance.supervisor.start()

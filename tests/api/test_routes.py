@@ -170,7 +170,7 @@ async def test_the_document_is_whole(api: Api) -> None:
     assert len(ids) == len(set(ids))
     for method, path in set(table(api)) - {("GET", "/api/v1/ws")}:
         if method not in {"HEAD", "OPTIONS"} and "/actions/{name}" not in path:
-            assert method.lower() in document["paths"][path], (method, path)
+            assert method.lower() in document["paths"][path.replace(":path}", "}")], (method, path)
 
 
 async def _text(api: Api) -> str:

@@ -106,6 +106,12 @@ class Pipeline:
         kind = SoundError if version.manifest.sound is not None else ImageError
         return await self._run(lambda: self._open(version.manifest, data, source), f"read {source}", priority, kind)
 
+    async def ready(self, version: ModelVersion, sample: Sample, priority: Priority = Priority.normal) -> tuple[str, Prepared]:
+        """A decoded input as the tensors of the first kind of file that would run, and that kind; see `run`."""
+        tasks = await self._tasks_of(version, priority)
+        kind = min(tasks, key=self._place)
+        return kind, await self._run(lambda: tasks[kind].prepare(sample), f"prepare an input for {version.key}", priority)
+
     async def run(
         self, version: ModelVersion, sample: Sample, *, threshold: float, priority: Priority = Priority.normal,
         deadline: float | None = None, source: str = "",

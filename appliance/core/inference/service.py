@@ -11,14 +11,14 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from appliance.core.events import new_id
 from appliance.core.inference import preview, showing
 from appliance.core.inference.cache import MASK_RUNS, Entry, Key, digest
 from appliance.core.inference.counting import Counting
 from appliance.core.inference.image import area, read_file
-from appliance.core.inference.model import Mask, ModelVersion, Priority, Sample
+from appliance.core.inference.model import Mask, ModelVersion, Prepared, Priority, Sample
 from appliance.core.inference.parts import Parts
 from appliance.core.inference.pipeline import BACKENDS, WORKING, Ran
 from appliance.core.inference.recent import Recent
@@ -46,6 +46,22 @@ SOON = 0.2
 """Seconds until a change is shown."""
 GRAVE = frozenset({"stalled", "failed", "lost", "load-failed"})
 """Events of devices that are warnings."""
+
+
+class Readied(NamedTuple):
+    """An input as a model gets it.
+
+    Attributes:
+        kind: Of the file that it is made ready for: "onnx" or "hef".
+        size: Width and height of a picture, pixels; 0 of what is none.
+        took_ms: Reading and preparing together.
+    """
+
+    version: ModelVersion
+    kind: str
+    prepared: Prepared
+    size: tuple[int, int]
+    took_ms: float
 
 
 class InferenceService:
@@ -137,9 +153,7 @@ class InferenceService:
             StoreError: The result could not be kept; it is not told then.
         """
         if len(data) > self.parts.limits.max_bytes:
-            self._refuse()
-            limit = f"{self.parts.limits.max_bytes / 2**20:g} MiB"
-            raise ImageError(f"{source} is larger than {limit}.", "raise inference.max_file_mib, or make it smaller.")
+            raise self._too_large(source)
         sha256, pixels = await asyncio.to_thread(lambda: (digest(data), area(data)))
         lowest = self.parts.limits.threshold if threshold is None else threshold
 
@@ -154,6 +168,27 @@ class InferenceService:
             return ran, sample, False
 
         return await self._ask(work, Asked(source, model, task, priority, deadline, lowest, keep, sha256))
+
+    async def ready(
+        self, data: bytes, source: str, *, model: str = "", task: str = "", priority: Priority = Priority.normal
+    ) -> Readied:
+        """A file's bytes as a model would get them; nothing runs. Arguments and errors as `infer`."""
+        if len(data) > self.parts.limits.max_bytes:
+            raise self._too_large(source)
+        version = self._pick(Asked(source, model, task, priority, None, 0.0, False, ""))
+        began, limits = time.perf_counter(), self.parts.limits
+        pixels = await asyncio.to_thread(area, data)
+        with self.parts.registry.leases.use(version.key):
+            async with self._room.take(3 * pixels or 8 * len(data), priority, limits.deadline):
+                sample = await self.parts.pipeline.decode(version, data, source, priority)
+                kind, prepared = await self.parts.pipeline.ready(version, sample, priority)
+        self._counts.prepared += 1
+        return Readied(version, kind, prepared, _size(sample), (time.perf_counter() - began) * 1000)
+
+    def _too_large(self, source: str) -> ImageError:
+        self._refuse()
+        limit = f"{self.parts.limits.max_bytes / 2**20:g} MiB"
+        return ImageError(f"{source} is larger than {limit}.", "raise inference.max_file_mib, or make it smaller.")
 
     async def infer_sample(
         self, sample: Sample, *, source: str, model: str = "", priority: Priority = Priority.normal,

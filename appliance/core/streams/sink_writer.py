@@ -133,6 +133,33 @@ class Writer:
 
         return await self._database.run(work, self.limit)
 
+    async def add(self, entries: Sequence[Entry]) -> str:
+        """Store events that no message brought, all of them or none, in one transaction.
+
+        Returns:
+            Why the server does not take one of them; "" where they are stored.
+
+        Raises:
+            NoPartitionError: Make the partitions again; nothing was stored.
+            DatabaseError: Whether they were stored is not known.
+        """
+        batch, letters = Batch(0, 1), list[Letter]()
+        for entry in entries:
+            batch.events.setdefault(entry.event.table, []).append(entry)
+
+        async def work(connection: Connection) -> None:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await self._sifted(connection, batch, letters)
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await (transaction.rollback() if letters else transaction.commit())
+
+        await self._database.run(work, self.limit)
+        return letters[0].reason if letters else ""
+
     async def _transact(self, connection: Connection, batch: Batch, store: Store) -> Written:
         letters = list(batch.letters)
         async with connection.transaction():

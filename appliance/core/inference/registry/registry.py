@@ -135,7 +135,9 @@ class Registry:
             return usable
         versions = [each for each in self.found.values() if each.name == name]
         if not versions:
-            raise self._none(f"No model is called {name!r}")
+            unknown = self._none(f"No model is called {name!r}")
+            unknown.code = "not_found"  # whoever asked is wrong, no model is
+            raise unknown
         broken = next((each.error for each in versions if each.error is not None), None)
         if broken is not None:
             raise broken

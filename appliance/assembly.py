@@ -79,6 +79,7 @@ from appliance.paths import socket_address
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from appliance.core.inference.registry.intake import Remote
     from appliance.core.streams.sink_insert import Inserter
@@ -227,6 +228,7 @@ class Domains:
             *self.deploy.services(),
             *self.agents.services(),
             *self._sink(),
+            *self._traces(),
         ]
         return [*kept, self._api(), *self.access.services()]
 
@@ -238,13 +240,30 @@ class Domains:
 
         return [make_sink(self._spine.settings, self._spine.secrets, self._spine.clock)]
 
+    def _traces(self) -> list[Service]:
+        """Traces to a collector, where one is configured."""
+        spine = self._spine
+        if not spine.settings.observe.traces.endpoint:
+            return []
+        from appliance import __version__
+        from appliance.core.observe.service import TraceService
+
+        names = {"service.name": "prime-spark", "service.version": __version__,
+                 "service.instance.id": spine.settings.node.device_id}  # fmt: skip
+        return [TraceService(spine.settings.observe.traces, spine.observer, spine.secrets, names)]
+
     def _api(self) -> Service:
         from appliance.api.server import ApiService
 
         path = self._spine.paths.api_socket
         return ApiService(self._rest, path, socket_address(path))
 
-    def _rest(self) -> Starlette:
+    def _rest(self) -> ASGIApp:
+        from appliance.api.watched import Watched
+
+        return Watched(self._bare_rest(), self._spine.observer, "socket")
+
+    def _bare_rest(self) -> Starlette:
         from appliance.api.app import RestApi
         from appliance.api.server import local_actor
 

@@ -120,6 +120,11 @@ class ApiAccess:
         return {"enabled": wanted.enabled, "urls": urls, "tls": wanted.secure, "host": wanted.host, "port": wanted.port}
 
     def _app(self) -> ASGIApp:
+        from appliance.api.watched import Watched
+
+        return Watched(self._bare_app(), self._spine.observer, "tcp")
+
+    def _bare_app(self) -> ASGIApp:
         from appliance.api.application import Bounds, application
 
         spine, wanted = self._spine, self._settings

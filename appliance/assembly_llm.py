@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.core.catalog.llm import llm_actions
 from appliance.core.llm.service import Ground, LlmService
+from appliance.core.observe.models import LlmFigures
 
 if TYPE_CHECKING:
     from appliance.api.app import RestApi
@@ -19,6 +20,7 @@ def build(spine: Appliance, memory: MemoryService) -> LlmService:
     """At rest: nothing is loaded, and nobody is contacted."""
     return LlmService(Ground(
         spine.settings.llm, spine.store, spine.secrets, spine.state, spine.clock, lambda: memory.memory,
+        LlmFigures(spine.observer.meter),
     ))  # fmt: skip
 
 

@@ -80,13 +80,24 @@ def template() -> str:
     for name, field in Settings.model_fields.items():
         group = config.group_of(field)
         if group is not None:
-            lines += [f"# {(group.__doc__ or '').strip()}", f"[{name}]", *_template_lines(name, group), ""]
+            lines += _template_group(name, group)
     return "\n".join(lines)
+
+
+def _template_group(path: str, group: type[BaseModel]) -> list[str]:
+    """A group and those within it."""
+    lines = [f"# {(group.__doc__ or '').strip()}", f"[{path}]", *_template_lines(path, group), ""]
+    for name, field in group.model_fields.items():
+        if (inner := config.group_of(field)) is not None:
+            lines += _template_group(f"{path}.{name}", inner)
+    return lines
 
 
 def _template_lines(prefix: str, group: type[BaseModel]) -> Iterator[str]:
     for name, field in group.model_fields.items():
-        yield from (f"# {line}" for line in config.meaning((prefix, name)).splitlines())
+        if config.group_of(field) is not None:
+            continue
+        yield from (f"# {line}" for line in config.meaning((*prefix.split("."), name)).splitlines())
         value = plain(field.get_default(call_default_factory=True))
         shown = "(not set)" if value is None else tomlkit.item(value).as_string().strip() if value != {} else "{}"
         yield f"# {name} = {shown}"

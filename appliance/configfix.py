@@ -13,6 +13,7 @@ WORDS = {
     ("hailo", "device_id"): "at most 64 letters, digits, dots, colons, dashes and underscores",
     ("node", "device_id"): "1 to 64 letters, digits, dots, dashes and underscores",
     ("memory", "redis_max_memory"): "a whole number followed by kb, mb or gb, such as 512mb, from 1mb to 1024gb",
+    ("observe", "traces", "secret"): "a name of letters, digits, dots, dashes and underscores, such as collector",
     ("vpn", "interface"): "1 to 15 letters, digits and _ = + . -, such as wg0",
     ("windows", "group"): "1 to 60 letters, digits, dots, dashes and underscores",
     ("windows", "rules_topic"): "1 to 200 letters, digits, dots, dashes and underscores",

@@ -21,6 +21,7 @@ from appliance.core.fleet.terminals import Terminals
 from appliance.core.jobs import Jobs
 from appliance.core.logs import LogRing
 from appliance.core.model import Actor, ServiceStatus
+from appliance.core.observe.observer import Observer
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Service
 from appliance.core.presence import Presence
@@ -78,7 +79,10 @@ class Appliance:
         self.audit = AuditLog(self.store, key, self.clock, mark=self.paths.audit_mark)
         self.accounts = Accounts(self.store, self.clock)
         self.terminals = Terminals(self._note)
-        self.dispatcher = Dispatcher(self.registry, self.audit, closed=self.stopping.is_set, current=self.accounts.current)
+        self.observer = Observer()
+        self.dispatcher = Dispatcher(
+            self.registry, self.audit, closed=self.stopping.is_set, current=self.accounts.current, observer=self.observer
+        )
 
     async def _note(self, event: str, attributes: dict[str, object]) -> None:
         await self.bus.publish(Noted(time=self.clock.wall(), event=event, severity="info", attributes=attributes))

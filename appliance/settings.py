@@ -26,6 +26,7 @@ from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
 from appliance.settinginference import HailoSettings, InferenceSettings, ModelSettings
 from appliance.settingllm import LlmSettings
+from appliance.settingobserve import ObserveSettings
 from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsources import SourceSettings
 from appliance.settingtasks import TaskSettings
@@ -345,6 +346,7 @@ class Settings(Group):
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
     vpn: VpnSettings = VpnSettings()
+    observe: ObserveSettings = ObserveSettings()
 
 
 @functools.cache

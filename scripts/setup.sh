@@ -7,7 +7,8 @@ RUN_PACKAGES=(ca-certificates libportaudio2 redis-server)
 TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
     redis-server postgresql bindfs fuse3
     openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
-    procps python3 podman runc netavark iptables busybox-static docker-compose haproxy)
+    procps python3 podman runc netavark iptables busybox-static docker-compose haproxy
+    prometheus prometheus-node-exporter)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
 if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi
 
@@ -48,6 +49,8 @@ new_services() {
         nut-server) [[ -e /lib/nut/upsd ]] || printf 'nut-server nut-driver ' ;;
         haproxy) [[ -e /usr/sbin/haproxy ]] || printf 'haproxy ' ;;
         podman) [[ -e /usr/bin/podman ]] || printf 'podman ' ;;
+        prometheus) [[ -e /usr/bin/prometheus ]] || printf 'prometheus ' ;;
+        prometheus-node-exporter) [[ -e /usr/bin/prometheus-node-exporter ]] || printf 'prometheus-node-exporter ' ;;
         nut-client) [[ -e /lib/nut/upsmon ]] || printf 'nut-client nut-monitor ' ;;
         postgresql) compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || printf 'postgresql ' ;;
         esac

@@ -151,7 +151,9 @@ class RestApi:
     async def metrics(self, request: Request) -> Response:
         """The numbers, for Prometheus."""
         self.allow(request, "metrics")
-        return Response(metrics.text(self.state), media_type=metrics.CONTENT_TYPE)
+        found = metrics.gathered(self.state, self.dispatcher.observer.meter)
+        body, kind = await asyncio.to_thread(found.written, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": kind})
 
     async def openapi(self, request: Request) -> Response:
         """The description of this API."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from appliance.core.model import Actor, Health, HealthReport, Role
@@ -53,7 +53,7 @@ class ApiService:
     summary = "REST on the control socket, for the command line"
     depends: tuple[str, ...] = ()
 
-    def __init__(self, app: Callable[[], Starlette], path: Path, address: str) -> None:
+    def __init__(self, app: Callable[[], ASGIApp], path: Path, address: str) -> None:
         self._app = app
         self._path = path
         self._address = address

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from appliance.core.events import Event
 from appliance.core.model import QueueStatus
+from appliance.core.observe.origins import Origins
 
 
 class DropPolicy(StrEnum):
@@ -86,6 +87,8 @@ class Bus:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._subscriptions: list[Subscription] = []
+        self.origins = Origins()
+        """Which traces events belong to."""
 
     def subscribe(
         self,
@@ -110,6 +113,7 @@ class Bus:
         Raises:
             StoreError: The journal could not take a durable event; nobody has seen it then.
         """
+        self.origins.keep(event.id)
         if event.durable:
             await self._journal.append(event)
         for subscription in self._subscriptions:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from appliance.core.actions import Action, ActionRegistry, Invocation, Params, permitted
 from appliance.core.events import new_id
 from appliance.core.model import Actor
+from appliance.core.observe.observer import Observer
 from appliance.core.refusals import Refusals
 from appliance.errors import (
     ActionError,
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 AUDIT_DEADLINE = 5.0
 UNKNOWN = "whether it took effect is not known"
+NOT_BEGUN = (NotAuthorizedError, InvalidArgumentsError, PreconditionError, ConfirmationRequiredError, ConflictError)
+"""Errors by which an action is refused."""
 
 
 class AuditSink(Protocol):
@@ -49,6 +52,7 @@ class Dispatcher:
         audit_deadline: Seconds that one row may take.
         closed: Says whether the appliance stops: nothing that changes something is begun any more then.
         current: The actor as their account is now; raises NotAuthorizedError where it is gone.
+        observer: Told of every action.
     """
 
     def __init__(
@@ -58,8 +62,12 @@ class Dispatcher:
         audit_deadline: float = AUDIT_DEADLINE,
         closed: Callable[[], bool] = lambda: False,
         current: Callable[[Actor], Awaitable[Actor]] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.registry = registry
+        self.observer = observer or Observer()
+        words = "Actions by how they ended"
+        self._ends = self.observer.meter.counter("edge_actions_total", words, "action", "via", "outcome", most=2000)
         self._audit = audit
         self._audit_deadline = audit_deadline
         self._closed = closed
@@ -84,6 +92,27 @@ class Dispatcher:
             StoreError: It was not begun, because it could not be audited.
         """
         action = self.registry.get(name)
+        facts = {"prime_spark.action": name, "prime_spark.via": actor.via}
+        outcome = "cancelled"
+        try:
+            with self.observer.spans.span(f"action {name}", facts):
+                result = await self._invoke(action, args, actor, confirm)
+            outcome = "ok"
+        except ActionTimeoutError:
+            outcome = "timeout"
+            raise
+        except NOT_BEGUN:
+            outcome = "refused"
+            raise
+        except ApplianceError:
+            outcome = "failed"
+            raise
+        finally:
+            self._ends.add(name, actor.via, outcome)
+        return result
+
+    async def _invoke(self, action: Action, args: dict[str, Any], actor: Actor, confirm: bool) -> Any:
+        name = action.name
         if self._closed() and not action.query:
             raise ConflictError("The appliance is stopping.", "start it again.")
         try:

@@ -6,7 +6,6 @@ Nothing is counted twice for Prometheus: what a screen shows is what is scraped.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.core.analytics.model import QueryStats
 from appliance.core.deploy.model import DeployStatus
@@ -15,6 +14,9 @@ from appliance.core.inference.status import InferenceStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
+from appliance.core.observe.exposition import Scrape, scrape
+from appliance.core.observe.meter import Meter
+from appliance.core.observe.sample import Sample as Sample  # noqa: PLC0414 others take it from here
 from appliance.core.power.model import Phase as PowerPhase
 from appliance.core.power.model import PowerStatus, Supply, UpsStatus
 from appliance.core.state import LiveState, Section
@@ -22,52 +24,17 @@ from appliance.core.streams.model import LinkState, OutboxStatus, StreamsStatus
 from appliance.core.tasks.model import TasksStatus, WorkerState
 from appliance.core.vpn.status import PeerState, VpnStatus
 
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Sample(NamedTuple):
-    """One number."""
-
-    name: str
-    kind: str
-    """"counter" or "gauge"."""
-    help: str
-    value: float
-    labels: tuple[tuple[str, str], ...] = ()
+def text(state: LiveState, meter: Meter | None = None) -> str:
+    """Everything in the text format."""
+    return gathered(state, meter).written()[0].decode()
 
 
-def text(state: LiveState) -> str:
-    """Everything, for a scrape."""
-    from prometheus_client import CollectorRegistry, generate_latest
-
-    registry = CollectorRegistry()
-    registry.register(_Collector(state))
-    return generate_latest(registry).decode()
-
-
-class _Collector:
-    """Reads the live state at each scrape (implements prometheus_client.registry.Collector)."""
-
-    def __init__(self, state: LiveState) -> None:
-        self._state = state
-
-    def collect(self) -> Iterator[Metric]:
-        """Families of samples with the same name."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        families: dict[str, Metric] = {}
-        for sample in samples(self._state):
-            family = families.get(sample.name)
-            if family is None:
-                # A counter's name ends in _total by rule; the owner's panels have some that do not.
-                counter = sample.kind == "counter" and sample.name.endswith("_total")
-                cls = CounterMetricFamily if counter else GaugeMetricFamily
-                family = families[sample.name] = cls(sample.name, sample.help, labels=[name for name, _ in sample.labels])
-            family.add_metric([value for _, value in sample.labels], sample.value)  # type: ignore[attr-defined]
-        yield from families.values()
+def gathered(state: LiveState, meter: Meter | None = None) -> Scrape:
+    """Everything, for a scrape; on the core loop."""
+    return scrape(state, samples(state), meter)
 
 
 def samples(state: LiveState) -> Iterator[Sample]:
@@ -129,7 +96,8 @@ def deploy_samples(status: object) -> Iterator[Sample]:
         return
     for health in ("healthy", "degraded", "unhealthy"):
         count = sum(each.health == health for each in status.services)
-        yield Sample(f"orchestrator_{health}_services", "gauge", f"Deployed services that are {health}", count)
+        name, words = f"orchestrator_{health}_services", f"Services that are {health}"
+        yield Sample(name, "gauge", words, count, (("of", "deployments"),))
     if status.ended:
         rate = 100.0 * status.completed / status.ended
         yield Sample("orchestrator_deployment_success_rate", "gauge", "Percent of the rollouts since the start", rate)
@@ -219,7 +187,7 @@ def _services(statuses: tuple[ServiceStatus, ...]) -> Iterator[Sample]:
     }  # fmt: skip
     for health, name in names.items():
         count = sum(status.health is health for status in statuses)
-        yield Sample(name, "gauge", f"Services that are {health.value}", count)
+        yield Sample(name, "gauge", f"Services that are {health.value}", count, (("of", "appliance"),))
 
 
 def _inference(stats: object) -> Iterator[Sample]:
@@ -327,6 +295,8 @@ def _tier(tier: TierStatus) -> Iterator[Sample]:
     )
     if tier.size is not None:
         yield Sample("edge_memory_tier_bytes", "gauge", "Bytes that a tier holds", tier.size, label)
+    if tier.limit is not None:
+        yield Sample("edge_memory_tier_limit_bytes", "gauge", "Bytes that it may hold", tier.limit, label)
     for quantile, value in (("0.5", tier.p50_ms), ("0.99", tier.p99_ms)):
         if value is not None:
             labels = (*label, ("quantile", quantile))

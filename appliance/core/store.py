@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from appliance.core.migrations import migrate
+from appliance.core.observe.spans import child
 from appliance.errors import DamagedError, DiskFullError, StoreError
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,10 @@ class Store:
             if self._writer is None:
                 raise StoreError("The store is not open.", "start the appliance.")
             self._jobs.put(job)
-        return await job.future  # type: ignore[no-any-return]
+        with child("sqlite write", kind="client") as span:
+            if span.sampled:
+                span.set(_facts(work))
+            return await job.future  # type: ignore[no-any-return]
 
     async def probe(self, deadline: float) -> None:
         """Show that writes reach the disk: by one, unless the writer rests after a success of the last minute.
@@ -153,7 +157,10 @@ class Store:
             except sqlite3.Error as error:
                 raise explain(error, self.path) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._reader, guarded)
+        with child("sqlite read", kind="client") as span:
+            if span.sampled:
+                span.set(_facts(work))
+            return await asyncio.get_running_loop().run_in_executor(self._reader, guarded)
 
     def close(self, deadline: float = CLOSING) -> None:
         """Write what is queued, then close; blocks for up to `deadline` seconds where the disk hangs."""
@@ -214,6 +221,11 @@ class Store:
         log.error("a transaction of %d writes was rolled back: %s", len(jobs), error.message)
         for job in jobs:
             job.error = error
+
+
+def _facts(work: Work) -> dict[str, str]:
+    """Work as attributes of a span: where it stands in the program."""
+    return {"db.system.name": "sqlite", "code.function.name": str(getattr(work, "__qualname__", type(work).__name__))}
 
 
 def _settle_all(jobs: list[_Job]) -> None:

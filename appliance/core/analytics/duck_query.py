@@ -17,6 +17,7 @@ from appliance.core.analytics.plan import Level, Part
 from appliance.core.analytics.reading import TAG_ROWS, Span, gathered, row_of
 from appliance.core.analytics.shape import Row
 from appliance.core.analytics.sql import Statement, counting
+from appliance.core.observe.spans import child, statement
 from appliance.errors import QueryError
 
 SECOND = 1_000_000
@@ -175,7 +176,10 @@ class DuckReader:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(LIMIT):
-                return await loop.run_in_executor(self._thread, self._duck.read, sql, parameters, stop)
+                with child("duckdb", kind="client") as span:
+                    if span.sampled:
+                        span.set({"db.system.name": "duckdb", **statement(sql)})
+                    return await loop.run_in_executor(self._thread, self._duck.read, sql, parameters, stop)
         except TimeoutError:
             self._end(stop)
             raise QueryError(

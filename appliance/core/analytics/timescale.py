@@ -10,10 +10,12 @@ import contextlib
 import errno
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from appliance.core.analytics import timescale_migrations as migrations
+from appliance.core.observe.spans import Span, child, statement
 from appliance.errors import AbsentError, ApplianceError, DatabaseError
 
 if TYPE_CHECKING:
@@ -123,8 +125,12 @@ class Database:
             ApplianceError: As `work` raises it.
         """
         try:
-            async with asyncio.timeout(limit), self._connection() as connection:
-                return await work(connection)
+            with child("postgresql", kind="client") as span:
+                async with asyncio.timeout(limit), self._connection() as connection:
+                    if not span.sampled:
+                        return await work(connection)
+                    span.set({"db.system.name": "postgresql", "db.namespace": self._settings.database})
+                    return await _told(connection, work, span)
         except TimeoutError:
             raise DatabaseError(
                 f"{self.where} does not answer within {limit:g} s.",
@@ -220,6 +226,21 @@ def _network(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, ConnectionError):
         return "closed the connection", "see the server's log; it is tried again."
     return None
+
+
+async def _told(connection: Connection, work: Callable[[Connection], Awaitable[T]], span: Span) -> T:
+    """Do the work; every statement of it is a part of the span."""
+
+    def note(query: Any) -> None:
+        failed = type(query.exception).__name__ if query.exception is not None else ""
+        facts = {"db.system.name": "postgresql", **statement(query.query)}
+        made = span.child("statement", "client", facts, time.time() - query.elapsed)
+        if failed:
+            made.fail(failed)
+        made.end()
+
+    with connection.query_logger(note):
+        return await work(connection)
 
 
 async def _leave(_: Connection) -> None:

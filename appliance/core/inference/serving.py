@@ -12,6 +12,7 @@ from typing import NamedTuple
 from appliance.core.inference.model import Findings, ModelVersion, Priority, Sample
 from appliance.core.inference.parts import Parts
 from appliance.core.inference.pipeline import Ran
+from appliance.core.observe.spans import child
 from appliance.errors import AbsentError, ApplianceError, DeadlineError, ModelError, QueueFullError
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,16 @@ class Answered(NamedTuple):
     cached: bool
 
 
+def _facts(answered: Answered) -> dict[str, str | float | bool]:
+    """What came of a request, as attributes of its span: neither the input nor what was found."""
+    ran = answered.ran
+    return {
+        "prime_spark.model": answered.version.key, "prime_spark.backend": ran.backend, "prime_spark.device": ran.device,
+        "prime_spark.device_ms": round(ran.inference_ms, 3), "prime_spark.queued_ms": round(ran.queued_ms, 3),
+        "prime_spark.cached": answered.cached, "prime_spark.fell_back": ran.fell_back,
+    }  # fmt: skip
+
+
 class Serving:
     """Has versions answer.
 
@@ -79,6 +90,13 @@ class Serving:
 
     async def answer(self, work: Work, asked: Asked, version: ModelVersion, ends: float) -> Answered:
         """Have a version that was picked answer, or the active one in its place. Raises as InferenceService.infer."""
+        with child("inference") as span:
+            answered = await self._answer(work, asked, version, ends)
+            if span.sampled:
+                span.set(_facts(answered))
+        return answered
+
+    async def _answer(self, work: Work, asked: Asked, version: ModelVersion, ends: float) -> Answered:
         registry = self._parts.registry
         try:
             ran, sample, cached = await self._in_time(work, version, ends, asked)

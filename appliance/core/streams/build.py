@@ -72,7 +72,7 @@ def build(spine: Spine, path: Path) -> StreamService:
     parts = Parts(
         access=access, outbox=outbox, journal=spine.journal, bus=spine.bus, state=spine.state, clock=spine.clock,
         traffic=traffic, commander=commander, updates=updates, refusals=refusals, watch=watch, device_id=device,
-        bounds=settings.outbox,
+        bounds=settings.outbox, spans=spine.dispatcher.observer.spans,
     )  # fmt: skip
     return StreamService(parts)
 

@@ -62,6 +62,7 @@ class Flight(NamedTuple):
     messages: list[Message]
 
 
+Headers = Callable[[str], list[tuple[str, bytes]]]
 Missing = Callable[[str], Awaitable[LinkDownError | None]]
 """Told of a topic that is not there; may make it. Returns why its messages wait; None where they go out or are refused."""
 
@@ -72,9 +73,13 @@ class Lanes:
     Args:
         traffic: Counts.
         why_not: Finds out why a partition does not take a batch.
+        headers: Of a message, by its id.
     """
 
-    def __init__(self, traffic: Traffic, why_not: Callable[[str, int], Awaitable[LinkDownError]]) -> None:
+    def __init__(
+        self, traffic: Traffic, why_not: Callable[[str, int], Awaitable[LinkDownError]], headers: Headers = lambda _: []
+    ) -> None:
+        self._headers = headers
         self._traffic = traffic
         self._why_not = why_not
         self._flights: dict[Lane, Flight] = {}
@@ -205,7 +210,10 @@ class Lanes:
         batch, taken = producer.create_batch(), list[Message]()
         for message in waiting:
             alone = message.id in self._alone
-            if (alone and taken) or batch.append(timestamp=None, key=message.key, value=message.value) is None:
+            if alone and taken:
+                break
+            headers = self._headers(message.id)
+            if batch.append(timestamp=None, key=message.key, value=message.value, headers=headers) is None:
                 break
             taken.append(message)
             if alone:
@@ -238,7 +246,7 @@ class Lanes:
         """Remember how large a refused batch was."""
         batch = producer.create_batch()
         for each in flight.messages:
-            batch.append(timestamp=None, key=each.key, value=each.value)
+            batch.append(timestamp=None, key=each.key, value=each.value, headers=self._headers(each.id))
         known, until = self._limits.get(topic, (0, 0.0))
         size, now = _size(batch), time.monotonic()
         self._limits[topic] = (min(size, known) if now < until else size, now + LEARNED)

@@ -11,7 +11,7 @@ from appliance.core.backoff import backoff
 from appliance.core.ports import Clock
 from appliance.core.streams import kafka_once
 from appliance.core.streams.kafka import ANSWER_MS, Access, describe, probe
-from appliance.core.streams.kafka_lanes import Lanes, RenewalError
+from appliance.core.streams.kafka_lanes import Headers, Lanes, RenewalError
 from appliance.core.streams.model import LinkState, LinkStatus, Message, Refused
 from appliance.core.streams.topics import NAMES, may_reply_on
 from appliance.core.streams.traffic import Traffic
@@ -65,6 +65,7 @@ class KafkaLink:
         prepare: Callable[[], Awaitable[tuple[tuple[str, ...], int, dict[str, int]]]],
         changed: Callable[[LinkStatus], None],
         make_topic: Callable[[str], Awaitable[None]] | None = None,
+        headers: Headers = lambda _: [],
     ) -> None:
         self._access = access
         self._clock = clock
@@ -77,7 +78,7 @@ class KafkaLink:
         self._batch_bytes = BATCH
         self._needed: dict[str, int] = {}
         self._traffic = traffic
-        self._lanes = Lanes(traffic, self._why_not)
+        self._lanes = Lanes(traffic, self._why_not, headers)
         self._sending = asyncio.Lock()
         self._departed = 0.0
         """When the newest messages went out, on the monotonic clock."""

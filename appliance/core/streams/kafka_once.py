@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from appliance.core.observe.origins import present_headers
 from appliance.core.streams.model import Message
 from appliance.errors import LinkDownError, StreamError
 
@@ -47,7 +48,7 @@ async def send(producer: AIOKafkaProducer, message: Message) -> None:
     from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, RequestTimedOutError
 
     try:
-        future = await producer.send(message.topic, message.value, key=message.key)
+        future = await producer.send(message.topic, message.value, key=message.key, headers=present_headers())
     except (KafkaError, OSError, TimeoutError) as error:
         told = f"The message was not sent to {message.topic}: {type(error).__name__}: {error}."
         raise LinkDownError(told, "see whether the topic is there, and look at streams status.") from error

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from appliance.core.observe.origins import origin_of
 from appliance.core.streams.kafka import Access, describe
 from appliance.core.streams.traffic import Traffic
 from appliance.errors import LinkDownError
@@ -31,6 +32,8 @@ class Record(NamedTuple):
     """Of the broker, seconds since the epoch."""
     key: bytes
     value: bytes
+    origin: str = ""
+    """traceparent, where it brings one."""
 
 
 class KafkaReader:
@@ -103,11 +106,7 @@ class KafkaReader:
             found = await self.consumer.getmany(timeout_ms=int(wait * 1000), max_records=limit)
         except (KafkaError, OSError, TimeoutError) as error:
             raise await describe(self._access.settings.bootstrap_servers, self._access, error) from error
-        records = [
-            Record(part.topic, part.partition, each.offset, each.timestamp / 1000, each.key or b"", each.value or b"")
-            for part, listed in found.items()
-            for each in listed
-        ]
+        records = [_record(part.topic, part.partition, each) for part, listed in found.items() for each in listed]
         if self._traffic is not None:
             for each in records:
                 self._traffic.received(each.topic, 1, len(each.value))
@@ -137,3 +136,8 @@ class KafkaReader:
                 await consumer.stop()
         except TimeoutError:
             log.warning("a consumer of Kafka did not close within %g s", CLOSE)
+
+
+def _record(topic: str, partition: int, found: Any) -> Record:
+    origin = origin_of(found.headers)
+    return Record(topic, partition, found.offset, found.timestamp / 1000, found.key or b"", found.value or b"", origin)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.core.backoff import backoff
 from appliance.core.bus import Bus, Subscription
 from appliance.core.events import HostMetrics, new_id
 from appliance.core.model import Health, HealthReport
+from appliance.core.observe.spans import Spans
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Clock
 from appliance.core.refusals import Refusals, printed
@@ -58,6 +59,7 @@ class Parts:
         watch: Looks at topics and groups; None without Kafka.
         device_id: In the names of this device's consumer groups.
         bounds: Shown where there is no outbox.
+        spans: Begins those of messages that came.
     """
 
     access: Access | None
@@ -73,6 +75,7 @@ class Parts:
     watch: ClusterWatch | None
     device_id: str
     bounds: OutboxSettings
+    spans: Spans = field(default_factory=Spans)
 
 
 class StreamService:
@@ -117,7 +120,10 @@ class StreamService:
         await self.outbox.start()
         self._queue = self.parts.bus.subscribe("kafka", (HostMetrics,))
         watch = self.parts.watch
-        self.link = KafkaLink(self.parts.access, self.parts.traffic, self.parts.clock, watch.prepare, self._changed, watch.make)
+        headers = self.parts.bus.origins.headers
+        self.link = KafkaLink(
+            self.parts.access, self.parts.traffic, self.parts.clock, watch.prepare, self._changed, watch.make, headers
+        )
         await self.show()
 
     async def run(self) -> None:
@@ -214,8 +220,10 @@ class StreamService:
 
     async def _handle(self, handler: Callable[[Record], Awaitable[None]], record: Record, purpose: str) -> None:
         """Have one record handled; one that the handler breaks on is set aside. Raises StoreError."""
+        facts = {"messaging.system": "kafka", "messaging.destination.name": record.topic}
         try:
-            await handler(record)
+            with self.parts.spans.span(f"process {record.topic}", facts, "consumer", record.origin):
+                await handler(record)
         except StoreError:
             raise
         except Exception as error:  # whoever may write to the topic must not stop this service with one message

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from appliance.core.catalog.access import access_actions, factor_actions, tls_actions
+from appliance.core.catalog.access import access_actions, factor_actions, secret_action, tls_actions
 from appliance.core.inference.uploads import Uploads
 from appliance.core.model import Actor, Role
 from appliance.core.refusals import Refusals
@@ -95,7 +95,15 @@ class ApiAccess:
         )
 
     def services(self) -> list[Service]:
-        """The listener, where it is wanted."""
+        """The listener, where it is wanted; and what fetches secrets that lie elsewhere."""
+        found: list[Service] = []
+        if self._spine.secrets.elsewhere is not None:
+            from appliance.core.access.elsewhere import SecretService
+
+            found.append(SecretService(self._spine.secrets.elsewhere, self._spine.settings.secrets.refresh_seconds))
+        return [*found, *self._listeners()]
+
+    def _listeners(self) -> list[Service]:
         if not self._settings.enabled:
             return []
         from appliance.api.listener import HttpService, Needs, Place
@@ -110,7 +118,7 @@ class ApiAccess:
         """All."""
         desk = functools.partial(getattr, self, "desk")
         return [
-            *access_actions(desk, self._status), *factor_actions(desk),
+            *access_actions(desk, self._status), *factor_actions(desk), secret_action(self._spine.secrets),
             *tls_actions(functools.partial(getattr, self, "certificates")),
         ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from appliance.core.access.elsewhere import open_secrets
 from appliance.core.actions import ActionRegistry
 from appliance.core.audit import AuditLog
 from appliance.core.auth import Accounts
@@ -25,7 +26,6 @@ from appliance.core.observe.observer import Observer
 from appliance.core.outbox import Outbox
 from appliance.core.ports import Service
 from appliance.core.presence import Presence
-from appliance.core.secrets import Secrets
 from appliance.core.state import LiveState
 from appliance.core.store import Store
 from appliance.errors import StoreError
@@ -74,7 +74,7 @@ class Appliance:
         self.outbox = Outbox(self.store, device)
         self.bus = Bus(self.outbox)
         self.jobs = Jobs(self.store, self.state, self.clock)
-        self.secrets = Secrets(self.paths.secrets, dict(self._environ))
+        self.secrets = open_secrets(self.paths.secrets, self._environ, self.settings, self.clock)
         key = self.secrets.get_or_create("audit.key")
         self.audit = AuditLog(self.store, key, self.clock, mark=self.paths.audit_mark)
         self.accounts = Accounts(self.store, self.clock)

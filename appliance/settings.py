@@ -28,6 +28,7 @@ from appliance.settinginference import HailoSettings, InferenceSettings, ModelSe
 from appliance.settingllm import LlmSettings
 from appliance.settingobserve import ObserveSettings
 from appliance.settingpower import PowerSettings, UpsSettings
+from appliance.settingsecrets import SecretSettings, VaultSettings
 from appliance.settingsources import SourceSettings
 from appliance.settingtasks import TaskSettings
 from appliance.settingvpn import VpnSettings
@@ -345,6 +346,8 @@ class Settings(Group):
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
+    secrets: SecretSettings = SecretSettings()
+    vault: VaultSettings = VaultSettings()
     vpn: VpnSettings = VpnSettings()
     observe: ObserveSettings = ObserveSettings()
 

@@ -12,9 +12,9 @@ from appliance import config
 from appliance.agent.report import Report
 from appliance.agent.roles import Role, Surroundings, role_of
 from appliance.core import logs
+from appliance.core.access.elsewhere import open_secrets
 from appliance.core.clock import SystemClock
 from appliance.core.model import Health, ServiceStatus
-from appliance.core.secrets import Secrets
 from appliance.core.services import Supervisor
 from appliance.core.state import LiveState
 from appliance.core.supervision import Policy
@@ -46,7 +46,7 @@ async def run(name: str, paths: Paths, environ: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     clock = SystemClock()
-    around = Surroundings(settings, paths, Secrets(paths.secrets, dict(environ)), clock)
+    around = Surroundings(settings, paths, open_secrets(paths.secrets, environ, settings, clock), clock)
     policy = Policy(probe_interval=min(TELL, settings.health.check_interval_seconds), stop_deadline=STOP - 0.5)
     supervisor = Supervisor([role.make(around)], LiveState(clock), clock, policy, _changed)
     with Report(paths.run, name) as report:

@@ -1,12 +1,19 @@
-"""Secrets: systemd credentials first, else files of mode 0600; generated where the appliance makes its own."""
+"""Secrets: from where the settings say, else systemd credentials, else files of mode 0600; generated where they are ours."""
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.errors import StoreError
+
+if TYPE_CHECKING:
+    from appliance.core.access.references import References
+
+log = logging.getLogger(__name__)
 
 VARIABLES = {
     "redis.password": "REDIS_PASSWORD", "s3.secret_key": "MINIO_SECRET_KEY", "documents.password": "SUPABASE_KEY",
@@ -22,10 +29,12 @@ class Secrets:
     Args:
         directory: Where files of mode 0600 lie.
         environ: Environment. A documented variable is looked at first, then CREDENTIALS_DIRECTORY (systemd.exec(5)).
+        elsewhere: Secrets that the settings refer to; they go before all others.
     """
 
-    def __init__(self, directory: Path, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, environ: dict[str, str] | None = None, elsewhere: References | None = None) -> None:
         self._directory = directory
+        self.elsewhere = elsewhere
         known = environ if environ is not None else os.environ
         self._given = {name: known[variable] for name, variable in VARIABLES.items() if known.get(variable)}
         given = known.get("CREDENTIALS_DIRECTORY")
@@ -35,12 +44,14 @@ class Secrets:
         """The secret, or None where there is none.
 
         Raises:
-            StoreError: The file can be read by others, or not by us.
+            StoreError: The file can be read by others, or not by us; or what lies elsewhere cannot be had.
         """
+        if (away := self._away(name)) is not None:
+            return away
         if name in self._given:
             return self._given[name].encode()
-        if self._credentials is not None and (self._credentials / name).is_file():
-            return (self._credentials / name).read_bytes()
+        if (credential := self._credential(name)) is not None:
+            return credential
         path = self._directory / name
         try:
             mode = path.stat().st_mode & 0o777
@@ -52,9 +63,33 @@ class Secrets:
         except OSError as error:
             raise StoreError(f"The secret {path} cannot be read: {error.strerror}.", "give this user access to it.") from error
 
+    def _away(self, name: str) -> bytes | None:
+        return self.elsewhere.get(name) if self.elsewhere is not None and name in self.elsewhere.given else None
+
+    def _credential(self, name: str) -> bytes | None:
+        if self._credentials is None or not (self._credentials / name).is_file():
+            return None
+        try:
+            return (self._credentials / name).read_bytes()
+        except OSError as error:
+            told = f"The credential {self._credentials / name} cannot be read: {error.strerror}."
+            raise StoreError(told, "look at LoadCredential= of the unit.") from error
+
     def text(self, name: str) -> str:
-        """The secret as text without its line end; empty where there is none. Raises StoreError."""
-        found = self.get(name)
+        """The secret as text without its line end; empty where there is none, or it cannot be had from elsewhere.
+
+        The latter is in the log, and the service secrets says it: whoever needs it says what he lacks.
+
+        Raises:
+            StoreError: A file of our own can be read by others, or not by us.
+        """
+        try:
+            found = self.get(name)
+        except StoreError as error:
+            if self.elsewhere is None or name not in self.elsewhere.given:
+                raise
+            log.warning("%s", error.message)
+            return ""
         return found.decode(errors="replace").strip() if found else ""
 
     def get_or_create(self, name: str, size: int = 32) -> bytes:
@@ -67,7 +102,14 @@ class Secrets:
         return value
 
     def put(self, name: str, value: bytes) -> None:
-        """Store a secret: written to a temporary file of mode 0600, synced, renamed."""
+        """Store a secret: written to a temporary file of mode 0600, synced, renamed.
+
+        Raises:
+            StoreError: It lies elsewhere, so what is stored here would never be used.
+        """
+        if self.elsewhere is not None and name in self.elsewhere.given:
+            step = "change it there, or take it out of secrets.references."
+            raise StoreError(f"The secret {name} comes from {self.elsewhere.given[name]}.", step)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.chmod(0o700)  # it may have been there before
         write_private(self._directory / name, value)

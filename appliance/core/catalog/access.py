@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from appliance.core.access.certificates import Certificates
     from appliance.core.access.desk import AccessDesk
     from appliance.core.access.model import ApiSession, ApiToken
+    from appliance.core.access.references import SecretStatus
+    from appliance.core.secrets import Secrets
 
 USER = Field("", max_length=32, description="Name of the user; empty for yourself")
 Scope = Annotated[str, Field(pattern=r"^[a-z*][a-z0-9.*-]{0,63}$")]
@@ -143,6 +145,17 @@ def factor_actions(desk: Callable[[], AccessDesk]) -> list[Action]:
         Action("totp.remove", "Remove a second factor", remove, params=Removal, role=Role.viewer, positional=("user",)),
         Action("totp.list", "List who has a second factor", listing, role=Role.admin, query=True),
     ]  # fmt: skip
+
+
+def secret_action(secrets: Secrets) -> Action:
+    """What lies elsewhere, and how it is; never a value."""
+
+    async def listing(_: Invocation, __: NoParams) -> list[SecretStatus]:
+        away = secrets.elsewhere
+        return [] if away is None else await asyncio.to_thread(away.status)
+
+    return Action("secret.list", "List secrets that lie elsewhere, and whether they can be had", listing, role=Role.admin,
+                  query=True)  # fmt: skip
 
 
 def tls_actions(certificates: Callable[[], Certificates]) -> list[Action]:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from appliance.core.access.elsewhere import open_secrets
+from appliance.core.clock import SystemClock
 from appliance.core.doctor.model import DoctorContext, PortUse
 from appliance.core.fleet.inventory_entry import configured
 from appliance.core.inference import manifest
 from appliance.core.model import Device
-from appliance.core.secrets import Secrets
 from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
 from appliance.settings import Settings
@@ -58,7 +59,7 @@ def context_from(
 def _kafka(settings: Settings, paths: Places, environ: Mapping[str, str]) -> Access | None:
     if not settings.kafka.bootstrap_servers.strip():
         return None
-    password = Secrets(paths.secrets, dict(environ)).text("kafka.password")
+    password = open_secrets(paths.secrets, environ, settings, SystemClock()).text("kafka.password")
     return Access(settings.kafka, password, "prime-spark-doctor")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 from pathlib import Path
 
 from appliance.core.alerts.channels.model import DeliveryError, Notice
@@ -50,7 +52,9 @@ class Speech:
         name = Path(command[0]).name
         pipe = asyncio.subprocess.PIPE
         try:
-            process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            )
         except OSError as error:
             raise DeliveryError(f"{name} cannot be run: {error.strerror}", "see its installation.", retry=True) from None
         try:
@@ -61,7 +65,7 @@ class Speech:
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # what it started holds its pipes
                 await process.wait()
         if process.returncode:
             told = one_line(f"{name} ended with {process.returncode}: {said.decode(errors='replace')}", 200)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from appliance import (
     assembly_agents,
     assembly_api,
+    assembly_assistant,
     assembly_deploy,
     assembly_fleet,
     assembly_llm,
@@ -128,6 +129,7 @@ class Domains:
         self.power = assembly_power.build(spine, self.sources, self.streams, self.memory, self.shell)
         self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
         self.llm = assembly_llm.build(spine, self.memory)
+        self.assistant = assembly_assistant.build(spine, self.memory, self.llm)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
@@ -225,6 +227,7 @@ class Domains:
             self.power,
             self.tasks,
             self.llm,
+            self.assistant,
             *self.deploy.services(),
             *self.agents.services(),
             *self._sink(),
@@ -303,6 +306,7 @@ class Domains:
         add(*power_actions.power_actions(self.power, spine.clock))
         add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
         add(*self.deploy.actions(), *assembly_llm.actions(self.llm))
+        add(*assembly_assistant.actions(spine, self.assistant))
         add(*self.access.actions())
         add(*doctor.actions(self._examine))
 

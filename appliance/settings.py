@@ -21,6 +21,7 @@ from appliance.core.model import Role
 from appliance.settingaccess import ApiSettings
 from appliance.settingagents import AgentSettings
 from appliance.settingalerts import AlertSettings
+from appliance.settingassistant import AssistantSettings
 from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
@@ -342,6 +343,7 @@ class Settings(Group):
     agents: AgentSettings = AgentSettings()
     deploy: DeploySettings = DeploySettings()
     llm: LlmSettings = LlmSettings()
+    assistant: AssistantSettings = AssistantSettings()
     power: PowerSettings = PowerSettings()
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()

@@ -14,7 +14,7 @@ PAGES: Mapping[str, str] = MappingProxyType({
     "overview": "Overview", "services": "Services", "inference": "Inference", "jobs": "Jobs", "logs": "Logs",
     "alerts": "Alerts", "audit": "Audit", "settings": "Settings", "memory": "Memory", "conflicts": "Conflicts",
     "streams": "Streams", "analytics": "Analytics", "models": "Models", "sources": "Sources", "power": "Power", "vpn": "Vpn",
-    "tasks": "Tasks", "fleet": "Fleet", "deploy": "Deployments",
+    "tasks": "Tasks", "fleet": "Fleet", "deploy": "Deployments", "assistant": "Assistant",
 })  # fmt: skip
 """Page → its class, in the module of the page's name."""
 

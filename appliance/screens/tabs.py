@@ -32,13 +32,14 @@ TABS = (
     ("f9", "fleet", "Fleet"),
     ("f10", "tasks", "Tasks"),
     ("f11", "deploy", "Deploy"),
+    ("f12", "assistant", "Assistant"),
 )
 """(key, page, title), left to right."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
     "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f", "tasks": "k",
-    "deploy": "y",
+    "deploy": "y", "assistant": "h",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -61,11 +62,12 @@ ABOUT = MappingProxyType({
     "tasks": "the queue, workers, history, schedules",
     "fleet": "every machine: health, numbers, work on many",
     "deploy": "services: versions, replicas, rollouts with their traffic",
+    "assistant": "talk with a language model about all of this",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({
     "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
-    "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src", "power": "Powr",
+    "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src", "power": "Powr", "assistant": "Asst",
 })  # fmt: skip
 """Titles where there is no room for whole ones."""
 WHOLE: Mapping[str, str] = MappingProxyType({})

@@ -17,6 +17,7 @@ from appliance.verbs import (
     access,
     agents,
     analytics,
+    assistant,
     deploy,
     deploy_wait,
     fleet_forms,
@@ -186,6 +187,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
             homes = (
                 access,
                 agents,
+                assistant,
                 deploy,
                 fleet_forms,
                 inference,

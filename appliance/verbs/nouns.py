@@ -11,6 +11,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "analytics": "What was measured: questions about the past",
     "api": "The API: where it listens, tokens of programs, logins",
     "appliance": "The appliance as a whole",
+    "assistant": "Talk with a language model about the appliance, and what it remembers",
     "audit": "Who did what",
     "config": "Settings",
     "deploy": "Services in versions and replicas over the nodes",

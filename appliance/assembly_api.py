@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from appliance.api.listener import HttpService
     from appliance.core.access.certificates import Certificates
     from appliance.core.access.desk import AccessDesk
+    from appliance.core.access.roster import Roster
     from appliance.core.access.sealing import Sealer
     from appliance.core.actions import Action
     from appliance.core.ports import Service
@@ -66,6 +67,14 @@ class ApiAccess:
         sessions = Sessions(book, self._signer, spine.clock, wanted.access_minutes * 60, wanted.session_hours * 3600)
         factors = SecondFactors(spine.store, self._sealer, spine.clock, f"Prime Spark {device}")
         return AccessDesk(spine.accounts, book, sessions, factors, spine.clock, self._note)
+
+    @functools.cached_property
+    def roster(self) -> Roster:
+        """Who has an account, and what is open."""
+        from appliance.core.access.roster import LastLogins, Roster
+
+        spine = self._spine
+        return Roster(spine.accounts, lambda: self.desk, spine.state, LastLogins(spine.store))
 
     @functools.cached_property
     def _signer(self) -> Any:
@@ -120,6 +129,7 @@ class ApiAccess:
         return [
             *access_actions(desk, self._status), *factor_actions(desk), secret_action(self._spine.secrets),
             *tls_actions(functools.partial(getattr, self, "certificates")),
+            *account_actions(functools.partial(getattr, self, "roster")),
         ]  # fmt: skip
 
     def _status(self) -> dict[str, Any]:

@@ -157,6 +157,11 @@ class Accounts:
         sql = "UPDATE users SET password_hash = ? WHERE name = ?"
         await self._revoke(name, lambda connection: _update(connection, name, sql, digest))
 
+    async def log_out(self, name: str) -> None:
+        """End whatever an account has open; nothing of the account changes. Raises NotFoundError, StoreError."""
+        await self.get(name)
+        await self._revoke(name, lambda _: None)
+
     async def add_key(self, name: str, public_key: str, limit: Role | None = None) -> str:
         """Let a public key (OpenSSH format, one line) log in; returns its fingerprint. A key that is there gets the new limit.
 

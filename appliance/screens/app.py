@@ -39,7 +39,7 @@ class SparkApp(App[str]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "Prime Spark"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(key, f"app.show('{page}')", title, show=False) for key, page, title in TABS),
+        *(Binding(key, f"app.show('{page}')", title, show=False) for key, page, title in TABS if key),
         Binding("question_mark,f1", "app.help", "Help", show=False),
         Binding("colon,f2,ctrl+p", "app.palette", "Commands", show=False),
         Binding("g", "app.go", "Go to a page", show=False, priority=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
@@ -9,6 +10,18 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from appliance.screens.page import Page
+from appliance.screens.widgets.grid import Row, text_of
+
+
+def narrowed(rows: Sequence[Row], text: str) -> list[Row]:
+    """The rows that have every word of a filter in one of their cells; all of them where there is none."""
+    words = text.lower().split()
+    return [row for row in rows if not words or _has(row, words)]
+
+
+def _has(row: Row, words: Sequence[str]) -> bool:
+    told = " ".join(text_of(cell) for cell in row.cells).lower()
+    return all(word in told for word in words)
 
 
 class Filtering(Page):

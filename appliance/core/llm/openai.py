@@ -24,6 +24,7 @@ OPTIONS = {
 MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
 CALLS = 128
 """Most calls of tools in one answer."""
+NOTHING = Piece()
 
 
 class OpenAi:
@@ -195,11 +196,19 @@ class _Calls:
 
 
 def _delta(row: dict[str, Any], calls: _Calls, finish: str) -> tuple[Piece, str]:
-    choice = next((each for each in some(row.get("choices"), list) or [] if isinstance(each, dict)), {})
-    delta = some(choice.get("delta"), dict) or {}
-    calls.add(some(delta.get("tool_calls"), list) or [])
+    choices = row.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return NOTHING, finish
+    finish = some(choice.get("finish_reason"), str) or finish
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return NOTHING, finish
+    if told := some(delta.get("tool_calls"), list):
+        calls.add(told)
+    text = some(delta.get("content"), str) or ""
     thinking = some(delta.get("reasoning_content") or delta.get("reasoning"), str) or ""
-    return Piece(some(delta.get("content"), str) or "", thinking), some(choice.get("finish_reason"), str) or finish
+    return Piece(text, thinking) if text or thinking else NOTHING, finish
 
 
 def _completion(row: dict[str, Any], url: str) -> Piece:

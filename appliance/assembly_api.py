@@ -9,6 +9,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.catalog.access import access_actions, factor_actions, secret_action, tls_actions
+from appliance.core.catalog.accounts import account_actions
 from appliance.core.inference.uploads import Uploads
 from appliance.core.model import Actor, Role
 from appliance.core.refusals import Refusals

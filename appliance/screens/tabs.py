@@ -34,13 +34,16 @@ TABS = (
     ("f10", "tasks", "Tasks"),
     ("f11", "deploy", "Deploy"),
     ("f12", "assistant", "Assistant"),
+    ("", "routing", "Routing"),
+    ("", "users", "Users"),
+    ("", "sessions", "Sessions"),
 )
-"""(key, page, title), left to right."""
+"""(key, page, title), left to right; a page without a key of its own is reached by its letter."""
 LETTERS = MappingProxyType({
     "overview": "o", "services": "s", "inference": "i", "jobs": "j", "logs": "l", "alerts": "a", "audit": "u",
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
     "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f", "tasks": "k",
-    "deploy": "y", "assistant": "h",
+    "deploy": "y", "assistant": "h", "routing": "b", "users": "x", "sessions": "w",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -63,15 +66,16 @@ ABOUT = MappingProxyType({
     "tasks": "the queue, workers, history, schedules",
     "fleet": "every machine: health, numbers, work on many",
     "deploy": "services: versions, replicas, rollouts with their traffic",
+    "assistant": "talk with a language model about all of this",
     "routing": "language models: endpoints, where requests go and why",
     "users": "accounts: roles, passwords, second factors, locks",
     "sessions": "who is logged in where, and the tokens of programs",
-    "assistant": "talk with a language model about all of this",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({
     "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
     "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src", "power": "Powr", "assistant": "Asst",
+    "routing": "Rout", "sessions": "Sess",
 })  # fmt: skip
 """Titles where there is no room for whole ones."""
 WHOLE: Mapping[str, str] = MappingProxyType({})

@@ -21,6 +21,7 @@ from appliance import (
 from appliance.core.alerts.channels.ground import Ground as ChannelGround
 from appliance.core.alerts.channels.service import ChannelService
 from appliance.core.alerts.engine import Engine
+from appliance.core.alerts.requests import Requests
 from appliance.core.alerts.rules import effective
 from appliance.core.alerts.service import AlertService
 from appliance.core.analytics.cache import AnswerCache
@@ -106,7 +107,8 @@ class Domains:
         self.telemetry = TelemetryService(PsutilHost(spine.paths.data), bus, state, clock, told.interval_seconds)
         self.figures = FiguresService(bus, state, clock)
         self.analytics = AnalyticsService(self.duck, bus, spine.outbox, state, clock, told.flush_seconds, told.keep_days)
-        self.alerts = AlertService(Engine(effective(settings.alerts.rules)), spine.store, bus, state, clock)
+        rules = effective(settings.alerts.rules, Requests(lambda: spine.observer.meter, clock).measures())
+        self.alerts = AlertService(Engine(rules), spine.store, bus, state, clock)
         device = settings.node.device_id
         self.channels = ChannelService(ChannelGround(settings.alerts, device, spine.store, spine.secrets, state, clock))
         self.cameras = V4l2Cameras()

@@ -38,6 +38,11 @@ threshold = -1
 """
 
 
+def state_of(appliance: Appliance, name: str) -> str:
+    """What a rule last saw."""
+    return next(rule.state.value for rule in appliance.state.get(Section.rules).value if rule.rule == name)
+
+
 async def test_channels_are_shown_tried_and_their_deliveries_told(home: Path, server: Sink) -> None:
     (home / "config.toml").write_text(SETTINGS.format(url=server.url))
     where = paths.find()
@@ -65,8 +70,7 @@ async def test_channels_are_shown_tried_and_their_deliveries_told(home: Path, se
         assert [(each.name, each.health.value) for each in rows] == [("house", "healthy"), ("shout", "absent")]
         routes: Any = await bench.invoke("alert.routes")
         assert (routes[0].route, "memory:host" in routes[0].alerts) == ("all", True)
-        down = {rule.rule: rule.state.value for rule in appliance.state.get(Section.rules).value}
-        assert down["alert-channel"] == "ok"
+        await wait_for(lambda: state_of(appliance, "alert-channel") == "ok")
         with pytest.raises(NotAuthorizedError):
             await appliance.dispatcher.invoke("alert.test", {"channel": "house"}, Actor("vic", Role.viewer, "ssh"))
     finally:

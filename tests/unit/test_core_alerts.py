@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.core.actions import Invocation
@@ -326,6 +326,7 @@ RULE = Rule("r", "R", lambda _: [], 50, Severity.warning, for_seconds=10, cooldo
 STEP = st.tuples(st.floats(0, 30), st.one_of(st.none(), st.floats(0, 100)), st.floats(-2 * DAY, 2 * DAY))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, max_size=40))
 def test_an_alert_fires_only_after_it_held_long_enough(steps: list[tuple[float, float | None, float]]) -> None:
     """Whatever the readings and the wall clock do; judged by a plain recomputation from the monotonic clock."""

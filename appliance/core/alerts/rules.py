@@ -282,13 +282,17 @@ DEFAULTS: tuple[Rule, ...] = (
 )
 
 
-def effective(changes: Mapping[str, RuleSettings]) -> tuple[Rule, ...]:
+def effective(changes: Mapping[str, RuleSettings], measures: Mapping[str, Measure] = MappingProxyType({})) -> tuple[Rule, ...]:
     """The default rules with the operator's changes.
+
+    Args:
+        changes: Of the settings.
+        measures: By the name of the rule, what measures instead of what stands above: of sources that the state has not.
 
     Raises:
         ConfigError: A change names a rule that does not exist.
     """
-    known = {rule.name: rule for rule in DEFAULTS}
+    known = {rule.name: replace(rule, measure=measures.get(rule.name, rule.measure)) for rule in DEFAULTS}
     for name, change in changes.items():
         if name not in known:
             raise ConfigError(f"[alerts.rules.{name}]: no alert rule is called {name}.", f"the rules are: {', '.join(known)}.")

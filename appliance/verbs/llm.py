@@ -11,6 +11,7 @@ import click
 import msgspec
 from rich.text import Text
 
+from appliance.core.llm.faults import LanguageModelError
 from appliance.core.printable import printable
 from appliance.errors import ApplianceError, InvalidArgumentsError, NotRunningError
 from appliance.paths import socket_address
@@ -55,14 +56,16 @@ def _follow(context: Context, name: str, given: Mapping[str, Any]) -> None:
     for line in _lines(context, f"/api/{name}", body, headers_of(given)):
         row = msgspec.json.decode(line)
         if "error" in row:
-            raise ApplianceError(str(row["error"]))
+            context.say("")
+            raise LanguageModelError(str(row["error"]))
         text = row.get("response", "") if name == "generate" else row.get("message", {}).get("content", "")
         click.echo(printable(text, keep="\n\t"), file=context.out, nl=False)
         last = line
     context.say("")
-    way = msgspec.json.decode(last).get("prime_spark", {}) if last else {}
-    if way:
-        click.echo(printable(way_of(way)), file=sys.stderr)
+    way = msgspec.json.decode(last).get("prime_spark") if last else None
+    if way is None:
+        raise LanguageModelError("The answer broke off.", "ask again; see `prime-spark llm endpoints`.")
+    click.echo(printable(way_of(way)), file=sys.stderr)
 
 
 def way_of(way: Mapping[str, Any]) -> str:
@@ -132,7 +135,7 @@ def refusal(content: bytes, status: int) -> ApplianceError:
     if status == 404 and isinstance(found, dict) and not isinstance(found.get("error"), str):
         return ApplianceError("No language model is configured.", "set llm.edge_url (OLLAMA_EDGE_URL), and start again.")
     told = found.get("error") if isinstance(found, dict) else None
-    return ApplianceError(told) if isinstance(told, str) else error_of(found)
+    return LanguageModelError(told) if isinstance(told, str) else error_of(found)
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +112,37 @@ async def test_an_operator_asks_looks_and_switches(home: Path, tmp_path: Path, c
             code, text = await run("llm", "halt", "hom")
             assert (code, "did you mean home?" in text) == (1, True), text
             assert {name for name, _ in audit.rows} == {"llm.drain", "llm.resume", "llm.halt"}, "prompts are in no audit"
+
+
+async def test_ctrl_c_ends_an_answer_here_and_at_the_endpoint(home: Path, tmp_path: Path) -> None:
+    edge = FakeOllama()
+    edge.pause = 0.05
+    edge.words = (" word",) * 2000
+    async with up(edge), running(tmp_path, {"home": endpoint(edge, "edge")}) as rig, terminal(rig, home):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "appliance", "llm", "chat", "Why?", stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, env={**os.environ, "PRIME_SPARK_HOME": str(home)},
+        )  # fmt: skip
+        assert child.stdout is not None
+        assert await asyncio.wait_for(child.stdout.readexactly(10), 60) == b" word word", "it writes while the model does"
+        child.send_signal(signal.SIGINT)
+        _, told = await asyncio.wait_for(child.communicate(), 60)
+        assert (child.returncode, told.decode().strip()) == (130, "stopped")
+        await wait_for(lambda: edge.cancelled == 1)
+        await wait_for(lambda: rig.gateway.status().given_up == 1)
+
+
+async def test_an_answer_that_breaks_off_is_no_success(home: Path, tmp_path: Path) -> None:
+    edge = FakeOllama()
+    async with up(edge), running(tmp_path, {"home": endpoint(edge, "edge")}) as rig, terminal(rig, home) as (run, _):
+        edge.script.append("cut")
+        code, text = await run("llm", "chat", "Why?")
+        assert (code, "The sky" in text, "before the end" in text) == (1, True, True), text
+        edge.always = "overflow"
+        code, text = await run("llm", "chat", "Why?")
+        assert (code, "context length" in text) == (1, True), text
+        code, text = await run("llm", "chat", "Why?", "--json")
+        assert (code, msgspec.json.decode(text)["error"]["code"]) == (1, "llm"), text
 
 
 async def test_nothing_configured_is_absent_and_says_how(home: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Table(Router):
         if route is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))}) if methods else HTTPException(404)
         scope.setdefault("router", self)
+        scope["route"] = route  # requests are counted by it, and never by what the caller wrote
         scope.update(more)
         await route.handle(scope, receive, send)
 

@@ -94,10 +94,7 @@ class _Answer:
 
 def _route(scope: Scope) -> str:
     """The template of the route, such as /api/v1/jobs/{job_id}: never what the caller wrote."""
-    found = scope.get("route")
-    if found is None:  # a plain path may have been looked up: then it is its own template
-        return str(scope["path"]) if "endpoint" in scope else NOWHERE
-    return str(getattr(found, "path", NOWHERE))
+    return str(getattr(scope.get("route"), "path", NOWHERE))
 
 
 def _parent(scope: Scope) -> str:

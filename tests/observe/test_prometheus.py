@@ -144,6 +144,12 @@ def test_the_samples_are_what_was_done(server: PrometheusServer) -> None:
     assert server.numbers("edge_llm_ledger_requests") == server.numbers('sum(edge_llm_requests_total{place="cloud"})')
 
 
+def test_routes_are_told_by_their_templates_and_never_as_they_were_asked_for(server: PrometheusServer) -> None:
+    routes = set(server.ask("label/route/values"))
+    assert {"none", "/api/v1/jobs/{job_id}", "/api/v1/state", "/api/chat", "/metrics"} <= routes
+    assert not {"/nowhere", "/api/v1/jobs/none"} & routes
+
+
 def test_the_dashboards_are_those_that_the_script_writes() -> None:
     for name in dashboards.DASHBOARDS:
         assert (DOCS / "grafana" / f"{name}.json").read_text() == dashboards.written(name), "run scripts/dashboards.py"

@@ -88,7 +88,7 @@ async def test_a_tail_that_begins_anew_gives_all_to_who_saw_the_one_before(
 
 async def test_messages_that_are_only_looked_at_do_not_count() -> None:
     async def getmany(**_: object) -> dict[Any, list[Any]]:
-        return {TopicPartition("t", 0): [SimpleNamespace(offset=0, timestamp=0, key=b"", value=b"x")]}
+        return {TopicPartition("t", 0): [SimpleNamespace(offset=0, timestamp=0, key=b"", value=b"x", headers=())]}
 
     for traffic, counted in ((Traffic(ManualClock().monotonic), 1), (None, 0)):
         reader = KafkaReader(access("127.0.0.1:1"), traffic)

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from appliance.core.console import Console
-from appliance.core.llm.model import EndpointStatus, LlmStatus
+from appliance.core.llm.model import EndpointStatus, LlmStatus, Routed
 from appliance.core.power.model import PowerStatus
 from appliance.core.state import Section
 from appliance.screens import format as f
@@ -37,7 +37,7 @@ class Routing(Panelled, Filtering):
     page = "routing"
     titles = MappingProxyType({"endpoints": "Endpoints", "decisions": "Decisions", "ledger": "Left the house, 24 h"})
     homes = MappingProxyType({
-        "endpoints": frozenset({"endpoints"}), "trouble": frozenset({"endpoints"}),
+        "endpoints": frozenset({"endpoints"}), "trouble": frozenset({"endpoints", "decisions"}),
         "below": frozenset({"decisions", "ledger"}), "decisions": frozenset({"decisions"}), "ledger": frozenset({"ledger"}),
     })  # fmt: skip
     lists = MappingProxyType({"endpoints": "endpoints", "decisions": "decisions"})
@@ -87,6 +87,11 @@ class Routing(Panelled, Filtering):
         key, status = self.query_one("#endpoints", Grid).key, self.status
         return next((each for each in status.endpoints if each.name == key), None) if status is not None else None
 
+    def decision(self, key: str) -> Routed | None:
+        """The one of a row."""
+        status = self.status
+        return next((each for each in status.decisions if view.key_of(each) == key), None) if status is not None else None
+
     def show(self, sections: frozenset[Section]) -> None:
         """Show what is now."""
         status, power, glyphs = self.status, self.console.get(Section.power).value, self.spark.glyphs
@@ -113,8 +118,12 @@ class Routing(Panelled, Filtering):
         self._show_trouble()
 
     def _show_trouble(self) -> None:
+        """What is wrong with the endpoint under the cursor; why the decision under it, where that is the panel that is open."""
         each, width = self.endpoint, max(1, self.size.width)
         told = [] if each is None else flow(view.trouble(each), width)
+        if self.panel == "decisions" and not self.has_class(ALL):
+            decision = self.decision(self.query_one("#decisions", Grid).key)
+            told = [] if decision is None else [((f" {decision.why}", "muted"),)]
         self._fit("#trouble", [part for line in told for part in wrap(line, width)][:MOST_TROUBLE])
 
     def _fit(self, name: str, lines: list[Line]) -> None:
@@ -130,9 +139,8 @@ class Routing(Panelled, Filtering):
         self._show_rows()
 
     def on_grid_selected(self, message: Grid.Selected) -> None:
-        """Another endpoint."""
-        if message.grid.id == "endpoints":
-            self._show_trouble()
+        """Another endpoint, or decision."""
+        self._show_trouble()
 
     @property
     def filter_text(self) -> str:

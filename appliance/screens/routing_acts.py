@@ -62,7 +62,7 @@ class Acts:
                 lines = view.endpoint_lines(each, self._page.put_s, glyphs)
                 self._flows.start(self._flows.read(f"Endpoint {key}", lines), panel)
             return
-        decision = next((one for one in status.decisions if view.key_of(one) == key), None)
+        decision = self._page.decision(key)
         if decision is not None:
             self._flows.start(self._flows.read("Decision", view.decision_lines(decision, glyphs)), panel)
 

@@ -274,7 +274,7 @@ def head_pieces(status: LlmStatus | None, power: PowerStatus | None) -> list[Pie
     return [
         (f" {status.holds.value}", "warn" if narrowed else "title"), (f"{wanted}: {status.because}", "text"),
         (f"   power {_power(power)}", "muted"), (f"   {f.counted(status.requests, 'request')}", "text"),
-        (f"   {status.failed} failed", "bad" if status.failed else "muted"), (f"   {status.failovers} over", "muted"),
+        (f"   {status.failed} failed", "bad" if status.failed else "muted"), (f"   {status.failovers} failed over", "muted"),
         (f"   {status.cache_hits} from the cache", "muted"), (f"   {status.given_up} given up", "muted"),
     ]  # fmt: skip
 

@@ -184,6 +184,7 @@ async def test_where_requests_go_and_why(home: Path) -> None:
         await ask(bench)
         await seen.press("\t", "▲ failed over")
         await seen.shows("● answered")
+        await seen.shows("edge failed: ")
         await seen.press("\r", "before it")
         await seen.shows("terminated")
         await seen.press("\x1b", "Decisions")

@@ -63,6 +63,13 @@ async def locked_out(bench: Bench, name: str) -> None:
         desk.limiter.failed(f"user {name}")
 
 
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page looks at every tick."""
+    monkeypatch.setattr("appliance.screens.lookups.EVERY", 0.1)
+
+
+@pytest.mark.usefixtures("often")
 async def test_the_life_of_an_account_by_its_keys(bench: Bench) -> None:
     """Added, promoted, locked and unlocked, given a second factor, logged out, another password, removed after a question."""
     seen = bench.open(PLAIN)

@@ -33,7 +33,8 @@ OPEN = frozenset({
 })  # fmt: skip
 """All that needs no token."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
-CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+CHANGES = frozenset({"POST", "DELETE"})
+"""Methods of routes that change something."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 BODY_SECONDS, CHUNK_SECONDS = 120.0, 15.0

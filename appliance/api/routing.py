@@ -1,4 +1,4 @@
-"""Finds a route by its whole path first: most addresses have nothing to be matched, and there are a hundred of them."""
+"""Finds a route by its address first, then by its method: there are a hundred of them, and most have nothing to be matched."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from starlette.types import Receive, Scope, Send
 
 
 class Table(Router):
-    """A router that looks plain paths up, and matches only what has parameters.
+    """A router that looks plain addresses up, and matches only those that have parameters, in their order.
 
-    An address that takes other methods says all of them (RFC 9110, section 15.5.6), whichever route each belongs to.
+    As OpenAPI has it (3.1, "Paths Object"), a plain address goes before one with parameters, whatever its methods: one that
+    takes other methods says all of them (RFC 9110, section 15.5.6).
 
     Args:
         before: Whose routes it takes over; more may be added to `routes` before the first request.
@@ -19,7 +20,7 @@ class Table(Router):
     def __init__(self, before: Router) -> None:
         super().__init__(before.routes, redirect_slashes=False)  # such a redirect goes wherever the Host header says
         self._plain: dict[str, dict[str, Route]] = {}
-        self._matched: list[Route] = []
+        self._matched: dict[str, list[Route]] = {}
         self._count = -1
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,34 +30,39 @@ class Table(Router):
             return
         if self._count != len(self.routes):
             self._learn(self.routes)
-        route, more, methods = self._find(scope)
-        if route is None:
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))}) if methods else HTTPException(404)
+        route, more = self._find(scope)
         scope.setdefault("router", self)
         scope["route"] = route  # requests are counted by it, and never by what the caller wrote
         scope.update(more)
         await route.handle(scope, receive, send)
 
-    def _find(self, scope: Scope) -> tuple[Route | None, Scope, set[str]]:
-        """The route, what it adds to the scope, and the methods of this address."""
-        by_method = self._plain.get(scope["path"], {})
-        route = by_method.get(scope["method"])
-        if route is not None:
-            return route, {"path_params": {}, "endpoint": route.endpoint}, set()
-        methods = set(by_method)
-        for each in self._matched:
-            match, more = each.matches(scope)
-            if match is Match.FULL:
-                return each, more, methods
-            if match is Match.PARTIAL:
-                methods |= each.methods or set()
-        return None, {}, methods
+    def _find(self, scope: Scope) -> tuple[Route, Scope]:
+        """The route, and what it adds to the scope. Raises HTTPException."""
+        by_method = self._plain.get(scope["path"])
+        if by_method is not None:
+            route = by_method.get(scope["method"])
+            if route is None:
+                raise _other(by_method)
+            return route, {"path_params": {}, "endpoint": route.endpoint}
+        for routes in self._matched.values():
+            matches = [each.matches(scope) for each in routes]
+            if matches[0][0] is Match.NONE:  # they have the same address
+                continue
+            for each, (match, more) in zip(routes, matches, strict=True):
+                if match is Match.FULL:
+                    return each, more
+            raise _other({method for each in routes for method in each.methods or ()})
+        raise HTTPException(404)
 
     def _learn(self, routes: list[BaseRoute]) -> None:
-        self._count, self._plain, self._matched = len(routes), {}, []
+        self._count, self._plain, self._matched = len(routes), {}, {}
         for route in (each for each in routes if isinstance(each, Route)):
             if route.param_convertors:
-                self._matched.append(route)
+                self._matched.setdefault(route.path, []).append(route)
                 continue
             for method in route.methods or ():
                 self._plain.setdefault(route.path, {}).setdefault(method, route)
+
+
+def _other(methods: dict[str, Route] | set[str]) -> HTTPException:
+    return HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})

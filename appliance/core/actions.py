@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
 from appliance.core.model import Actor, Role
 from appliance.errors import UnknownActionError
@@ -27,6 +28,22 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, given: Any) -> Any:
+        """True is no 1: texts are read as numbers, for the command line has nothing else, but yes and no are not."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and not _takes_truth(field.annotation):
+                raise PydanticCustomError("number", "{name} is neither true nor false", {"name": name})
+        return given
+
+
+def _takes_truth(kind: Any) -> bool:
+    """Whether yes or no may be the value of such a field, or part of one."""
+    parts = get_args(kind)
+    return any(map(_takes_truth, parts)) if parts else kind not in {int, float, type(None)}
 
 
 class NoParams(Params):

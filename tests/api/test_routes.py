@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from appliance.api.app import RestApi
 from appliance.api.auth import AuthRoutes
 from appliance.api.gate import OPEN
 from appliance.api.table import ROWS
+from appliance.core.access.limiter import Limiter
 from appliance.core.actions import Action, NoParams
 from tests.api.rig import USERS, Api
 
@@ -53,6 +55,18 @@ def filled(path: str) -> str:
     return re.sub(r"{\w+(:\w+)?}", "x", path)
 
 
+@pytest.fixture
+def unpaced(api: Api) -> Iterator[None]:
+    """Strangers are not slowed down."""
+    found: Any = api.access._http._servers[0][0].config.app
+    while not hasattr(found, "_strangers"):
+        found = getattr(found, "app", None) or found._app
+    before, found._strangers = found._strangers, Limiter(0)
+    yield
+    found._strangers = before
+
+
+@pytest.mark.usefixtures("unpaced")
 async def test_no_route_answers_without_a_token(api: Api) -> None:
     routes = table(api)
     assert len(routes) > 60
@@ -176,3 +190,26 @@ async def test_the_document_is_whole(api: Api) -> None:
 async def _text(api: Api) -> str:
     async with api.client(await api.token("vera")) as client:
         return (await client.get("/openapi.json")).text
+
+
+async def test_an_address_tells_all_its_methods_and_plain_ones_go_first(api: Api) -> None:
+    async with api.client(await api.token("otto")) as client:
+        for method, path, allowed in (
+            ("PUT", "/api/v1/jobs/x", {"GET", "HEAD", "DELETE"}), ("PATCH", "/api/v1/analytics/query", {"GET", "HEAD", "POST"}),
+            ("DELETE", "/api/memory/stats", {"GET", "HEAD"}), ("DELETE", "/api/memory/get/x", {"GET", "HEAD"}),
+            ("POST", "/api/memory/x", {"DELETE"}), ("GET", "/api/llm/generate/stream", {"POST"}),
+        ):  # fmt: skip
+            answer = await client.request(method, path, headers={"Idempotency-Key": "one"})
+            assert answer.status_code == 405, (method, path, answer.text)
+            assert set(answer.headers["allow"].split(", ")) == allowed, path
+        for path in ("/api/v1/jobs/x/y", "/api", "/api/v1/actions/", "/api/power/mode/"):
+            assert (await client.get(path)).status_code == 404, path
+
+
+async def test_true_is_no_number(api: Api) -> None:
+    async with api.client(await api.token("ada")) as client:
+        for args in ({"before": True}, {"limit": True}, {"before": False}):
+            answer = await client.post("/api/v1/actions/audit.list", json={"args": args})
+            assert answer.status_code == 422, answer.text
+            assert "neither true nor false" in answer.text
+        assert (await client.post("/api/v1/actions/audit.list", json={"args": {"limit": "5"}})).status_code == 200

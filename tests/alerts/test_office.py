@@ -345,3 +345,59 @@ async def test_deliveries_of_a_channel_that_is_gone_are_dropped_and_told(desk: M
     told = await after.store.read(lambda connection: connection.execute("SELECT count(*) FROM alert_told").fetchone()[0])
     assert told == 0
     await after.close()
+
+
+async def test_a_message_that_only_fails_lets_others_pass(desk: Make, server: Sink) -> None:
+    """A server may choke on one message; those behind it must not wait until it is given up."""
+    here = await desk(hooked(server))
+    await here.see(alert("node", "x", severity="critical"), alert("cpu"))
+    server.answer(*[(500, {}, b"choked")] * channel.TURNS, (200, {}, b"ok"))
+    for _ in range(channel.TURNS + 1):
+        here.clock.move(channel.LONGEST)
+        await here.deliver()
+    assert [subject for _, (subject,) in states(server)] == ["x"] * channel.TURNS + ["host"]
+
+
+async def test_a_fault_of_ours_stops_no_channel(desk: Make, server: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await desk(hooked(server))
+
+    async def broken(*_: object) -> str:
+        raise KeyError("oh")
+
+    adapter = here.channel()._adapter
+    assert adapter is not None
+    monkeypatch.setattr(adapter, "send", broken)
+    await here.see(alert())
+    done = await here.deliver()
+    assert done is not None
+    assert (done.state, done.answer) == (DeliveryState.waiting, "a fault of the program: KeyError")
+    monkeypatch.undo()
+    here.clock.move(channel.FIRST)
+    again = await here.deliver()
+    assert again is not None
+    assert again.state is DeliveryState.delivered
+
+
+@pytest.mark.parametrize("lack", [{"enabled": False}, {"secret": "not.there"}], ids=["disabled", "no secret"])
+async def test_what_waits_for_a_channel_that_cannot_send_is_given_up_in_time(
+    desk: Make, server: Sink, lack: dict[str, Any]
+) -> None:
+    here = await desk(hooked(server, **lack))
+    await here.see(alert())
+    assert await here.deliver() is None
+    assert (here.status().health, here.status().waiting) == (Health.absent, 1)
+    await here.see(alert(state=AlertState.acknowledged), seconds=24 * 3600 + 1)
+    assert [each.state for each in await here.records()] == [DeliveryState.given_up]
+    assert here.status().dropped == 1
+    assert server.got == []
+
+
+async def test_an_echoed_login_is_blotted_out(desk: Make, server: Sink) -> None:
+    first = await desk(settings())
+    first.secrets.put("pw", b"correct horse\n")
+    here = await desk(hooked(server, secret="pw", username="ada", headers={"Authorization": "none"}))
+    await here.see(alert())
+    server.answer((401, {}, b"no: Basic YWRhOmNvcnJlY3QgaG9yc2U="))
+    await here.deliver()
+    assert server.got[0].headers["authorization"] == "Basic YWRhOmNvcnJlY3QgaG9yc2U="
+    assert here.status().last_answer.endswith("no: Basic •••")

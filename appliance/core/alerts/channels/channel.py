@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FIRST, LONGEST = 5.0, 600.0
 """Seconds until the second try, and most between two."""
+TURNS = 3
+"""Tries of a message after which others go before it."""
 WAITING = 200
 """Most messages that wait for one channel; groups share one each."""
 HOUR = 3600.0
@@ -45,6 +47,11 @@ class Waiting:
     def order(self) -> tuple[int, float]:
         """What is urgent goes first, then what is old."""
         return -RANK[self.kept.delivery.severity], self.since
+
+    @property
+    def turn(self) -> tuple[int, int, float]:
+        """The same, but what failed again and again lets others pass: it may be its own fault."""
+        return self.kept.delivery.attempts // TURNS, *self.order
 
 
 class Channel:
@@ -107,6 +114,14 @@ class Channel:
         self.counts[state.name] += 1
         return Kept(msgspec.structs.replace(kept.delivery, state=state, next_try=0.0), kept.notice)
 
+    def expire(self) -> list[Kept]:
+        """Give up what waits for too long while nothing can go out; returns it in its last state."""
+        if self.enabled and self._lack is None:
+            return []  # then each is tried before it is given up
+        before = self._clock.monotonic() - self._give_up
+        old = [key for key, one in self.waiting.items() if one.since < before]
+        return [self._ended(self.waiting.pop(key).kept, DeliveryState.given_up) for key in old]
+
     def pause(self) -> float | None:
         """Seconds until the next try; None while nothing waits, or nothing may go out."""
         if not self.waiting or not self.enabled or self._lack is not None:
@@ -121,7 +136,7 @@ class Channel:
         """Try the next message; returns its record as it is now, None where none waits."""
         if not self.waiting:
             return None
-        group = min(self.waiting, key=lambda key: self.waiting[key].order)
+        group = min(self.waiting, key=lambda key: self.waiting[key].turn)
         one = self.waiting[group]
         self.busy = group
         try:
@@ -159,6 +174,11 @@ class Channel:
             self._fault, self._step = self._clean(error.message), self._clean(error.next_step)
             self.last_answer = self._fault
             raise DeliveryError(self._fault, self._step, retry=error.retry, after=error.after) from None
+        except Exception as error:  # a fault of ours: the other channels go on, and this one tries again
+            log.exception("the alert channel %s broke off", self.name)
+            self._fault = self.last_answer = f"a fault of the program: {type(error).__name__}"
+            self._step = "the log has where; it is tried again."
+            raise DeliveryError(self._fault, self._step, retry=True) from None
         self._failures, self._fault, self._not_before = 0, "", 0.0
         self.last_delivered, self.last_answer = self._clock.wall(), answer
         return answer

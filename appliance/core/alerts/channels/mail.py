@@ -100,16 +100,18 @@ def address(text: str) -> Address:
 
 def meant(error: Exception, host: str) -> DeliveryError:
     """What a failure of SMTP means: 5xx is a refusal (RFC 5321, 4.2.1), anything else may do better later."""
+    told = one_line(f"{host}: {type(error).__name__}: {error}", 300)
+    if "CERTIFICATE" in str(error).upper():
+        return DeliveryError(told, "set ca_file to the authority that signed its certificate; it is tried again.", retry=True)
     codes = [each.code for each in getattr(error, "recipients", ()) if hasattr(each, "code")]
     code = getattr(error, "code", None)
     codes += [code] if isinstance(code, int) else []
-    told = one_line(f"{host}: {type(error).__name__}: {error}", 300)
     if isinstance(error, aiosmtplib.SMTPAuthenticationError):
         return DeliveryError(told, "see username and secret of the channel.", retry=bool(codes) and codes[0] < 500)
-    if isinstance(error, aiosmtplib.SMTPNotSupported) or (not codes and "STARTTLS" in str(error).upper()):
+    if isinstance(error, ValueError | aiosmtplib.SMTPNotSupported) and "STARTTLS" not in str(error).upper():
+        return DeliveryError(told, "the server cannot carry this mail: see sender and to of the channel.")
+    if not codes and "STARTTLS" in str(error).upper():
         return DeliveryError(told, 'the server has no STARTTLS here: set tls = "tls" and its port, or see the server.')
     if codes and all(500 <= each < 600 for each in codes):
         return DeliveryError(told, "the server refuses this mail: see sender and to of the channel.")
-    if "CERTIFICATE" in str(error).upper():
-        return DeliveryError(told, "set ca_file to the authority that signed its certificate; it is tried again.", retry=True)
     return DeliveryError(told, "see whether the mail server runs and can be reached; it is tried again.", retry=True)

@@ -121,8 +121,9 @@ class Office:
             now, wall = self._ground.clock.monotonic(), self._ground.clock.wall()
             for notice in self._planner.due(alerts, self._still, now, wall):
                 await self._tell(notice, now, wall)
-        if self._problem is not None:
-            await self._keep(())
+        expired = [each for channel in self._channels.values() for each in channel.expire()]
+        if expired or self._problem is not None:
+            await self._keep(expired)
         self._show()
 
     def _still(self, channel: str, severity: Severity) -> bool:

@@ -70,12 +70,12 @@ class Poster:
             told = f"{host} did not answer within {self._timeout:g} s"
             raise DeliveryError(told, "see whether it runs; it is tried again.", retry=True) from None
         except httpx.TransportError as error:
+            if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):  # its words quote headers
+                raise _unfit(host, error) from None
             told = one_line(str(error), SHOWN) or "the connection broke"
-            unsure = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
-            raise DeliveryError(f"{host}: {type(error).__name__}: {told}", _step(error), retry=not unsure) from None
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
-            told = f"the request to {host} cannot be made ({type(error).__name__})"
-            raise DeliveryError(told, "mend url and headers of the channel.") from None
+            raise DeliveryError(f"{host}: {type(error).__name__}: {told}", _step(error), retry=True) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as error:
+            raise _unfit(host, error) from None
         answer = one_line(f"{status} {reason} {said}", SHOWN)
         if 200 <= status < 300:
             return answer
@@ -113,6 +113,11 @@ class Poster:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+
+def _unfit(host: str, error: Exception) -> DeliveryError:
+    told = f"the request to {host} cannot be made ({type(error).__name__})"
+    return DeliveryError(told, "mend url, headers and secret of the channel.")
 
 
 def refusal(status: int, told: str, after: float | None = None) -> DeliveryError:

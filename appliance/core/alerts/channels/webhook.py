@@ -35,13 +35,16 @@ def signing_key(secret: str) -> bytes:
     return secret.encode()
 
 
-def authorization(username: str, secret: str) -> dict[str, str]:
-    """The header by which a channel shows who it is; none without a secret."""
-    if not secret:
-        return {}
-    if username:
-        return {"authorization": "Basic " + base64.b64encode(f"{username}:{secret}".encode()).decode()}
-    return {"authorization": f"Bearer {secret}"}
+def headers_of(wanted: AlertChannel, secret: str) -> dict[str, str]:
+    """What every request of a channel has: its own headers, and by which it shows who it is."""
+    given = {name.lower(): value for name, value in wanted.headers.items()}
+    if secret:
+        given["authorization"] = f"Basic {_basic(wanted.username, secret)}" if wanted.username else f"Bearer {secret}"
+    return {**given, "content-type": "application/json"}
+
+
+def _basic(username: str, secret: str) -> str:
+    return base64.b64encode(f"{username}:{secret}".encode()).decode()
 
 
 class Webhook:
@@ -56,11 +59,11 @@ class Webhook:
 
     def __init__(self, wanted: AlertChannel, secret: str, signing: str, external_url: str) -> None:
         self._wanted = wanted
-        self._headers = {**wanted.headers, **authorization(wanted.username, secret), "content-type": "application/json"}
+        self._headers = headers_of(wanted, secret)
         self._key = signing_key(signing) if signing else b""
         self._external_url = external_url
         self._poster = Poster(wanted.timeout_seconds, wanted.ca_file)
-        self.hidden: tuple[str, ...] = (secret, signing)
+        self.hidden: tuple[str, ...] = (secret, signing, _basic(wanted.username, secret) if secret else "")
 
     async def send(self, notice: Notice, delivery_id: str, wall: float) -> str:
         """Deliver a message; returns what the server answered. Raises DeliveryError."""
@@ -86,10 +89,10 @@ class Ntfy:
 
     def __init__(self, wanted: AlertChannel, secret: str, external_url: str) -> None:
         self._wanted = wanted
-        self._headers = {**wanted.headers, **authorization(wanted.username, secret), "content-type": "application/json"}
+        self._headers = headers_of(wanted, secret)
         self._click = wanted.click or external_url
         self._poster = Poster(wanted.timeout_seconds, wanted.ca_file)
-        self.hidden: tuple[str, ...] = (secret,)
+        self.hidden: tuple[str, ...] = (secret, _basic(wanted.username, secret) if secret else "")
 
     async def send(self, notice: Notice, delivery_id: str, wall: float) -> str:
         """Deliver a message; returns what the server answered. Raises DeliveryError."""

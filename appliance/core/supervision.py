@@ -15,6 +15,7 @@ from appliance.core.backoff import backoff
 from appliance.core.doctor.binding import refusal
 from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport, Phase, ServiceStatus
+from appliance.core.observe.spans import detach
 from appliance.core.ports import Clock, Service
 from appliance.errors import AbsentError, ApplianceError
 
@@ -121,6 +122,7 @@ class Supervised:
         return True
 
     async def _live(self) -> None:
+        detach()  # whoever has a service start, its life is no part of their request
         while True:
             await self._dependencies()
             try:

@@ -18,11 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from appliance.core.model import Health
+from appliance.core.clock import SystemClock
+from appliance.core.model import Health, HealthReport
 from appliance.core.observe.origins import Origins, origin_of
 from appliance.core.observe.otel import Maker, encoded
 from appliance.core.observe.sending import Sending
 from appliance.core.observe.spans import CURRENT, NO_SPAN, Spans, child, statement, told, traceparent
+from appliance.core.services import Supervisor
+from appliance.core.state import LiveState
+from appliance.core.supervision import Policy
 from appliance.errors import ActionError
 from tests.inference.registry_rig import picture
 from tests.llm.upstreams import FakeOllama, serving, up
@@ -215,6 +219,41 @@ async def test_work_that_a_request_left_running_is_no_part_of_it_for_ever(monkey
         assert child("a").__enter__() is NO_SPAN
         with spans.span("later") as later:
             assert later.trace_id != request.trace_id
+
+
+class Looking:
+    """A service that keeps the spans within which it lives (ports.Service)."""
+
+    name, summary = "looking", "A test's"
+    depends: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    async def start(self) -> None:
+        self.seen.append(CURRENT.get())
+
+    async def run(self) -> None:
+        self.seen.append(CURRENT.get())
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None: ...
+
+    async def health(self) -> HealthReport:
+        return HealthReport(Health.healthy, "lives")
+
+
+async def test_a_service_that_a_request_starts_is_no_part_of_it() -> None:
+    spans, service, clock = Spans(), Looking(), SystemClock()
+    spans.switch(Maker({"service.name": "test"}, 1.0, lambda _: None).begin)
+    supervisor = Supervisor([service], LiveState(clock), clock, Policy(), lambda _, __: None)
+    try:
+        with spans.span("action service.restart"):
+            supervisor.start()
+        await wait_for(lambda: len(service.seen) == 2)
+        assert service.seen == [None, None]
+    finally:
+        await supervisor.stop(5.0)
 
 
 def test_a_full_queue_drops_and_counts() -> None:

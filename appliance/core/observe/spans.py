@@ -155,6 +155,11 @@ def told(name: str, began: float, facts: Facts, failed: str = "", kind: str = "c
     return present.trace_id
 
 
+def detach() -> None:
+    """What this task does from now on is no part of what began it."""
+    CURRENT.set(None)
+
+
 def traceparent() -> str:
     """Of the present span, for others that go on with it; "" where nothing is traced."""
     present = current()

@@ -20,20 +20,21 @@ from appliance.core.state import Section
 from appliance.errors import ApplianceError, NotFoundError
 from appliance.screens import assistant_view as view
 from appliance.screens.assistant_acts import Acts
-from appliance.screens.assistant_said import Message, Transcript, Words
+from appliance.screens.assistant_said import LOOK, Message, Transcript, Words
 from appliance.screens.page import Page
 from appliance.screens.panelled import own_keys
 from appliance.screens.widgets.lines import LineView
 
-SHOWN = 30
-"""Newest messages of a talk that stand on the page."""
+SHOWN = 8
+"""Newest messages of a talk that stand on the page; each look at older ones shows as many more."""
+SHARE = 4
+"""An answer rests this many times as long as its last painting took: other consoles are painted meanwhile."""
 BATCH = 0.12
 """Least seconds between two paintings of an answer that grows."""
 PATIENCE = 10.0
 """Seconds that one look at an answer waits for more."""
 OFFER = 1.0
 """The same while an action waits for its confirmation: its dialog opens as soon as no other one is open."""
-PLACES = ("", "edge", "agent", "cloud")
 
 
 class Assistant(Page):
@@ -45,27 +46,16 @@ class Assistant(Page):
         ("Enter", "Ask"), ("s", "Stop"), ("r", "Again"), ("n", "New"), ("h", "Talks"), ("m", "Model"), ("p", "Place"),
         ("e", "Edge only"), ("a", "Attach"), ("t", "Tools on or off"), ("f", "What is remembered about you"),
         ("c", "Send the live state along: where it matters, yes, no"), ("/", "Search in talks"),
-        ("l", "A longer question, in an editor"), ("y", "Confirm what waits"), ("x", "Write the talk into a file"),
+        ("l", "A longer question, in an editor"), ("y", "Confirm what waits"),
+        ("o", "Older messages"), ("x", "Write the talk into a file"),
         ("d", "Delete the talk"),
     )  # fmt: skip
     AUTO_FOCUS = "#talk"
-    CSS = """
-    Transcript { height: 1fr; scrollbar-size: 0 0; padding: 0 1; background: $background; }
-    .said { height: auto; margin: 0 0 1 0; }
-    Words { height: auto; width: 1fr; background: $background; }
-    Prose { padding: 0; background: $background; }
-    Prose MarkdownBlock { background: $background; color: $foreground; }
-    Prose MarkdownH1, Prose MarkdownH2, Prose MarkdownH3, Prose MarkdownH4 {
-        color: $primary; text-style: bold; content-align: left middle; margin: 0 0 1 0; padding: 0;
-    }
-    Prose MarkdownBlockQuote { border-left: solid $primary; margin: 0 0 1 0; padding: 0 1; }
-    Prose MarkdownFence { margin: 0 0 1 0; border-left: solid $primary; }
-    Prose MarkdownFence > Label { padding: 0 1; }
-    """
+    CSS = LOOK
     BINDINGS: ClassVar[list[BindingType]] = own_keys((
         ("enter", "type"), ("s", "stop"), ("r", "again"), ("n", "new"), ("h", "talks"), ("m", "model"), ("p", "place"),
         ("e", "edge"), ("a", "attach"), ("t", "tools"), ("c", "state"), ("f", "facts"), ("slash", "search"), ("l", "long"),
-        ("y", "confirm"), ("x", "export"), ("d,delete", "delete"),
+        ("y", "confirm"), ("o", "older"), ("x", "export"), ("d,delete", "delete"),
     ))  # fmt: skip
 
     def __init__(self, console: Console) -> None:
@@ -78,6 +68,7 @@ class Assistant(Page):
         self._live: Message | None = None
         self._began = 0.0
         self._loaded = False
+        self._shown = SHOWN
 
     def body(self) -> Iterable[Widget]:
         """How it is asked, the talk, the line to type into."""
@@ -116,15 +107,20 @@ class Assistant(Page):
         """Lay it out anew."""
         self.call_after_refresh(self.refresh_all)
 
-    # -- talks ---------------------------------------------------------------------------------------------------------
-
     def open(self, talk: str) -> None:
         """Show a talk; empty for the newest one."""
+        self._shown = SHOWN
         self._start(self._open(talk))
+
+    def older(self) -> None:
+        """Show more of the talk's earlier messages."""
+        if self.turn is None and self.talk is not None and len(self.talk.said) > self._shown:
+            self._shown += SHOWN
+            self._start(self._show_talk(at_end=False))
 
     def begin(self) -> None:
         """A new talk."""
-        self.talk, self.turn, self._live = None, None, None
+        self.talk, self.turn, self._live, self._shown = None, None, None, SHOWN
         self._start(self._show_talk())
 
     def _start(self, work: Any) -> None:
@@ -149,23 +145,20 @@ class Assistant(Page):
         if turn and self.talk is not None:
             await self._follow(turn)
 
-    async def _show_talk(self) -> None:
+    async def _show_talk(self, *, at_end: bool = True) -> None:
         talk = self.talk
         if talk is None:
             widgets: list[Widget] = [Words(view.empty(self.lacking), classes="empty")]
         else:
-            left = len(talk.said) - SHOWN + talk.dropped
-            widgets = [Words([((f"{left} earlier messages; x writes them into a file", "muted"),)])] if left > 0 else []
-            widgets += [self._message(each) for each in talk.said[-SHOWN:]]
-        await self.query_one(Transcript).show(widgets, at_end=talk is not None)
+            widgets = [Words([view.earlier(talk, self._shown)])] if view.earlier(talk, self._shown) else []
+            widgets += [self._message(each) for each in talk.said[-self._shown :]]
+        await self.query_one(Transcript).show(widgets, at_end=at_end and talk is not None)
         self.show(self.sections)
 
     def _message(self, said: Said) -> Message:
         agent = self.talk.agent if self.talk is not None else "assistant"
         name = self.console.actor.name if said.role == "user" else agent
         return Message(said, name, console=self.spark.caps.is_console)
-
-    # -- answers -------------------------------------------------------------------------------------------------------
 
     def ask(self, text: str) -> None:
         """Ask a question in this talk."""
@@ -205,13 +198,14 @@ class Assistant(Page):
                 self.turn = status = await self.console.invoke(
                     "assistant.follow", {"turn": turn, "since": at, "wait": patience if self.turn is not None else 0}
                 )
+                began = time.monotonic()
                 if status.text:
                     await live.append(status.text)
                     at = status.at
                 self._show_news(live, status)
                 if status.stage in ENDED and status.at <= at:
                     return
-                await asyncio.sleep(BATCH)
+                await asyncio.sleep(max(BATCH, SHARE * (time.monotonic() - began)))
         except ApplianceError as error:
             self.say(str(error), "bad")
         finally:
@@ -223,13 +217,11 @@ class Assistant(Page):
         if status.said is not None:
             live.set_foot(view.foot(status.said))
             if self.talk is not None:
-                self.talk = _with(self.talk, status.said)
+                self.talk = msgspec.structs.replace(self.talk, said=(*self.talk.said, status.said))
             return
         live.set_foot(view.under_way(status, time.monotonic() - self._began))
         if status.asked is not None and status.stage is Stage.asking:
             self.acts.offer(status)
-
-    # -- typing --------------------------------------------------------------------------------------------------------
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Ask what was typed."""
@@ -253,7 +245,3 @@ class Assistant(Page):
     def action_do(self, what: str) -> None:
         """One of the page's own keys."""
         self.acts.do(what)
-
-
-def _with(talk: Talk, said: Said) -> Talk:
-    return msgspec.structs.replace(talk, said=(*talk.said, said))

@@ -50,6 +50,7 @@ class Acts:
         page = self._page
         at_once = {
             "type": lambda: page.set_focus(page.query_one("#typed")), "again": page.again, "new": page.begin,
+            "older": page.older,
             "place": self._place, "edge": self._edge, "tools": lambda: page.want(tools=not page.wanted.tools),
             "state": lambda: page.want(state=STATES[page.wanted.state]), "confirm": self._confirm_now,
         }  # fmt: skip
@@ -96,10 +97,8 @@ class Acts:
     # -- how it is asked -----------------------------------------------------------------------------------------------
 
     def _place(self) -> None:
-        from appliance.screens.assistant import PLACES
-
-        page = self._page
-        page.want(place=PLACES[(PLACES.index(page.wanted.place) + 1) % len(PLACES)])
+        page, places = self._page, view.PLACES
+        page.want(place=places[(places.index(page.wanted.place) + 1) % len(places)])
 
     def _edge(self) -> None:
         page = self._page

@@ -19,6 +19,25 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
 
+LOOK = """
+Transcript { height: 1fr; scrollbar-size: 0 0; padding: 0 1; background: $background; }
+.said { height: auto; margin: 0 0 1 0; }
+Words { height: auto; width: 1fr; background: $background; }
+Prose { padding: 0; background: $background; }
+Prose MarkdownBlock { background: $background; color: $foreground; }
+Prose MarkdownH1, Prose MarkdownH2, Prose MarkdownH3, Prose MarkdownH4 {
+    color: $primary; text-style: bold; content-align: left middle; margin: 0 0 1 0; padding: 0;
+}
+Prose MarkdownBlockQuote { border-left: solid $primary; margin: 0 0 1 0; padding: 0 1; }
+Prose MarkdownFence { margin: 0 0 1 0; border-left: solid $primary; }
+Prose MarkdownFence > Label { padding: 0 1; }
+"""
+"""Of the page, in Textual's CSS: signs and colours that a Linux console has."""
+LONGEST = 20_000
+"""Characters of one answer that are shown: laying out more of them would hold up every console."""
+CUT = "Only its first characters are shown; x writes all into a file."
+
+
 class Prose(Markdown):
     """Markdown with signs that every console has; nothing in it opens anything."""
 
@@ -63,6 +82,8 @@ class Message(Vertical):
         self._said = said
         self._who = name
         self._plain = console
+        self._length = 0
+        """Characters of the answer so far."""
 
     def compose(self) -> ComposeResult:
         """Head, text, foot."""
@@ -70,14 +91,29 @@ class Message(Vertical):
         if self._said.role == "user":
             yield Words(view.question(self._said), classes="question")
         else:
-            yield Prose(view.markdown(self._said.text, console=self._plain), open_links=False)
+            yield Prose(view.markdown(self._take(self._said.text), console=self._plain), open_links=False)
+            yield Words((), classes="cut")
         below = Words(view.foot(self._said), classes="foot")
         below.display = bool(view.foot(self._said))
         yield below
 
     async def append(self, text: str) -> None:
         """More of the answer; only its last block is painted anew."""
-        await self.query_one(Prose).append(view.markdown(text, console=self._plain))
+        if shown := self._take(text):
+            await self.query_one(Prose).append(view.markdown(shown, console=self._plain))
+        if not shown or len(shown) < len(text):
+            self.query_one(".cut", Words).set_lines([((CUT, "warn"),)])
+
+    def _take(self, text: str) -> str:
+        """As much as there is room for."""
+        shown = text[: max(0, LONGEST - self._length)]
+        self._length += len(text)
+        return shown
+
+    def on_mount(self) -> None:
+        """Tell of what was cut."""
+        if self._length > LONGEST:
+            self.query_one(".cut", Words).set_lines([((CUT, "warn"),)])
 
     def set_foot(self, lines: Sequence[Line]) -> None:
         """Show other lines below it."""
@@ -97,7 +133,8 @@ class Transcript(VerticalScroll, inherit_bindings=False):
         """Show these alone, from their begin or at their end."""
         self.anchor(False)
         await self.remove_children()
-        await self.mount_all(widgets)
+        for widget in widgets:  # one after the other: other consoles are painted meanwhile
+            await self.mount(widget)
         self.anchor(at_end)
 
     async def add(self, *widgets: Widget) -> None:

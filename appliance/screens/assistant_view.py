@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from appliance.screens.themes import Look, Role
     from appliance.screens.widgets.lines import Line, Piece
 
+PLACES = ("", "edge", "agent", "cloud")
 LONG = 600
 """Characters of a confirmation that a dialog has room for; a longer one is read whole first."""
 PICTURES = range(0x2600, 0x27C0)
@@ -108,6 +109,14 @@ def empty(lacking: list[Line]) -> list[Line]:
     if lacking:
         return lacking
     return [(("Enter, and type a question. Such as:", "muted"),), *(((f"  {each}", "text"),) for each in EXAMPLES)]
+
+
+def earlier(talk: Talk, shown: int) -> Line:
+    """What of a talk does not stand on the page; nothing where all of it does."""
+    left = max(0, len(talk.said) - shown)
+    words = [f"{f.counted(left, 'earlier message')}: o shows more, x writes all into a file"] if left else []
+    words += [f"{talk.dropped} older ones found no room"] if talk.dropped else []
+    return (("; ".join(words), "muted"),) if words else ()
 
 
 def head(said: Said, name: str) -> Line:

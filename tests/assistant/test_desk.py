@@ -57,7 +57,8 @@ async def test_a_talk_goes_on_and_what_finds_no_room_is_told(appliance: Upstream
         assert [each.role for each in found.said] == ["user", "assistant"] * 3, "the answer was replaced"
 
 
-async def test_what_must_stay_in_the_house_never_leaves_it(appliance: Upstreams) -> None:
+async def test_what_must_stay_in_the_house_never_leaves_it(appliance: Upstreams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_RETRIES", "1")
     edge, cloud = Talker(), Talker()
     edge.always = "500"
     async with appliance(edge, cloud) as bench:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.core.assistant.model import Asked, Stage, TurnStatus
+from appliance.screens import assistant_said
 from appliance.screens import assistant_view as view
 from appliance.screens.glyphs import Caps, Colours, unsafe
 from tests.assistant.conftest import Talker, Upstreams, ask, do
@@ -81,21 +82,38 @@ async def test_a_talk_with_its_tools_on_a_console(appliance: Upstreams) -> None:
         await seen.end()
 
 
-async def test_an_answer_grows_and_is_stopped(appliance: Upstreams) -> None:
+async def test_an_answer_grows_is_stopped_and_shown_in_parts(appliance: Upstreams, monkeypatch: pytest.MonkeyPatch) -> None:
     edge = Talker()
-    edge.script.append("hang-mid")
     async with appliance(edge) as bench:
-        seen = bench.open(size=(160, 48))
-        await seen.press("gh", "Enter, and type a question")
+        talk = ""
+        for number in range(6):
+            talk = (await ask(bench, f"Question number {number}", talk=talk)).talk
+        seen = bench.open()
+        await seen.press("gh", "Question number 5")
+        await seen.press("\x1b[H", "4 earlier messages")
+        await seen.press("o", "Question number 0")
+        edge.script.append("hang-mid")
         await type_in(seen, "Why?")
-        await seen.shows("The sky")
         await seen.shows("s stops it")
-        assert "The sky is blue." not in seen.display
+        await wait_for(lambda: seen.display.count("The sky is blue.") == seen.display.count("The sky") - 1, 20)
         await seen.press("2", "Detail")
-        await seen.press("gh", "The sky")  # it is written on while nobody looks
+        await seen.press("gh", "s stops it")  # it is written on while nobody looks
         await seen.press("s", "stopped")
         await wait_for(lambda: edge.cancelled == 1)
-        await seen.press("r", "The sky is blue.")
+
+        edge.says.append(tuple(f"word{number} " for number in range(120)))
+        edge.pause = 0.002
+        before = len(seen.channel.written)
+        await seen.press("r", "word119")
+        await seen.shows("120 out")
+        painted = len(seen.channel.written) - before
+        assert painted < 120 * 24 * 80, f"{painted} bytes for 120 tokens: not all is painted for each of them"
+
+        monkeypatch.setattr(assistant_said, "LONGEST", 300)
+        edge.says.append(tuple(f"part{number} " for number in range(80)))
+        await seen.press("r", "Only its first characters are shown")
+        await seen.shows("80 out")
+        assert "part79" not in seen.display
         await seen.end()
 
 
@@ -143,30 +161,14 @@ async def _facts(bench: object) -> bool:
     return bool(await do(bench, "facts"))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-async def test_without_a_model_it_says_what_is_missing(appliance: Upstreams, size: tuple[int, int]) -> None:
+async def test_without_a_model_it_says_what_is_missing(appliance: Upstreams) -> None:
     async with appliance() as bench:
-        seen = bench.open(PLAIN, size)
+        seen = bench.open(PLAIN)
         await seen.press("gh", "There is nobody to talk with")
         await seen.shows("llm.edge_url")
         await type_in(seen, "What is wrong?")
         await seen.shows("No language model is configured")
         await wait_for(lambda: seen.app.screen.query_one("#typed").value == "What is wrong?", message="it is not lost")  # type: ignore[attr-defined]
-        await seen.end()
-
-
-async def test_a_growing_answer_paints_its_last_block_alone(appliance: Upstreams) -> None:
-    edge = Talker()
-    edge.pause = 0.01
-    async with appliance(edge) as bench:
-        edge.says.append(tuple(f"word{number} " for number in range(200)))
-        seen = bench.open(size=(160, 48))
-        await seen.press("gh", "Enter, and type")
-        before = len(seen.channel.written)
-        await type_in(seen, "Much")
-        await seen.shows("From: edge")
-        painted = len(seen.channel.written) - before
-        assert painted < 200 * 2000, f"{painted} bytes for 200 tokens"
         await seen.end()
 
 

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from appliance import __version__
 from appliance.api import problems
+from appliance.api.bodies import read_json
 from appliance.api.openapi import document
 from appliance.api.problems import STATUS_CODES, reply
 from appliance.api.routing import Table
@@ -181,7 +182,7 @@ class RestApi:
     async def invoke(self, request: Request) -> Response:
         """Carry an action out."""
         body = await request.body()
-        call = msgspec.json.decode(body, type=Invoke) if body else Invoke()
+        call = read_json(body, Invoke) if body else Invoke()
         return reply({"result": await self.act(request, request.path_params["name"], call.args, confirm=call.confirm)})
 
     async def all_state(self, request: Request) -> Response:
@@ -221,6 +222,8 @@ class RestApi:
     async def events(self, request: Request) -> Response:
         """Events as they happen (server-sent events)."""
         self.allow(request, "events")
+        if request.method == "HEAD":  # what has no body has an end
+            return Response(media_type="text/event-stream")
         return self._streams.response(request)
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from appliance.api.app import paged
+from appliance.api.bodies import read_json
 from appliance.api.problems import RequestError, reply
 from appliance.core.access.desk import AccessDesk
 from appliance.core.access.model import Identity
@@ -125,7 +126,7 @@ async def _read(request: Request, kind: type[T]) -> T:
     """The body, as JSON or as a form. Raises RequestError, msgspec.DecodeError."""
     body = await request.body()
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        return msgspec.json.decode(body, type=kind)
+        return read_json(body, kind)
     try:
         pairs: dict[str, Any] = dict(parse_qsl(body.decode(), max_num_fields=20))
         return msgspec.convert(pairs, kind)

@@ -133,6 +133,7 @@ class Gate:
     def _bounded(self, scope: Scope, receive: Receive, body: _Body) -> Receive:
         """`receive` with bounds on size and time. Raises RequestError."""
         most = self._most if "identity" in scope else SMALL
+        _plain_coding(scope)
         told = _headers(scope, b"content-length")
         if told and (len(told) > 1 or not told[0].isdigit()):
             raise RequestError("headers", "Content-Length is no number.", "send it once.")
@@ -266,6 +267,14 @@ def _idempotency_key(scope: Scope) -> str:
     if len(given) > 1 or not KEY.fullmatch(given[0]):
         raise RequestError("headers", "Idempotency-Key is malformed.", "send one of 1 to 255 visible ASCII characters.")
     return given[0]
+
+
+def _plain_coding(scope: Scope) -> None:
+    """Bodies come as they are: one that is coded would be taken for something else (RFC 9110, 8.4; RFC 9112, 6.1)."""
+    if any(each.strip().lower() != b"chunked" for each in _headers(scope, b"transfer-encoding")):
+        raise RequestError("headers", "Transfer-Encoding is not chunked.", "send the body as it is.")
+    if any(each.strip().lower() not in {b"", b"identity"} for each in _headers(scope, b"content-encoding")):
+        raise RequestError("encoding", "The body is coded.", "send it without Content-Encoding.")
 
 
 def _headers(scope: Scope, name: bytes) -> list[bytes]:

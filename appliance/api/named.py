@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, get_origin
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from appliance.api.app import RestApi, paged
+from appliance.api.bodies import read_json
 from appliance.api.gone import unless_gone
 from appliance.api.pictures import brings_one, picture_of
 from appliance.api.problems import reply
@@ -76,7 +76,7 @@ class _Endpoint:
         if request.method in {"GET", "DELETE"}:
             given = self._from_query(request, self._row.action)
         elif body := await request.body():
-            found = msgspec.json.decode(body)
+            found = read_json(body)
             if not isinstance(found, dict):
                 raise InvalidArgumentsError("The body is no JSON object.", "send one as /openapi.json describes it.")
             given = found
@@ -88,12 +88,13 @@ class _Endpoint:
     def _from_query(self, request: Request, action: str) -> dict[str, Any]:
         """A repeated name is a list; single texts go to the action as they are, whose model reads them."""
         fields = self._api.dispatcher.registry.get(action).params.model_fields
-        query = request.query_params
+        found: dict[str, list[str]] = {}
+        for name, value in request.query_params.multi_items():
+            found.setdefault(name, []).append(value)
         given: dict[str, Any] = {}
-        for name in dict.fromkeys(query):
+        for name, values in found.items():
             if self._row.pages and name in PAGING and name not in fields:
                 continue
-            values = query.getlist(name)
             listed = name in fields and get_origin(fields[name].annotation) in {list, tuple}
             if len(values) > 1 and not listed:
                 raise InvalidArgumentsError(f"{name} was given {len(values)} times.", "give it once.")

@@ -25,7 +25,7 @@ STATUS_CODES = {
     "query": 422, "plan": 422, "queue-full": 503, "deadline": 504, "link_down": 503, "command_refused": 403,
     "tier_unavailable": 503, "tier_absent": 503, "tier_full": 507, "not_running": 503, "port_taken": 409, "unreachable": 502,
     "not_allowed": 502, "shell": 502, "command_failed": 502, "deploy": 502, "body": 400, "too_large": 413, "slow": 408,
-    "headers": 400, "busy": 503, "delivery": 502, "delivery": 502,
+    "headers": 400, "encoding": 415, "busy": 503, "delivery": 502,
     "acme": 502, "stream": 503, "device": 503, "device-stalled": 503, "tunnel": 502, "memory": 503,
 }  # fmt: skip
 """HTTP status by error code (RFC 9110); any other error is a 500."""
@@ -41,7 +41,7 @@ class RequestError(ApplianceError):
     """A request that no handler sees: too large, too slow, or malformed.
 
     Args:
-        code: "body", "too_large", "slow", "headers" or "busy".
+        code: "body", "too_large", "slow", "headers", "encoding" or "busy".
     """
 
     def __init__(self, code: str, message: str, next_step: str) -> None:

@@ -31,6 +31,8 @@ from appliance.errors import (
 log = logging.getLogger(__name__)
 
 AUDIT_DEADLINE = 5.0
+FAULTS, NAME, TEXT = 20, 64, 500
+"""Wrong arguments that are told; characters of each one's name and fault: both are whatever somebody sent."""
 UNKNOWN = "whether it took effect is not known"
 NOT_BEGUN = (NotAuthorizedError, InvalidArgumentsError, PreconditionError, ConfirmationRequiredError, ConflictError)
 """Errors by which an action is refused."""
@@ -245,18 +247,24 @@ def validate(action: Action, args: dict[str, Any]) -> Params:
     """The arguments as the action's parameters.
 
     Raises:
-        InvalidArgumentsError: Names every argument that does not fit.
+        InvalidArgumentsError: Names the arguments that do not fit, the first ones of many.
     """
+    if len(args) > len(action.params.model_fields) + FAULTS:  # each would become a fault, with a text of its own
+        raise InvalidArgumentsError(
+            f"{action.name} was given {len(args)} parameters, and has {len(action.params.model_fields)}.",
+            f"its parameters are: {', '.join(action.params.model_fields) or 'none'}.",
+        )
     try:
         return action.params.model_validate(args)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        named = [".".join(str(part) for part in fault["loc"]) or "arguments" for fault in found]
-        faults = "; ".join(
-            f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
-            for name, fault in zip(named, found, strict=True)
-        )
-        raise InvalidArgumentsError(f"{action.name}: {faults}.", _wanted(action, found[0])) from None
+        named = [".".join(str(part)[:NAME] for part in fault["loc"]) or "arguments" for fault in found[:FAULTS]]
+        faults = [
+            f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg'][:TEXT]}"
+            for name, fault in zip(named, found, strict=False)
+        ]
+        more = [f"and {len(found) - FAULTS} more"] if len(found) > FAULTS else []
+        raise InvalidArgumentsError(f"{action.name}: {'; '.join([*faults, *more])}.", _wanted(action, found[0])) from None
 
 
 def _wanted(action: Action, fault: ErrorDetails) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 from pathlib import Path
 
+import httpx
 import pytest
 
 from appliance.api import bounded
@@ -35,8 +37,12 @@ async def test_a_flood_of_connections_is_turned_away_and_nobody_waits(tmp_path: 
     async with serving(home, f"connections = {PLACES}\n") as api:
         async with api.client(await api.token("vera")) as client:
             assert (await client.get("/api/auth/me")).status_code == 200  # a connection that is kept
+            asking = asyncio.create_task(ask(client))
             held = await flood(api.port, MANY)
-            assert (await client.get("/api/auth/me")).status_code == 200
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+            assert (await client.get("/api/auth/me")).status_code == 200, "who was there before goes on, and waits for nobody"
             told = [reader for reader, _ in held if reader.at_eof() or reader._buffer]  # type: ignore[attr-defined]
             await wait_for(lambda: len(api.access._http._servers[0][0].server_state.connections) <= PLACES)
             turned_away = [await reader.read() for reader in told]
@@ -48,6 +54,13 @@ async def test_a_flood_of_connections_is_turned_away_and_nobody_waits(tmp_path: 
             await wait_for(lambda: sum(protocol.hosts.values()) <= 1)
         async with api.client(await api.token("vera")) as client:
             assert (await client.get("/api/auth/me")).status_code == 200, "there is room again"
+
+
+async def ask(client: httpx.AsyncClient) -> None:
+    """Again and again, over one connection."""
+    while True:
+        assert (await client.get("/api/auth/me")).status_code == 200
+        await asyncio.sleep(0.05)
 
 
 async def flood(port: int, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:

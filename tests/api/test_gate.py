@@ -137,6 +137,18 @@ async def test_two_tokens_are_none(api: Api) -> None:
         assert (await client.get("/api/auth/me", headers={"Authorization": f"bEARER {vera}"})).status_code == 200
 
 
+async def test_codings_of_bodies_are_refused_and_what_has_no_body_ends(api: Api, counted: list[int]) -> None:
+    token = await api.token("vera")
+    head = f"POST /api/v1/actions/test.count HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+    coded = head + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+    assert b" 400 " in (await raw(api, coded.encode())).partition(b"\r\n")[0]
+    packed = head + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
+    assert b" 415 " in (await raw(api, packed.encode())).partition(b"\r\n")[0]
+    assert counted == []
+    stream = f"HEAD /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    assert b" 200 " in (await raw(api, stream.encode())).partition(b"\r\n")[0]
+
+
 async def test_malformed_http_ends_the_connection(api: Api) -> None:
     for request in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"\x00" * 100):
         assert b" 200 " not in (await raw(api, request + b"\r\n\r\n")).partition(b"\r\n")[0]
@@ -192,6 +204,27 @@ async def test_answers_say_what_they_are(api: Api) -> None:
         for body in (b"{", b"[]", b'{"args": 1}', b'{"args": {}, "more": 1}', b"\xff", b"[" * 100_000):
             answer = await client.post("/api/v1/actions/alert.list", content=body)
             assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json"), body[:20]
+
+
+async def test_json_that_costs_much_is_refused_at_a_small_price(api: Api) -> None:
+    """Each wrong argument became a fault with a text of its own: a million of them held everything for half a minute."""
+    path = "/api/v1/actions/alert.list"
+    deep = b'{"args": {"a": ' + b"[" * 100_000
+    async with api.client(await api.token("vera")) as client:
+        for body, status in (
+            (json.dumps({"args": dict.fromkeys(map(str, range(50_000)), 1)}).encode(), 422),
+            (json.dumps({"args": {"x" * 500_000: 1}}).encode(), 422), (deep, 400), (b'{"args": {"a": [' + b"1," * 300_000, 413),
+            (json.dumps({"args": {"limit": "y" * 500_000}}).encode(), 422),
+        ):  # fmt: skip
+            answer = await client.post(path, content=body)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), body[:40]
+            assert len(answer.content) < 4000, answer.text[:200]
+        many = "&".join(f"a{number}=1" for number in range(2000))
+        answer = await client.get(f"/api/tasks?{many}")
+        assert (answer.status_code, len(answer.content) < 4000) == (422, True)
+        deep = b'{"key": "a:b", "value": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+    async with api.client(await api.token("otto")) as client:
+        assert (await client.post("/api/memory/set", content=deep)).status_code == 400
 
 
 async def test_pages_follow_each_other(api: Api) -> None:

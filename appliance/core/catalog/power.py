@@ -205,5 +205,5 @@ def text_of(file: str) -> str:
     """The text of a plan's file. Raises PlanError."""
     try:
         return base64.b64decode(file, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except (binascii.Error, ValueError):  # UnicodeDecodeError is one, too
         raise PlanError("The plan is no UTF-8 text.", "write it as TOML; `prime-spark power plan show` has one.") from None

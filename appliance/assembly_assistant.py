@@ -40,7 +40,12 @@ def build(spine: Appliance, memory: MemoryService, llm: LlmService) -> Assistant
             spine.settings.node.device_id, lambda: memory.memory, sealer,
         ))  # fmt: skip
 
-    return AssistantService(make, lambda: bool(llm.settings.all_endpoints()), HOW)
+    async def gone(user: str) -> bool:
+        return all(each.name != user for each in await spine.accounts.users())
+
+    service = AssistantService(make, lambda: bool(llm.settings.all_endpoints()), HOW, gone)
+    spine.accounts.listen(service.account_changed)
+    return service
 
 
 def actions(spine: Appliance, service: AssistantService) -> list[Action]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from appliance.core.assistant.model import Stage
+from appliance.core.memory.listing import Query
 from appliance.core.model import Actor, Box, InferenceResult, Role
 from appliance.core.state import Section
 from appliance.errors import AbsentError, ConflictError, InvalidArgumentsError, NotAuthorizedError, NotFoundError
@@ -223,6 +225,29 @@ async def test_what_is_remembered_goes_along_and_is_forgotten(appliance: Upstrea
         assert await do(bench, "facts") == []
         with pytest.raises(NotFoundError):
             await do(bench, "forget", fact="all-of-it")
+
+
+async def test_an_account_that_goes_takes_its_talks_and_facts_along(appliance: Upstreams) -> None:
+    edge = Talker()
+    async with appliance(edge) as bench:
+        await bench.appliance.accounts.add("bob", Role.operator)
+        await do(bench, "remember", BOB, text="I am Bob")
+        await ask(bench, "Hello", BOB)
+        await ask(bench, "Hello")
+        await bench.appliance.accounts.set_role("bob", Role.viewer)
+        memory = bench.appliance.domains.memory.memory  # type: ignore[union-attr]
+
+        async def kept() -> set[str]:
+            page = await memory.scan(Query(namespace="assistant"))
+            return {each.meta.key.split("/")[1] for each in page.entries}
+
+        assert await kept() == {"ada", "bob"}
+        await bench.appliance.accounts.remove("bob")
+        await wait_for(lambda: _equal(kept, {"ada"}))
+
+
+async def _equal(found: Callable[[], Awaitable[set[str]]], wanted: set[str]) -> bool:
+    return await found() == wanted
 
 
 async def test_pictures_and_detections_go_along(appliance: Upstreams, tmp_path: Path) -> None:

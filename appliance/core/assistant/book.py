@@ -72,6 +72,14 @@ class TalkBook:
         await self.get(user, talk)
         await self._remove(user, talk)
 
+    async def forget_user(self, user: str) -> None:
+        """Forget all talks of a user. Raises as Memory.delete."""
+        for key in await self._shelf.keys(place("talk", user, "")):
+            await self._remove(user, key.rpartition("/")[2])
+        for key in await self._shelf.keys(place("head", user, "")):
+            await self._shelf.remove(key)
+        await self._shelf.remove(place("dropped", user))
+
     async def _remove(self, user: str, talk: str) -> None:
         await self._shelf.remove(place("talk", user, talk))
         await self._shelf.remove(place("picture", user, talk))

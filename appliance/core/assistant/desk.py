@@ -166,6 +166,12 @@ class Desk:
         with self._claim(talk):
             await self.book.delete(user, talk)
 
+    async def forget_user(self, user: str) -> None:
+        """Forget everything of a user. Raises as Memory.delete."""
+        await asyncio.gather(*(each.stop() for each in self._turns.values() if each.actor.name == user))
+        await self.book.forget_user(user)
+        await self.facts.forget_all(user)
+
     async def close(self) -> None:
         """End all answers; what was written is kept."""
         await asyncio.gather(*(each.stop() for each in self._turns.values()))

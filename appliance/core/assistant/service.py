@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from appliance.core.figures import counted
 from appliance.core.model import Health, HealthReport
-from appliance.errors import AbsentError
+from appliance.errors import AbsentError, ApplianceError
 
 if TYPE_CHECKING:
     from appliance.core.assistant.desk import Desk
+
+log = logging.getLogger(__name__)
 
 
 class AssistantService:
@@ -22,23 +25,41 @@ class AssistantService:
         make: Makes the desk when it is first needed.
         configured: Whether there is an endpoint of a language model.
         how: The next step where there is none.
+        gone: Whether an account is there no more.
     """
 
     name = "assistant"
     summary = "Talks with language models about the appliance, with its state and actions"
     depends: tuple[str, ...] = ("memory",)
 
-    def __init__(self, make: Callable[[], Desk], configured: Callable[[], bool], how: str) -> None:
+    def __init__(
+        self, make: Callable[[], Desk], configured: Callable[[], bool], how: str, gone: Callable[[str], Awaitable[bool]]
+    ) -> None:
         self._make = make
         self._configured = configured
         self._how = how
+        self._gone = gone
         self._used = False
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     @functools.cached_property
     def desk(self) -> Desk:
         """What users do. Talks and facts are there also where no model is."""
         self._used = True
         return self._make()
+
+    def account_changed(self, user: str) -> None:
+        """Forget what is kept of a user whose account is gone: the next one of that name is somebody else."""
+        task = asyncio.create_task(self._forget(user), name="assistant forgets")
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
+
+    async def _forget(self, user: str) -> None:
+        try:
+            if await self._gone(user):
+                await self.desk.forget_user(user)
+        except ApplianceError as error:
+            log.error("talks and facts of %s, whose account may be gone, are still kept: %s", user, error.message)
 
     async def start(self) -> None:
         """Raises AbsentError where there is nobody to talk with."""
@@ -51,6 +72,8 @@ class AssistantService:
 
     async def stop(self) -> None:
         """End the answers; what was written of them is kept."""
+        if self._forgetting:
+            await asyncio.wait(set(self._forgetting), timeout=2.0)
         if self._used:
             await self.desk.close()
 

@@ -175,10 +175,18 @@ class Turn:
             role="assistant", text=got.text, time=self._hands.clock.wall(), outcome=outcome.value, way=way,
             sources=self._sources, calls=tuple(got.calls), notes=tuple(got.notes),
         )  # fmt: skip
-        further = await asyncio.shield(self._hands.keep(said))
+        further = await asyncio.shield(self._kept(said))
         self.said = msgspec.structs.replace(said, notes=(*said.notes, *further)) if further else said
         self._asked, self._doing = None, ""
         self._to(outcome)
+
+    async def _kept(self, said: Said) -> tuple[str, ...]:
+        """Put it into its talk; what the reader should know of that."""
+        try:
+            return await self._hands.keep(said)
+        except Exception as error:  # a fault of ours: whoever waits for the answer must get it
+            log.exception("an answer of the assistant is not kept")
+            return (f"this answer is not kept: {type(error).__name__}: {error}; the log has where",)
 
     async def _rounds(self) -> None:
         settings = self._hands.settings

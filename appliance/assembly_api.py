@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from appliance.api.listener import HttpService
     from appliance.core.access.certificates import Certificates
+    from appliance.core.access.challenges import Challenges
     from appliance.core.access.desk import AccessDesk
+    from appliance.core.access.renewal import AcmeService
     from appliance.core.access.roster import Roster
     from appliance.core.access.sealing import Sealer
     from appliance.core.actions import Action
@@ -99,10 +101,44 @@ class ApiAccess:
         spine, wanted = self._spine, self._settings
         device = spine.settings.node.device_id
         authority = Authority(spine.secrets, spine.clock, device)
-        names = functools.partial(own_names, device, wanted.names)
+        names = functools.partial(own_names, device, (*wanted.names, *spine.settings.acme.names))
         return Certificates(
-            authority, spine.clock, names, wanted.cert_file, wanted.key_file, wanted.client_ca_file, spine.paths.run
-        )
+            authority, spine.clock, names, wanted.cert_file, wanted.key_file, wanted.client_ca_file, spine.paths.run,
+            self._public,
+        )  # fmt: skip
+
+    def _public(self) -> tuple[bytes, bytes] | None:
+        """Certificate and key of the public authority, in one; None where there are none. Raises StoreError."""
+        from appliance.core.access.acme import PAIR
+
+        pair = self._spine.secrets.get(PAIR) if self._spine.settings.acme.directory else None
+        return None if pair is None else (pair, pair)
+
+    @functools.cached_property
+    def challenges(self) -> Challenges:
+        """What is answered over plain HTTP."""
+        from appliance.core.access.challenges import Challenges
+
+        return Challenges()
+
+    @functools.cached_property
+    def acme(self) -> AcmeService | None:
+        """Renews the certificate of the public authority; None where there is none."""
+        wanted, secrets = self._spine.settings.acme, self._spine.secrets
+        if not wanted.directory or not self._settings.enabled:
+            return None
+        from appliance.core.access.acme import PAIR, AcmeClient
+        from appliance.core.access.renewal import AcmeService
+
+        client = AcmeClient(wanted, secrets, self.challenges)
+        return AcmeService(client, lambda: secrets.get(PAIR), wanted.names, self._spine.clock, self._askable)
+
+    def _askable(self) -> str:
+        """Why nobody could ask over plain HTTP, or ""."""
+        if self._settings.redirect_port is None or not self._settings.secure:
+            return "api.redirect_port is not set" if self._settings.secure else "api.tls is off"
+        urls = self._http.urls if self._http is not None else ()
+        return "" if len(urls) > 1 else "nothing listens on api.redirect_port now"
 
     def services(self) -> list[Service]:
         """The listener, where it is wanted; and what fetches secrets that lie elsewhere."""
@@ -120,16 +156,17 @@ class ApiAccess:
 
         wanted, here = self._settings, self.certificates
         place = Place(wanted.host, wanted.port, wanted.secure, wanted.redirect_port, wanted.connections)
-        needs = Needs(self._prepare, self._exposed, here.context, here.renew, here.trouble, here.names, here.left)
+        answer = self.challenges.answer
+        needs = Needs(self._prepare, self._exposed, here.context, here.renew, here.trouble, here.names, here.left, answer)
         self._http = HttpService(self._app, place, needs)
-        return [self._http]
+        return [self._http] if self.acme is None else [self._http, self.acme]
 
     def actions(self) -> list[Action]:
         """All."""
         desk = functools.partial(getattr, self, "desk")
         return [
             *access_actions(desk, self._status), *factor_actions(desk), secret_action(self._spine.secrets),
-            *tls_actions(functools.partial(getattr, self, "certificates")),
+            *tls_actions(functools.partial(getattr, self, "certificates"), lambda: self.acme),
             *account_actions(functools.partial(getattr, self, "roster")),
         ]  # fmt: skip
 

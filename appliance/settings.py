@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 from appliance import settingforms as forms
 from appliance.core.model import Role
 from appliance.settingaccess import ApiSettings
+from appliance.settingacme import AcmeSettings
 from appliance.settingagents import AgentSettings
 from appliance.settingalerts import AlertSettings
 from appliance.settingassistant import AssistantSettings
@@ -348,6 +349,7 @@ class Settings(Group):
     ups: UpsSettings = UpsSettings()
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
+    acme: AcmeSettings = AcmeSettings()
     secrets: SecretSettings = SecretSettings()
     vault: VaultSettings = VaultSettings()
     vpn: VpnSettings = VpnSettings()

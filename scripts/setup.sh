@@ -167,6 +167,19 @@ kafka() {
     printf '%s' "$sum" >.kafka/.stamp
 }
 
+pebble() {
+    # Pebble, an ACME authority for tests, built from its Go module.
+    local version=v2.10.1
+    [[ -x .pebble/pebble && -f .pebble/.stamp && "$(<.pebble/.stamp)" == "$version" ]] && return 0
+    command -v go >/dev/null || { say "no go: the tests that want an ACME authority are skipped"; return 0; }
+    say "building Pebble"
+    if ! GOBIN="$PWD/.pebble" GOFLAGS=-p=2 go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$version" >/dev/null 2>&1; then
+        say "Pebble is not to be had: the tests that want an ACME authority are skipped"
+        return 0
+    fi
+    printf '%s' "$version" >.pebble/.stamp
+}
+
 for part in "$@"; do
     case "$part" in
     run)
@@ -180,6 +193,7 @@ for part in "$@"; do
         .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/windows.txt
         .venv/bin/python scripts/fetch_samples.py .models/samples
         kafka
+        pebble
         ;;
     *)
         say "unknown part $part; use run or test"

@@ -65,6 +65,7 @@ class Needs:
         trouble: What is wrong with the certificate, or ""; blocks.
         names: Names that a redirect may go to, the first by default.
         left: Days until the certificate ends; blocks.
+        challenge: What is answered over plain HTTP at a path (RFC 8555, section 8.3), or None.
     """
 
     prepare: Callable[[], Awaitable[None]]
@@ -74,6 +75,7 @@ class Needs:
     trouble: Callable[[], str]
     names: Callable[[], list[str]]
     left: Callable[[], float]
+    challenge: Callable[[str], str | None] = lambda _: None
 
 
 class HttpService:
@@ -156,12 +158,14 @@ class HttpService:
         self._kept_in = await self._needs.exposed()
         host = "127.0.0.1" if self._kept_in else place.host
         context = await asyncio.to_thread(self._needs.context) if place.secure else None
-        self._trouble = await asyncio.to_thread(self._needs.trouble) if place.secure else ""
+        await self._look_at_certificate()
         try:
             port = await self._serve(self._app(), host, place.port, context)
             urls = [f"{'https' if context else 'http'}://{written(host)}:{port}"]
             if context is not None and place.redirect_port is not None:
-                plain = await self._serve(Redirect(port, self._needs.names), host, place.redirect_port, None)
+                plain = await self._serve(
+                    Redirect(port, self._needs.names, self._needs.challenge), host, place.redirect_port, None
+                )
                 urls.append(f"http://{written(host)}:{plain}")
         except BaseException:
             await self._close()
@@ -201,15 +205,18 @@ class HttpService:
 
 
 class Redirect:
-    """Sends every request on to HTTPS, under a name that is this machine's own.
+    """Sends every request on to HTTPS, under a name that is this machine's own; but answers what proves names.
 
     Args:
         port: Of HTTPS.
         names: This machine's, the first where the request names another.
+        challenge: What is answered at a path, or None.
     """
 
-    def __init__(self, port: int, names: Callable[[], list[str]]) -> None:
-        self._port, self._names = port, names
+    def __init__(
+        self, port: int, names: Callable[[], list[str]], challenge: Callable[[str], str | None] = lambda _: None
+    ) -> None:  # fmt: skip
+        self._port, self._names, self._challenge = port, names, challenge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -217,6 +224,8 @@ class Redirect:
             await self._answer(Request(scope))(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
+        if (proof := self._challenge(request.url.path)) is not None:
+            return Response(proof, media_type="text/plain", headers={"Connection": "close", "Cache-Control": "no-store"})
         names = self._names()
         host = request.url.hostname if request.url.hostname in names else names[0]
         port = "" if self._port == 443 else f":{self._port}"

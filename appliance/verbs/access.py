@@ -59,6 +59,7 @@ def nest_tls(group: click.Group) -> None:
         context.say(drawn(context, answer) if output is None else written(output, answer))
 
     found.callback = run
+    group.add_command(found, "ca")  # what it is, for those who look for it so
 
 
 def written(output: Path, answer: Mapping[str, Any]) -> str:
@@ -100,6 +101,7 @@ def _certificate(title: str, value: Mapping[str, Any]) -> str:
 
 def _show(value: Mapping[str, Any], _: int) -> list[Block]:
     parts = [_certificate("certificate", value["certificate"]), _certificate("authority", value["authority"])]
+    parts += [_certificate("for public names", {**value["public"], "own": True})] if value["public"] else []
     parts += [f"trouble: {value['trouble']}"] if value["trouble"] else []
     return [Text(printable("\n".join(parts), keep="\n"))]
 

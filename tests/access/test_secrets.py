@@ -12,14 +12,14 @@ import pytest
 from appliance.core.access.elsewhere import SecretService, open_secrets
 from appliance.core.access.errors import SecretAwayError, SecretGoneError
 from appliance.core.access.references import KEPT, PAUSE, References
-from appliance.core.model import Health
+from appliance.core.model import Health, ServiceStatus
 from appliance.core.secrets import Secrets
 from appliance.errors import StoreError
 from appliance.settings import Settings
 from tests.access.vault import ROLE, SECRET_ID, ScriptedVault
 from tests.api.rig import serving
 from tests.servers.kafka_security import Authority
-from tests.support import ManualClock
+from tests.support import ManualClock, wait_for
 
 NAME = "kafka.password"
 HOUR = 3600.0
@@ -295,12 +295,14 @@ references = ["kafka.password=vault:prime-spark/kafka#password"]
 url = "{vault.url}"
 token_file = "{token}"
 """
-    async with serving(home, further) as api:
+    async with serving(home, further, services=("secrets",)) as api:
         (told,) = await api.invoke("secret.list")
         assert (told.name, told.here) == (NAME, False)
-        service = next(each for each in api.access.services() if each.name == "secrets")
-        report = await service.health()
-        assert (report.health, "Vault is sealed" in report.reason) == (Health.unhealthy, True)
         assert "first" not in repr(told)
-        vault.sealed = False
-        await asyncio.to_thread(api.appliance.secrets.elsewhere.refresh)
+
+        def status() -> ServiceStatus:
+            assert api.appliance.supervisor is not None
+            return next(each for each in api.appliance.supervisor.statuses() if each.name == "secrets")
+
+        await wait_for(lambda: "Vault is sealed" in status().reason)
+        assert status().health is Health.unhealthy

@@ -33,6 +33,8 @@ HOMES = {
     "jwt": "core/access/signing.py",
     "pyotp": "core/access/totp.py",
     "hvac": "core/access/vault.py",
+    "acme": "core/access/acme.py",
+    "josepy": "core/access/acme.py",
 }
 """The one file that may import each client library."""
 FOLDERS = {
@@ -93,6 +95,9 @@ HEAVY = (
     "jwt",
     "pyotp",
     "hvac",
+    "acme",
+    "josepy",
+    "OpenSSL",
     "requests",
     "websockets",
     "jinja2",

@@ -11,13 +11,15 @@ from pydantic import Field, SecretStr
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
 from appliance.core.model import Role
-from appliance.errors import InvalidArgumentsError, NotAuthorizedError
+from appliance.errors import AbsentError, InvalidArgumentsError, NotAuthorizedError
 
 if TYPE_CHECKING:
+    from appliance.core.access.authority import CertificateInfo
     from appliance.core.access.certificates import Certificates
     from appliance.core.access.desk import AccessDesk
     from appliance.core.access.model import ApiSession, ApiToken
     from appliance.core.access.references import SecretStatus
+    from appliance.core.access.renewal import AcmeService
     from appliance.core.secrets import Secrets
 
 USER = Field("", max_length=32, description="Name of the user; empty for yourself")
@@ -158,15 +160,23 @@ def secret_action(secrets: Secrets) -> Action:
                   query=True)  # fmt: skip
 
 
-def tls_actions(certificates: Callable[[], Certificates]) -> list[Action]:
-    """Certificates."""
+def tls_actions(certificates: Callable[[], Certificates], acme: Callable[[], AcmeService | None]) -> list[Action]:
+    """Certificates.
+
+    Args:
+        certificates: What the API shows.
+        acme: What renews that of a public authority; None where there is none.
+    """
 
     async def show(_: Invocation, __: NoParams) -> dict[str, Any]:
         def look() -> dict[str, Any]:
             from appliance.core.access.authority import describe
 
             found = certificates()
-            return {"certificate": found.info(), "authority": describe(found.ca_pem()), "trouble": found.trouble()}
+            return {
+                "certificate": found.info(), "authority": describe(found.ca_pem()), "public": found.public_info(),
+                "trouble": found.trouble(),
+            }  # fmt: skip
 
         return await asyncio.to_thread(look)
 
@@ -183,11 +193,18 @@ def tls_actions(certificates: Callable[[], Certificates]) -> list[Action]:
     async def renew(_: Invocation, __: NoParams) -> Any:
         return await asyncio.to_thread(lambda: certificates().remake())
 
+    async def obtain(_: Invocation, __: NoParams) -> CertificateInfo:
+        service = acme()
+        if service is None:
+            raise AbsentError("No public authority is configured.", "set acme.directory, acme.names and acme.agree_terms.")
+        return await service.obtain()
+
     query = functools.partial(Action, query=True, role=Role.viewer)
     return [
         query("tls.show", "Show the certificate of the API and its authority", show),
         query("tls.export", "Show the authority's certificate, for the devices that are to trust it", export),
         Action("tls.renew", "Make a new certificate now", renew, role=Role.admin),
+        Action("tls.obtain", "Have the public authority sign a certificate now (ACME)", obtain, role=Role.admin, timeout=200),
     ]
 
 

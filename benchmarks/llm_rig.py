@@ -30,6 +30,7 @@ from appliance.core.secrets import Secrets
 from appliance.core.state import LiveState
 from appliance.core.store import Store
 from appliance.settingllm import LlmSettings
+from tests.llm.upstreams import bound
 
 MOST = 1000
 MODEL = "bench"
@@ -125,7 +126,7 @@ async def gateway(*places: str) -> None:
 
 async def serve(app: Starlette) -> None:
     """On a port of loopback, until SIGTERM."""
-    with socket.create_server(("127.0.0.1", 0), backlog=MOST) as sock:
+    with bound(MOST) as sock:
         print(f"http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
         config = uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
         await uvicorn.Server(config).serve(sockets=[sock])

@@ -72,7 +72,8 @@ async def test_a_file_is_served_when_it_is_asked_for_and_another_one_instead(tmp
         os.kill(last, 0)
 
 
-async def test_a_runner_that_was_killed_is_started_again(tmp_path: Path) -> None:
+async def test_a_runner_that_was_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_REST", 0.01)
     async with folder(tmp_path, "small") as (rig, _):
         await rig.ask(model="small")
         os.kill(child(rig)._child.pid, signal.SIGKILL)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.core.llm.faults import Fault, LlmError
@@ -132,3 +134,52 @@ async def test_what_cannot_be_written_down_does_not_leave(tmp_path: Path, monkey
             assert answer.endpoint == "home"
             assert "nothing leaves the house" in answer.why
             assert cloud.asked == []
+
+
+async def test_the_sums_are_those_of_the_entries_whatever_happened(store: Store) -> None:
+    clock, chance = ManualClock(), random.Random(7)
+    ledger = Ledger(store, clock, Caps(), 1000, lambda: "boot")
+    numbers: list[int] = []
+    for step in range(90):
+        clock.move(chance.choice((0.0, 1.0, 59.0, 700.0, 9000.0)))
+        wanted = leaving()
+        numbers.append(await ledger.reserve(msgspec.structs.replace(wanted, endpoint=chance.choice("abc"))))
+        number = chance.choice(numbers[-20:])
+        if step % 3 == 0:
+            await ledger.settle(number, "answered", Usage(chance.randrange(50), 7), chance.choice((None, 0.25)))
+        elif step % 7 == 0:
+            await ledger.unsent(number)
+        if step % 40 == 39:  # another connection adds them up anew
+            store.close()
+            store.open()
+    spent = await ledger.refresh()
+    sql = (
+        "SELECT TOTAL(outcome != 'not sent'), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger, llm_clock"
+        " WHERE llm_ledger.tick > llm_clock.tick - 86400"
+    )
+    count, size, tokens, cost = await store.read(lambda connection: connection.execute(sql).fetchone())
+    assert (spent.requests, spent.bytes, spent.tokens) == (count, size, tokens)
+    assert spent.cost == pytest.approx(cost)
+    assert sum(each.bytes for each in spent.to) == size
+    assert 0 < count < 90
+
+
+async def test_a_full_day_makes_no_entry_dear(store: Store) -> None:
+    ledger = Ledger(store, ManualClock(), Caps(bytes=10**9), 1000, lambda: "boot")
+    number = await ledger.reserve(leaving())
+    names = "time, tick, who, endpoint, place, model, operation, why, bytes, outcome, counted, charged"
+    sql = f"INSERT INTO llm_ledger ({names}) SELECT {names} FROM llm_ledger WHERE id = {number}"
+    await store.write(lambda connection: connection.executemany(sql, [()] * 5000).rowcount)
+    store.close()
+    store.open()
+    assert (await ledger.refresh()).requests == 5001
+    steps = [0]
+
+    def count() -> int:
+        steps[0] += 10
+        return 0
+
+    await store.write(lambda connection: connection.set_progress_handler(count, 10))
+    await ledger.settle(await ledger.reserve(leaving()), "answered", Usage(1, 1), 0.5)
+    assert 0 < steps[0] < 5000, "steps of the database's machine, which cannot look at each entry for so few"
+    assert ledger.spent.requests == 5002

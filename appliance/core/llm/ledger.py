@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,13 @@ UNSENT = "not sent"
 """Outcome of what never left: nobody could be reached."""
 TOLD = 32
 """Endpoints that are told one by one."""
+MINUTE = 60.0
+SUMS = (
+    "CREATE TEMP TABLE llm_sums (minute INTEGER, endpoint TEXT, requests INTEGER, bytes INTEGER, tokens INTEGER, cost REAL,"
+    " PRIMARY KEY (minute, endpoint)) WITHOUT ROWID"
+)
+"""What each minute of the day comes to: adding up a day's entries for each answer would take longer with each of them. It lives
+with the writer's connection, and goes back with its transaction where that fails."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 COLUMNS = "id, time, who, endpoint, place, model, operation, why, bytes, tokens_in, tokens_out, cost, outcome"
 
@@ -78,7 +86,7 @@ class Ledger:
 
     async def refresh(self) -> Spent:
         """Look what counts now. Raises StoreError."""
-        self.spent = await self._store.write(lambda connection: self._look(connection, self._tick(connection)))
+        self.spent = await self._store.write(lambda connection: self._sum(connection, self._tick(connection)))
         return self.spent
 
     async def reserve(self, leaving: Leaving) -> int:
@@ -91,8 +99,7 @@ class Ledger:
 
         def write(connection: sqlite3.Connection) -> tuple[int, Spent]:
             tick = self._tick(connection)
-            before = msgspec.structs.replace(self._sum(connection, tick), to=self.spent.to)
-            after = _plus(before, leaving)
+            after = _plus(self._sum(connection, tick), leaving)
             if reason := _over(after, beyond=True):
                 raise LlmError(Fault.capped, f"{reason[0].upper()}{reason[1:]}.", "wait, or raise llm.cloud_*_per_day.")
             row = (
@@ -105,6 +112,7 @@ class Ledger:
             ).lastrowid  # fmt: skip
             if made is None:
                 raise sqlite3.DatabaseError("the entry got no number")
+            _add(connection, tick, leaving.endpoint, (1, leaving.bytes, leaving.tokens, leaving.cost))
             if made % TIDY == 0:
                 connection.execute("DELETE FROM llm_ledger WHERE id <= ? AND tick < ?", (made - self._keep, tick - DAY))
             return made, after
@@ -117,25 +125,32 @@ class Ledger:
         told = usage.tokens_in is not None and usage.tokens_out is not None
         counted = (usage.tokens_in or 0) + (usage.tokens_out or 0) if told else None
 
-        def write(connection: sqlite3.Connection) -> Spent:
-            connection.execute(
-                "UPDATE llm_ledger SET outcome = ?, tokens_in = ?, tokens_out = ?, cost = ?, counted = COALESCE(?, counted),"
-                " charged = COALESCE(?, charged) WHERE id = ?",
-                (outcome, usage.tokens_in, usage.tokens_out, cost, counted, cost, number),
-            )
-            return self._look(connection, self._tick(connection))
-
-        self.spent = await self._store.write(write)
+        await self._change(
+            number,
+            "UPDATE llm_ledger SET outcome = ?, tokens_in = ?, tokens_out = ?, cost = ?, counted = COALESCE(?, counted),"
+            " charged = COALESCE(?, charged) WHERE id = ?",
+            (outcome, usage.tokens_in, usage.tokens_out, cost, counted, cost, number),
+        )
 
     async def unsent(self, number: int) -> None:
         """Nothing of it left the house after all: it counts against no cap. Raises StoreError."""
+        await self._change(
+            number,
+            "UPDATE llm_ledger SET outcome = ?, bytes = 0, tokens_in = 0, tokens_out = 0, cost = 0, counted = 0, charged = 0"
+            " WHERE id = ?",
+            (UNSENT, number),
+        )
 
+    async def _change(self, number: int, sql: str, values: tuple[Any, ...]) -> None:
         def write(connection: sqlite3.Connection) -> Spent:
-            connection.execute(
-                "UPDATE llm_ledger SET outcome = ?, bytes = 0, tokens_in = 0, tokens_out = 0, cost = 0, counted = 0,"
-                " charged = 0 WHERE id = ?", (UNSENT, number),
-            )  # fmt: skip
-            return self._look(connection, self._tick(connection))
+            tick = self._tick(connection)
+            _prepare(connection, tick)
+            before = _counted(connection, number)
+            connection.execute(sql, values)
+            after = _counted(connection, number)
+            if before is not None and after is not None:
+                _add(connection, after[0], after[1], [new - old for new, old in zip(after[2:], before[2:], strict=True)])
+            return self._sum(connection, tick)
 
         self.spent = await self._store.write(write)
 
@@ -148,22 +163,21 @@ class Ledger:
         return [msgspec.convert(dict(zip(names, row, strict=True)), LedgerEntry) for row in rows]
 
     def _sum(self, connection: sqlite3.Connection, tick: float) -> Spent:
-        sql = (
-            "SELECT COUNT(*) FILTER (WHERE outcome != ?), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger"
-            " WHERE tick > ?"
-        )
-        count, size, tokens, charged = connection.execute(sql, (UNSENT, tick - DAY)).fetchone()
-        return Spent(count, int(size), int(tokens), charged, self._caps.bytes, self._caps.tokens, self._caps.cost)
-
-    def _look(self, connection: sqlite3.Connection, tick: float) -> Spent:
-        """The sums, and to whom."""
-        sql = (
-            "SELECT endpoint, COUNT(*), TOTAL(bytes), TOTAL(counted), TOTAL(charged) FROM llm_ledger WHERE tick > ?"
-            " AND outcome != ? GROUP BY endpoint ORDER BY 3 DESC LIMIT ?"
-        )
-        rows = connection.execute(sql, (tick - DAY, UNSENT, TOLD)).fetchall()
-        to = tuple(SentTo(name, count, int(size), int(tokens), cost) for name, count, size, tokens, cost in rows)
-        return msgspec.structs.replace(self._sum(connection, tick), to=to)
+        """All of the last 24 hours, and to whom: whole minutes, and of the first one what still counts."""
+        _prepare(connection, tick)
+        first = int((tick - DAY) / MINUTE)
+        rows = connection.execute(
+            "SELECT endpoint, TOTAL(requests), TOTAL(bytes), TOTAL(tokens), TOTAL(cost) FROM ("
+            "SELECT endpoint, requests, bytes, tokens, cost FROM llm_sums WHERE minute > ? UNION ALL "
+            "SELECT endpoint, outcome != ?, bytes, counted, charged FROM llm_ledger WHERE tick > ? AND tick < ?"
+            ") GROUP BY endpoint ORDER BY 3 DESC",
+            (first, UNSENT, tick - DAY, (first + 1) * MINUTE),
+        ).fetchall()
+        to = [SentTo(name, int(count), int(size), int(tokens), cost) for name, count, size, tokens, cost in rows if count]
+        return Spent(
+            sum(each.requests for each in to), sum(each.bytes for each in to), sum(each.tokens for each in to),
+            sum(each.cost for each in to), self._caps.bytes, self._caps.tokens, self._caps.cost, tuple(to[:TOLD]),
+        )  # fmt: skip
 
     def _tick(self, connection: sqlite3.Connection) -> float:
         """The ledger's own time, which a jump of the clock neither turns back nor makes run ahead."""
@@ -175,6 +189,36 @@ class Ledger:
             tick = row[0] + max(0.0, passed)
         connection.execute("INSERT OR REPLACE INTO llm_clock VALUES (1, ?, ?, ?, ?)", (tick, boot, monotonic, wall))
         return float(tick)
+
+
+def _prepare(connection: sqlite3.Connection, tick: float) -> None:
+    """Add the day's entries up, once for each connection."""
+    if connection.execute("SELECT 1 FROM temp.sqlite_master WHERE name = 'llm_sums'").fetchone():
+        return
+    connection.execute(SUMS)
+    connection.execute(
+        "INSERT INTO llm_sums SELECT CAST(tick / 60 AS INTEGER), endpoint, TOTAL(outcome != ?), TOTAL(bytes), TOTAL(counted),"
+        " TOTAL(charged) FROM llm_ledger WHERE tick > ? GROUP BY 1, 2",
+        (UNSENT, tick - DAY - MINUTE),
+    )
+
+
+def _add(connection: sqlite3.Connection, tick: float, endpoint: str, values: Sequence[float]) -> None:
+    """Count something to the minute of its entry; minutes that are long over are let go of."""
+    minute = int(tick / MINUTE)
+    connection.execute(
+        "INSERT INTO llm_sums VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
+        " bytes = bytes + excluded.bytes, tokens = tokens + excluded.tokens, cost = cost + excluded.cost",
+        (minute, endpoint, *values),
+    )
+    connection.execute("DELETE FROM llm_sums WHERE minute < ?", (minute - 2 * DAY / MINUTE,))
+
+
+def _counted(connection: sqlite3.Connection, number: int) -> tuple[Any, ...] | None:
+    """(tick, endpoint, requests, bytes, tokens, cost) of an entry, as they count."""
+    sql = "SELECT tick, endpoint, outcome != ?, bytes, counted, charged FROM llm_ledger WHERE id = ?"
+    found: tuple[Any, ...] | None = connection.execute(sql, (UNSENT, number)).fetchone()
+    return found
 
 
 def _plus(spent: Spent, leaving: Leaving) -> Spent:

@@ -29,6 +29,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "power": "Mains, battery, and what is given up when the power goes",
     "rules": "Rules of the windows over the streams",
     "schedule": "Tasks that are submitted again and again",
+    "secret": "Secrets that lie elsewhere: in files, with systemd, in Vault",
     "service": "The parts that the appliance is made of",
     "session": "Consoles that are open",
     "setup": "The first start",

@@ -90,7 +90,7 @@ class Pebble:
         self._names, self._port = Names(), port
         self.child = Child(path / "pebble.log")
         command = [program(), "-config", str(config), "-dnsserver", self._names.address]
-        env = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_CHAIN_LENGTH": "1"}
+        env = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_CHAIN_LENGTH": "1", "PEBBLE_WFE_NONCEREJECT": "0"}  # it refuses at random
         self.child.spawn(command, self._serves, timeout=60, env=env)
 
     def _serves(self) -> bool:

@@ -184,14 +184,14 @@ def stand_in(watched: Watched) -> None:
 
 
 async def scraped(server: Any, times: int) -> None:
-    """Wait until Prometheus has looked at the appliance so many times more."""
-    query = 'count_over_time(up{job="prime-spark"}[1h])'
+    """Wait until Prometheus has looked at the appliance so many times more, and was answered."""
+    query = 'sum_over_time(up{job="prime-spark"}[1h])'  # a look that failed counts 0
 
     async def count() -> float:
         return sum(await asyncio.to_thread(server.numbers, query))
 
     before = await count()
-    ends = asyncio.get_running_loop().time() + 30
+    ends = asyncio.get_running_loop().time() + 60
     while await count() < before + times:
         assert asyncio.get_running_loop().time() < ends, "Prometheus does not scrape"
         await asyncio.sleep(0.1)

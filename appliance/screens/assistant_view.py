@@ -210,5 +210,11 @@ def remembered(known: Sequence[Remembered]) -> list[Line]:
     for each in known:
         lines += [((f"For {'all agents' if each.agent == 'shared' else each.agent}", "title"),)]
         lines += [((f"  profile: {each.profile}", "text"),)] if each.profile else []
-        lines += [((f"  {fact.text}", "text"), (f"  {f.clock(fact.time)}, {fact.fact}", "muted")) for fact in each.facts]
+        lines += [
+            (
+                (f"  {fact.text}", "text"),
+                (f"  {f.clock(fact.time)}, {fact.fact}{', edge only' if fact.edge_only else ''}", "muted"),
+            )
+            for fact in each.facts
+        ]
     return lines or [(("Nothing is remembered about you.", "muted"),)]

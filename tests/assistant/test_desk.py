@@ -216,12 +216,20 @@ async def test_what_is_remembered_goes_along_and_is_forgotten(appliance: Upstrea
         assert (status.stage, status.asked.name) == (Stage.asking, "assistant.remember")
         done = await do(bench, "confirm", turn=status.turn, call=status.asked.call, allow=True)
         assert done.said.calls[0].outcome == "done"
+        assert "Tea at four" in (await ask(bench, "Hello"), edge.system())[1]
         with pytest.raises(ConflictError, match="2 facts"):
             await do(bench, "remember", text="One more")
         await do(bench, "forget", fact=fact.fact)
         await ask(bench, "Hello")
         assert "short answers" not in edge.system()
-        assert await do(bench, "forget", fact="all") == {"forgotten": 2}
+        edge.wants.append(("assistant__remember", {"text": "The key is under the mat"}))
+        status = await ask(bench, "Remember where the key is", edge_only=True)
+        await do(bench, "confirm", turn=status.turn, call=status.asked.call, allow=True)
+        await ask(bench, "Hello")
+        assert "under the mat" not in edge.system(), "that one may leave the house"
+        await ask(bench, "Hello", edge_only=True)
+        assert "under the mat" in edge.system()
+        assert await do(bench, "forget", fact="all") == {"forgotten": 3}
         assert await do(bench, "facts") == []
         with pytest.raises(NotFoundError):
             await do(bench, "forget", fact="all-of-it")

@@ -211,7 +211,7 @@ class Desk:
     async def _leads(self, talk: Talk, question: Question, actor: Actor) -> tuple[tuple[Source, ...], list[str]]:
         ground, sources = self._ground, tuple[Source, ...]()
         leads = [prompt.system(ground.device, actor.name, actor.role.value, ground.clock.wall())]
-        if known := facts.as_text(await self.facts.known_to(actor.name, talk.agent)):
+        if known := facts.as_text(await self.facts.known_to(actor.name, talk.agent), near=talk.edge_only):
             leads.append(prompt.KNOWN.format(user=actor.name, known=known))
         if question.state or (question.state is None and context.about_state(question.text)):
             text, sources = context.summary(ground.state, ground.settings.state_kib * 1024)

@@ -42,7 +42,7 @@ class FactBook:
         found, _ = await self._shelf.get_many(await self._shelf.keys(place("facts", user, "")), Remembered)
         return sorted(found.values(), key=lambda each: (each.agent != SHARED, each.agent))
 
-    async def add(self, user: str, agent: str, text: str, by: str) -> Fact:
+    async def add(self, user: str, agent: str, text: str, by: str, *, edge_only: bool = False) -> Fact:
         """Remember a fact; one that is known already stays as it is. Raises ConflictError where there are too many."""
         line = " ".join(text.split())
         async with self._lock:
@@ -53,7 +53,7 @@ class FactBook:
             if len(known.facts) >= self._most:
                 hint = "forget some with `prime-spark assistant forget`, or raise assistant.facts."
                 raise ConflictError(f"{self._most} facts are remembered already.", hint)
-            fact = Fact(new_id().replace("-", "")[-8:], line, self._clock.wall(), by)
+            fact = Fact(new_id().replace("-", "")[-8:], line, self._clock.wall(), by, edge_only)
             await self._put(user, msgspec.structs.replace(known, facts=(*known.facts, fact)))
         return fact
 
@@ -91,8 +91,13 @@ class FactBook:
             await self._shelf.remove(key)
 
 
-def as_text(known: list[Remembered]) -> str:
-    """For the model; empty where nothing is remembered."""
+def as_text(known: list[Remembered], *, near: bool) -> str:
+    """For the model; empty where nothing is remembered.
+
+    Args:
+        known: What there is.
+        near: The model's place is in the house for sure: what must stay there may go along.
+    """
     lines = [f"Profile: {each.profile}" for each in known if each.profile]
-    lines += [f"- {fact.text}" for each in known for fact in each.facts]
+    lines += [f"- {fact.text}" for each in known for fact in each.facts if near or not fact.edge_only]
     return "\n".join(lines)

@@ -174,6 +174,8 @@ class Fact(msgspec.Struct, frozen=True):
     time: float
     by: str
     """Front through which it came."""
+    edge_only: bool = False
+    """It goes along only where nothing leaves the house."""
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from appliance.core.actions import Action
 from appliance.core.assistant import tools
 from appliance.core.assistant.model import ENDED, Asked, Call, Said, Source, Stage, TurnStatus, Way
 from appliance.core.events import new_id
-from appliance.core.llm.model import HOUSE, Message, Request, ToolCall
+from appliance.core.llm.model import HOUSE, Message, Privacy, Request, ToolCall
 from appliance.core.model import Actor
 from appliance.core.ports import Clock
 from appliance.errors import ApplianceError, NotFoundError
@@ -257,6 +257,8 @@ class Turn:
             if number >= AT_ONCE:
                 raise NotFoundError(f"Only {AT_ONCE} calls are taken at once.", "make the others afterwards.")
             action = toolbox.action(wanted.name)
+            if action.name in tools.IN and self._request.wishes.privacy is Privacy.edge_only:  # what stays here stays here
+                wanted = msgspec.structs.replace(wanted, arguments={**wanted.arguments, "edge_only": True})
             text = tools.what_it_does(action, wanted.arguments)
         except ApplianceError as error:
             return self._note(wanted.name, wanted, "refused", tools.trouble(error))

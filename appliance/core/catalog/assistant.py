@@ -111,6 +111,7 @@ class Remembering(Params):
 
     text: str = Field(min_length=1, max_length=500, description="What to remember about the user")
     agent: str = Field(SHARED, pattern=NAME, description="For one agent; shared: for all")
+    edge_only: bool = Field(False, description="It goes along only where nothing leaves the house")
 
 
 class Profile(Params):
@@ -225,7 +226,8 @@ def _facts(service: AssistantService) -> list[Action]:
         return await service.desk.facts.all(call.actor.name)
 
     async def remember(call: Invocation, params: Remembering) -> Fact:
-        return await service.desk.facts.add(call.actor.name, params.agent, params.text, call.actor.via)
+        facts, who = service.desk.facts, call.actor
+        return await facts.add(who.name, params.agent, params.text, who.via, edge_only=params.edge_only)
 
     async def profile(call: Invocation, params: Profile) -> Remembered:
         return await service.desk.facts.profile(call.actor.name, params.agent, params.text)

@@ -48,6 +48,11 @@ def depot(spine: Appliance) -> Callable[[], Depot]:
         def secrets() -> dict[str, str]:
             return {KEY: task_key(spine.secrets), PASSWORD: spine.secrets.text(PASSWORD)}
 
-        return Depot(spine.settings, secrets, spine.state, spine.paths.data / "agents")
+        def issue(node: str) -> tuple[bytes, bytes]:
+            from appliance.core.access.authority import Authority
+
+            return Authority(spine.secrets, spine.clock, spine.settings.node.device_id).client(node)
+
+        return Depot(spine.settings, secrets, spine.state, spine.paths.data / "agents", issue)
 
     return made

@@ -17,6 +17,8 @@ class AgentSettings(Group):
 
     kafka_servers: Annotated[str, AfterValidator(forms.servers)] = ""
     """Brokers as the agents reach them, such as 10.8.0.14:9092; empty: as kafka.bootstrap_servers says."""
+    certificates: bool = False
+    """Each agent shows brokers a certificate of its own, by this appliance's authority, instead of kafka.cert_file."""
     limit: Annotated[int, Field(ge=1, le=256)] = 5
     """Most tasks that an agent does at one time."""
     commands: dict[Name, CommandTask] = Field({})

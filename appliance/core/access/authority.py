@@ -85,6 +85,24 @@ class Authority:
         log.info("a new certificate was made for %s", ", ".join(names))
         return cert, key, True
 
+    def client(self, name: str) -> tuple[bytes, bytes]:
+        """A certificate chain and key, PEM, by which a client of that name proves itself; the same until it is renewed.
+
+        Args:
+            name: Of a machine; the certificate's common name, which brokers take for the user.
+
+        Raises:
+            StoreError: They cannot be read or written.
+        """
+        issuer, where = self._issuer(), f"tls.client.{name}"
+        kept = self._secrets.get(where)
+        if kept is not None and not self._stale(kept, kept, issuer, [name]):
+            return _split(kept)
+        cert, key = self._sign(issuer, [name], name)
+        self._secrets.put(where, key + cert)  # in one: never the key of another certificate
+        log.info("a new certificate was made for the client %s", name)
+        return cert, key
+
     def _stale(self, cert: bytes, key: bytes, issuer: _Issuer, names: list[str]) -> bool:
         """Whether it ends soon, is not begun, lacks a name, is by another authority, or does not fit its key."""
         from cryptography import x509
@@ -139,19 +157,20 @@ class Authority:
         self._secrets.put(CA_CERT, _pem(issuer.certificate))
         return issuer
 
-    def _sign(self, issuer: _Issuer, names: list[str]) -> tuple[bytes, bytes]:
+    def _sign(self, issuer: _Issuer, names: list[str], client: str = "") -> tuple[bytes, bytes]:
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._device[:64])])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, (client or self._device)[:64])])
         builder = self._builder(subject, issuer.certificate.subject, DAYS).public_key(key.public_key())
         san = x509.SubjectAlternativeName([_general(name) for name in names])
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True), (_usage(ca=False), True), (san, False),
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False), (authority, False),
+            (x509.ExtendedKeyUsage([purpose]), False), (authority, False),
         ):  # fmt: skip
             builder = builder.add_extension(extension, critical=critical)
         return _pem(_signed(builder, issuer.key)) + _pem(issuer.certificate), _key_pem(key)
@@ -168,6 +187,12 @@ class Authority:
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(max(86400.0, self._clock.wall()), dt.UTC)
+
+
+def _split(pair: bytes) -> tuple[bytes, bytes]:
+    """Chain and key of what lies in one, the key first."""
+    at = pair.index(b"-----BEGIN CERTIFICATE")
+    return pair[at:], pair[:at]
 
 
 def describe(pem: bytes, *, own: bool = True) -> CertificateInfo:

@@ -28,11 +28,15 @@ class Depot:
         secrets: tasks.key and kafka.password by name; blocks.
         state: Where the workers are seen (Section.tasks).
         folder: Where archives are kept.
+        issue: Signs certificates for agents.
     """
 
-    def __init__(self, settings: Settings, secrets: Callable[[], dict[str, str]], state: LiveState, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, secrets: Callable[[], dict[str, str]], state: LiveState, folder: Path,
+        issue: setup.Issue | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings
-        self._secrets = secrets
+        self._secrets, self._issue = secrets, issue
         self._state = state
         self._cache = Cache(folder, settings.agents.cache_mib * MIB)
         self._release: Release | None = None
@@ -47,7 +51,7 @@ class Depot:
 
     async def setup(self, node: str) -> setup.Setup:
         """What the agent of a machine is told. Raises ConfigError, StoreError."""
-        return await asyncio.to_thread(lambda: setup.make(node, self.settings, self._secrets()))
+        return await asyncio.to_thread(lambda: setup.make(node, self.settings, self._secrets(), self._issue))
 
     async def libraries(self, target: Target) -> str:
         """The key of the libraries on a kind of machine. Raises AbsentError."""

@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,18 @@ class Setup(msgspec.Struct, frozen=True):
         return "".join([*told, "end of-it all\n"]).encode()
 
 
-def make(node: str, settings: Settings, secrets: Mapping[str, str]) -> Setup:
+Issue = Callable[[str], tuple[bytes, bytes]]
+"""(name of a machine) → its certificate with the chain, and its key, PEM; blocks."""
+
+
+def make(node: str, settings: Settings, secrets: Mapping[str, str], issue: Issue | None = None) -> Setup:
     """For one machine. Blocks where certificates are read.
 
     Args:
         node: Its name in the fleet, and the agent's.
         settings: This appliance's.
         secrets: tasks.key and, where Kafka wants one, kafka.password.
+        issue: Signs a certificate for the agent, where agents.certificates wants one.
 
     Raises:
         ConfigError: Kafka cannot be reached from there, a certificate cannot be read, or agents would not see a folder.
@@ -73,6 +78,11 @@ def make(node: str, settings: Settings, secrets: Mapping[str, str]) -> Setup:
     kafka: dict[str, Any] = {"bootstrap_servers": servers}
     kafka |= {name: getattr(settings.kafka, name) for name in KAFKA}
     files, private = _certificates(settings, kafka)
+    if settings.agents.certificates:
+        certificate, private[CERTIFICATE_KEY] = _own(node, settings, issue)
+        files["kafka-cert.pem"] = certificate
+        kafka["cert_file"] = f"{layout.CONFIG}/kafka-cert.pem"
+        kafka["key_file"] = f"{layout.CREDENTIALS}/{CERTIFICATE_KEY}"
     agents, tasks = settings.agents, settings.tasks
     document = {
         "node": {"device_id": node},
@@ -139,6 +149,14 @@ def _certificates(settings: Settings, kafka: dict[str, Any]) -> tuple[dict[str, 
         return files, {}
     kafka["key_file"] = f"{layout.CREDENTIALS}/{CERTIFICATE_KEY}"
     return files, {CERTIFICATE_KEY: _read(settings.kafka.key_file)}
+
+
+def _own(node: str, settings: Settings, issue: Issue | None) -> tuple[str, str]:
+    """A certificate for this agent alone, and its key. Raises ConfigError, StoreError."""
+    if not settings.kafka.tls or issue is None:
+        raise ConfigError("Certificates are shown to brokers over TLS alone.", "set kafka.tls, or unset agents.certificates.")
+    certificate, key = issue(node)
+    return certificate.decode(), key.decode()
 
 
 def _read(path: Path) -> str:

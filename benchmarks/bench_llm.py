@@ -22,9 +22,9 @@ from appliance.core.llm.connection import BrokenError, Connection
 from benchmarks.llm_rig import MODEL, litellm, process
 from benchmarks.rows import Figure, at_least, at_most
 
-COUNT, WARM = 400, 50
+COUNT, WARM = 300, 40
 STREAMS, ROUNDS = 500, 3
-CALLERS, LOAD = 16, 1600
+CALLERS, LOAD = 16, 960
 """Callers at one time, and their requests, where the requests a second are measured."""
 DYING, AT = 300, 100
 """Requests while an endpoint of the cloud dies, and the one after which it does."""

@@ -62,20 +62,6 @@ class Rig:
     def fresh(self) -> None:
         self.service = AcmeService(self.signing, self.signing.pair, NAMES, self.clock, lambda: self.why)
 
-    async def look(self) -> None:
-        """One round of the service."""
-        task = asyncio.create_task(self.service.run())
-        before = self.signing.asked
-        await asyncio.sleep(0)
-        for _ in range(200):
-            await asyncio.sleep(0.002)
-            if self.signing.asked > before:
-                break
-        await wait_for(lambda: not self.service._busy)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
@@ -84,31 +70,31 @@ def rig(tmp_path: Path) -> Rig:
 
 async def test_it_is_renewed_after_two_thirds_of_its_life_and_not_before(rig: Rig) -> None:
     assert (await rig.service.health()).health is Health.degraded
-    await rig.look()
+    await rig.service.turn()
     assert rig.signing.asked == 1
     first = rig.signing.pair()
     assert (await rig.service.health()).health is Health.healthy
     rig.clock.move(240 * DAY)
     rig.fresh()
-    await rig.look()
+    await rig.service.turn()
     assert rig.signing.asked == 1
     rig.clock.move(30 * DAY)
-    await rig.look()
+    await rig.service.turn()
     assert rig.signing.asked == 2
     assert rig.signing.pair() != first
 
 
 async def test_a_failing_authority_leaves_the_present_one_and_is_asked_less_and_less(rig: Rig) -> None:
-    await rig.look()
+    await rig.service.turn()
     kept = rig.signing.pair()
     rig.signing.fails = True
     rig.clock.move(300 * DAY)
     for tries in range(2, 6):
-        await rig.look()
+        await rig.service.turn()
         assert rig.signing.asked == tries
         before = rig.service._next_try - rig.clock.monotonic()
         assert FIRST / 2 * 2 ** (tries - 2) <= before <= FIRST * 2 ** (tries - 2)
-        await rig.look()
+        await rig.service.turn()
         assert rig.signing.asked == tries, "not before its time"
         rig.clock.move(before)
     assert rig.signing.pair() == kept
@@ -121,22 +107,22 @@ async def test_a_failing_authority_leaves_the_present_one_and_is_asked_less_and_
     assert (report.health, "expired" in report.reason) == (Health.unhealthy, True)
     assert report.details["certificate_days"] < 0, "the rule certificate tells of it"
     rig.signing.fails = False
-    await rig.look()
+    await rig.service.turn()
     assert (await rig.service.health()).health is Health.healthy
 
 
 @pytest.mark.parametrize("step", [-400 * DAY, -86400.0 * 20000])
 async def test_a_clock_that_was_set_back_asks_nobody(rig: Rig, step: float) -> None:
-    await rig.look()
+    await rig.service.turn()
     rig.clock.wall_now = max(0.0, rig.clock.wall_now + step)
-    await rig.look()
+    await rig.service.turn()
     assert rig.signing.asked == 1
     assert "is the clock right" in (await rig.service.health()).reason
 
 
 async def test_nobody_is_asked_where_nobody_could_ask_here(rig: Rig) -> None:
     rig.why = "api.redirect_port is not set"
-    await rig.look()
+    await rig.service.turn()
     assert rig.signing.asked == 0
     report = await rig.service.health()
     assert (report.health, rig.why in report.reason) == (Health.unhealthy, True)

@@ -66,15 +66,19 @@ class AcmeService:
     async def run(self) -> None:
         """Renew in time until cancelled."""
         while True:
-            await self._look()
-            now = self._clock.monotonic()
-            if self._due() and now >= self._next_try and not self._answered():
-                try:
-                    await self.obtain()
-                except (AcmeError, ConflictError, StoreError) as error:
-                    log.warning("the present certificate stays: %s", error.message)
+            await self.turn()
             left = self._next_try - self._clock.monotonic() if self._failures else LOOK
             await asyncio.sleep(min(LOOK, max(1.0, left)))
+
+    async def turn(self) -> None:
+        """Look, and renew where it is time. Raises StoreError: what is kept cannot be read."""
+        await self._look()
+        if not self._due() or self._clock.monotonic() < self._next_try or self._answered():
+            return
+        try:
+            await self.obtain()
+        except (AcmeError, ConflictError, StoreError) as error:
+            log.warning("the present certificate stays: %s", error.message)
 
     async def stop(self) -> None:
         """An order that is under way ends by itself."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -50,6 +51,7 @@ class Assistant(Page):
         ("o", "Older messages"), ("x", "Write the talk into a file"),
         ("d", "Delete the talk"),
     )  # fmt: skip
+    needs = MappingProxyType({key: "assistant.ask" for key, _ in keys})
     AUTO_FOCUS = "#talk"
     CSS = LOOK
     BINDINGS: ClassVar[list[BindingType]] = own_keys((

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.core.assistant.model import Asked, Stage, TurnStatus
+from appliance.core.model import Role
 from appliance.screens import assistant_said
 from appliance.screens import assistant_view as view
 from appliance.screens.glyphs import Caps, Colours, unsafe
@@ -170,6 +171,10 @@ async def test_without_a_model_it_says_what_is_missing(appliance: Upstreams) -> 
         await seen.shows("No language model is configured")
         await wait_for(lambda: seen.app.screen.query_one("#typed").value == "What is wrong?", message="it is not lost")  # type: ignore[attr-defined]
         await seen.end()
+        viewer = bench.open(role=Role.viewer)
+        await viewer.press("gh", "assistant.show needs the role operator")
+        assert "Enter Ask" not in viewer.display
+        await viewer.end()
 
 
 def test_what_a_confirmation_says_is_whole() -> None:

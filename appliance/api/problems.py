@@ -103,7 +103,8 @@ async def on_no_route(request: Request, error: Exception) -> Response:
     """An address or a method that there is not."""
     status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (404, None)
     text = f"There is nothing here ({status})." if status != 405 else "This address takes other methods."
-    document = problem(status, "not_found", text, "see /openapi.json.", request.url.path, _id(request))
+    code = "not_found" if status != 405 else "method_not_allowed"
+    document = problem(status, code, text, "see /openapi.json.", request.url.path, _id(request))
     return Response(msgspec.json.encode(document), status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 

@@ -17,7 +17,7 @@ from appliance.core.fleet.model import FleetStatus, Reach
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.llm.model import Answer, LlmStatus
 from appliance.core.model import Device, HostSample, QueueStatus, ServiceStatus
-from appliance.core.power.model import PowerStatus, Supply
+from appliance.core.power.model import Level, PowerStatus, Supply
 from appliance.core.streams.model import LinkState, StreamsStatus
 from appliance.core.tasks.model import Task, TaskDetail, TasksStatus, Worker
 from appliance.core.vpn.status import PeerState, VpnStatus
@@ -79,7 +79,7 @@ def power(status: PowerStatus | None) -> dict[str, Any]:
     return {
         "mode": status.setting.value, "phase": status.phase.value,
         "is_on_battery": status.supply is Supply.battery if known else None,
-        "battery_percent": status.percent, "battery_state": status.level.value,
+        "battery_percent": status.percent, "battery_state": None if status.level is Level.unknown else status.level.value,
         "time_remaining_minutes": None if status.runtime is None else status.runtime / 60,
         "power_plugged": status.supply is Supply.mains if known else None,
         "edge_only_mode": status.edge_only, "routing_mode": status.routing, "reason": status.reason,

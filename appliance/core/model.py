@@ -228,8 +228,10 @@ class JobStatus(msgspec.Struct, frozen=True):
     owner: str
     state: JobState
     created: float
-    started: float = 0.0
-    ended: float = 0.0
+    started: float | None = None
+    """Wall clock; None before it began (0 in what older versions kept)."""
+    ended: float | None = None
+    """Wall clock; None before its end."""
     progress: float | None = None
     """0…1, or None where the job cannot know."""
     message: str = ""

@@ -108,4 +108,4 @@ class RulesService:
         """Degraded while rules wait for Kafka."""
         if self._problem and self._waiting:
             return HealthReport(Health.degraded, f"{counted(self._waiting, 'rule')} wait: {self._problem}", self._next_step)
-        return HealthReport(Health.healthy, "Kafka has every rule" if not self._waiting else "rules are being published")
+        return HealthReport(Health.healthy, "no rule waits for Kafka" if not self._waiting else "rules are being published")

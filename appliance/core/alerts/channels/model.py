@@ -32,6 +32,10 @@ class DeliveryError(ApplianceError):
         self.retry = retry
         self.after = after
 
+    def once(self) -> DeliveryError:
+        """The same of what nobody tries again, as a test."""
+        return DeliveryError(self.message, self.next_step.replace("it is tried again", "then test it once more"))
+
 
 class Note(msgspec.Struct, frozen=True):
     """One alert as it is told."""

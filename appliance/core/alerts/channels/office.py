@@ -226,7 +226,7 @@ class Office:
             failed = msgspec.structs.replace(delivery, state=DeliveryState.failed, answer=error.message)
             await self._keep([Kept(failed, notice)])
             self._show()
-            raise
+            raise error.once() from None
         done = self._ground.clock.wall()
         delivery = msgspec.structs.replace(delivery, state=DeliveryState.delivered, delivered_at=done, answer=answer)
         await self._keep([Kept(delivery, notice)])

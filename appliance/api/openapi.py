@@ -42,7 +42,8 @@ BODIES = {
 }
 RESULT = {"type": "object", "required": ["result"], "properties": {"result": {}}}
 KEY = {
-    "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 255},
+    "name": "Idempotency-Key", "in": "header", "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "description": "A request that is repeated with it is done once",
 }  # fmt: skip
 PAGES = [
@@ -102,7 +103,8 @@ def operation(action: ActionInfo, schemas: dict[str, Any] | None = None) -> dict
         schemas: Where the definitions go that its parameters refer to.
     """
     parameters = hoisted(action.parameters, action.name, schemas if schemas is not None else {})
-    body = {"type": "object", "properties": {"args": parameters, "confirm": {"type": "boolean", "default": False}}}
+    parts = {"args": parameters, "confirm": {"type": "boolean", "default": False}}
+    body = {"type": "object", "properties": parts, "additionalProperties": False}
     example: dict[str, Any] = {"args": example_of(action.parameters)}
     if action.dangerous:
         example["confirm"] = True

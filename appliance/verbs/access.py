@@ -106,6 +106,10 @@ def _show(value: Mapping[str, Any], _: int) -> list[Block]:
     return [Text(printable("\n".join(parts), keep="\n"))]
 
 
+def _renewed(value: Mapping[str, Any], _: int) -> list[Block]:
+    return [Text(printable(_certificate("certificate", value), keep="\n"))]
+
+
 def _export(value: Mapping[str, Any], _: int) -> list[Block]:
     return [Text(value["pem"].rstrip())]
 
@@ -123,5 +127,5 @@ def _begin(value: Mapping[str, Any], _: int) -> list[Block]:
 
 
 FORMS: Mapping[str, Callable[[Any, int], list[Block]]] = MappingProxyType({
-    "tls.show": _show, "tls.export": _export, "api.token-create": _token, "totp.begin": _begin,
+    "tls.show": _show, "tls.renew": _renewed, "tls.export": _export, "api.token-create": _token, "totp.begin": _begin,
 })  # fmt: skip

@@ -101,6 +101,25 @@ async def test_scopes_hold_against_every_action_and_the_audit_tells(api: Api) ->
     assert told[0].actor == "ada"
 
 
+async def test_a_part_of_the_scopes_lets_nobody_in(api: Api) -> None:
+    """Who may make tokens or change passwords may do everything."""
+    token = await program(api, "maker", "ada", "api.*", "user.*", "token.*")
+    async with api.client(token) as client:
+        assert (await client.post("/api/v1/actions/api.token-list", json={})).status_code == 200
+        args = {"name": "wide", "user": "ada", "role": "admin"}
+        for action in ("api.token-create", "user.set-password", "user.add", "user.set-role", "user.add-key"):
+            answer = await client.post(f"/api/v1/actions/{action}", json={"args": args})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_authorized"), action
+    assert "wide" not in {each.name for each in await api.invoke("api.token-list")}
+
+
+async def test_a_token_is_shown_with_no_more_than_its_users_role(api: Api) -> None:
+    made = await api.invoke("api.token-create", name="bounded", user="vera", role="admin")
+    assert made["role"] == "viewer"
+    (shown,) = [each for each in await api.invoke("api.token-list") if each.name == "bounded"]
+    assert shown.role == "viewer"
+
+
 async def test_a_program_ends_nobodys_sessions_and_takes_no_second_factor(api: Api) -> None:
     """Its scopes were not asked at the addresses of sessions, and its user's own factor was its too."""
     mine = await api.pair("ada")

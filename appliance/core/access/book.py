@@ -73,10 +73,10 @@ class AccessBook:
         return bool(await self._store.write(lambda connection: connection.execute(sql, (session_id,)).rowcount))
 
     async def tokens(self) -> list[ApiToken]:
-        """All, by name."""
-        sql = f"SELECT {TOKEN} FROM access_tokens ORDER BY name"  # noqa: S608
+        """All, by name, each with no more than its user's role."""
+        sql = f"SELECT {OF_USER} FROM access_tokens t JOIN users u ON u.name = t.user ORDER BY t.name"  # noqa: S608
         rows = await self._store.read(lambda connection: connection.execute(sql).fetchall())
-        return [_token(row) for row in rows]
+        return [_bounded(row) for row in rows]
 
     async def add_token(self, token: ApiToken) -> str:
         """Keep a token; returns what proves it, which is nowhere else. Raises ConflictError, NotFoundError."""
@@ -116,16 +116,12 @@ class AccessBook:
 
     async def prove(self, token_id: str, secret: str) -> ApiToken | None:
         """The token, with no more than its user's role, if the secret is right."""
-        sql = (
-            "SELECT t.token_id, t.name, t.user, t.role, t.scopes, t.created, t.expires, t.used, t.digest, u.role "
-            "FROM access_tokens t JOIN users u ON u.name = t.user WHERE t.token_id = ?"
-        )
+        sql = f"SELECT {OF_USER} FROM access_tokens t JOIN users u ON u.name = t.user WHERE t.token_id = ?"  # noqa: S608
         row = await self._store.read(lambda connection: connection.execute(sql, (token_id,)).fetchone())
         given = digest(secret)
         if row is None or not hmac.compare_digest(given, row[8]):
             return None
-        token = _token(row[:8])
-        return msgspec.structs.replace(token, role=min(token.role, Role[row[9]]))
+        return _bounded(row)
 
     async def note_use(self, token_id: str, now: float) -> None:
         """Keep when a token was used last."""
@@ -135,6 +131,7 @@ class AccessBook:
 
 SESSION = "session_id, user, created, used, expires, generation, origin, agent"
 TOKEN = "token_id, name, user, role, scopes, created, expires, used"  # noqa: S105 - columns
+OF_USER = "t.token_id, t.name, t.user, t.role, t.scopes, t.created, t.expires, t.used, t.digest, u.role"
 
 
 def digest(secret: str) -> bytes:
@@ -144,3 +141,9 @@ def digest(secret: str) -> bytes:
 
 def _token(row: tuple[Any, ...]) -> ApiToken:
     return ApiToken(row[0], row[1], row[2], Role[row[3]], tuple(row[4].split()), row[5], row[6], row[7])
+
+
+def _bounded(row: tuple[Any, ...]) -> ApiToken:
+    """Of a row of OF_USER."""
+    token = _token(row[:8])
+    return msgspec.structs.replace(token, role=min(token.role, Role[row[9]]))

@@ -15,6 +15,9 @@ READS = ("state", "events", "metrics")
 PERSONAL = frozenset({"totp.begin", "totp.confirm", "totp.remove"})
 """Actions of a person who logged in: with a program's token one could hang a second factor on its user's account."""
 
+GRANTING = frozenset({"api.token-create", "user.add", "user.set-role", "user.set-password", "user.add-key"})
+"""Actions that let somebody in: who may do one can do everything, so a token of fewer scopes does none."""
+
 
 class Identity(msgspec.Struct, frozen=True):
     """Who a request comes from, and how far what they showed reaches."""
@@ -33,6 +36,8 @@ class Identity(msgspec.Struct, frozen=True):
     def reaches(self, what: str) -> bool:
         """Whether it may do this: a name of an action, or one of READS."""
         if what in PERSONAL and not self.session_id:
+            return False
+        if what in GRANTING and "*" not in self.scopes:
             return False
         return any(fnmatchcase(what, scope) for scope in self.scopes)
 

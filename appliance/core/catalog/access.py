@@ -86,6 +86,8 @@ def access_actions(desk: Callable[[], AccessDesk], status: Callable[[], dict[str
         made, token = await desk().create_token(
             params.name, params.user, Role[params.role], tuple(params.scopes), params.days
         )  # fmt: skip
+        kept = await desk().tokens()  # with the role that its user leaves it
+        made = next((each for each in kept if each.token_id == made.token_id), made)
         return {
             "token": token, "name": made.name, "user": made.user, "role": made.role.name, "scopes": made.scopes,
             "expires": made.expires, "note": "This is shown once.",

@@ -307,6 +307,13 @@ def test_the_reason_of_a_setting_goes_with_it(setting: Setting, supply: Supply) 
     assert state.reason.startswith("the UPS says")
 
 
+def test_an_order_that_ended_leaves_nothing_to_wait_for() -> None:
+    """Where no UPS answers, battery was only the operator's word; it goes with it."""
+    walk = Walk(setting=Setting.off_grid).look(GONE, 60)
+    walk.setting = Setting.auto
+    assert walk.look(GONE, 3).phases == [Phase.battery, Phase.unknown]
+
+
 def test_mains_that_never_went_did_not_come_back() -> None:
     state, _ = step(PolicyState(phase=Phase.grid, now=0.0), Seen(Supply.mains), Setting.off_grid, Limits(), 1.0)
     assert state.phase is Phase.battery

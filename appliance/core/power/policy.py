@@ -205,7 +205,8 @@ def _mains(state: PolicyState, limits: Limits) -> Aim:
 def _lost(state: PolicyState, limits: Limits) -> Aim:
     if state.phase is Phase.critical and state.armed:
         return _shutdown(state, limits, "the UPS does not answer any more, and was below the limits when it last did")
-    after = limits.unknown_after if state.phase is Phase.grid else limits.lost_after
+    seen_once = state.phase in ON_BATTERY and state.reason != SET[Setting.off_grid]  # else the phase was only ordered
+    after = limits.lost_after if seen_once else limits.unknown_after
     return Aim(Phase.unknown, after, "no UPS answers; on mains or not is unknown")
 
 

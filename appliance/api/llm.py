@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Answer, Place, Privacy, Strategy, Wishes
+from appliance.core.llm.model import Request as Wanted
 from appliance.core.llm.refusals import plain
 from appliance.core.llm.service import LlmService
 from appliance.core.model import Actor, Role
@@ -28,7 +29,6 @@ from appliance.errors import (
 )
 
 if TYPE_CHECKING:
-    from appliance.core.llm.model import Request as Wanted
     from appliance.core.llm.stream import Stream
 
 T = TypeVar("T")
@@ -185,10 +185,17 @@ class Streamed(StreamingResponse):
 
 def way(stream: Stream) -> dict[str, str]:
     """Headers that tell where an answer comes from, and why."""
-    told = {"endpoint": stream.choice.endpoint, "place": stream.choice.place.value, "why": plain(stream.choice.why)}
-    return {f"{PREFIX}{name}": value.encode("ascii", "replace").decode() for name, value in told.items()} | {
-        f"{PREFIX}cached": "yes" if stream.cached else "no"
-    }
+    return _way(stream.choice.endpoint, stream.choice.place, stream.choice.why, cached=stream.cached)
+
+
+def way_of(answer: Answer) -> dict[str, str]:
+    """The same headers of a whole answer."""
+    return _way(answer.endpoint, answer.place, answer.why, cached=answer.cached)
+
+
+def _way(endpoint: str, place: Place, why: str, *, cached: bool) -> dict[str, str]:
+    told = {"endpoint": endpoint, "place": place.value, "why": plain(why), "cached": "yes" if cached else "no"}
+    return {f"{PREFIX}{name}": value.encode("ascii", "replace").decode() for name, value in told.items()}
 
 
 def told(answer: Answer) -> dict[str, Any]:
@@ -247,6 +254,28 @@ def field(body: Mapping[str, Any], name: str, kind: type[T], default: T) -> T:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InvalidArgumentsError(f"{name} is {type(value).__name__}, not {kind.__name__}.", f"mend {name}.")
     return value
+
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+NUMBERS = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "num_predict", "num_ctx")
+"""Options that are numbers, by Ollama's names."""
+
+
+def checked(wanted: Wanted) -> Wanted:
+    """The same request, if any model could answer it; else nobody is asked, and nothing is spent.
+
+    Raises:
+        InvalidArgumentsError: It names the field.
+    """
+    for number, each in enumerate(wanted.messages):
+        if each.role not in ROLES:
+            known = ", ".join(sorted(ROLES))
+            raise InvalidArgumentsError(f"messages[{number}].role is {each.role!r}.", f"roles are {known}.")
+    for name in NUMBERS:
+        value = wanted.options.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InvalidArgumentsError(f"{name} is {type(value).__name__}, not a number.", f"mend {name}.")
+    return wanted
 
 
 def llm_routes(service: LlmService, actor_of: ActorOf, allow: Allow | None = None) -> list[BaseRoute]:

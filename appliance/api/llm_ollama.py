@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from appliance import __version__
-from appliance.api.llm import ActorOf, Allow, Door, Streamed, field, reply, told, wishes
+from appliance.api.llm import ActorOf, Allow, Door, Streamed, checked, field, reply, told, way_of, wishes
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Answer, Message, ModelInfo, Operation, Piece, ToolCall
 from appliance.core.llm.model import Request as Wanted
@@ -58,6 +58,7 @@ class OllamaDoor:
         """A talk."""
         who = self._door.who(request, "llm.chat")
         body = await self._door.body(request)
+        _named(body, "messages")
         wanted = Wanted(
             operation=Operation.chat, messages=tuple(_message(each) for each in field(body, "messages", list, [])),
             tools=tuple(each for each in field(body, "tools", list, []) if isinstance(each, dict)),
@@ -69,6 +70,7 @@ class OllamaDoor:
         """A prompt."""
         who = self._door.who(request, "llm.generate")
         body = await self._door.body(request)
+        _named(body, "prompt")
         texts: dict[str, Any] = {name: field(body, name, str, "") for name in ("prompt", "system", "suffix", "template")}
         context = tuple(each for each in field(body, "context", list, []) if isinstance(each, int))
         wanted = Wanted(
@@ -78,10 +80,11 @@ class OllamaDoor:
         return await self._answer(request, wanted, who, stream=field(body, "stream", bool, True))
 
     async def _answer(self, request: Request, wanted: Wanted, who: str, *, stream: bool) -> Response:
+        wanted = checked(wanted)
         if not stream:
             answer = await self._door.whole(request, wanted, who)
             piece = Piece(answer.text, answer.thinking, answer.tool_calls)
-            return reply({**_row(wanted, answer.model, piece), **_end(wanted, answer)})
+            return reply({**_row(wanted, answer.model, piece), **_end(wanted, answer)}, headers=way_of(answer))
         opened = await self._door.open(request, wanted, who)
         return Streamed(opened, _lines(opened, wanted), NDJSON)
 
@@ -136,7 +139,8 @@ class OllamaDoor:
         body = await self._door.body(request)
         name = field(body, "model", str, "") or field(body, "name", str, "")
         known = self._models()
-        model = known.get(name) or known.get(f"{name}:latest")
+        names = [name, *self._service.gateway.aliases.get(name, {}).values()]  # an alias is what it leads to
+        model = next((known[each] for one in names for each in (one, f"{one}:latest") if each in known), None)
         if model is None:
             raise LlmError(Fault.no_model, f"model '{name}' not found", "see /api/tags.")
         family = model.family or "unknown"
@@ -200,6 +204,12 @@ def _end(wanted: Wanted, answer: Answer) -> dict[str, Any]:
     known = {name: value for name, value in counts.items() if value is not None}
     reason = "stop" if answer.finish in {"tool_calls", ""} else answer.finish
     return {"done": True, "done_reason": reason, **known, "prime_spark": told(answer)}
+
+
+def _named(body: Mapping[str, Any], what: str) -> None:
+    """A model alone is loaded (https://docs.ollama.com/api); nothing at all is a mistake. Raises InvalidArgumentsError."""
+    if not body.get("model") and not body.get(what):
+        raise InvalidArgumentsError(f"model and {what} are missing.", f"send {what}, and a model or an alias if you want one.")
 
 
 def _shared(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from appliance.api.llm import ActorOf, Allow, Door, Streamed, field, reply, told, wishes
+from appliance.api.llm import ActorOf, Allow, Door, Streamed, checked, field, reply, told, way_of, wishes
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Answer, Message, Operation, Piece, ToolCall
 from appliance.core.llm.model import Request as Wanted
@@ -73,7 +73,8 @@ class OpenAiDoor:
         wanted = _wanted(request, body)
         mark = f"chatcmpl-{uuid4().hex}"
         if not field(body, "stream", bool, False):
-            return reply(_completion(mark, await self._door.whole(request, wanted, who)))
+            answer = await self._door.whole(request, wanted, who)
+            return reply(_completion(mark, answer), headers=way_of(answer))
         usage = field(field(body, "stream_options", dict, {}), "include_usage", bool, False)
         opened = await self._door.open(request, wanted, who)
         return Streamed(opened, _events(opened, mark, usage=usage), "text/event-stream")
@@ -132,16 +133,18 @@ def _wanted(request: Request, body: Mapping[str, Any]) -> Wanted:
         raise InvalidArgumentsError("n is not 1.", "ask several times; one request has one answer here.")
     if field(body, "logprobs", bool, False):
         raise InvalidArgumentsError("logprobs are not given here.", "leave logprobs out.")
+    messages = tuple(_message(each) for each in field(body, "messages", list, []))
+    if not messages:
+        raise InvalidArgumentsError("messages is missing or empty.", 'send [{"role": "user", "content": "…"}].')
     options = {mine: body[name] for name, mine in OPTIONS.items() if body.get(name) is not None}
     if (stop := body.get("stop")) is not None:
         options["stop"] = [stop] if isinstance(stop, str) else stop
-    return Wanted(
-        operation=Operation.chat, model=field(body, "model", str, ""),
-        messages=tuple(_message(each) for each in field(body, "messages", list, [])),
+    return checked(Wanted(
+        operation=Operation.chat, model=field(body, "model", str, ""), messages=messages,
         tools=tuple(each for each in field(body, "tools", list, []) if isinstance(each, dict)),
         tool_choice=body.get("tool_choice"), format=_format(field(body, "response_format", dict, {})), options=options,
         extra={name: body[name] for name in HANDED_ON if body.get(name) is not None}, wishes=wishes(request.headers),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _format(given: Mapping[str, Any]) -> Any:

@@ -20,6 +20,8 @@ from appliance.api.feed import Feed, Gap, Reader, Told
 from appliance.core.access.errors import TooManyError
 from appliance.core.access.model import Identity
 from appliance.core.bus import Bus
+from appliance.core.events import EVENT_TYPES
+from appliance.errors import InvalidArgumentsError
 
 HEARTBEAT = 15.0
 """Seconds without an event after which the client is told that the stream lives."""
@@ -51,7 +53,8 @@ class EventStreams:
         self._open: Counter[str] = Counter()
 
     def response(self, request: Request) -> StreamingResponse:
-        """Server-sent events; ?topics=a,b chooses. Raises TooManyError."""
+        """Server-sent events; ?topics=a,b chooses. Raises TooManyError, InvalidArgumentsError."""
+        topics_of(request)
         self._check(key_of(request))  # before the answer begins
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._lines(request), media_type="text/event-stream", headers=headers)
@@ -65,10 +68,11 @@ class EventStreams:
     async def socket(self, socket: WebSocket) -> None:
         """The same over a WebSocket: one envelope a message."""
         try:
+            topics_of(socket)
             with self.place(socket) as reader:
                 await socket.accept(subprotocol=socket.scope.get("bearer_protocol"))
                 await self._talk(socket, reader)
-        except TooManyError:
+        except (TooManyError, InvalidArgumentsError):
             await socket.close(POLICY)
 
     async def _talk(self, socket: WebSocket, reader: Reader) -> None:
@@ -116,7 +120,7 @@ class EventStreams:
 
     async def _events(self, reader: Reader, connection: HTTPConnection) -> AsyncIterator[list[Told | Gap]]:
         """Events of the wanted topics; nothing after each quiet spell; ends where whoever listens may no more."""
-        wanted = frozenset(filter(None, connection.query_params.get("topics", "").split(",")))
+        wanted = topics_of(connection)
         loop = asyncio.get_running_loop()
         told = loop.time()
         while self._may(connection):
@@ -131,6 +135,15 @@ class EventStreams:
             if batch or now - told >= HEARTBEAT:
                 yield batch
                 told = now
+
+
+def topics_of(connection: HTTPConnection) -> frozenset[str]:
+    """Topics that a reader chose; none for all. Raises InvalidArgumentsError where no event has one of them."""
+    wanted = frozenset(filter(None, connection.query_params.get("topics", "").split(",")))
+    known = {each.topic for each in EVENT_TYPES.values()}
+    if strange := wanted - known:
+        raise InvalidArgumentsError(f"There is no topic {min(strange)!r} here.", f"topics are {', '.join(sorted(known))}.")
+    return wanted
 
 
 def _sse(each: Told | Gap) -> bytes:

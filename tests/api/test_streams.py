@@ -130,6 +130,14 @@ async def lines_of(answer: httpx.Response, most: int) -> list[str]:
     return found
 
 
+async def test_a_topic_that_no_event_has_is_refused(api: Api) -> None:
+    async with api.client(await api.token("vera")) as client:
+        refused = await client.get("/api/v1/events?topics=analytics.events,nope")
+    assert refused.status_code == 422
+    assert "'nope'" in refused.text
+    assert "analytics.events" in refused.json()["error"]["next_step"]
+
+
 async def test_a_browser_that_comes_back_resumes(api: Api) -> None:
     bus = api.appliance.bus
     async with api.client(await api.token("vera")) as client, asyncio.timeout(60):

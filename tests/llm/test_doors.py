@@ -163,8 +163,20 @@ async def test_the_answer_says_where_it_comes_from_and_headers_choose(tmp_path: 
         assert refused.status_code == 503
         assert "must not leave the house" in refused.json()["error"]
         assert len(cloud.asked) == 1
+        for path in ("/api/chat", "/v1/chat/completions"):
+            whole = await http.post(path, json={**body, "stream": False}, headers=headers)
+            told = {name: whole.headers[f"x-prime-spark-{name}"] for name in ("endpoint", "place", "cached")}
+            assert told == {"endpoint": "far", "place": "cloud", "cached": "no"}
+            assert whole.headers["x-prime-spark-why"]
         wrong = await http.post("/api/chat", json=body, headers={**headers, "x-prime-spark-place": "moon"})
         assert wrong.status_code == 400
+
+
+async def test_an_alias_is_shown_as_what_it_leads_to(tmp_path: Path) -> None:
+    async with both(tmp_path, aliases={"chat": {"edge": "llama3.2"}}) as (_, url, __, ___):
+        shown = await ollama_client(url).show("chat")
+        assert shown.modelinfo is not None
+        assert shown.modelinfo["llama.context_length"] == 4096
 
 
 async def test_tokens_are_not_held_back_by_compression(tmp_path: Path) -> None:
@@ -247,6 +259,14 @@ async def test_ten_megabytes_and_nonsense_are_refused_with_words(tmp_path: Path)
                 answer = await http.post(path, content=content, headers=key)
                 assert answer.status_code == 400, (path, content)
                 assert answer.json()["error"]
+        said = [{"role": "user", "content": "hello"}]
+        for body, named in (
+            ({}, "messages"), ({"messages": []}, "messages"), ({"messages": [{**said[0], "role": "wizard"}]}, "wizard"),
+            ({"messages": said, "temperature": "hot", "options": {"temperature": "hot"}}, "temperature"),
+        ):  # fmt: skip
+            for path in ("/api/chat", "/v1/chat/completions"):
+                answer = await http.post(path, json=body, headers=key)
+                assert (answer.status_code, named in str(answer.json()["error"])) == (400, True), (path, body)
         assert edge.asked == []
 
 

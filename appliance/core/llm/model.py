@@ -230,6 +230,7 @@ class Choice(msgspec.Struct, frozen=True):
     last_resort: bool = False
     """It rests or is not well; it is asked where nobody else is left."""
     expected_ms: float | None = None
+    """Until the whole answer; None where the endpoint has answered nothing yet."""
     cost: float | None = None
     """Expected; None where no price is set."""
 

@@ -153,7 +153,7 @@ def decide(ask: Ask, views: Sequence[View], ground: Ground) -> Decision:
             passed.append(Passed(view.name, reason))
             continue
         choice = _choice(ask, view, found, place, strategy)
-        choices.append((_order(choice, view, strategy), choice))
+        choices.append((_order(choice, view, strategy, ask), choice))
     choices.sort(key=lambda each: each[0])
     return Decision(strategy, because, tuple(choice for _, choice in choices), tuple(passed))
 
@@ -266,7 +266,8 @@ def _lacks(ask: Ask, model: ModelInfo) -> str:
 
 
 def _choice(ask: Ask, view: View, model: ModelInfo | str, place: Place, strategy: Strategy) -> Choice:
-    tokens_out = 0 if ask.operation is Operation.embed else ask.tokens_out or ASSUMED_OUT
+    tokens_out = _tokens_out(ask)
+    measured = view.first_token_ms is not None and (not tokens_out or view.tokens_per_s)  # else it would be a guess
     unsure = isinstance(model, str)
     last = not view.well or unsure
     trouble = view.trouble or ("it has not told its models yet" if unsure else "")
@@ -277,14 +278,19 @@ def _choice(ask: Ask, view: View, model: ModelInfo | str, place: Place, strategy
     ]
     return Choice(
         view.name, place, model if isinstance(model, str) else model.name, ", ".join(words), last,
-        round(expected_ms(view, tokens_out), 1), cost(view, ask.bytes_in // USUAL_BYTES_A_TOKEN, tokens_out),
+        round(expected_ms(view, tokens_out), 1) if measured else None,
+        cost(view, ask.bytes_in // USUAL_BYTES_A_TOKEN, tokens_out),
     )  # fmt: skip
 
 
-def _order(choice: Choice, view: View, strategy: Strategy) -> tuple[float, ...]:
+def _tokens_out(ask: Ask) -> int:
+    return 0 if ask.operation is Operation.embed else ask.tokens_out or ASSUMED_OUT
+
+
+def _order(choice: Choice, view: View, strategy: Strategy, ask: Ask) -> tuple[float, ...]:
     rank = 0 if strategy is Strategy.balanced else RANKS[strategy].index(choice.place)
     spent = choice.cost if choice.cost is not None else 0.0
-    return (float(choice.last_resort), float(rank), choice.expected_ms or 0.0, spent)
+    return (float(choice.last_resort), float(rank), round(expected_ms(view, _tokens_out(ask)), 1), spent)
 
 
 def house_only(choices: Iterable[Choice]) -> bool:

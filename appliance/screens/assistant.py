@@ -38,6 +38,10 @@ OFFER = 1.0
 """The same while an action waits for its confirmation: its dialog opens as soon as no other one is open."""
 
 
+REST, TYPING = "Enter: type a question", "Enter: ask; Esc: back to the keys"
+"""What stands in the empty line."""
+
+
 class Assistant(Page):
     """The talk, and the line to type into."""
 
@@ -76,7 +80,7 @@ class Assistant(Page):
         """How it is asked, the talk, the line to type into."""
         yield LineView(id="bar")
         yield Transcript(id="talk")
-        yield Input(placeholder="Enter: ask; Esc: back to the keys", id="typed")
+        yield Input(placeholder=REST, id="typed")
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show how it is asked; the newest talk at first."""
@@ -228,10 +232,15 @@ class Assistant(Page):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Ask what was typed."""
         text, event.input.value = event.value, ""
-        self.set_focus(self.query_one("#talk"))
+        self.set_focus(self.query_one("#talk"))  # a letter of the next question must not be the yes to what this one asks
         if self.turn is not None:
             event.input.value = text
         self.ask(text)
+
+    def on_descendant_focus(self, _: events.DescendantFocus) -> None:
+        """Say what Enter does now."""
+        line = self.query_one("#typed", Input)
+        line.placeholder = TYPING if line.has_focus else REST
 
     def on_key(self, event: events.Key) -> None:
         """Esc leaves the line; what stands in it stays."""

@@ -42,8 +42,10 @@ prime-spark status
 async def type_in(seen: Seen, text: str) -> None:
     """A question, typed and sent."""
     await wait_for(lambda: seen.app.focused is not None and seen.app.focused.id == "talk", 20)
+    await seen.shows("Enter: type a question")
     seen.session.feed(b"\r")
     await wait_for(lambda: seen.app.focused is not None and seen.app.focused.id == "typed", 20)
+    await seen.shows("Enter: ask; Esc: back")
     seen.session.feed(text.encode())
     await wait_for(lambda: getattr(seen.app.focused, "value", "") == text, 20)
     seen.session.feed(b"\r")

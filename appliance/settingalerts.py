@@ -63,6 +63,20 @@ def check_time(text: str) -> str:
     return text
 
 
+def check_mailbox(text: str) -> str:
+    """An address without a name (RFC 5322, section 3.4.1). Raises SettingError."""
+    from email.errors import MessageError
+    from email.headerregistry import Address
+
+    try:
+        found = Address(addr_spec=text.strip())
+    except (MessageError, ValueError, IndexError):
+        found = Address()
+    if not found.domain or not found.username:
+        raise SettingError(f"{text!r} is no mail address", 'write it such as "ada@example.org".')
+    return text
+
+
 def check_zone(text: str) -> str:
     """A name of the time zone database, or none for this machine's own. Raises SettingError."""
     import zoneinfo
@@ -131,7 +145,7 @@ class AlertChannel(Group):
     """How mail is encrypted; no: only to this machine itself, or without a login."""
     sender: Line = ""
     """Address that mail comes from."""
-    to: Annotated[tuple[Line, ...], Field(max_length=20)] = ()
+    to: Annotated[tuple[Annotated[Line, AfterValidator(check_mailbox)], ...], Field(max_length=20)] = ()
     """Addresses that mail goes to."""
     method: Literal["POST", "PUT", "GET"] = "POST"
     """Of kind http."""
@@ -241,6 +255,7 @@ class AlertSettings(Group):
         for where, names in named:
             for name in names:
                 if name not in self.channels:
-                    known = ", ".join(self.channels) or "there is none"
-                    raise SettingError(f"{where} names the channel {name!r}, which is not set", f"the channels are: {known}.")
+                    known = ", ".join(self.channels)
+                    hint = f"the channels are: {known}." if known else f"describe it under [alerts.channels.{name}]."
+                    raise SettingError(f"{where} names the channel {name!r}, which is not set", hint)
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -91,7 +92,7 @@ def address(text: str) -> Address:
     """An address of mail. Raises ConfigError."""
     try:
         found = Address(addr_spec=text.strip())
-    except (ValueError, IndexError) as error:
+    except (MessageError, ValueError, IndexError) as error:
         raise ConfigError(f"{text!r} is no mail address: {error}", 'write it such as "ada@example.org".') from None
     if not found.domain or not found.username:
         raise ConfigError(f"{text!r} is no mail address", 'write it such as "ada@example.org".')

@@ -313,3 +313,19 @@ def test_with_traces_off_the_library_is_not_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_redis_does_not_bring_the_library_along() -> None:
+    """redis-py loads the whole SDK where it finds it, for metrics that nobody has it make."""
+    code = (
+        "import asyncio, sys\n"
+        "from appliance.core.memory.redis import RedisTier\n"
+        "from appliance.errors import TierUnavailableError\n"
+        "try:\n"
+        "    asyncio.run(RedisTier('unix:///nonexistent/redis.sock', '', 'pi').open())\n"
+        "except TierUnavailableError:\n"
+        "    print('redis' in sys.modules, [name for name in sys.modules if name.startswith('opentelemetry')])\n"
+        "import opentelemetry.sdk.trace\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "True []"

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
+from appliance.core.memory.hiding import hidden
 from appliance.core.memory.tier import Usage
 from appliance.core.model import Health, HealthReport
 from appliance.errors import TierFullError, TierUnavailableError
@@ -85,7 +86,8 @@ class RedisTier:
 
     async def open(self) -> None:
         """Connect, and mark the data set as ours. Raises TierUnavailableError."""
-        from appliance.core.memory.redis_wire import connect
+        with hidden("opentelemetry"):  # redis-py would load its whole SDK for metrics that we do not have it make: 6 MB
+            from appliance.core.memory.redis_wire import connect
 
         await self._let_go()  # of a try before that went wrong
         self._client = connect(self._url, self._password, TIMEOUT, self._met)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 async def unless_gone(request: Request, work: asyncio.Future[T]) -> T:
     """What the work comes to; it is cancelled, and has ended, where the caller goes. Raises ClientDisconnect."""
-    gone = asyncio.ensure_future(_gone(request.receive))
+    gone = asyncio.ensure_future(departure(request.receive))
     try:
         both: set[asyncio.Future[Any]] = {work, gone}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -27,6 +27,7 @@ async def unless_gone(request: Request, work: asyncio.Future[T]) -> T:
             await asyncio.gather(work, return_exceptions=True)
 
 
-async def _gone(receive: Receive) -> None:
+async def departure(receive: Receive) -> None:
+    """Return when the caller has gone; what still comes of the request is passed over."""
     while (await receive())["type"] != "http.disconnect":
         pass

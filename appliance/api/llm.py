@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from appliance.api.gone import departure, unless_gone
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import Answer, Place, Privacy, Strategy, Wishes
 from appliance.core.llm.model import Request as Wanted
@@ -131,27 +132,6 @@ class Door:
         return reply(self._form(error, status), status, headers)
 
 
-async def unless_gone(request: Request, work: asyncio.Future[T]) -> T:
-    """What the work comes to; it is cancelled where the caller goes. Raises ClientDisconnect."""
-    gone = asyncio.ensure_future(_gone(request.receive))
-    try:
-        both: set[asyncio.Future[Any]] = {work, gone}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        raise ClientDisconnect
-    finally:
-        gone.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.wait({work})
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 class Streamed(StreamingResponse):
     """A stream that ends at once, here and at the endpoint, where its reader goes.
 
@@ -170,7 +150,7 @@ class Streamed(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it (ASGI)."""
         sending = asyncio.ensure_future(self.stream_response(send))
-        gone = asyncio.ensure_future(_gone(receive))
+        gone = asyncio.ensure_future(departure(receive))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:

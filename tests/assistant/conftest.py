@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,11 +13,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance import config, paths
-from appliance.core.logs import LogRing
 from appliance.core.model import Actor, Role
-from appliance.runtime import Appliance
 from tests.llm.upstreams import FakeOllama, up
+from tests.screens import conftest as screens
 from tests.screens.conftest import Bench
 from tests.support import wait_for
 
@@ -52,28 +49,9 @@ class Talker(FakeOllama):
         return str(self.sent(number)[0]["content"])
 
 
-@asynccontextmanager
-async def running(home: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
-    """A running appliance that was set up."""
-    lines = [
-        "[telemetry]",
-        "interval_seconds = 0.5",
-        "[assistant]",
-        *(f"{key} = {json.dumps(settings[key])}" for key in settings),
-    ]
-    (home / "config.toml").write_text("\n".join([*lines, ""]))
-    where = paths.find()
-    where.make()
-    appliance = Appliance(config.load(where, os.environ), where, LogRing(), dict(os.environ))
-    appliance.start([])
-    assert appliance.supervisor is not None
-    await appliance.supervisor.settled()
-    bench = Bench(appliance)
-    await bench.invoke("setup.complete", admin="ada", password="correct horse")
-    try:
-        yield bench
-    finally:
-        await appliance.stop()
+def running(home: Path, settings: dict[str, Any]) -> AbstractAsyncContextManager[Bench]:
+    """A running appliance that was set up, with settings of the assistant."""
+    return screens.running(home, "\n".join(["[assistant]", *(f"{key} = {json.dumps(settings[key])}" for key in settings), ""]))
 
 
 Upstreams = Callable[..., AbstractAsyncContextManager[Bench]]

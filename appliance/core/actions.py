@@ -31,12 +31,16 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, given: Any) -> Any:
-        """True is no 1: texts are read as numbers, for the command line has nothing else, but yes and no are not."""
+    def _truth_is_no_number(cls, given: Any) -> Any:
+        """True is no 1, and 1 no true: texts are read as either, for the command line has nothing else."""
         for name, value in given.items() if isinstance(given, dict) else ():
             field = cls.model_fields.get(name)
-            if isinstance(value, bool) and field is not None and not _takes_truth(field.annotation):
+            if field is None:
+                continue
+            if isinstance(value, bool) and not _takes_truth(field.annotation):
                 raise PydanticCustomError("number", "{name} is neither true nor false", {"name": name})
+            if isinstance(value, int | float) and not isinstance(value, bool) and _is_truth(field.annotation):
+                raise PydanticCustomError("truth", "{name} is true or false", {"name": name})
         return given
 
 
@@ -44,6 +48,11 @@ def _takes_truth(kind: Any) -> bool:
     """Whether yes or no may be the value of such a field, or part of one."""
     parts = get_args(kind)
     return any(map(_takes_truth, parts)) if parts else kind not in {int, float, type(None)}
+
+
+def _is_truth(kind: Any) -> bool:
+    """Whether nothing but yes or no, or nothing at all, may be the value of such a field."""
+    return set(get_args(kind) or (kind,)) - {type(None)} == {bool}
 
 
 class NoParams(Params):

@@ -206,10 +206,13 @@ async def test_an_address_tells_all_its_methods_and_plain_ones_go_first(api: Api
             assert (await client.get(path)).status_code == 404, path
 
 
-async def test_true_is_no_number(api: Api) -> None:
+async def test_true_is_no_number_and_no_number_is_true(api: Api) -> None:
     async with api.client(await api.token("ada")) as client:
         for args in ({"before": True}, {"limit": True}, {"before": False}):
             answer = await client.post("/api/v1/actions/audit.list", json={"args": args})
             assert answer.status_code == 422, answer.text
             assert "neither true nor false" in answer.text
         assert (await client.post("/api/v1/actions/audit.list", json={"args": {"limit": "5"}})).status_code == 200
+        for number in (0, 1, 1.0):
+            answer = await client.post("/api/v1/actions/analytics.devices", json={"args": {"local": number}})
+            assert (answer.status_code, "true or false" in answer.text) == (422, True), answer.text

@@ -8,7 +8,7 @@ TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockde
     redis-server postgresql bindfs fuse3
     openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
     procps python3 podman runc netavark iptables busybox-static docker-compose haproxy
-    prometheus prometheus-node-exporter)
+    prometheus prometheus-node-exporter espeak-ng)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
 if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi
 

@@ -23,8 +23,7 @@ from appliance.core.clock import SystemClock
 from appliance.core.events import new_id, rfc3339
 from appliance.core.streams.kafka import Access
 from appliance.core.streams.sink import SESSION, Sink
-from appliance.core.streams.sink_decode import Decoder, Now
-from appliance.core.streams.sink_letters import Kept
+from appliance.core.streams.sink_decode import Brought, Decoder, Now
 from appliance.core.streams.sink_upkeep import Upkeep
 from appliance.settings import AnalyticsSettings, KafkaSettings, SinkSettings
 from tests.servers.kafka import KafkaServer
@@ -101,7 +100,7 @@ async def bare_copy(database: Database, events: list[dict[str, Any]], batch: int
     """Rows a second of COPY from bytes that are ready, into the same table with the same indexes; no roll-ups, no offsets."""
     decoder, now = Decoder(), Now(time.time(), time.time())
     made = [
-        decoder.event(Kept(topic="edge.telemetry", partition=0, offset=0, key=None, value=msgspec.json.encode(each)), now)
+        decoder.event(Brought(topic="edge.telemetry", partition=0, offset=0, key=None, value=msgspec.json.encode(each)), now)
         for each in events
     ]
     rows = [row for each in made for row in each.rows]

@@ -15,7 +15,8 @@ from appliance.core.analytics.timescale import Database
 from appliance.core.model import Actor, Role
 from appliance.core.streams.model import DeadLetter, Message, Priority, Refused
 from appliance.core.streams.sink_batch import Batch, Letter
-from appliance.core.streams.sink_letters import Kept, SinkLetters
+from appliance.core.streams.sink_decode import Brought
+from appliance.core.streams.sink_letters import SinkLetters
 from appliance.core.streams.sink_writer import Writer
 from appliance.errors import DatabaseError, InvalidArgumentsError, NotFoundError, StreamError
 from appliance.runtime import Appliance
@@ -120,7 +121,7 @@ async def test_the_actions_show_both_kinds(home: Path, kafka: Topics, postgres: 
     batch, now = Batch(0, 100), time.time()
     bodies = [b"no JSON", msgspec.json.encode(telemetry(1.0))]
     for offset, body in enumerate(bodies):
-        batch.letters.append(Letter(Kept(topic="edge.telemetry", partition=0, offset=offset, key=b"pi", value=body), "why"))
+        batch.letters.append(Letter(Brought(topic="edge.telemetry", partition=0, offset=offset, key=b"pi", value=body), "why"))
     await Writer(writing, "test").write(batch)
     await writing.close()
     appliance = await started(home, configured(kafka) + POSTGRES.format(port=place.port, database=place.database))

@@ -18,8 +18,7 @@ from appliance.core.analytics.model import Query
 from appliance.core.analytics.timescale import Database
 from appliance.core.streams.kafka_consumer import Place
 from appliance.core.streams.sink_batch import Batch
-from appliance.core.streams.sink_decode import GREATEST, Decoder, Now, Record
-from appliance.core.streams.sink_letters import Kept
+from appliance.core.streams.sink_decode import GREATEST, Brought, Decoder, Now, Record
 from appliance.core.streams.sink_writer import Writer
 from tests.analytics.rig import Reading, Stores, stores
 from tests.analytics.test_same_answers import agree, data, question
@@ -61,7 +60,7 @@ class Pipe:
     async def write(self, bodies: Sequence[bytes], size: int) -> int:
         """In batches of so many rows; returns how many rows were there already."""
         records = [
-            Kept(topic=PLACE.topic, partition=PLACE.partition, offset=self._at + number, key=b"", value=body)
+            Brought(topic=PLACE.topic, partition=PLACE.partition, offset=self._at + number, key=b"", value=body)
             for number, body in enumerate(bodies)
         ]
         self._at += len(records)

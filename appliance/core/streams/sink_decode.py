@@ -51,6 +51,17 @@ class Record(Protocol):
     value: bytes | None
 
 
+class Brought(msgspec.Struct):
+    """What no consumer brings but the sink shall store as if one had: a letter sent again, an event of the API (a Record)."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int = -1
+
+
 class Unusable(Exception):  # noqa: N818 it is a verdict, not a fault of the program
     """A message that goes to the dead letters; the text is the reason."""
 

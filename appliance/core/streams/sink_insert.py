@@ -10,24 +10,13 @@ import msgspec
 from appliance.core.analytics.timescale import Database
 from appliance.core.ports import Clock
 from appliance.core.streams.sink_batch import Entry
-from appliance.core.streams.sink_decode import Decoder, Now, Unusable
+from appliance.core.streams.sink_decode import Brought, Decoder, Now, Unusable
 from appliance.core.streams.sink_upkeep import Upkeep
 from appliance.core.streams.sink_writer import NoPartitionError, Writer
 from appliance.errors import DatabaseError, InvalidArgumentsError
 
 TOPIC = "edge.telemetry"
 ORIGIN = "insert"
-
-
-class Told(msgspec.Struct):
-    """An event as a message would bring it (a sink_decode.Record)."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int = -1
 
 
 class Inserter:
@@ -69,7 +58,7 @@ class Inserter:
     def _decode(self, envelopes: list[dict[str, Any]], now: float) -> list[Entry]:
         decoder, entries = Decoder(""), []
         for number, envelope in enumerate(envelopes):
-            record = Told(TOPIC, 0, number, None, msgspec.json.encode(envelope))
+            record = Brought(TOPIC, 0, number, None, msgspec.json.encode(envelope))
             try:
                 entries.append(Entry(record, decoder.event(record, Now(now, now))))
             except Unusable as error:

@@ -10,14 +10,12 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from appliance.core.analytics.rows import TOPICS
 from appliance.core.analytics.timescale import Database
 from appliance.core.ports import Clock
 from appliance.core.streams.model import DeadLetter
 from appliance.core.streams.sink_batch import Entry
-from appliance.core.streams.sink_decode import Decoder, Now, Unusable
+from appliance.core.streams.sink_decode import Brought, Decoder, Now, Unusable
 from appliance.core.streams.sink_upkeep import Upkeep
 from appliance.core.streams.sink_writer import NoPartitionError, Writer
 from appliance.errors import DatabaseError, NotFoundError, StreamError
@@ -32,17 +30,6 @@ COLUMNS = "letter_id::text, extract(epoch FROM time)::float8, topic, coalesce(ke
 LIST = f"SELECT {COLUMNS} FROM dead_letters ORDER BY time DESC, letter_id DESC LIMIT $1"  # noqa: S608 ours
 GET = f"SELECT {COLUMNS}, body FROM dead_letters WHERE letter_id = $1"  # noqa: S608 ours
 DISCARD = "DELETE FROM dead_letters WHERE letter_id = $1"
-
-
-class Kept(msgspec.Struct):
-    """A message as its letter has it (a sink_decode.Record)."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int = -1
 
 
 class SinkLetters:
@@ -101,7 +88,7 @@ class SinkLetters:
                 f"Of this message's {size} bytes only {len(body)} were kept.",
                 "have it sent again in parts, and discard this one.",
             )
-        record = Kept(topic=topic, partition=partition, offset=offset, key=key or None, value=body)
+        record = Brought(topic=topic, partition=partition, offset=offset, key=key or None, value=body)
         try:
             return Entry(record, Decoder(self._prefix).event(record, now))
         except Unusable as refused:

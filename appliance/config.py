@@ -35,8 +35,6 @@ NOT_YET = frozenset(
         "PRIMECORE4_IP",
         "MLFLOW_PORT",
         "AIRFLOW_PORT",
-        "WAKE_WORDS",
-        "SAMPLE_RATE",
     ]
 )
 """Documented environment names that this version has no reader for; the start and `config check` say so where one is set."""

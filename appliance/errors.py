@@ -42,6 +42,7 @@ ApplianceError
 ├── DeployError                 a service could not be installed, started or stopped on a node
 │   └── PortTakenError          something else listens there
 ├── TaskError                   a task did not do what it was for
+├── VoiceError                  speech was not recognised or not made: an engine failed, or does not answer
 ├── ShellError                  a command on another machine was not carried out
 │   ├── NotAllowedError         it lets us in and does not let us do that: nothing was done there
 │   └── UnreachableError        that machine does not answer: nothing was done there
@@ -395,3 +396,9 @@ def error_text(error: ApplianceError) -> str:
     """What happened, and the next step, on two lines."""
     text = f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
     return printable(text, keep="\n")
+
+
+class VoiceError(ApplianceError):
+    """Speech was not recognised or not made: an engine failed, or does not answer."""
+
+    code = "voice"

@@ -33,6 +33,7 @@ from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsecrets import SecretSettings, VaultSettings
 from appliance.settingsources import SourceSettings
 from appliance.settingtasks import TaskSettings
+from appliance.settingvoice import VoiceSettings, WyomingSettings
 from appliance.settingvpn import VpnSettings
 
 Strategies = Literal["latest_wins", "cloud_wins", "edge_wins", "merge", "manual"]
@@ -353,6 +354,8 @@ class Settings(Group):
     secrets: SecretSettings = SecretSettings()
     vault: VaultSettings = VaultSettings()
     vpn: VpnSettings = VpnSettings()
+    voice: VoiceSettings = VoiceSettings()
+    wyoming: WyomingSettings = WyomingSettings()
     observe: ObserveSettings = ObserveSettings()
 
 

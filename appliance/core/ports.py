@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from appliance.core.inference.model import DeviceReading, TensorSpec
     from appliance.core.model import Device, HealthReport, HostSample
+    from appliance.core.voice.model import ArrayStatus, Frame, MicrophoneStatus, SoundDevice, SpeakerStatus
 
 
 class Clock(Protocol):
@@ -166,3 +167,85 @@ class RemoteShell(Protocol):
             UnreachableError: It does not answer, refuses us, or shows another host key: nothing ran.
             ShellError: It was cut off, or took longer than `limit` seconds: it may have run.
         """
+
+
+class Sound(Protocol):
+    """The sound devices of this machine. What drives them is apart (a broken sound system ends its own process, not ours)."""
+
+    def detect(self) -> Device:
+        """Say cheaply, without opening anything, whether a microphone is there, and why not; blocks for some milliseconds."""
+
+    async def devices(self) -> tuple[SoundDevice, ...]:
+        """What PortAudio lists now. Raises AbsentError where it is not installed, DeviceError where it fails."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+
+class Microphone(Protocol):
+    """Sound from one device, at core.voice.model.RATE, one channel."""
+
+    muted: bool
+    """While it is, frames are zeros and nothing of the sound leaves the driver."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """Open it, and give every frame until the iterator is closed. Gaps are told in `Frame.lost`, never filled.
+
+        Raises:
+            AbsentError: There is no such device.
+            DeviceError: It went away, stalled, or refuses; the iterator may be asked for anew.
+        """
+
+    def status(self) -> MicrophoneStatus:
+        """How it is now."""
+
+
+class Speaker(Protocol):
+    """Sound out of one device."""
+
+    volume: float
+    """0 to 1."""
+
+    async def play(self, pcm: AsyncIterator[bytes], rate: int, on_sound: Callable[[], None] | None = None) -> float:
+        """Play mono 16-bit sound as it comes; returns once the last of it was heard, or at once where `stop` was called.
+
+        Args:
+            pcm: The sound.
+            rate: Its samples a second.
+            on_sound: Called when the first of it is heard.
+
+        Returns:
+            Seconds that were heard.
+
+        Raises:
+            AbsentError: There is no such device.
+            DeviceError: It went away, stalled, or refuses.
+        """
+
+    def stop(self) -> None:
+        """Be silent at once; from any task."""
+
+    def status(self) -> SpeakerStatus:
+        """How it is now."""
+
+
+class MicrophoneArray(Protocol):
+    """What a microphone array offers beside its sound. Methods block for milliseconds, but for `detect`, which is cheap."""
+
+    def detect(self) -> Device:
+        """Say whether it is there, and why not."""
+
+    def status(self) -> ArrayStatus:
+        """Direction, voice activity, all parameters. Raises DeviceError, AbsentError."""
+
+    def direction(self) -> int:
+        """Degrees, 0 to 359. Raises DeviceError, AbsentError."""
+
+    def set(self, name: str, value: float) -> float:
+        """Set a parameter; returns it as it was read back. Raises InvalidArgumentsError, DeviceError, AbsentError."""
+
+    def lights(self, pattern: str) -> None:
+        """Show "off", "listening", "thinking", "speaking", "muted" or "trouble". Raises DeviceError, AbsentError."""
+
+    def close(self) -> None:
+        """Let go of it."""

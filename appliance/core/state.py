@@ -76,6 +76,10 @@ class Section(StrEnum):
     """llm.model.LlmStatus"""
     deployments = "deployments"
     """deploy.model.DeployStatus"""
+    voice = "voice"
+    """voice.model.VoiceStatus"""
+    sound = "sound"
+    """voice.model.SoundLevel, some times a second while somebody watches it"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

@@ -75,12 +75,12 @@ def test_a_change_keeps_comments_and_refuses_whole(where: Paths) -> None:
 
 
 def test_variables_that_nothing_reads_are_told() -> None:
-    unread = {"WAKE_WORDS": "hey spark", "SAMPLE_RATE": "16000"}
-    assert config.unread_variables(unread) == ["SAMPLE_RATE", "WAKE_WORDS"]
-    assert config.unread_warning(unread) == "set, but not read by this version: SAMPLE_RATE, WAKE_WORDS"
+    unread = {"MLFLOW_PORT": "5000", "AIRFLOW_PORT": "8081"}
+    assert config.unread_variables(unread) == ["AIRFLOW_PORT", "MLFLOW_PORT"]
+    assert config.unread_warning(unread) == "set, but not read by this version: AIRFLOW_PORT, MLFLOW_PORT"
     assert config.unread_warning({"LOG_LEVEL": "INFO"}) == ""
     assert config.NOT_YET & set(config.env_names()) == set(), "told as unread, and read"
-    assert config.unread_variables({"WAKE_WORDS": "spark", "LOG_LEVEL": "INFO", "MINIO_BUCKET": ""}) == ["WAKE_WORDS"]
+    assert config.unread_variables({"MLFLOW_PORT": "5000", "LOG_LEVEL": "INFO", "MINIO_BUCKET": ""}) == ["MLFLOW_PORT"]
 
 
 def test_an_unknown_alert_rule_is_told() -> None:

@@ -1,0 +1,1 @@
+"""Voice: hears its name, understands, acts, answers, and says what it cannot do."""

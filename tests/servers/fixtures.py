@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of 
     from tests.servers.proxy import FaultyProxy
     from tests.servers.redis import RedisServer
     from tests.servers.s3 import Bucket, S3Server
+    from tests.servers.sound import SoundRoom
 
 
 @dataclass(frozen=True)
@@ -175,3 +176,19 @@ def kafka_cluster(running_cluster: KafkaCluster) -> KafkaCluster:
     """Three brokers that serve, whatever the test before has left of them. Topics stay: give each a name of its own."""
     running_cluster.recover()
     return running_cluster
+
+
+@pytest.fixture(scope="session")
+def running_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoundRoom]:
+    """This worker's room with a microphone of 6 channels; tests use sound_room."""
+    from tests.servers.sound import SoundRoom
+
+    with SoundRoom(tmp_path_factory.mktemp("sound-room")) as room:
+        yield room
+
+
+@pytest.fixture
+def sound_room(running_room: SoundRoom) -> Iterator[SoundRoom]:
+    """A room with a ReSpeaker's 6 channels and a speaker, which a test may unplug, pause, kill and start."""
+    yield running_room
+    running_room.recover()

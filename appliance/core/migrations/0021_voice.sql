@@ -2,6 +2,7 @@
 CREATE TABLE voice_ledger (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     time REAL NOT NULL,
+    day INTEGER NOT NULL,
     service TEXT NOT NULL,
     host TEXT NOT NULL,
     kind TEXT NOT NULL,
@@ -10,4 +11,18 @@ CREATE TABLE voice_ledger (
     text_bytes INTEGER NOT NULL,
     outcome TEXT NOT NULL
 );
-CREATE INDEX voice_ledger_time ON voice_ledger (time);
+-- What each day (UTC) comes to; day -1 is all days together. Changed with the rows, in their transaction.
+CREATE TABLE voice_ledger_days (
+    day INTEGER PRIMARY KEY,
+    audio_bytes INTEGER NOT NULL,
+    text_bytes INTEGER NOT NULL,
+    requests INTEGER NOT NULL
+);
+-- The ledger's own clock: it never goes back, and inside one boot it goes as the monotonic clock does.
+CREATE TABLE voice_ledger_clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    tick REAL NOT NULL,
+    boot TEXT NOT NULL,
+    monotonic REAL NOT NULL,
+    wall REAL NOT NULL
+);

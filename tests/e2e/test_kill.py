@@ -31,7 +31,7 @@ from appliance.verbs.client import SocketClient
 from appliance.verbs.static import audit_verify_offline
 from tests.support import capability, wait_for_sync
 
-ROUNDS = int(os.environ.get("PRIME_SPARK_KILLS", "6"))
+ROUNDS = int(os.environ.get("PRIME_SPARK_KILLS", "4"))
 MODELS = Path(appliance.__file__).resolve().parent.parent / ".models"
 COMMAND = [sys.executable, "-m", "appliance", "headless"]
 RULES = ("cpu", "memory", "disk")

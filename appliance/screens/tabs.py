@@ -37,6 +37,7 @@ TABS = (
     ("", "routing", "Routing"),
     ("", "users", "Users"),
     ("", "sessions", "Sessions"),
+    ("", "voice", "Voice"),
 )
 """(key, page, title), left to right; a page without a key of its own is reached by its letter."""
 LETTERS = MappingProxyType({
@@ -44,6 +45,7 @@ LETTERS = MappingProxyType({
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
     "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f", "tasks": "k",
     "deploy": "y", "assistant": "h", "routing": "b", "users": "x", "sessions": "w",
+    "voice": "q",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -70,6 +72,7 @@ ABOUT = MappingProxyType({
     "routing": "language models: endpoints, where requests go and why",
     "users": "accounts: roles, passwords, second factors, locks",
     "sessions": "who is logged in where, and the tokens of programs",
+    "voice": "what it hears and does: microphone, wake words, engines",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({

@@ -40,6 +40,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "tls": "Certificates of the API: show, export, renew",
     "totp": "Second factors",
     "user": "Accounts",
+    "voice": "What is heard and said: commands, engines, privacy, recordings",
     "vpn": "The WireGuard tunnel: peers, keys, files, and why one is down",
 })  # fmt: skip
 """Of the actions of an appliance that runs, also for the help where none does."""

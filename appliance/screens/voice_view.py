@@ -1,0 +1,276 @@
+"""The voice as lines and rows: what it does now, what it heard, engines, wake words, devices, privacy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from appliance.core.model import Health, ServiceStatus
+from appliance.core.voice.model import (
+    EngineStatus,
+    LedgerTotals,
+    Outcome,
+    Stage,
+    Timings,
+    Utterance,
+    VoiceStatus,
+    WakeStatus,
+)
+from appliance.screens import format as f
+from appliance.screens.glyphs import Glyphs
+from appliance.screens.themes import Role
+from appliance.screens.widgets.charts import badge, meter
+from appliance.screens.widgets.grid import Cell, Column, Row
+from appliance.screens.widgets.lines import Line, Piece
+
+HEARD = (
+    Column("time", 8), Column("words"), Column("action", 16, least=70), Column("outcome", 9), Column("reply", 0, least=110),
+    Column("by", 20, least=130), Column("end", 7, "right", 150), Column("stt", 7, "right", 110),
+    Column("act", 7, "right", 120), Column("to action", 9, "right"),
+)  # fmt: skip
+WAKE = (
+    Column("wake word", 14), Column("now", 5, "right"), Column("best", 5, "right"), Column("at", 5, "right"),
+    Column("", 10, least=76), Column("times", 5, "right"), Column("heard by, or why not"),
+)  # fmt: skip
+ENGINES = (
+    Column("engine", 12), Column("for", 4), Column("place", 6), Column("health", 11), Column("used", 5, "right"),
+    Column("failed", 6, "right", 76), Column("last", 7, "right"), Column("reason"),
+)  # fmt: skip
+LEAD = 12
+METER = 10
+SPEAKS: dict[Stage, tuple[Role, str]] = {
+    Stage.absent: ("muted", ""),
+    Stage.muted: ("warn", "the microphone gives nothing; m lets it hear again"),
+    Stage.idle: ("ok", ""),
+    Stage.listening: ("accent", "speak now; Esc cancels"),
+    Stage.thinking: ("accent", "it recognises and understands"),
+    Stage.acting: ("accent", "it does what was said"),
+    Stage.speaking: ("accent", "it answers; Esc silences it"),
+    Stage.following: ("accent", "it listens on without its name; Esc ends that"),
+    Stage.confirming: ("warn", "say yes or no; Esc is no"),
+}
+OUTCOMES: dict[Outcome, Role] = {
+    Outcome.done: "ok", Outcome.answered: "ok", Outcome.asked: "accent", Outcome.declined: "warn", Outcome.refused: "warn",
+    Outcome.failed: "bad", Outcome.unknown: "warn", Outcome.empty: "muted", Outcome.cancelled: "muted",
+}  # fmt: skip
+
+
+def line(name: str, text: str, role: Role = "text") -> Line:
+    """A named fact."""
+    return ((f" {name:<{LEAD}}", "muted"), (text, role))
+
+
+# -- now -------------------------------------------------------------------------------------------------------------------
+
+
+def absence(status: VoiceStatus | None, services: Iterable[ServiceStatus]) -> tuple[str, str]:
+    """Why nothing is heard, and the next step; ("", "") where the voice is there."""
+    if status is not None and status.stage is not Stage.absent:
+        return "", ""
+    microphone = status.microphone if status is not None else None
+    if microphone is not None and microphone.problem:
+        return microphone.problem, microphone.next_step
+    service = next((each for each in services if each.name == "voice"), None)
+    if service is not None and service.reason:
+        return service.reason, service.next_step
+    return ("No microphone is there", "connect one") if status is not None else ("The voice was not read yet", "")
+
+
+def stage_line(status: VoiceStatus | None, glyphs: Glyphs, age: str = "") -> Line:
+    """What it does, and since when."""
+    stage = status.stage if status is not None else Stage.absent
+    role, _ = SPEAKS[stage]
+    signs: dict[Role, str] = {"ok": glyphs.ok, "accent": glyphs.ok, "warn": glyphs.warn}
+    since = f.since(status.since) if status is not None and status.since else age
+    return (
+        (" ", "text"), (f" {signs.get(role, glyphs.none)} {stage.value.upper()} ", "selected" if role == "accent" else role),
+        (f" for {since}" if since else "", "muted"), (" " * 9, "text"),
+    )  # fmt: skip
+
+
+def now_lines(
+    status: VoiceStatus | None, services: Iterable[ServiceStatus], glyphs: Glyphs, *, wide: bool = False
+) -> list[Line]:
+    """Stage, what it waits for, what it hears, what was said last; where there is room, what may leave the house."""
+    reason, step = absence(status, services)
+    lines: list[Line] = [stage_line(status, glyphs), ()]
+    if reason:
+        lines.append(((" ", "text"), (sentence(reason), "warn")))
+        lines += [((" ", "text"), (f"Next: {step}", "accent"))] if step else []
+    if status is None:
+        return lines
+    told = SPEAKS[status.stage][1]
+    if status.stage is Stage.idle:
+        names = " or ".join(f'"{each.phrase}"' for each in status.wake)
+        told = f"say {names}, or press Space" if names else "press Space, and speak"
+    lines += [((" ", "text"), (told, "text"))] if told else []
+    lines += [line("to confirm", status.asking, "warn")] if status.asking else []
+    lines += [line("heard", f'"{status.hearing}"', "title")] if status.hearing else []
+    lines += [(), *last(status.utterances), (), privacy_line(status)] if wide else []
+    return lines if wide or reason or status.hearing or status.asking else [*lines, *last(status.utterances)]
+
+
+def last(utterances: Sequence[Utterance]) -> list[Line]:
+    """What was said last, and what came of it."""
+    newest = next((each for each in utterances if each.words), None)
+    if newest is None:
+        return []
+    told = newest.reply or newest.outcome.value
+    return [line("last heard", f'"{newest.words}"', "muted"), line("answered", told, "muted")]
+
+
+def sentence(text: str) -> str:
+    """With a full stop at its end."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def quiet(status: VoiceStatus | None, services: Iterable[ServiceStatus]) -> str:
+    """Why there is no level to be shown."""
+    reason, _ = absence(status, services)
+    if reason:
+        return "no microphone: nothing is measured"
+    if status is not None and status.stage is Stage.muted:
+        return "muted: nothing is measured"
+    return "no sound has come for some seconds"
+
+
+def trouble(status: VoiceStatus | None) -> list[Piece]:
+    """What does not work as it should, each with its next step."""
+    if status is None:
+        return []
+    pieces: list[Piece] = [(f" {status.degraded}", "warn")] if status.degraded else []
+    parts = [status.speaker, status.array]
+    if status.stage is not Stage.absent:
+        parts.insert(0, status.microphone)  # type: ignore[arg-type]
+    for part in parts:
+        if part is not None and part.problem:
+            pieces += _told(part.problem, part.next_step)
+    for engine in status.engines:
+        if engine.health in {Health.unhealthy, Health.degraded}:
+            pieces += _told(f"{engine.name} ({engine.kind}): {engine.reason}", engine.next_step)
+    return [piece for piece in pieces if piece[0]]
+
+
+def _told(problem: str, step: str) -> list[Piece]:
+    return [(f" {sentence(problem)}", "warn"), (f" Next: {step}" if step else "", "accent")]
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------------
+
+
+def by(utterance: Utterance) -> str:
+    """Who recognised it, and how many were asked before."""
+    if not utterance.engine:
+        return f.NONE
+    where = "" if utterance.engine == utterance.place.value else f" ({utterance.place.value})"
+    return f"{utterance.engine}{where}" + (f", {len(utterance.fell_back)} before" if utterance.fell_back else "")
+
+
+def heard_rows(utterances: Sequence[Utterance]) -> list[Row]:
+    """A row an utterance, newest first."""
+    return [Row(each.utterance_id, _heard_cells(each)) for each in utterances]
+
+
+def _heard_cells(each: Utterance) -> tuple[Cell, ...]:
+    times: Timings = each.timings
+    return (
+        (f.clock(each.time), "muted"), each.words or ("(no words)", "muted"), (each.action or f.NONE, "muted"),
+        (each.outcome.value, OUTCOMES[each.outcome]), (each.reply, "muted"),
+        (by(each), "warn" if each.fell_back else "muted"), (f.took(times.endpoint), "muted"), (f.took(times.stt), "muted"),
+        (f.took(times.act), "muted"), f.took(times.to_action),
+    )  # fmt: skip
+
+
+def wake_rows(wake: Sequence[WakeStatus], glyphs: Glyphs) -> list[Row]:
+    """A row a wake word: its score against the threshold."""
+    return [Row(each.phrase, _wake_cells(each, glyphs)) for each in wake]
+
+
+def _wake_cells(each: WakeStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
+    above = each.best >= each.threshold > 0
+    bar = "".join(text for text, _ in meter(each.best, METER, glyphs))
+    told = f"{each.heard_by}; last {f.since(each.last)} ago" if each.last else each.heard_by
+    return (
+        each.phrase, f"{each.score:.2f}", (f"{each.best:.2f}", "ok" if above else "text"), (f"{each.threshold:.2f}", "muted"),
+        (bar, "ok" if above else "muted"), str(each.times), (each.problem, "warn") if each.problem else (told, "muted"),
+    )  # fmt: skip
+
+
+def engine_rows(engines: Sequence[EngineStatus], glyphs: Glyphs) -> list[Row]:
+    """A row an engine, in the operator's order."""
+    return [Row(f"{each.kind}:{each.name}", _engine_cells(each, glyphs)) for each in engines]
+
+
+def _engine_cells(each: EngineStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
+    well = each.health is Health.healthy
+    reason = "; ".join(part for part in (each.model if well else "", each.reason) if part)
+    step = f" Next: {each.next_step}" if each.next_step and not well else ""
+    return (
+        each.name, each.kind, (each.place.value, "warn" if each.place.value == "cloud" else "muted"),
+        badge(each.health.value, glyphs), str(each.used), (str(each.failed), "warn" if each.failed else "muted"),
+        quick(each.last_ms), (f"{sentence(reason)}{step}" if step else reason, "muted" if well else "warn"),
+    )  # fmt: skip
+
+
+def quick(value: float | None) -> str:
+    """How long something took, given in milliseconds; short times with a decimal."""
+    return f.took(value) if value is None or value >= 9.5 else f"{value:.1f} ms"
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------------
+
+
+def privacy_line(status: VoiceStatus) -> Line:
+    """What may leave the house, and what did."""
+    return line("privacy", f"{status.privacy}; {left(status.ledger)}", "ok" if status.privacy == "edge-only" else "warn")
+
+
+def left(totals: LedgerTotals) -> str:
+    """What left the house today, of what may."""
+    if not totals.requests and not totals.total_bytes:
+        return "nothing has left the house"
+    words = f" and {f.size(totals.today_text_bytes)} of words" if totals.today_text_bytes else ""
+    asked = f.counted(totals.requests, "request")
+    told = f"today {f.size(totals.today_bytes)} of {f.size(totals.cap_bytes)} of sound{words} left the house"
+    return f"{told}; {f.size(totals.total_bytes)} in {asked} since it is kept"
+
+
+def fact_lines(status: VoiceStatus | None) -> list[Line]:
+    """Devices, privacy, the ledger, the server, the counts."""
+    if status is None:
+        return []
+    server = f"{status.server}, {f.counted(status.clients, 'client')}" if status.server else "closed"
+    counts = ", ".join(f"{name} {number}" for name, number in status.counts.items() if number)
+    return [
+        _microphone(status), _speaker(status), _array(status), privacy_line(status),
+        line("role", f"whoever is heard may do what the role {status.role} may"), line("wyoming", server),
+        line("since start", counts or "nothing was heard"),
+    ]  # fmt: skip
+
+
+def _microphone(status: VoiceStatus) -> Line:
+    found = status.microphone
+    if found is None:
+        return line("microphone", "none", "muted")
+    state = f"open for {f.since(found.since)}" if found.open else "closed"
+    lost = f"{f.counted(found.overruns, 'overrun')}, {f.counted(found.lost_samples, 'sample')} lost"
+    again = f", opened anew {found.reopened} times" if found.reopened else ""
+    form = f"{f.counted(found.channels, 'channel')} at {found.rate} Hz"
+    told = f"{found.name}: {'muted, ' if found.muted else ''}{state}, {form}, {lost}{again}"
+    return line("microphone", told, "warn" if found.lost_samples or found.overruns else "text")
+
+
+def _speaker(status: VoiceStatus) -> Line:
+    found = status.speaker
+    if found is None or not found.available:
+        return line("speaker", "none: answers are shown, not said", "muted")
+    told = f"{found.name}: {'playing' if found.playing else 'silent'}, {f.counted(found.underruns, 'underrun')}"
+    return line("speaker", told, "warn" if found.underruns else "text")
+
+
+def _array(status: VoiceStatus) -> Line:
+    found = status.array
+    if found is None:
+        return line("array", "none: no direction is known", "muted")
+    firmware = f", firmware {found.firmware}" if found.firmware else ""
+    hears = {True: ", it hears a voice", False: ", it hears no voice", None: ""}[found.voice]
+    return line("array", f"{found.model}{firmware}{hears}", "warn" if found.problem else "text")

@@ -1,0 +1,1 @@
+"""Sound devices: PortAudio in child processes, and the ReSpeaker's own functions over USB."""

@@ -1,0 +1,69 @@
+"""The sound devices of this machine, through PortAudio (implements ports.Sound)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from appliance.core.model import Device
+from appliance.core.voice.model import RATE, SoundDevice
+from appliance.hw.sound import detection
+from appliance.hw.sound.child import START, Child
+from appliance.hw.sound.microphone import PortAudioMicrophone
+from appliance.hw.sound.speaker import PortAudioSpeaker
+
+
+class PortAudioSound:
+    """Microphones and speakers, each with a process of its own; none runs before one is used.
+
+    Args:
+        environ: Environment variables of those processes, with PATH and HOME.
+        root: Where /dev, /proc and /run are looked for.
+    """
+
+    def __init__(self, environ: Mapping[str, str], root: Path = Path("/")) -> None:
+        self._environ, self._root = dict(environ), root
+        self._users: list[PortAudioMicrophone | PortAudioSpeaker] = []
+
+    def detect(self) -> Device:
+        """Say cheaply, without opening anything, whether a microphone is there, and why not; blocks for some milliseconds."""
+        return detection.microphone(self._environ, self._root)
+
+    async def devices(self) -> tuple[SoundDevice, ...]:
+        """What PortAudio lists now. Raises AbsentError where it is not installed, DeviceError where it fails."""
+        child = await Child.start(self._environ, {"mode": "list"})
+        try:
+            told = await child.event(START)
+        finally:
+            await child.close()
+        return msgspec.convert(told["devices"], tuple[SoundDevice, ...])
+
+    def microphone(self, name: str = "auto", rate: int = RATE) -> PortAudioMicrophone:
+        """A microphone; nothing is opened yet.
+
+        Args:
+            name: Part of its name; "auto" for a ReSpeaker, else the system's default.
+            rate: Samples a second to open it with.
+        """
+        microphone = PortAudioMicrophone(self._environ, name, rate)
+        self._users.append(microphone)
+        return microphone
+
+    def speaker(self, name: str = "auto", volume: float = 1.0) -> PortAudioSpeaker:
+        """A speaker; nothing is opened yet.
+
+        Args:
+            name: Part of its name; "auto" for the system's default.
+            volume: 0 to 1.
+        """
+        speaker = PortAudioSpeaker(self._environ, name, volume)
+        self._users.append(speaker)
+        return speaker
+
+    async def close(self) -> None:
+        """Let go of everything; whoever listens or plays is told."""
+        for user in self._users:
+            await user.close()
+        self._users.clear()

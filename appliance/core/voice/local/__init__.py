@@ -1,0 +1,1 @@
+"""Engines of this machine: nothing of what they hear or say leaves it."""

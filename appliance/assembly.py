@@ -132,7 +132,7 @@ class Domains:
         self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
         self.llm = assembly_llm.build(spine, self.memory)
         self.assistant = assembly_assistant.build(spine, self.memory, self.llm)
-        self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self._s3_files, self._tell)
+        self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self.llm, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
         self.access.further.append(lambda api: assembly_llm.routes(self.llm, api.actor_of, api.allow))

@@ -13,6 +13,7 @@ from appliance.core.tasks.desk import Desk
 from appliance.core.tasks.executor import Handler
 from appliance.core.tasks.handlers.command import CommandHandler
 from appliance.core.tasks.handlers.infer import InferenceHandler
+from appliance.core.tasks.handlers.language import LanguageHandler
 from appliance.core.tasks.handlers.recall import MemoryHandler
 from appliance.core.tasks.handlers.transfer import TransferHandler
 from appliance.core.tasks.handlers.web import HttpHandler
@@ -22,6 +23,7 @@ from appliance.core.tasks.wire import KEY
 if TYPE_CHECKING:
     from appliance.core.inference.service import InferenceService
     from appliance.core.inference.status import InferenceStatus
+    from appliance.core.llm.service import LlmService
     from appliance.core.memory.service import MemoryService
     from appliance.core.secrets import Secrets
     from appliance.runtime import Appliance
@@ -34,14 +36,16 @@ Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
 
 
 def build(
-    spine: Appliance, memory: MemoryService, inference: InferenceService, objects: Callable[[], Any | None], tell: Tell
-) -> TasksService:
+    spine: Appliance, memory: MemoryService, inference: InferenceService, llm: LlmService, objects: Callable[[], Any | None],
+    tell: Tell,
+) -> TasksService:  # fmt: skip
     """The service.
 
     Args:
         spine: The appliance with its spine.
         memory: The tiered memory.
         inference: Runs models.
+        llm: The door to language models.
         objects: Makes the client of S3's files; None where S3 is not configured.
         tell: Told of tasks that failed and workers that fell silent.
     """
@@ -51,7 +55,7 @@ def build(
         await tell(event, Severity.warning, attributes)
 
     desk = Desk(TaskBook(spine.store, settings.tasks.keep), settings.tasks, spine.clock, noted)
-    offered: list[Handler] = [*_own(spine, memory, objects), *_models(spine, inference)]
+    offered: list[Handler] = [*_own(spine, memory, objects), *_models(spine, inference), _language(spine, llm)]
     return TasksService(Ground(
         desk=desk, settings=settings.tasks, handlers={each.name: each for each in offered}, name=settings.node.device_id,
         state=spine.state, clock=spine.clock, remote=_remote(spine),
@@ -127,3 +131,12 @@ def _models(spine: Appliance, inference: InferenceService) -> list[Handler]:
         InferenceHandler("vision", "Find things in a picture of this machine", inference, sees),
         InferenceHandler("hailo_inference", "Run a model on the Hailo", inference, hailo, backend="hailo"),
     ]
+
+
+def _language(spine: Appliance, llm: LlmService) -> LanguageHandler:
+    def able() -> bool:
+        now = spine.state.get(Section.llm).value
+        healths = {Health.healthy, Health.degraded}
+        return now is not None and any(each.health in healths and not each.switch for each in now.endpoints)
+
+    return LanguageHandler(lambda: llm.gateway, able)

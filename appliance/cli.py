@@ -100,6 +100,10 @@ def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
         from appliance.verbs import power
 
         power.nest(group)
+    elif noun == "voice" and not isinstance(group, Away):
+        from appliance.verbs import voice
+
+        voice.nest(group, {action.name: action for action in _client(ctx).actions()}, _client(ctx))
     elif noun == "streams" and "tail" in group.commands and not group.commands["tail"].hidden:
         from appliance.verbs import streams
 

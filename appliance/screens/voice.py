@@ -111,7 +111,7 @@ class Voice(Panelled):
         status, glyphs = self.status, self.spark.glyphs
         width = max(1, self.size.width)
         self._show_now()
-        pieces = flow(view.trouble(status), width)[: 4 if self.has_class(ALL) else 2]
+        pieces = flow(view.trouble(status), width)[: 4 if self.has_class(ALL) else 3]
         trouble = self.query_one("#trouble", LineView)
         trouble.styles.height = len(pieces)
         trouble.set_lines(pieces)

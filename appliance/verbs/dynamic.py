@@ -32,6 +32,7 @@ from appliance.verbs import (
     streams,
     tasks,
     values,
+    voice_text,
     vpn,
 )
 from appliance.verbs.client import Client
@@ -199,10 +200,11 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
                 sources,
                 streams,
                 tasks,
+                voice_text,
                 vpn,
             )
             forms = {name: form for home in homes for name, form in home.FORMS.items()}
-            nothing = {**models.NOTHING, **sources.NOTHING, **tasks.NOTHING, **fleet_forms.NOTHING}
+            nothing = {**models.NOTHING, **sources.NOTHING, **tasks.NOTHING, **fleet_forms.NOTHING, **voice_text.NOTHING}
             text = render.formed(forms, action.name, result, context.width, colour=context.colour, nothing=nothing)
             text = text or analytics.as_text(action.name, result, context)
             context.say(text or render.as_text(shown, context.width, colour=context.colour, columns=columns))

@@ -15,6 +15,7 @@ from appliance.core.model import ServiceStatus
 from appliance.core.state import Section
 from appliance.core.voice.model import SoundLevel, VoiceStatus
 from appliance.screens import format as f
+from appliance.screens import voice_rows as rows
 from appliance.screens import voice_sound as sound
 from appliance.screens import voice_view as view
 from appliance.screens.panelled import ALL, Panelled, own_keys
@@ -64,10 +65,10 @@ class Voice(Panelled):
             yield LineView("Sound", id="sound")
             yield LineView("Direction", id="dial")
         yield LineView(id="trouble")
-        yield Grid(view.HEARD, self.titles["heard"], id="heard", empty="nothing was heard yet")
+        yield Grid(rows.HEARD, self.titles["heard"], id="heard", empty="nothing was heard yet")
         with Horizontal(id="second"):
-            yield Grid(view.WAKE, self.titles["wake"], id="wake", empty="no wake word is listened for")
-            yield Grid(view.ENGINES, self.titles["engines"], id="engines", empty="no engine is there")
+            yield Grid(rows.WAKE, self.titles["wake"], id="wake", empty="no wake word is listened for")
+            yield Grid(rows.ENGINES, self.titles["engines"], id="engines", empty="no engine is there")
         yield LineView(self.titles["facts"], id="facts")
 
     @property
@@ -115,9 +116,9 @@ class Voice(Panelled):
         trouble = self.query_one("#trouble", LineView)
         trouble.styles.height = len(pieces)
         trouble.set_lines(pieces)
-        self.query_one("#heard", Grid).set_rows(view.heard_rows(status.utterances if status is not None else ()))
-        self.query_one("#wake", Grid).set_rows(view.wake_rows(status.wake if status is not None else (), glyphs))
-        self.query_one("#engines", Grid).set_rows(view.engine_rows(status.engines if status is not None else (), glyphs))
+        self.query_one("#heard", Grid).set_rows(rows.heard_rows(status.utterances if status is not None else ()))
+        self.query_one("#wake", Grid).set_rows(rows.wake_rows(status.wake if status is not None else (), glyphs))
+        self.query_one("#engines", Grid).set_rows(rows.engine_rows(status.engines if status is not None else (), glyphs))
         facts: list[Line] = [part for line in view.fact_lines(status) for part in wrap(line, max(1, width - 3))]
         self.query_one("#facts", LineView).set_lines(facts or [((" nothing is known yet", "muted"),)])
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from appliance.core.voice.model import Timings, Utterance
 from appliance.screens import format as f
 from appliance.screens.glyphs import Glyphs
 from appliance.screens.voice_view import OUTCOMES, line
-from appliance.screens.widgets.lines import Line
+
+if TYPE_CHECKING:
+    from appliance.screens.widgets.lines import Line
 
 PARTS = (
     ("speech", "spoken"), ("endpoint", "until the end was known"), ("stt", "recognised"), ("understand", "understood"),

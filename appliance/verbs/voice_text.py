@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.text import Text
@@ -15,8 +15,10 @@ from appliance.screens import format as f
 from appliance.screens import voice_view as view
 from appliance.screens.glyphs import CONSOLE
 from appliance.screens.voice_told import utterance_lines
-from appliance.screens.widgets.lines import Line
 from appliance.verbs import render
+
+if TYPE_CHECKING:
+    from appliance.screens.widgets.lines import Line
 
 HEARD = ("time", "words", "action", "outcome", "by", "end", "stt", "act", "to action", "reply")
 NARROW = ("time", "words", "action", "outcome", "to action")

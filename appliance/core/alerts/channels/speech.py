@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import shutil
-import signal
 from pathlib import Path
 
 from appliance.core.alerts.channels.model import DeliveryError, Notice
-from appliance.core.alerts.channels.rendering import one_line, spoken
+from appliance.core.alerts.channels.rendering import spoken
+from appliance.core.voice.local.programs import ProgramError, espeak_command, output, piper_command
+from appliance.core.voice.local.spoken import speakable
 from appliance.errors import AbsentError
 from appliance.settingalerts import AlertChannel
 
-LARGEST = 32 * 1024 * 1024
-"""Bytes of sound that one message may make."""
+PLAY_SECONDS = 60.0
+"""So much longer than making it may playing a message take."""
 
 
 class Speech:
@@ -40,40 +38,23 @@ class Speech:
 
     async def send(self, notice: Notice, delivery_id: str, wall: float) -> str:
         """Say a message; returns how much sound was played. Raises DeliveryError."""
-        sound = await self._run(self._maker, spoken(notice).encode())
+        sound = await _ran(self._maker, speakable(spoken(notice)).encode(), self._timeout)
         if not sound:
             raise DeliveryError(f"{Path(self._maker[0]).name} made no sound", "see the channel's voice.")
-        if len(sound) > LARGEST:
-            raise DeliveryError("the sound is too long", "see the channel's voice.")
-        await self._run(self._player, sound, playing=True)
+        await _ran(self._player, sound, self._timeout + PLAY_SECONDS, playing=True)
         return f"played {len(sound) // 1024} KiB of sound"
-
-    async def _run(self, command: list[str], given: bytes, *, playing: bool = False) -> bytes:
-        name = Path(command[0]).name
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-            )
-        except OSError as error:
-            raise DeliveryError(f"{name} cannot be run: {error.strerror}", "see its installation.", retry=True) from None
-        try:
-            async with asyncio.timeout(self._timeout + (60.0 if playing else 0.0)):
-                out, said = await process.communicate(given)
-        except TimeoutError:
-            raise DeliveryError(f"{name} did not end in time", "see the sound device; it is tried again.", retry=True) from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # what it started holds its pipes
-                await process.wait()
-        if process.returncode:
-            told = one_line(f"{name} ended with {process.returncode}: {said.decode(errors='replace')}", 200)
-            raise DeliveryError(told, "see the sound device (`aplay -l`) and the channel's device and voice.", retry=playing)
-        return out
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+async def _ran(command: list[str], given: bytes, limit: float, *, playing: bool = False) -> bytes:
+    """Run a program that makes or plays sound. Raises DeliveryError."""
+    try:
+        return await output(command, given, limit)
+    except ProgramError as error:
+        step = "see the sound device (`aplay -l`) and the channel's device and voice."
+        raise DeliveryError(error.message, step, retry=error.again or playing) from None
 
 
 def maker(wanted: AlertChannel) -> list[str]:
@@ -81,12 +62,4 @@ def maker(wanted: AlertChannel) -> list[str]:
     program = wanted.program
     if program == "auto":
         program = "piper" if wanted.voice.endswith(".onnx") else "espeak-ng"
-    path = shutil.which(program)
-    if path is None:
-        how = "apt install espeak-ng" if program == "espeak-ng" else "pip install piper-tts, and set voice to its .onnx file"
-        raise AbsentError(f"{program}, which speaks, is not installed", how)
-    if program == "piper":
-        if not Path(wanted.voice).is_file():
-            raise AbsentError(f"the voice {wanted.voice!r} of piper is not there", "set voice to the path of its .onnx file.")
-        return [path, "--model", wanted.voice, "--output_file", "-"]
-    return [path, "--stdin", "--stdout", *(["-v", wanted.voice] if wanted.voice else [])]
+    return piper_command(wanted.voice) if program == "piper" else espeak_command(wanted.voice)

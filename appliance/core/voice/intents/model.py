@@ -52,6 +52,7 @@ class Command(msgspec.Struct, frozen=True):
         confidence: 0 to 1.
         wild: Parts of it were taken as they were heard; no grammar bounds them.
         wants: A parameter that is missing, to be asked for.
+        subject: What a question is about, such as the name of a service; no argument of the action.
     """
 
     intent: str
@@ -60,6 +61,7 @@ class Command(msgspec.Struct, frozen=True):
     confidence: float = 1.0
     wild: bool = False
     wants: str = ""
+    subject: str = ""
 
     @property
     def action(self) -> str:

@@ -1,0 +1,222 @@
+"""What can be said now: templates and names become a grammar (hassil), which understands sentences and lists them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import logging
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from hassil.expression import Alternative, Group, ListReference, RuleReference, Sentence, Sequence, TextChunk
+from hassil.intents import Intents, RangeSlotList, SlotList, TextSlotList
+from hassil.parse_expression import parse_sentence
+from hassil.recognize import RecognizeResult, recognize_all
+from hassil.sample import sample_expression
+
+from appliance.core.actions import Action
+from appliance.core.voice.intents import generic
+from appliance.core.voice.intents.book import Book, Saying
+from appliance.core.voice.intents.model import LOCAL, Command
+from appliance.core.voice.intents.names import FEW, Names
+from appliance.core.voice.words import normal, number_words
+
+log = logging.getLogger(__name__)
+
+MOST = 8000
+"""Sentences that recognition is drawn to."""
+EACH = 150
+"""Of one template; one with more is drawn in its shortest wording only."""
+SUBJECT = "subject"
+TRUTH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+
+
+class Entry:
+    """One template and what it means."""
+
+    def __init__(self, saying: Saying, template: str, *, curated: bool, drawn: bool = True) -> None:
+        self.saying, self.template, self.curated, self.drawn = saying, template, curated, drawn
+
+    @property
+    def sentence(self) -> Sentence:
+        """As hassil has it."""
+        return parsed(self.template)
+
+
+@functools.lru_cache(maxsize=4096)
+def parsed(template: str) -> Sentence:
+    """A template as hassil has it: the same one in every grammar."""
+    return parse_sentence(template)
+
+
+@functools.lru_cache(maxsize=1024)
+def known(action: Action) -> tuple[Mapping[str, Any], frozenset[str]]:
+    """An action's parameters and the names of the needed ones: making its schema takes a millisecond."""
+    return generic.properties(action)
+
+
+class Grammar:
+    """Understands sentences, exactly.
+
+    Args:
+        actions: Those that there are.
+        names: Live names.
+        book: The table of phrases.
+    """
+
+    def __init__(self, actions: Iterable[Action], names: Names, book: Book) -> None:
+        self.actions = {each.name: each for each in actions if not book.reason(each.name)}
+        self.names, self.book = names, book
+        self._parameters = {name: known(each)[0] for name, each in self.actions.items()}
+        self._rules = {name: parsed(template) for name, template in book.rules.items()}
+        self.entries = [*self._curated(), *self._generic()]
+        self._lists = self._make_lists()
+        self._drawn = {**self._lists, "few": _texts((number_words(each), each) for each in FEW)}
+        self._intents = Intents.from_dict({
+            "language": "en",
+            "intents": {str(number): {"data": [{"sentences": [each.template]}]} for number, each in enumerate(self.entries)},
+        })  # fmt: skip
+        for number, each in enumerate(self.entries):  # parsed once, for both
+            self._intents.intents[str(number)].data[0].__dict__["sentences"] = [each.sentence]
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    def _curated(self) -> Iterator[Entry]:
+        for saying in self.book.say:
+            action = saying.do.partition("/")[0]
+            if action == LOCAL or action in self.actions:
+                for template in saying.templates:
+                    yield Entry(saying, template, curated=True)
+
+    def _generic(self) -> Iterator[Entry]:
+        for name, action in self.actions.items():
+            for form in generic.forms(action, *known(action), self.book.slots):
+                saying = Saying(name, (), {}, form.wants)
+                yield Entry(saying, form.template, curated=False, drawn=form.drawn)
+
+    def _make_lists(self) -> dict[str, SlotList]:
+        lists: dict[str, SlotList] = {kind: _texts(pairs) for kind, pairs in self.names.items()}
+        lists["few"] = RangeSlotList("few", 1, generic.HIGHEST, digits=False, words_language="en")
+        lists[generic.BOOLEANS] = _texts(TRUTH.items())
+        nouns = sorted({each.partition(".")[0] for each in self.actions})
+        lists["noun"] = _texts((normal(each), each) for each in nouns)
+        for name, own in self._parameters.items():
+            for parameter, kind in own.items():
+                if "enum" in kind and (named := generic.list_for(name, parameter, kind, {})) not in lists:
+                    lists[named] = _texts(generic.values(kind))
+        for named in sorted({each for entry in self.entries for each in entry.sentence.list_names(self._rules)} - set(lists)):
+            lists[named] = _range(named)
+        return lists
+
+    # -- understanding -------------------------------------------------------------------------------------------------
+
+    def match(self, text: str) -> Command | None:
+        """What a sentence means; None where it is none of the grammar's.
+
+        Args:
+            text: In the form of voice.words.normal.
+        """
+        found = recognize_all(text, self._intents, slot_lists=self._lists, expansion_rules=self._rules, language="en")
+        ranked = [(self.entries[int(each.intent.name)], each) for each in found]
+        if not ranked:
+            return None
+        entry, best = max(ranked, key=lambda each: (not each[0].saying.wants, each[0].curated, each[1].text_chunks_matched))
+        return self._command(entry, best, text)
+
+    def _command(self, entry: Entry, found: RecognizeResult, text: str) -> Command:
+        args, subject = dict(entry.saying.args), ""
+        own = self._parameters.get(entry.saying.do.partition("/")[0], {})
+        for name, entity in found.entities.items():
+            value = int(entity.value) if isinstance(entity.value, float) and entity.value.is_integer() else entity.value
+            if name == SUBJECT:
+                subject = str(value)
+            else:
+                args[name] = [value] if own.get(name, {}).get("type") == "array" else value
+        return Command(entry.saying.do, args, text, 1.0, wants=entry.saying.wants, subject=subject)
+
+    # -- listing -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Sentences that recognition is drawn to, MOST at most."""
+        found: dict[str, None] = {}
+        left = 0
+        for entry in self.entries:
+            for text in self._said(entry) if entry.drawn else ():
+                if len(found) < MOST:
+                    found[text] = None
+                else:
+                    left += text not in found
+        if left:
+            log.info("%d sentences are understood, but recognition is not drawn to them: there are too many names", left)
+        return tuple(found)
+
+    @cached_property
+    def ordered(self) -> tuple[str, ...]:
+        """The same, by the alphabet."""
+        return tuple(sorted(self.texts))
+
+    def longer(self, text: str) -> tuple[str, ...]:
+        """Sentences that begin with this one and go on."""
+        begin = bisect_left(self.ordered, f"{text} ")
+        return tuple(itertools.takewhile(lambda each: each.startswith(f"{text} "), self.ordered[begin:]))
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal sentences."""
+        return hashlib.blake2b("\n".join(self.texts).encode(), digest_size=12).hexdigest()
+
+    def _said(self, entry: Entry) -> Iterator[str]:
+        used = list(entry.sentence.list_names(self._rules))
+        if any(isinstance(self._drawn[each], RangeSlotList) for each in used):
+            return
+        if any(not self.names.get(each, True) or not self._values(each) for each in used):
+            return
+        sampled = sample_expression(entry.sentence.expression, self._drawn, self._rules)
+        texts = list(itertools.islice(sampled, EACH + 1)) if entry.curated else []
+        if not texts or len(texts) > EACH:
+            texts = list(itertools.islice(_shortest(entry.sentence.expression, self._drawn, self._rules), EACH))
+        yield from dict.fromkeys(normal(each) for each in texts)
+
+    def _values(self, named: str) -> int:
+        found = self._drawn[named]
+        return len(found.values) if isinstance(found, TextSlotList) else 0
+
+    def example(self, entry: Entry) -> str:
+        """One sentence of a template, in its plainest wording; a number or a name that is not there is told as "…"."""
+        lists = {
+            each: self._drawn[each] if self._values(each) else _texts([("ten" if each.startswith(("number", "few")) else "…", "")])
+            for each in entry.sentence.list_names(self._rules)
+        }  # fmt: skip
+        return " ".join(next(iter(_shortest(entry.sentence.expression, lists, self._rules)), "").split())
+
+
+def _texts(pairs: Iterable[tuple[str, Any]]) -> TextSlotList:
+    return TextSlotList.from_tuples(list(pairs), allow_template=False)
+
+
+def _range(named: str) -> SlotList:
+    """"number_LEAST_MOST", or a list of names of which there is none now."""
+    parts = named.split("_")
+    if parts[0] == "number" and len(parts) == 3:
+        return RangeSlotList(named, int(parts[1]), int(parts[2]), digits=False, words_language="en")
+    return _texts(())
+
+
+def _shortest(part: Any, lists: Mapping[str, SlotList], rules: Mapping[str, Sentence]) -> Iterator[str]:
+    """Every value of every list, in the first wording and with nothing that may be left out."""
+    if isinstance(part, TextChunk):
+        yield part.original_text
+    elif isinstance(part, Alternative):
+        yield from _shortest(part.items[0], lists, rules) if not part.is_optional else ("",)
+    elif isinstance(part, RuleReference):
+        yield from _shortest(rules[part.rule_name].expression, lists, rules)
+    elif isinstance(part, ListReference):
+        found = lists[part.list_name]
+        yield from (each.text_in.text for each in found.values) if isinstance(found, TextSlotList) else ()
+    elif isinstance(part, Sequence | Group):
+        for words in itertools.product(*(list(_shortest(each, lists, rules)) for each in part.items)):
+            yield "".join(words)

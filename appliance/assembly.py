@@ -16,6 +16,7 @@ from appliance import (
     assembly_llm,
     assembly_power,
     assembly_tasks,
+    assembly_voice,
     upsparts,
 )
 from appliance.core.alerts.channels.ground import Ground as ChannelGround
@@ -132,6 +133,7 @@ class Domains:
         self.deploy = assembly_deploy.build(spine, self.fleet, self._tell)
         self.llm = assembly_llm.build(spine, self.memory)
         self.assistant = assembly_assistant.build(spine, self.memory, self.llm)
+        self.voice = assembly_voice.build(spine, self.memory, self.llm, self._tell, self._change_setting, environ)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self.llm, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
@@ -230,6 +232,7 @@ class Domains:
             self.tasks,
             self.llm,
             self.assistant,
+            self.voice,
             *self.deploy.services(),
             *self.agents.services(),
             *self._sink(),
@@ -308,7 +311,7 @@ class Domains:
         add(*power_actions.power_actions(self.power, spine.clock))
         add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
         add(*self.deploy.actions(), *assembly_llm.actions(self.llm))
-        add(*assembly_assistant.actions(spine, self.assistant))
+        add(*assembly_assistant.actions(spine, self.assistant), *assembly_voice.actions(self.voice))
         add(*self.access.actions())
         add(*doctor.actions(self._examine))
 

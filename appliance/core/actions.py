@@ -79,6 +79,7 @@ class Action:
         params: Frozen pydantic model of the arguments.
         role: The lowest role that may do it.
         dangerous: Needs a confirmation that says what will happen.
+        safe: Whether these arguments need none after all.
         query: Reads only; not audited.
         confirm_text: What the confirmation says; `{name}` fields are filled from the arguments.
         preconditions: All must return None.
@@ -105,6 +106,7 @@ class Action:
     positional: tuple[str, ...] = ()
     brief: Callable[[Any], str] | None = None
     look_up: Callable[[Any], Awaitable[object]] | None = None
+    safe: Callable[[Any], bool] | None = None
 
     def describe(self) -> ActionInfo:
         """What fronts need to know of the action."""

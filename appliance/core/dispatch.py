@@ -161,7 +161,7 @@ class Dispatcher:
         for condition in action.preconditions:
             if reason := condition():
                 raise PreconditionError(f"{action.name} cannot run now: {reason}")
-        if action.dangerous and not confirm:
+        if action.dangerous and not confirm and not (action.safe is not None and action.safe(params)):
             if action.look_up is not None:
                 await action.look_up(params)
             raise ConfirmationRequiredError(describe_danger(action, params), "confirm it (CLI: --yes).")

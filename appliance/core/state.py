@@ -190,6 +190,10 @@ class LiveState:
             self._watches = (*self._watches, watch)
         return watch
 
+    def watched(self, section: Section) -> bool:
+        """Whether somebody is called when it changes; from any thread."""
+        return any(section in watch.sections for watch in self._watches)
+
     def drop(self, watch: Watch) -> None:
         """Forget a watch."""
         with self._lock:

@@ -11,6 +11,8 @@ NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 LONGEST_KEY = 1024
 """Bytes of UTF-8."""
 DEFAULT = "default"
+AT_HOME = frozenset({"voice"})
+"""Namespaces that no tier of the cloud takes: sound of the house."""
 JOINERS = str.maketrans("", "", "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 """What joins emoji, and keeps letters of Persian and others apart: no control characters, though not printed themselves."""
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable
 
+from appliance.core.memory.keys import AT_HOME
 from appliance.core.memory.model import Kind, Meta, Record
 from appliance.core.memory.stats import TierStats
 from appliance.core.memory.tier import Replica
@@ -52,6 +53,8 @@ class Replicas:
 
     def cloud_home(self, meta: Meta) -> str:
         """The shared tier of a value: documents for JSON where they are configured, else objects; empty for none."""
+        if meta.namespace in AT_HOME:
+            return ""
         order = ("documents", "objects") if meta.kind is Kind.json else ("objects",)
         return next((name for name in order if name in self.tiers and self.tiers[name].accepts(meta)), "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -15,8 +16,10 @@ from appliance.core.voice.ledger import Leaving, VoiceLedger, WithheldError
 from appliance.core.voice.model import EngineStatus, Place, Sentences, Speech, Transcript
 from appliance.core.voice.outgoing import Outgoing
 from appliance.core.voice.tier import Tier
-from appliance.errors import ApplianceError, VoiceError
+from appliance.errors import ApplianceError, StoreError, VoiceError
 from appliance.settingvoice import VoiceSettings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", Transcript, Speech)
 LOCAL_SECONDS = 30.0
@@ -91,7 +94,7 @@ class TieredEngines:
             VoiceError: No service answers.
         """
         why: Why = {}
-        for tier in self._order(self._wake, why):
+        for tier in await self._order(self._wake, why):
             began = self._clock.monotonic()
             try:
                 found = await self._listen(tier, frames, phrases)
@@ -106,7 +109,7 @@ class TieredEngines:
 
     async def check(self) -> tuple[EngineStatus, ...]:
         """Look at all of them now; those of the cloud only where the cloud may be asked at all."""
-        await asyncio.gather(*(tier.check() for tier in self._all()))
+        await asyncio.gather(self._look(), *(tier.check() for tier in self._all()))
         return self.statuses()
 
     def statuses(self) -> tuple[EngineStatus, ...]:
@@ -135,6 +138,13 @@ class TieredEngines:
         """Let go of all, once the ledger has what really went."""
         await asyncio.gather(*(tier.close() for tier in self._all()))
         await self._outgoing.settled()
+
+    async def _look(self) -> None:
+        """See what the ledger counts now: a new day frees what the one before had used up."""
+        try:
+            await self._ledger.refresh()
+        except StoreError as error:
+            log.warning("the voice's ledger cannot be read, so nothing leaves the house: %s", error.message)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -172,8 +182,10 @@ class TieredEngines:
 
         return barred
 
-    def _order(self, tiers: list[Tier], why: Why) -> list[Tier]:
+    async def _order(self, tiers: list[Tier], why: Why) -> list[Tier]:
         """Those that are well, in the operator's order; then, as the last resort, those that rest."""
+        if self._ledger.capped and any(tier.place is Place.cloud and not tier.barred() for tier in tiers):
+            await self._look()
         for tier in tiers:
             if told := tier.barred() or (self._ledger.capped if tier.place is Place.cloud else "") or tier.trouble:
                 why[tier.name] = told
@@ -185,7 +197,7 @@ class TieredEngines:
     ) -> T:
         why: Why = {}
         asked = []
-        for tier in self._order(tiers, why):
+        for tier in await self._order(tiers, why):
             began = self._clock.monotonic()
             leaving = Leaving(
                 service=tier.name, host=tier.host, kind=tier.kind, utterance_id=utterance_id, audio_bytes=audio, text_bytes=text

@@ -24,7 +24,8 @@ from wyoming.wake import Detect, Detection, NotDetected
 from appliance.core.model import Health
 from appliance.core.store import Store
 from appliance.core.voice.ledger import VoiceLedger
-from appliance.core.voice.model import EngineStatus, Place, Sentences, Speech, Transcript as Heard
+from appliance.core.voice.model import EngineStatus, Place, Sentences, Speech
+from appliance.core.voice.model import Transcript as Heard
 from appliance.core.voice.tiers import TieredEngines
 from appliance.errors import VoiceError
 from appliance.settingvoice import VoiceSettings
@@ -213,7 +214,7 @@ async def tiers(path: Path, services: dict[str, dict[str, Any]], cap: int = 10**
     given = VoiceSettings.model_validate({"services": services, **settings})
     rig = Rig(stt=LocalStt(), tts=LocalTts(), privacy=given.privacy, power=None, clock=ManualClock(), store=store)
     rig.ledger = VoiceLedger(store, rig.clock, cap)
-    rig.engines = TieredEngines(given, rig.stt, rig.tts, rig.ledger, rig.clock, lambda: rig.privacy, lambda: rig.power, QUICK)  # type: ignore[arg-type]
+    rig.engines = TieredEngines(given, rig.stt, rig.tts, rig.ledger, rig.clock, lambda: rig.privacy, lambda: rig.power, QUICK)
     try:
         yield rig
     finally:

@@ -12,6 +12,7 @@ from wyoming.event import Event
 from wyoming.info import Artifact, AsrProgram, Describe, Info, TtsProgram, WakeProgram
 
 from appliance.core.model import Health
+from appliance.core.printable import printable
 from appliance.core.voice.model import EngineStatus, Place
 from appliance.core.voice.wyoming.link import Link, deadline, dial
 from appliance.core.voice.wyoming.wire import NONSENSE, NonsenseError
@@ -78,11 +79,11 @@ class Client(Generic[T]):
         if not installed:
             told = f"it answers, and does not offer {WORDS[self.kind]}"
             return Health.unhealthy, told, f"install it there, or take {self.kind} from voice.services.{self.name}.kinds.", ""
-        names = [each.name for program in installed for each in models(program) if each.installed]
+        names = [str(each.name) for program in installed for each in models(program) if each.installed]
         if self.wanted and self.wanted not in names:
-            has = ", ".join(names[:5]) or "none"
+            has = printable(", ".join(names[:5]))[:200] or "none"
             return Health.degraded, f"it has no {self.wanted}, and has {has}", "name one that it has.", ""
-        return Health.healthy, "answers", "", self.wanted or (names[0] if names else installed[0].name)
+        return Health.healthy, "answers", "", self.wanted or printable((names or [str(installed[0].name)])[0])[:100]
 
 
 def models(program: AsrProgram | TtsProgram | WakeProgram) -> list[Artifact]:
@@ -98,8 +99,8 @@ async def awaited(link: Link, *wanted: Callable[[str], bool]) -> Event:
             return event
         if Error.is_type(event.type):
             told = parsed(lambda event=event: Error.from_event(event), event).text  # type: ignore[misc]
-            raise VoiceError(f"It refused: {told!s:.200}.", "see its log.")
-    raise NonsenseError(f"{PASSED} events that nobody asked for, the last {event.type!r:.40}")
+            raise VoiceError(f"It refused: {printable(str(told)[:200])}.", "see its log.")
+    raise NonsenseError(f"{PASSED} events that nobody asked for")
 
 
 def parsed(read: Callable[[], Any], event: Event) -> Any:

@@ -15,6 +15,7 @@ from wyoming.info import AsrProgram, TtsProgram, WakeProgram
 from wyoming.tts import Synthesize, SynthesizeVoice
 from wyoming.wake import Detect, Detection, NotDetected
 
+from appliance.core.printable import printable
 from appliance.core.voice.ledger import WithheldError
 from appliance.core.voice.model import FRAME_SECONDS, RATE, WIDTH, Sentences, Speech, Transcript
 from appliance.core.voice.wyoming.client import Client, awaited, parsed
@@ -53,7 +54,7 @@ class RemoteSpeechToText(Client[AsrProgram]):
         if not isinstance(text, str) or len(text) > TEXT:
             raise NonsenseError("a transcript that is no text, or endless")
         took = 1000 * (time.monotonic() - began)
-        return Transcript(text.strip(), self.name, self.place, seconds=len(pcm) / WIDTH / RATE, took_ms=took)
+        return Transcript(printable(text.strip()), self.name, self.place, seconds=len(pcm) / WIDTH / RATE, took_ms=took)
 
     async def _send(self, link: Link, pcm: bytes, sent: Sent) -> None:
         link.unhurried()

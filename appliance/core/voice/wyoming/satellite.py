@@ -20,6 +20,7 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.snd import Played
 from wyoming.wake import Detection
 
+from appliance.core.printable import printable
 from appliance.core.voice.model import RATE, WIDTH
 from appliance.core.voice.wyoming.client import parsed
 from appliance.core.voice.wyoming.convert import Converter
@@ -37,6 +38,8 @@ SILENCE = 30.0
 """A server that has pinged and says nothing for so many seconds is gone."""
 WORDS = 15.0
 """Seconds after the end of the sound in which the transcript must come."""
+TEXT = 10_000
+"""Most characters of a transcript that are kept."""
 ROOM = 8 * 2**20
 """Bytes of its sound that wait to be played; while there are more, nothing is read from it."""
 Play = Callable[[AsyncIterator[bytes], int], Awaitable[float]]
@@ -178,10 +181,10 @@ class Satellite:
         if Transcript.is_type(kind):
             text = parsed(lambda: Transcript.from_event(event), event).text
             if self._answer is not None and not self._answer.done():
-                self._answer.set_result(str(text))
+                self._answer.set_result(printable(str(text)[:TEXT]))
         elif Error.is_type(kind):
             told = parsed(lambda: Error.from_event(event), event).text
-            self._over(VoiceError(f"The server refused: {str(told)[:200]}.", "see its log."))
+            self._over(VoiceError(f"The server refused: {printable(str(told)[:200])}.", "see its log."))
         elif AudioStart.is_type(kind):
             start = parsed(lambda: AudioStart.from_event(event), event)
             await self._begin(start.rate, start.width, start.channels)

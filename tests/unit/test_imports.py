@@ -45,7 +45,7 @@ FOLDERS = {
     "cv2": ("core/inference",),
     "gpiozero": ("hw/led.py", "hw/gpio.py"),
     "simplejpeg": ("core/inference",),
-    "soxr": ("core/inference", "hw/sound"),
+    "soxr": ("core/inference", "core/voice", "hw/sound"),
     "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
     "PIL": ("core/inference", "core/analytics/picture.py", "hw"),

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from appliance.core.voice.model import Outcome, Reply, Stage, Utterance
+from appliance.core.voice.model import Reply, Stage, Utterance
 from appliance.errors import ApplianceError
+from appliance.screens import format as f
 from appliance.screens.dialogs import Choice
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
 from appliance.screens.picking import Pick
-from appliance.screens.streams_view import flow
-from appliance.screens.themes import Role
 from appliance.screens.voice_told import utterance_lines
 from appliance.screens.voice_view import OUTCOMES
+from appliance.screens.widgets.lines import Line
 
 if TYPE_CHECKING:
     from appliance.screens.voice import Voice
@@ -94,14 +94,14 @@ class Acts:
         self._page.say("speak now; Esc cancels", "accent")
         heard: Utterance = await self._page.console.invoke("voice.listen")
         text = f'"{heard.words}": ' if heard.words else ""
-        self._page.say(f"{text}{heard.reply or heard.outcome.value}", outcome_role(heard.outcome))
+        self._page.say(f"{text}{heard.reply or heard.outcome.value}", OUTCOMES[heard.outcome])
 
     async def _cancel(self) -> None:
         status = self._page.status
         if status is None or status.stage in {Stage.absent, Stage.idle, Stage.muted}:
             return
-        await self._page.console.invoke("voice.cancel")
-        self._page.say("cancelled")
+        done = await self._page.console.invoke("voice.cancel")
+        self._page.say("ended" if done["cancelled"] else "nothing was under way")
 
     async def _mute(self) -> None:
         status = self._page.status
@@ -124,13 +124,28 @@ class Acts:
 
     async def _ask(self) -> None:
         reply: Reply | None = await ask_for(self._page, "voice.ask", "Ask, as if it was spoken", ("text", "aloud"))
+        while reply is not None and reply.expects:
+            reply = await self._go_on(reply)
         if reply is None:
             return
-        if len(reply.text) < self._page.size.width - AROUND and "\n" not in reply.text:
-            self._page.say(reply.text or reply.outcome.value, outcome_role(reply.outcome))
+        room = self._page.size.width - AROUND
+        if len(reply.text) < room and "\n" not in reply.text:
+            self._page.say(reply.text or reply.outcome.value, OUTCOMES[reply.outcome])
             return
-        pieces: list[tuple[str, Role]] = [(f" {word}", "text") for word in reply.text.split()]
-        await self._flows.read(f"Answer ({reply.source})", flow(pieces, self._page.size.width - AROUND))
+        lines: list[Line] = [((line, "text"),) for line in reply.text.splitlines()]
+        await self._flows.read(f"Answer ({reply.source})", lines)
+
+    async def _go_on(self, reply: Reply) -> Reply | None:
+        """Give what an answer waits for; leaving the dialog is a no."""
+        if reply.expects == "confirm":
+            answer = await self._page.app.push_screen_wait(Choice("Confirm", reply.text, (("y", "yes"),)))
+            text = "yes" if answer == "y" else "no"
+        else:
+            kind = {"text": {"type": "string", "description": "what is missing"}}
+            values = await self._flows.ask("Ask, as if it was spoken", kind, ["text"], [reply.text])
+            text = values["text"] if values is not None else "cancel"
+        found: Reply = await self._page.console.invoke("voice.ask", {"text": text})
+        return found
 
     # -- set it --------------------------------------------------------------------------------------------------------
 
@@ -172,21 +187,15 @@ class Acts:
         if not found:
             self._page.say("no recording is kept")
             return
-        names = [(each["key"], str(each.get("words") or each.get("size") or "")) for each in found]
+        names = [(each["key"], f"{f.clock(each['time'])} {each['words']}") for each in found]
         picked = await self._pick("Forget a recording", [(ALL, f"{len(names)} recordings"), *names])
         if picked is None:
             return
-        args: dict[str, Any] = {"all": True} if picked == ALL else {"key": picked}
-        await self._flows.do("voice.forget", args, "forgotten")
+        await self._flows.do("voice.forget", {"key": "all" if picked == ALL else picked}, "forgotten")
 
     async def _pick(self, title: str, names: list[tuple[str, str]]) -> str | None:
         picked = await self._page.spark.push_screen_wait(Pick(title, names))
         return picked[0] if picked else None
-
-
-def outcome_role(outcome: Outcome) -> Role:
-    """In which colour an outcome is told."""
-    return OUTCOMES[outcome]
 
 
 def parameter_text(each: dict[str, Any]) -> str:

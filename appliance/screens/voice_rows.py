@@ -13,7 +13,7 @@ from appliance.screens.widgets.charts import badge, meter
 from appliance.screens.widgets.grid import Cell, Column, Row
 
 HEARD = (
-    Column("time", 8), Column("words"), Column("action", 16, least=70), Column("outcome", 9), Column("reply", 0, least=110),
+    Column("time", 11), Column("words"), Column("action", 16, least=76), Column("outcome", 9), Column("reply", 0, least=110),
     Column("by", 20, least=130), Column("end", 7, "right", 150), Column("stt", 7, "right", 110),
     Column("act", 7, "right", 120), Column("to action", 9, "right"),
 )  # fmt: skip

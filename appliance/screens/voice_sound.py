@@ -24,7 +24,7 @@ SECTORS = 16
 BANDS = 16
 PEAK, HERE, THERE = "┃", "●", "·"
 TELLS = {
-    "silent": "digital silence: is it switched off?",
+    "silent": "digital silence: switched off?",
     "clipped": "too loud: turn the gain down",
     "offset": "off centre (DC): see its wiring",
 }

@@ -128,6 +128,8 @@ def trouble(status: VoiceStatus | None) -> list[Piece]:
     for part in parts:
         if part is not None and part.problem:
             pieces += _told(part.problem, part.next_step)
+    for word in status.wake:
+        pieces += _told(f'"{word.phrase}": {word.problem}', "") if word.problem else []
     for engine in status.engines:
         if engine.health in {Health.unhealthy, Health.degraded}:
             pieces += _told(f"{engine.name} ({engine.kind}): {engine.reason}", engine.next_step)

@@ -137,6 +137,30 @@ class Grammar:
                 args[name] = [value] if own.get(name, {}).get("type") == "array" else value
         return Command(entry.saying.do, args, text, 1.0, wants=entry.saying.wants, subject=subject)
 
+    def choices(self, command: Command) -> tuple[tuple[str, Any], ...]:
+        """What may be said for the parameter that a command lacks: (as it is said, its value), …"""
+        kind = self._parameters[command.action][command.wants]
+        named = generic.list_for(command.action, command.wants, kind, self.book.slots)
+        found = self._lists.get(named)
+        if not isinstance(found, TextSlotList):
+            return ()
+        return tuple((each.text_in.text.strip(), each.value_out) for each in found.values)  # type: ignore[attr-defined]
+
+    def shaped(self, command: Command, value: Any) -> Any:
+        """A value as its parameter takes it: alone, or as a list of one."""
+        return [value] if self._parameters[command.action][command.wants].get("type") == "array" else value
+
+    def refused(self, text: str) -> tuple[str, str] | None:
+        """An action that is never done by voice, if a sentence begins as one does: (its name, why)."""
+        words = text.replace(" the ", " ").replace(" a ", " ").replace("delete", "remove")
+        for reason, actions in self.book.denied.items():
+            for name in actions:
+                noun, _, rest = name.replace("-", " ").partition(".")
+                heads = (f"{noun} {rest}", f"{rest} {noun}", " ".join([rest.split()[-1], noun, *rest.split()[:-1]]))
+                if any(f"{words} ".startswith(f"{head} ") for head in heads):
+                    return name, reason
+        return None
+
     # -- listing -------------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -16,12 +16,7 @@ COMPOUND = re.compile(rf"({'|'.join(sorted(PARTS, key=len, reverse=True))})")
 LONGEST = 400
 """Characters that are said of one answer."""
 IDENTIFIER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{20,}\b|\b[0-9a-f]{24,}\b", re.IGNORECASE)
-SIGNS = (
-    (r"`|\*\*|__|^#+ |^[-*] ", ""), (r"\s*°C\b", " degrees"), (r"\s*%", " percent"), (r"(?<=\d) s\b", " seconds"),
-    (r"(?<=\d) ms\b", " milliseconds"), (r"(?<=\d) min\b", " minutes"), (r"(?<=\d) h\b", " hours"), (r"\s*[–—]\s*", ", "),
-    (r"(?<=\d) W\b", " watts"), (r"(?<=\d) V\b", " volts"), (r"\bGiB\b", "gibibytes"), (r"\bMiB\b", "mebibytes"),
-    (r"(?<=[a-z])_(?=[a-z])", " "),
-)  # fmt: skip
+MARKS = re.compile(r"`|\*\*|__|^#+ |^[-*] ", re.MULTILINE)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -48,10 +43,8 @@ def said(name: str) -> str:
 
 
 def aloud(text: str, most: int = LONGEST) -> str:
-    """A text as it can be read aloud: no marks of Markdown, units as words, no identifiers, of bounded length."""
-    for pattern, instead in SIGNS:
-        text = re.sub(pattern, instead, text, flags=re.MULTILINE)
-    text = " ".join(IDENTIFIER.sub("", text).split())
+    """A text as it can be read aloud: no marks of Markdown, no identifiers, of bounded length."""
+    text = " ".join(IDENTIFIER.sub("", MARKS.sub("", text)).split())
     if len(text) <= most:
         return text
     cut = text[:most]

@@ -13,7 +13,7 @@ import msgspec
 from appliance.core.ports import Clock
 from appliance.core.voice.engine import SpeechToText, TextToSpeech
 from appliance.core.voice.ledger import Leaving, VoiceLedger, WithheldError
-from appliance.core.voice.model import EngineStatus, Place, Sentences, Speech, Transcript
+from appliance.core.voice.model import RATE, EngineStatus, Place, Sentences, Speech, Transcript
 from appliance.core.voice.outgoing import Outgoing
 from appliance.core.voice.tier import Tier
 from appliance.errors import ApplianceError, StoreError, VoiceError
@@ -72,13 +72,18 @@ class TieredEngines:
         return await self._first(self._stt, ask, utterance_id, audio=len(pcm), text=0)
 
     async def synthesize(self, text: str, utterance_id: str = "") -> Speech:
-        """Likewise. Raises VoiceError where none answers."""
+        """Likewise. A text without a word is no sound. Raises VoiceError where none answers."""
+        from appliance.core.voice.local.spoken import speakable
+
+        said = speakable(text)
+        if not said:
+            return Speech(b"", RATE, self._tts[0].name, self._tts[0].place)
 
         async def ask(engine: Any, **sent: Any) -> Speech:
-            found: Speech = await engine.synthesize(text, **sent)
+            found: Speech = await engine.synthesize(said, **sent)
             return found
 
-        return await self._first(self._tts, ask, utterance_id, audio=0, text=len(text.encode()))
+        return await self._first(self._tts, ask, utterance_id, audio=0, text=len(said.encode()))
 
     async def wake(self, frames: AsyncIterator[bytes], phrases: tuple[str, ...]) -> str:
         """Have a service beyond this machine listen for wake words.

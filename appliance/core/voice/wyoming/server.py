@@ -45,7 +45,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     engines: Engines
     """For requests of clients: in the operator's order, with his privacy and the ledger, as for our own microphone."""
     ears: Callable[[], Ears] | None = None
-    """New ears for a stream; None where no wake word model is there."""
+    """New ears for a stream, made in a thread; None where no wake word model is there."""
     wake_words: tuple[str, ...] = ()
     """What models hear, for the description."""
     version: str = ""

@@ -144,7 +144,7 @@ class Session:
             self._ears = None
             self._forget()
         elif Detect.is_type(kind):
-            self._listen(parsed(lambda: Detect.from_event(event), event))
+            await self._listen(parsed(lambda: Detect.from_event(event), event))
         elif AudioStart.is_type(kind):
             start = parsed(lambda: AudioStart.from_event(event), event)
             self._begin(start.rate, start.width, start.channels)
@@ -168,10 +168,10 @@ class Session:
         self._converter = Converter(rate, width, channels, RATE)
         return self._converter
 
-    def _listen(self, detect: Detect) -> None:
+    async def _listen(self, detect: Detect) -> None:
         if self._ground.ears is None:
             raise VoiceError("This appliance has no model of a wake word.", "install what voice.wake_words needs there.")
-        ears = self._ground.ears()
+        ears = await asyncio.to_thread(self._ground.ears)
         names = detect.names if isinstance(detect.names, list) else []
         wanted = {wake_name(str(name)) for name in names}
         self._listens_for = tuple(each for each in ears.phrases if not wanted or wake_name(each) in wanted)

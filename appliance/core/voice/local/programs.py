@@ -17,6 +17,8 @@ from appliance.errors import AbsentError, VoiceError
 LARGEST = 32 * 1024 * 1024
 """Bytes that a program may give."""
 CHUNK = 64 * 1024
+REAP_SECONDS = 2.0
+"""So long a killed program is waited for."""
 VOICE = re.compile(r"[^\W_][\w ()+./-]*")
 """Names of voices; none begins with what begins an option."""
 
@@ -149,16 +151,22 @@ async def _feed(stdin: asyncio.StreamWriter, given: bytes) -> None:
     stdin.close()
 
 
-async def _drain(stderr: asyncio.StreamReader) -> bytes:
-    """What it complains of: the first of it, and the rest so that it does not wait."""
+async def _drain(stream: asyncio.StreamReader) -> bytes:
+    """The first of what comes; the rest is taken so that the program does not wait."""
     said = b""
-    while part := await stderr.read(CHUNK):
+    while part := await stream.read(CHUNK):
         said = (said + part)[:4096]
     return said
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it and what it started, and see it off: asyncio counts it as ended once its pipes are read to their ends."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)  # what it started holds its pipes
-    await process.wait()
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with contextlib.suppress(TimeoutError):  # what left its group may hold them for ever
+        async with asyncio.timeout(REAP_SECONDS):
+            await asyncio.gather(_drain(process.stdout), _drain(process.stderr))
+            await process.wait()

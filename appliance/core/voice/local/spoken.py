@@ -17,6 +17,7 @@ MARKUP: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^ ?(?:#{1,6} |> ?|[-*+•] )+", re.MULTILINE), ""),
     (re.compile(r"^(?=.*---)[ |:-]+$", re.MULTILINE), ""),
     (re.compile(r"`+|\*{1,3}|~~|(?<!\w)_{1,3}|_{1,3}(?!\w)"), ""),
+    (re.compile(r"(?<=\w)_+(?=\w)"), " "),
     (re.compile(r"\s*\|\s*"), ", "),
 )
 SYMBOLS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -35,7 +36,6 @@ SYMBOLS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\s+=\s+"), " is "),
     (re.compile(r"\s*[·•;]\s*"), ", "),
     (re.compile(r"…"), "."),
-    (re.compile(r"(?<=\w)[_](?=\w)"), " "),
     (re.compile(r"[\[\]{}<>\\^|#\"“”„*`~]"), " "),
 )
 MONTHS = (
@@ -99,7 +99,7 @@ def _identifier(found: re.Match[str]) -> str:
     token = found[0]
     if not (any(char.isdigit() for char in token) and any(char.isalpha() for char in token)):
         return token
-    return "the one ending in " + " ".join(token[-4:].lower())
+    return "the one ending in " + ", ".join(token[-4:].lower())
 
 
 def _date(found: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from appliance.core.ports import Speaker
 from appliance.core.voice.engine import Engines
 from appliance.core.voice.local.sentences import split
 from appliance.core.voice.model import Place, Speech
-from appliance.errors import AbsentError, ApplianceError, DeviceError
+from appliance.errors import AbsentError, ApplianceError, DeviceError, VoiceError
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,10 @@ class Answer:
                 speech = await self._sound(text)
                 if speech is not None and speech.pcm:
                     await self._made.put(speech)
-        finally:
-            await self._made.put(None)
+        except Exception as error:  # else whoever plays would wait for ever
+            log.exception("speech could not be made")
+            self._fail(VoiceError(f"the sound could not be made ({type(error).__name__})."))
+        await self._made.put(None)
 
     async def _sound(self, text: str) -> Speech | None:
         began = self._mouth.now()

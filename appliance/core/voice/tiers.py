@@ -13,7 +13,7 @@ import msgspec
 from appliance.core.ports import Clock
 from appliance.core.voice.engine import SpeechToText, TextToSpeech
 from appliance.core.voice.ledger import Leaving, VoiceLedger, WithheldError
-from appliance.core.voice.model import RATE, EngineStatus, Place, Sentences, Speech, Transcript
+from appliance.core.voice.model import RATE, WIDTH, EngineStatus, Place, Sentences, Speech, Transcript
 from appliance.core.voice.outgoing import Outgoing
 from appliance.core.voice.tier import Tier
 from appliance.errors import ApplianceError, StoreError, VoiceError
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", Transcript, Speech)
 LOCAL_SECONDS = 30.0
-"""An engine of this machine is given up after so long."""
+"""An engine of this machine is given up after so long, beside the length of the sound."""
 GRACE = 1.0
 """Seconds that a service may take beyond its own deadline to say what happened."""
 REST = (2.0, 60.0)
@@ -208,7 +208,8 @@ class TieredEngines:
                 service=tier.name, host=tier.host, kind=tier.kind, utterance_id=utterance_id, audio_bytes=audio, text_bytes=text
             )
             try:
-                async with asyncio.timeout(tier.seconds + GRACE):
+                long = audio / WIDTH / RATE if tier.place is Place.local else GRACE
+                async with asyncio.timeout(tier.seconds + long):
                     found = await self._ask(tier, ask, leaving)
             except (ApplianceError, TimeoutError) as error:
                 asked.append(tier.name)

@@ -26,11 +26,14 @@ def figure(value: float | None, unit: str) -> str:
 def _overview(state: LiveState) -> str:
     services = state.get(Section.services).value or ()
     bad, alerts = [each for each in services if each.health in BAD], _active(state.get(Section.alerts).value or ())
-    parts = [f"{counted(len(services), 'service')}, {f'{len(bad)} not well: {series([each.name for each in bad], 3)}' if bad else 'none is down'}"]
+    parts = [
+        f"{counted(len(services), 'service')}, "
+        + (f"{len(bad)} not well: {series([each.name for each in bad], 3)}" if bad else "none is down")
+    ]
     parts.append(f"{counted(len(alerts), 'alert')}" if alerts else "no alerts")
     power = state.get(Section.power).value
     if power is not None:
-        parts.append(_supply(power).rstrip("."))
+        parts.append(_supply(power))
     fleet = state.get(Section.fleet).value
     if fleet is not None and fleet.nodes:
         well = sum(each.health is Health.healthy for each in fleet.nodes)
@@ -43,7 +46,11 @@ def _problems(state: LiveState) -> str:
              if each.health in BAD]  # fmt: skip
     found += [each.message for each in _active(state.get(Section.alerts).value or ())]
     fleet = state.get(Section.fleet).value
-    found += [f"machine {said(each.node.name)} is {each.health.value}" for each in (fleet.nodes if fleet else ()) if each.health in BAD]
+    found += [
+        f"machine {said(each.node.name)} is {each.health.value}"
+        for each in (fleet.nodes if fleet else ())
+        if each.health in BAD
+    ]
     if not found:
         return "Nothing is wrong: no service is down and no alert is active."
     rest = len(found) - 3
@@ -67,18 +74,24 @@ def _services(values: tuple[ServiceStatus, ...], command: Command) -> str:
     if command.topic == "down":
         return sentence(f"{series([each.name for each in bad])}: {bad[0].reason}" if bad else "no service is down")
     wrong = f"; not well: {series([each.name for each in bad])}" if bad else ", none is down"
-    return sentence(f"{len(values) - len(bad) - len(absent)} of {counted(len(values), 'service')} healthy, {len(absent)} absent{wrong}")
+    return sentence(
+        f"{len(values) - len(bad) - len(absent)} of {counted(len(values), 'service')} healthy, {len(absent)} absent{wrong}"
+    )
 
 
 def _host(host: HostSample, command: Command) -> str:
-    total, free = host.disk_total / 2**30, host.disk_free / 2**30
+    total, free, room = host.disk_total / 2**30, host.disk_free / 2**30, (host.memory_total - host.memory_used) / 2**30
+    busy, heat = host.cpu_usage, host.temperature_c
     rates = [each for each in host.network if each.is_up and each.name != "lo" and each.tx_rate is not None]
-    traffic = ", ".join(f"{each.name} sends {(each.tx_rate or 0) / 1000:.0f} and receives {(each.rx_rate or 0) / 1000:.0f} kilobytes a second" for each in rates)
+    traffic = ", ".join(
+        f"{each.name} sends {(each.tx_rate or 0) / 1000:.0f} and receives {(each.rx_rate or 0) / 1000:.0f} kilobytes a second"
+        for each in rates
+    )
     told = {
-        "cpu": f"the processor is {figure(host.cpu_usage, 'percent')} busy" if host.cpu_usage is not None else "the processor's load is not known yet",
-        "memory": f"memory is {host.memory_usage:.0f} percent used, {(host.memory_total - host.memory_used) / 2**30:.1f} gibibytes free",
+        "cpu": "the processor's load is not known yet" if busy is None else f"the processor is {busy:.0f} percent busy",
+        "memory": f"memory is {host.memory_usage:.0f} percent used, {room:.1f} gibibytes free",
         "disk": f"the disk is {host.disk_usage:.0f} percent full, {free:.0f} of {total:.0f} gibibytes free",
-        "temperature": f"{host.temperature_c:.0f} degrees Celsius" if host.temperature_c is not None else "this machine does not tell its temperature",
+        "temperature": "this machine does not tell its temperature" if heat is None else f"{heat:.0f} degrees Celsius",
         "load": f"the load is {host.load_1m:.1f}, over fifteen minutes {host.load_15m:.1f}",
         "uptime": f"this machine has been up for {span(host.uptime_s)}",
         "network": traffic or "the network's traffic is not known",
@@ -89,27 +102,34 @@ def _host(host: HostSample, command: Command) -> str:
 
 
 def _supply(power: Any) -> str:
-    supply = {"mains": "on mains", "battery": "on battery"}.get(power.supply.value, "mains or battery is not known")
-    return sentence(supply)
+    return {"mains": "on mains", "battery": "on battery"}.get(power.supply.value, "mains or battery is not known")
 
 
 def _power(power: Any, command: Command) -> str:
     why = f": {power.reason}" if power.percent is None and power.reason else ""
     age = f", as of {span(power.percent_age)} ago" if power.percent_age is not None and power.percent_age > OLD else ""
-    battery = f"the battery is at {figure(power.percent, 'percent')}{age}" if power.percent is not None else f"the battery's charge is not known{why}"
-    left = f"{span(power.runtime)} left on battery" if power.runtime is not None else f"how long the battery lasts is not known{why}"
+    battery = (
+        f"the battery is at {figure(power.percent, 'percent')}{age}"
+        if power.percent is not None
+        else f"the battery's charge is not known{why}"
+    )
+    left = (
+        f"{span(power.runtime)} left on battery"
+        if power.runtime is not None
+        else f"how long the battery lasts is not known{why}"
+    )
     upses = [f"{said(each.name)} is {each.health.value}" for each in power.upses]
     told = {
         "battery": battery + (", charging" if power.charging and power.percent is not None else ""),
         "runtime": left,
-        "supply": _supply(power).rstrip(".") + (f": {power.reason}" if power.supply.value == "unknown" else ""),
+        "supply": _supply(power) + (f": {power.reason}" if power.supply.value == "unknown" else ""),
         "mode": f"the power mode is {said(power.setting.value)}, and the phase is {power.phase.value}",
         "ups": "; ".join(upses) or f"no UPS is known{why}",
     }  # fmt: skip
     if command.topic:
         return sentence(told[command.topic])
     rest = f"; {left}" if power.runtime is not None else ""
-    return sentence(f"{told['supply'] if power.percent is None else _supply(power).rstrip('.') + '; ' + battery}{rest}")
+    return sentence(f"{told['supply'] if power.percent is None else _supply(power) + '; ' + battery}{rest}")
 
 
 def _vpn(vpn: Any, command: Command) -> str:
@@ -134,7 +154,8 @@ def _alerts(alerts: Any, _: Command) -> str:
         return "No alert is active."
     first = " ".join(sentence(f"{each.severity.value}, {each.state.value}: {each.message}") for each in active[:3])
     more = f" And {len(active) - 3} more." if len(active) > 3 else ""
-    return f"{sentence(f'{counted(len(active), "alert")} active') if len(active) > 1 else ''} {first}{more}".strip()
+    many = sentence(f"{counted(len(active), 'alert')} active") + " " if len(active) > 1 else ""
+    return f"{many}{first}{more}"
 
 
 def _fleet(fleet: Any, command: Command) -> str:
@@ -148,25 +169,35 @@ def _fleet(fleet: Any, command: Command) -> str:
     lost = "; ".join(f"{said(each.node.name)} is {each.health.value}: {each.reason}" for each in bad[:3])
     if command.topic == "down":
         return sentence(lost or "no machine is down")
-    return sentence(f"{len(fleet.nodes) - len(bad)} of {counted(len(fleet.nodes), 'machine')} healthy{'; ' + lost if lost else ''}")
+    return sentence(
+        f"{len(fleet.nodes) - len(bad)} of {counted(len(fleet.nodes), 'machine')} healthy{'; ' + lost if lost else ''}"
+    )
 
 
 def _node(one: Any, topic: str) -> str:
     name, seen = said(one.node.name), one.metrics
     if topic == "one":
-        figures = f"; processor {figure(seen.cpu, 'percent')}, memory {figure(seen.memory, 'percent')}" if seen is not None else ""
+        figures = (
+            f"; processor {figure(seen.cpu, 'percent')}, memory {figure(seen.memory, 'percent')}" if seen is not None else ""
+        )
         step = f" Next: {one.next_step}" if one.next_step and one.health is not Health.healthy else ""
         return sentence(f"{name} is {one.health.value}: {one.reason}{figures}") + step
     value = {"cpu": "cpu", "memory": "memory", "disk": "disk", "temperature": "temperature_c"}[topic]
     unit = "degrees" if topic == "temperature" else "percent"
     known = getattr(seen, value, None)
-    return sentence(f"{topic} of {name}: {figure(known, unit)}" + (f", because {one.reason}" if known is None and one.reason else ""))
+    return sentence(
+        f"{topic} of {name}: {figure(known, unit)}" + (f", because {one.reason}" if known is None and one.reason else "")
+    )
 
 
 def _tasks(tasks: Any, command: Command) -> str:
     if command.args.get("state") == "failed":
         failed = [each for each in tasks.history if each.state.value == "failed"]
-        return sentence(f"{counted(len(failed), 'task')} failed; the last one, {said(failed[0].type)}: {failed[0].reason}" if failed else "no task has failed")
+        return sentence(
+            f"{counted(len(failed), 'task')} failed; the last one, {said(failed[0].type)}: {failed[0].reason}"
+            if failed
+            else "no task has failed"
+        )
     waiting = sum(tasks.depths.values()) + tasks.resting
     if not waiting and not tasks.with_workers:
         return "No task is open."
@@ -178,16 +209,24 @@ def _streams(streams: Any, command: Command) -> str:
     paused = ", sending is paused" if streams.outbox.paused else ""
     if command.topic == "outbox":
         old = f", the oldest for {span(streams.outbox.oldest_s)}" if streams.outbox.oldest_s else ""
-        return sentence(f"{waiting} wait in the outbox{old}{paused}" if streams.outbox.waiting else f"nothing waits in the outbox{paused}")
-    return sentence(f"the link to Kafka is {streams.link.state.value}: {streams.link.reason.rstrip('.')}; {waiting} waiting{paused}")
+        return sentence(
+            f"{waiting} wait in the outbox{old}{paused}" if streams.outbox.waiting else f"nothing waits in the outbox{paused}"
+        )
+    return sentence(
+        f"the link to Kafka is {streams.link.state.value}: {streams.link.reason.rstrip('.')}; {waiting} waiting{paused}"
+    )
 
 
 def _devices(devices: tuple[Device, ...], command: Command) -> str:
     if command.topic == "one":
         one = next((each for each in devices if each.kind == command.subject), None)
-        return sentence(f"{one.name}: {one.health.value}, {one.reason}") if one is not None else f"No {command.subject} was looked for."
+        return (
+            sentence(f"{one.name}: {one.health.value}, {one.reason}")
+            if one is not None
+            else f"No {command.subject} was looked for."
+        )
     there, gone = ([each.name for each in devices if (each.health is Health.absent) is lacks] for lacks in (False, True))
-    return sentence(f"found: {series(there)}; missing: {series(gone)}")
+    return sentence(f"found: {', '.join(there) or 'none'}; missing: {', '.join(gone) or 'none'}")
 
 
 def _sources(sources: Any, command: Command) -> str:
@@ -196,7 +235,10 @@ def _sources(sources: Any, command: Command) -> str:
         if one is None:
             return f"There is no source {said(command.subject)}."
         seen = ", ".join(sorted({each.label for each in one.tracks}))
-        return sentence(f"{said(one.name)} is {one.state.value}{': ' + one.reason if one.reason else ''}{'; it sees ' + seen if seen else ''}")
+        return sentence(
+            f"{said(one.name)} is {one.state.value}{': ' + one.reason if one.reason else ''}"
+            f"{'; it sees ' + seen if seen else ''}"
+        )
     if not sources:
         return "No source is configured."
     return sentence("; ".join(f"{said(each.name)} is {each.state.value}" for each in sources[:6]))
@@ -212,7 +254,17 @@ def _models(status: Any, command: Command) -> str:
 
 def _inference(status: Any, _: Command) -> str:
     mean = f", half of them within {status.p50_ms:.0f} milliseconds" if status.p50_ms is not None else ""
-    return sentence(f"{counted(status.total, 'inference')} since the start, {status.errors} failed{mean}; model {said(status.model)} on {status.backend}")
+    return sentence(
+        f"{counted(status.total, 'inference')} since the start, {status.errors} failed{mean}; "
+        f"model {said(status.model)} on {status.backend}"
+    )
+
+
+def _plan(power: Any, _: Command) -> str:
+    if power.plan is None:
+        return "The power plan is not known."
+    stages = ", then ".join(f"{each.name} when {each.condition}" for each in power.plan.stages)
+    return sentence(f"the plan is {power.plan.state.value}: {stages}")
 
 
 def last_seen(state: LiveState, now: float) -> str:
@@ -229,23 +281,37 @@ def last_seen(state: LiveState, now: float) -> str:
 
 
 def _memory(status: Any, _: Command) -> str:
-    return sentence("; ".join(f"tier {each.level}, {each.name}, is {each.health.value}: {each.reason}" for each in status.tiers) or "no tier is there")
+    return sentence(
+        "; ".join(f"tier {each.level}, {each.name}, is {each.health.value}: {each.reason}" for each in status.tiers)
+        or "no tier is there"
+    )
 
 
 def _sync(runs: Any, _: Command) -> str:
     if not runs:
         return "Nothing was synchronised yet: no cloud tier is there, or it was not tried."
-    return sentence("; ".join(f"{each.tier}: {'failed, ' + each.error if each.error else f'{each.pushed} sent, {each.pulled} taken'}" for each in runs))
+    return sentence(
+        "; ".join(
+            f"{each.tier}: {'failed, ' + each.error if each.error else f'{each.pushed} sent, {each.pulled} taken'}"
+            for each in runs
+        )
+    )
 
 
 def _llm(status: Any, _: Command) -> str:
     if status is None or not status.endpoints:
         return "No language model is configured."
-    return sentence("; ".join(f"{said(each.name)}, {each.place.value}, is {each.health.value}: {each.reason}" for each in status.endpoints))
+    return sentence(
+        "; ".join(f"{said(each.name)}, {each.place.value}, is {each.health.value}: {each.reason}" for each in status.endpoints)
+    )
 
 
 def _deployments(status: Any, _: Command) -> str:
-    return sentence(f"{counted(len(status.services), 'service')}: {series([each.name for each in status.services])}" if status.services else "no service is deployed")
+    return sentence(
+        f"{counted(len(status.services), 'service')}: {series([each.name for each in status.services])}"
+        if status.services
+        else "no service is deployed"
+    )
 
 
 def _voice(status: Any, _: Command) -> str:
@@ -256,11 +322,13 @@ def _voice(status: Any, _: Command) -> str:
 
 TELLERS: dict[str, tuple[Section, Teller]] = {
     "service.list": (Section.services, _services), "host.show": (Section.host, _host), "power.status": (Section.power, _power),
-    "vpn.status": (Section.vpn, _vpn), "alert.list": (Section.alerts, _alerts), "fleet.status": (Section.fleet, _fleet),
-    "task.list": (Section.tasks, _tasks), "streams.status": (Section.streams, _streams), "device.list": (Section.devices, _devices),
+    "power.plan-show": (Section.power, _plan), "vpn.status": (Section.vpn, _vpn), "alert.list": (Section.alerts, _alerts),
+    "fleet.status": (Section.fleet, _fleet), "task.list": (Section.tasks, _tasks), "streams.status": (Section.streams, _streams),
+    "device.list": (Section.devices, _devices),
     "source.list": (Section.sources, _sources), "model.list": (Section.inference, _models),
     "inference.stats": (Section.inference, _inference), "memory.status": (Section.memory, _memory),
-    "sync.status": (Section.sync, _sync), "deploy.status": (Section.deployments, _deployments), "voice.status": (Section.voice, _voice),
+    "sync.status": (Section.sync, _sync), "deploy.status": (Section.deployments, _deployments),
+    "voice.status": (Section.voice, _voice),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from appliance.core.voice.intents import smalltalk, telling
 from appliance.core.voice.intents.answers import answer
 from appliance.core.voice.intents.listing import examples, sentences
 from appliance.core.voice.intents.model import LOCAL, Command, Example, Ground
-from appliance.core.voice.intents.spoken import aloud, said, series
+from appliance.core.voice.intents.spoken import aloud, said, sentence, series
 from appliance.core.voice.intents.talk import Talk
 from appliance.core.voice.intents.understanding import EXACT, LIKELY, SURE, Understanding, same
 from appliance.core.voice.intents.waiting import GRACE, TRIES, Kind, Meant, Waiting, meant
@@ -28,7 +28,7 @@ from appliance.errors import (
     PreconditionError,
 )
 
-REFUSED = (NotAuthorizedError, PreconditionError, ConflictError, InvalidArgumentsError)
+REFUSED = (PreconditionError, ConflictError, InvalidArgumentsError)
 YES_OR_NO = "Say yes or no."
 NOTHING = "All right, nothing was done."
 UNKNOWN = "I did not understand that. Say help for what I can do."
@@ -71,7 +71,7 @@ class Dialogue:
 
     @property
     def expecting(self) -> str:
-        """"confirm" or "slot" while it waits for an answer."""
+        """ "confirm" or "slot" while it waits for an answer."""
         waiting = self._alive()
         return waiting.kind.value if waiting is not None else ""
 
@@ -151,7 +151,8 @@ class Dialogue:
         plain = self._understanding.plain(turn.transcript.text)
         refused = self._understanding.grammar.refused(plain)
         if refused is not None:
-            return Reply(f"{said(refused[0])} is not done by voice. {refused[1]}", Outcome.refused, refused[0], intent=refused[0], source="local")
+            text = f"{sentence(f'{said(refused[0])} is not done by voice')} {refused[1]}"
+            return Reply(text, Outcome.refused, refused[0], intent=refused[0], source="local")
         if meant(plain, self._understanding.book.answers) is not Meant.neither:
             return Reply("There is nothing to confirm.", Outcome.unknown, source="local")
         if not self._ground.settings.llm or not plain:
@@ -184,7 +185,15 @@ class Dialogue:
     def _ask(self, waiting: Waiting) -> Reply:
         self._waiting = waiting
         command = waiting.command
-        return Reply(waiting.question, Outcome.asked, command.action, command.args, command.intent, command.confidence, waiting.kind.value)
+        return Reply(
+            waiting.question,
+            Outcome.asked,
+            command.action,
+            command.args,
+            command.intent,
+            command.confidence,
+            waiting.kind.value,
+        )
 
     def _ask_for(self, command: Command, actor: Actor) -> Reply:
         names = self._understanding.grammar.choices(command)
@@ -244,6 +253,8 @@ class Dialogue:
         except ConfirmationRequiredError as error:
             question = f"{telling.danger(action, command, error.message)} {YES_OR_NO}"
             return self._ask(Waiting(Kind.confirm, command, turn.actor, question, self._now(), confirmed=True))
+        except NotAuthorizedError as error:
+            return self._ended(command, telling.role_text(action, turn.actor, error), Outcome.refused)
         except REFUSED as error:
             return self._ended(command, telling.error_text(error), Outcome.refused)
         except ApplianceError as error:

@@ -9,12 +9,13 @@ from typing import Any
 
 from appliance.core.actions import Action
 
-VERBS = frozenset(
+WORDS = (
     "abort acknowledge activate add apply archive bench cancel change check clear close confirm delete disable discard drain "
     "enable end evict explain forget halt history install list log mute obtain pause pin plan probe promote provision publish "
     "reboot reconcile refresh remove renew replay resolve restart restore resume retry revoke rollback rotate run save scale "
-    "send set show silence simulate split start status stop submit sync test tune undo unlock unsilence upgrade verify".split()
+    "send set show silence simulate split start status stop submit sync test tune undo unlock unsilence upgrade verify"
 )
+VERBS = frozenset(WORDS.split())
 """Words of names that say what is done; with them a name may also be said the other way round."""
 SHARED = frozenset({"canary", "soak", "parallel", "max_failures", "undo", "limit", "wait_seconds", "wait", "before", "after"})
 """Parameters of how, not of what: they are left at what they are."""

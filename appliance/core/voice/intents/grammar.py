@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from hassil.expression import Alternative, Group, ListReference, RuleReference, Sentence, Sequence, TextChunk
-from hassil.intents import Intents, RangeSlotList, SlotList, TextSlotList
+from hassil.intents import Intent, IntentData, Intents, RangeSlotList, SlotList, TextSlotList
 from hassil.parse_expression import parse_sentence
 from hassil.recognize import RecognizeResult, recognize_all
 from hassil.sample import sample_expression
@@ -22,13 +22,14 @@ from appliance.core.voice.intents import generic
 from appliance.core.voice.intents.book import Book, Saying
 from appliance.core.voice.intents.model import LOCAL, Command
 from appliance.core.voice.intents.names import FEW, Names
+from appliance.core.voice.intents.near import bare
 from appliance.core.voice.words import normal, number_words
 
 log = logging.getLogger(__name__)
 
 MOST = 8000
 """Sentences that recognition is drawn to."""
-EACH = 150
+EACH = 240
 """Of one template; one with more is drawn in its shortest wording only."""
 SUBJECT = "subject"
 TRUTH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
@@ -46,10 +47,13 @@ class Entry:
         return parsed(self.template)
 
 
+NAMELESS, TEN = (TextSlotList.from_tuples([(text, "")], allow_template=False) for text in ("…", "ten"))
+
+
 @functools.lru_cache(maxsize=4096)
 def parsed(template: str) -> Sentence:
     """A template as hassil has it: the same one in every grammar."""
-    return parse_sentence(template)
+    return parse_sentence(template, keep_text=True)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -75,12 +79,10 @@ class Grammar:
         self.entries = [*self._curated(), *self._generic()]
         self._lists = self._make_lists()
         self._drawn = {**self._lists, "few": _texts((number_words(each), each) for each in FEW)}
-        self._intents = Intents.from_dict({
-            "language": "en",
-            "intents": {str(number): {"data": [{"sentences": [each.template]}]} for number, each in enumerate(self.entries)},
-        })  # fmt: skip
-        for number, each in enumerate(self.entries):  # parsed once, for both
-            self._intents.intents[str(number)].data[0].__dict__["sentences"] = [each.sentence]
+        self._by_template = {each.template: each for each in reversed(self.entries)}
+        data = IntentData(list(self._by_template))
+        data.__dict__["sentences"] = [each.sentence for each in self._by_template.values()]  # parsed once, for all grammars
+        self._intents = Intents("en", {"all": Intent("all", [data])})
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
@@ -120,10 +122,10 @@ class Grammar:
             text: In the form of voice.words.normal.
         """
         found = recognize_all(text, self._intents, slot_lists=self._lists, expansion_rules=self._rules, language="en")
-        ranked = [(self.entries[int(each.intent.name)], each) for each in found]
+        ranked = [(self._by_template[each.intent_sentence.text or ""], each) for each in found if each.intent_sentence]
         if not ranked:
             return None
-        entry, best = max(ranked, key=lambda each: (not each[0].saying.wants, each[0].curated, each[1].text_chunks_matched))
+        entry, best = max(ranked, key=lambda each: _rank(*each))
         return self._command(entry, best, text)
 
     def _command(self, entry: Entry, found: RecognizeResult, text: str) -> Command:
@@ -144,7 +146,7 @@ class Grammar:
         found = self._lists.get(named)
         if not isinstance(found, TextSlotList):
             return ()
-        return tuple((each.text_in.text.strip(), each.value_out) for each in found.values)  # type: ignore[attr-defined]
+        return tuple((str(getattr(each.text_in, "text", "")).strip(), each.value_out) for each in found.values)
 
     def shaped(self, command: Command, value: Any) -> Any:
         """A value as its parameter takes it: alone, or as a list of one."""
@@ -189,6 +191,16 @@ class Grammar:
         return tuple(itertools.takewhile(lambda each: each.startswith(f"{text} "), self.ordered[begin:]))
 
     @cached_property
+    def bare(self) -> dict[str, str]:
+        """Sentences without articles → the sentences."""
+        return {bare(each): each for each in reversed(self.texts)}
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """All words of all sentences."""
+        return frozenset(word for text in self.texts for word in text.split())
+
+    @cached_property
     def key(self) -> str:
         """Equal for equal sentences."""
         return hashlib.blake2b("\n".join(self.texts).encode(), digest_size=12).hexdigest()
@@ -212,10 +224,15 @@ class Grammar:
     def example(self, entry: Entry) -> str:
         """One sentence of a template, in its plainest wording; a number or a name that is not there is told as "…"."""
         lists = {
-            each: self._drawn[each] if self._values(each) else _texts([("ten" if each.startswith(("number", "few")) else "…", "")])
+            each: self._drawn[each] if self._values(each) else TEN if each.startswith(("number", "few")) else NAMELESS
             for each in entry.sentence.list_names(self._rules)
         }  # fmt: skip
         return " ".join(next(iter(_shortest(entry.sentence.expression, lists, self._rules)), "").split())
+
+
+def _rank(entry: Entry, found: RecognizeResult) -> tuple[bool, int, bool, int]:
+    """Of several meanings: what lacks nothing, what is said in plain words and not by a name, what was written by hand."""
+    return not entry.saying.wants, -len(found.entities_list), entry.curated, found.text_chunks_matched
 
 
 def _texts(pairs: Iterable[tuple[str, Any]]) -> TextSlotList:
@@ -223,7 +240,7 @@ def _texts(pairs: Iterable[tuple[str, Any]]) -> TextSlotList:
 
 
 def _range(named: str) -> SlotList:
-    """"number_LEAST_MOST", or a list of names of which there is none now."""
+    """ "number_LEAST_MOST", or a list of names of which there is none now."""
     parts = named.split("_")
     if parts[0] == "number" and len(parts) == 3:
         return RangeSlotList(named, int(parts[1]), int(parts[2]), digits=False, words_language="en")
@@ -240,7 +257,7 @@ def _shortest(part: Any, lists: Mapping[str, SlotList], rules: Mapping[str, Sent
         yield from _shortest(rules[part.rule_name].expression, lists, rules)
     elif isinstance(part, ListReference):
         found = lists[part.list_name]
-        yield from (each.text_in.text for each in found.values) if isinstance(found, TextSlotList) else ()
+        yield from (str(getattr(each.text_in, "text", "")) for each in found.values) if isinstance(found, TextSlotList) else ()
     elif isinstance(part, Sequence | Group):
         for words in itertools.product(*(list(_shortest(each, lists, rules)) for each in part.items)):
             yield "".join(words)

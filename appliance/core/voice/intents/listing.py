@@ -41,7 +41,8 @@ def examples(registry: ActionRegistry, grammar: Grammar) -> tuple[Example, ...]:
         else:
             action = registry.get(intent.partition("/")[0])
             listed.append(Example(intent, action.name, action.summary, says, action.dangerous, action.query))
-    for action in registry:
-        if reason := grammar.book.reason(action.name):
-            listed.append(Example(action.name, action.name, action.summary, (), action.dangerous, action.query, reason))
-    return tuple(listed)
+    denied = [
+        Example(each.name, each.name, each.summary, (), each.dangerous, each.query, grammar.book.reason(each.name))
+        for each in registry if grammar.book.reason(each.name)
+    ]  # fmt: skip
+    return (*listed, *denied)

@@ -45,12 +45,11 @@ class Command(msgspec.Struct, frozen=True):
     """What a sentence means.
 
     Attributes:
-        intent: Name of what was understood: an action ("power.mode"), an action with a topic ("power.status/battery"), or a word
-            of the dialogue itself ("local/help").
+        intent: Name of what was understood: an action ("power.mode"), an action with a topic ("power.status/battery"), or a
+            word of the dialogue itself ("local/help").
         args: Of the action, as JSON has them.
         text: The sentence as the grammar has it.
         confidence: 0 to 1.
-        wild: Parts of it were taken as they were heard; no grammar bounds them.
         wants: A parameter that is missing, to be asked for.
         subject: What a question is about, such as the name of a service; no argument of the action.
     """
@@ -59,7 +58,6 @@ class Command(msgspec.Struct, frozen=True):
     args: dict[str, Any] = {}
     text: str = ""
     confidence: float = 1.0
-    wild: bool = False
     wants: str = ""
     subject: str = ""
 

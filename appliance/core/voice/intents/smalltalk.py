@@ -33,7 +33,9 @@ def reply(command: Command, ground: Ground, grammar: Grammar, last: str) -> Repl
     """
     word = command.topic
     done = Outcome.cancelled if word == "cancel" else Outcome.done
-    return Reply(_text(word, command, ground, grammar, last), done, intent=command.intent, confidence=command.confidence, source="local")
+    return Reply(
+        _text(word, command, ground, grammar, last), done, intent=command.intent, confidence=command.confidence, source="local"
+    )
 
 
 def _text(word: str, command: Command, ground: Ground, grammar: Grammar, last: str) -> str:

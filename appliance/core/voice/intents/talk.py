@@ -73,7 +73,9 @@ class Talk:
             async with asyncio.timeout(self._deadline):
                 await self._stream(words, actor, tell)
         except AbsentError:
-            return Reply(f"I did not understand that, and no language model is configured. {OFFER}", Outcome.unknown, source="local")
+            return Reply(
+                f"I did not understand that, and no language model is configured. {OFFER}", Outcome.unknown, source="local"
+            )
         except TimeoutError:
             trouble = f"The language model took longer than {self._deadline:g} seconds."
         except ApplianceError as error:

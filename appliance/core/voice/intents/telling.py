@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from appliance.core.actions import Action
 from appliance.core.figures import counted
+from appliance.core.model import Actor
 from appliance.core.voice.intents.model import Command
 from appliance.core.voice.intents.spoken import aloud, said, sentence, series
 from appliance.errors import ApplianceError
@@ -24,7 +26,19 @@ def result_text(action: Action, result: Any) -> str:
         return aloud(sentence(action.brief(result)))
     if not action.query:
         return "Done."
-    return aloud(sentence(plain(msgspec.to_builtins(result, enc_hook=str))))
+    data = msgspec.to_builtins(result, enc_hook=str)
+    subject = said(action.name.removesuffix("-list").removesuffix(".list"))
+    if action.name == "tls.show":
+        return sentence(expiry(data))
+    return aloud(sentence(f"{subject}: {plain(data)}"))
+
+
+def expiry(data: Mapping[str, Any]) -> str:
+    """Until when the certificate holds."""
+    ends = (data.get("certificate") or {}).get("ends")
+    if ends is None:
+        return "there is no certificate"
+    return f"the certificate ends on {datetime.fromtimestamp(ends).astimezone():%d %B %Y}"
 
 
 def plain(value: Any) -> str:
@@ -50,7 +64,11 @@ def _fields(value: Mapping[str, Any]) -> str:
     only = [each for each in value.values() if isinstance(each, list)]
     if len(only) == 1 and len(value) <= 3:
         return plain(only[0])
-    told = [f"{said(name)} {plain(each)}" for name, each in value.items() if isinstance(each, str | int | float | bool) and each != ""]
+    told = [
+        f"{said(name)} {plain(each)}"
+        for name, each in value.items()
+        if isinstance(each, str | int | float | bool) and each != ""
+    ]
     return ", ".join(told[:SCALARS]) or ", ".join(f"{said(name)}: {plain(each)}" for name, each in list(value.items())[:3])
 
 
@@ -58,6 +76,15 @@ def error_text(error: ApplianceError) -> str:
     """What went wrong, and the next step."""
     step = f" {sentence(error.next_step)}" if error.next_step else ""
     return aloud(f"{sentence(error.message)}{step}")
+
+
+def role_text(action: Action, actor: Actor, error: ApplianceError) -> str:
+    """Why somebody may not do it, and who may."""
+    if actor.role >= action.role:  # it is the account itself that is not let in
+        return error_text(error)
+    return (
+        f"{said(action.name)} needs the role {action.role.value}, and you have {actor.role.value} here. Do it on the console."
+    )
 
 
 def what(action: Action, command: Command) -> str:

@@ -104,7 +104,9 @@ class Understanding:
             return None
         best, meant = known[0]
         second = next((guess.score for guess, command in known[1:] if not same(command, meant)), None)
-        return msgspec.structs.replace(meant, confidence=DRAWN) if accept(transcript.score, best.score, second) else None
+        if transcript.score is None or not accept(transcript.score, best.score, second):
+            return None
+        return msgspec.structs.replace(meant, confidence=DRAWN)
 
     def named(self, choices: Sequence[tuple[str, Any]], transcript: Transcript) -> tuple[Any, float] | None:
         """Which of some names was said, and how sure that is; None where it was none, or might be two.
@@ -124,9 +126,12 @@ class Understanding:
         return (rated[0][1], DISPUTED) if rated[0][0] - second >= CLEARLY else None
 
     def _near(self, grammar: Grammar, text: str) -> Command | None:
-        from appliance.core.voice.intents.near import nearest
+        from appliance.core.voice.intents.near import corrected, nearest
 
-        found = [(grammar.match(each), rate) for each, rate in nearest(text, grammar.texts)]
+        put_right = corrected(text, grammar.vocabulary)
+        if put_right and (command := grammar.match(put_right)) is not None:
+            return msgspec.structs.replace(command, confidence=SURE - 0.01)
+        found = [(grammar.match(each), rate) for each, rate in nearest(text, grammar.bare)]
         known = [(command, rate) for command, rate in found if command is not None]
         if not known:
             return None
@@ -149,5 +154,3 @@ def _cut(text: str, phrases: Iterable[str], *, begin: bool) -> str:
         if not begin and text.endswith(f" {phrase}"):
             return text[: -len(phrase) - 1]
     return text
-
-

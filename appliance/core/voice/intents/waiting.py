@@ -10,7 +10,7 @@ from appliance.core.voice.intents.book import Answers
 from appliance.core.voice.intents.model import Command
 
 GRACE = 90.0
-"""Seconds beyond the operator's patience until what waits is given up in any case: the question itself takes its time to be said."""
+"""Seconds beyond the operator's patience until what waits is given up in any case: the question takes its time to be said."""
 TRIES = 2
 """Answers that are neither yes nor no; then it is declined."""
 REFUSING = frozenset({"no", "nope", "not", "stop", "cancel", "abort", "wait", "negative", "never", "wrong", "dont"})

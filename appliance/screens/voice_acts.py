@@ -169,6 +169,8 @@ class Acts:
         self._page.say(told, "warn" if ill else "ok")
 
     async def _tune(self) -> None:
+        if not self._flows.may("voice.tune"):
+            await self._flows.invoke("voice.tune", {})
         found = msgspec.to_builtins(await self._flows.invoke("voice.parameters"))
         rows = {each["name"]: each for each in found}
         picked = await self._pick("Parameter of the array", [(name, parameter_text(each)) for name, each in rows.items()])
@@ -183,6 +185,8 @@ class Acts:
             self._page.say(f"{picked} is set", "ok")
 
     async def _forget(self) -> None:
+        if not self._flows.may("voice.forget"):
+            await self._flows.invoke("voice.forget", {})
         found = msgspec.to_builtins(await self._flows.invoke("voice.recordings"))
         if not found:
             self._page.say("no recording is kept")

@@ -48,20 +48,13 @@ class Told:
 
 
 def put(bench: Bench, status: Any, level: Any = None) -> None:
-    bench.appliance.state.put(Section.voice, status)
+    """What the service says of itself from now on."""
+    assert bench.appliance.domains is not None
+    service = bench.appliance.domains.voice
+    service.status = lambda: status  # type: ignore[method-assign]
+    service.publish()
     if level is not None:
         bench.appliance.state.put(Section.sound, level)
-
-
-async def test_without_a_microphone_it_says_why_and_no_meter_is_alive(bench: Bench) -> None:
-    put(bench, voices.absent())
-    seen = bench.open(PLAIN)
-    await seen.press("gq", "No microphone was found. Next: connect a USB microphone.")
-    await seen.shows("no microphone: nothing is measured")
-    assert "dB" not in seen.display
-    assert "level" not in seen.display
-    assert unsafe(printed(bytes(seen.channel.written))) == set()
-    await seen.end()
 
 
 STAGES: tuple[tuple[Stage, dict[str, Any], str], ...] = (
@@ -72,28 +65,31 @@ STAGES: tuple[tuple[Stage, dict[str, Any], str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("caps", "size"), [(PLAIN, (80, 24)), (Caps(), (160, 48))], ids=["console", "wide"])
-async def test_every_stage_is_seen_as_it_comes(bench: Bench, caps: Caps, size: tuple[int, int]) -> None:
+async def test_every_stage_is_seen_as_it_comes(bench: Bench) -> None:
+    """Absent with its reason and no meter, then all others, with glyphs and colours of a console."""
+    put(bench, voices.absent())
+    seen = bench.open(PLAIN)
+    await seen.press("gq", "No microphone was found. Next: connect a USB microphone.")
+    await seen.shows("no microphone: nothing is measured")
+    assert "dB" not in seen.display
+    assert "level" not in seen.display
     put(bench, voices.status(), voices.level())
-    seen = bench.open(caps, size)
-    await seen.press("gq", "IDLE")
-    await seen.shows("-31 dB")
-    await seen.shows("113°")
+    for text in ("IDLE", "-31 dB", "113°"):
+        await seen.shows(text)
     for stage, more, text in STAGES:
         put(bench, voices.status(stage, **more))
         await seen.shows(stage.value.upper())
         await seen.shows(text)
     put(bench, voices.status(degraded="The cloud is away.", engines=(voices.AWAY, voices.LOCAL)))
     await seen.shows("The cloud is away. attic (stt): it does not answer.")
-    if caps is PLAIN:
-        data = bytes(seen.channel.written)
-        assert unsafe(printed(data)) == set()
-        assert not COLOURS.search(data.decode())
+    data = bytes(seen.channel.written)
+    assert unsafe(printed(data)) == set()
+    assert not COLOURS.search(data.decode())
     await seen.end()
 
 
 async def test_the_panels_one_by_one_and_all_at_once(bench: Bench) -> None:
-    many = tuple(voices.utterance(number, words=f"say number {number}") for number in range(50))
+    many = tuple(voices.utterance(number, words=f"say number {number}", note="barged in") for number in range(50))
     put(bench, voices.status(utterances=many, engines=(voices.AWAY, voices.LOCAL)), voices.level())
     seen = bench.open(PLAIN)
     await seen.press("gq", "say number 8")
@@ -103,26 +99,21 @@ async def test_the_panels_one_by_one_and_all_at_once(bench: Bench) -> None:
     await seen.press("\t", "✗ unhealthy")
     await seen.press("\t", "whoever is heard may do what the role operator may")
     await seen.press("\t", "say number 49")
-    seen.session.resize(160, 48)
-    seen.size = (160, 48)
-    for text in ("Direction", "say number 49", "speech recognition; last", "✗ unhealthy", "whoever is heard", "Desk Speaker"):
-        await seen.shows(text)
-    await seen.end()
-
-
-async def test_an_utterance_opens_with_its_times(bench: Bench) -> None:
-    put(bench, voices.status(utterances=(voices.utterance(note="barged in"), voices.utterance(1))))
-    seen = bench.open(PLAIN)
-    await seen.press("gq", "what is the battery")
-    await wait_for(lambda: seen.app.focused is not None and seen.app.focused.id == "heard")
     await seen.press("\r", "How long each part took")
     for text in ("barged in", "hey spark, score 0.83", "last sound to action", "655 ms"):
         await seen.shows(text)
     await seen.press("\x1b", "Heard")
+    put(bench, voices.status(Stage.confirming, asking="Restart telemetry?", engines=(voices.AWAY,)), voices.level())
+    seen.session.resize(160, 48)
+    seen.size = (160, 48)
+    await seen.shows("Direction")
+    for text in ("CONFIRMING", "Restart telemetry?", "speech recognition; last", "✗ unhealthy", "whoever is heard"):
+        assert text in seen.display
     await seen.end()
 
 
 async def test_the_sound_is_watched_only_while_the_page_is_seen(bench: Bench) -> None:
+    """And one that stops coming leaves no meter."""
     put(bench, voices.status(), voices.level())
 
     def watched() -> bool:
@@ -135,17 +126,10 @@ async def test_the_sound_is_watched_only_while_the_page_is_seen(bench: Bench) ->
     await wait_for(watched)
     bench.appliance.state.put(Section.sound, voices.level(rms_db=-12.0))
     await seen.shows("-12 dB")
-    await seen.press("1", "Host")
-    await wait_for(lambda: not watched())
-    await seen.end()
-
-
-async def test_a_sound_that_stops_coming_leaves_no_meter(bench: Bench) -> None:
-    put(bench, voices.status(), voices.level())
-    seen = bench.open(PLAIN)
-    await seen.press("gq", "-31 dB")
     await seen.shows("no sound has come for some seconds")
     assert "dB" not in seen.display
+    await seen.press("1", "Host")
+    await wait_for(lambda: not watched())
     await seen.end()
 
 
@@ -190,6 +174,17 @@ async def test_keys_do_what_they_say_through_the_dispatcher(bench: Bench) -> Non
         ("voice.forget", {"key": "all"}),
     ]  # fmt: skip
     await seen.end()
+    await refused(bench)
+
+
+async def refused(bench: Bench) -> None:
+    """A viewer is told why not, before anything is typed."""
+    seen = bench.open(PLAIN, role=Role.viewer)
+    await seen.press("gq", "IDLE")
+    assert "m Mute" not in seen.display
+    for key, name in (("m", "mute"), ("t", "record"), ("s", "say"), ("p", "privacy"), ("n", "tune"), ("f", "forget")):
+        await seen.press(key, f"voice.{name} needs the role operator")
+    await seen.end()
 
 
 async def test_what_is_asked_is_confirmed_or_declined_on_the_screen(bench: Bench) -> None:
@@ -212,18 +207,4 @@ async def test_what_is_asked_is_confirmed_or_declined_on_the_screen(bench: Bench
     told.answer("voice.cancel", {"cancelled": True})
     await seen.press("\x1b", "ended")
     assert told.calls[-1] == ("voice.cancel", {})
-    await seen.end()
-
-
-async def test_whoever_may_not_is_told_so(bench: Bench) -> None:
-    put(bench, voices.status())
-    seen = bench.open(PLAIN, role=Role.viewer)
-    await seen.press("gq", "IDLE")
-    assert "m Mute" not in seen.display
-    await seen.press("m", "voice.mute needs the role operator")
-    await seen.press("t", "voice.record needs the role operator")
-    await seen.press("s", "voice.say needs the role operator")
-    await seen.press("p", "voice.privacy needs the role operator")
-    await seen.press("n", "voice.tune needs the role operator")
-    await seen.press("f", "voice.recordings needs the role operator")
     await seen.end()

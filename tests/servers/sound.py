@@ -25,9 +25,6 @@ SPEAKER = "Desk_Speaker"
 ALSA = """</usr/share/alsa/alsa.conf>
 pcm.{microphone} {{ type pulse device "room.monitor" }}
 pcm.{speaker} {{ type pulse device "speaker" }}
-pcm.room_default {{ type asym capture.pcm "{microphone}" playback.pcm "{speaker}" }}
-pcm.!default {{ type plug slave.pcm "room_default" }}
-ctl.!default {{ type pulse }}
 """
 
 
@@ -60,10 +57,15 @@ class SoundRoom(Server):
         alsa = directory / "alsa.conf"
         alsa.write_text(ALSA.format(microphone=self.microphone, speaker=SPEAKER))
         (directory / "run").mkdir(mode=0o700, exist_ok=True)
+        settings = directory / ".config/pulse/daemon.conf"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text("rescue-streams = no\n")  # else who listens to what is unplugged hears something else
         self.environ = {
             "ALSA_CONFIG_PATH": str(alsa),
             "PULSE_SERVER": f"unix:{self._short / 'native'}",
             "XDG_RUNTIME_DIR": str(directory / "run"),
+            "PULSE_SINK": "speaker",
+            "PULSE_SOURCE": "room.monitor",
             "HOME": str(directory),
             "PATH": os.environ["PATH"],
         }
@@ -74,6 +76,7 @@ class SoundRoom(Server):
         self._short.mkdir(exist_ok=True)
         loads = [
             f"module-native-protocol-unix socket={self._short / 'native'} auth-anonymous=1",
+            "module-null-sink sink_name=nowhere norewinds=1 rate=48000 channels=2",  # the default: streams of a default that goes are moved to the next
             "module-null-sink sink_name=speaker norewinds=1 rate=48000 channels=2",
             "module-null-sink " + self._room,
         ]
@@ -135,7 +138,7 @@ class SoundRoom(Server):
             pcm = block.tobytes()
         form = [f"--rate={rate}", f"--channels={self.channels}", f"--channel-map={MAPS[self.channels]}", "--format=s16le"]
         child = await asyncio.create_subprocess_exec(
-            "pacat", "--playback", "--device=room", "--latency-msec=40", *form, stdin=asyncio.subprocess.PIPE, env=self.environ
+            "pacat", "--playback", "--device=room", "--latency-msec=300", *form, stdin=asyncio.subprocess.PIPE, env=self.environ
         )
         try:
             await child.communicate(pcm)

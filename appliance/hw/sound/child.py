@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.errors import AbsentError, DeviceError, DeviceStalledError
+from appliance.hw.sound import choice
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ REAP = 1.0
 """Seconds that a killed child is waited for; one that hangs in the kernel stays behind."""
 TAIL = 2000
 """Bytes of its standard error that are kept."""
-BROKEN = "mend or remove ~/.asoundrc and /etc/asound.conf; then: prime-spark doctor portaudio"
 
 
 class Child:
@@ -44,8 +44,8 @@ class Child:
         self._process, self._sock, self._urgent, self._held = process, sock, urgent, held
         self._tail = b""
         self._errors = asyncio.create_task(self._read_errors(), name="sound-errors")
-        self._busy = 0
-        """Coroutines that wait at the socket: it must not be closed under them."""
+        self._busy: set[asyncio.Event] = set()
+        """Of each coroutine that waits at the socket, which must not be closed under it."""
         self.pid = process.pid
         self.closed = False
 
@@ -78,6 +78,11 @@ class Child:
         urgent.setblocking(False)
         return cls(process, ours, urgent, held)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return not self.closed and self._process.returncode is None
+
     async def receive(self, limit: float) -> bytes:
         """Its next message.
 
@@ -91,7 +96,7 @@ class Child:
         try:
             async with asyncio.timeout(limit):
                 with self._counted():
-                    data = await asyncio.get_running_loop().sock_recv(self._sock, MESSAGE)
+                    data = await self._recv()
         except TimeoutError:
             await self.close()
             raise DeviceStalledError(
@@ -108,6 +113,13 @@ class Child:
             raise (AbsentError if told["absent"] else DeviceError)(told["text"], told["next_step"])
         return data
 
+    async def _recv(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.sock_recv(self._sock, MESSAGE)
+        except ConnectionResetError:  # it ended with sound unread: once told, what it said last can be had
+            return await loop.sock_recv(self._sock, MESSAGE)
+
     async def event(self, limit: float) -> dict[str, Any]:
         """Its next message, which is no sound. Raises as `receive`."""
         told: dict[str, Any] = json.loads(await self.receive(limit))
@@ -118,8 +130,8 @@ class Child:
         try:
             with self._counted():
                 await asyncio.get_running_loop().sock_sendall(self._sock, data)
-        except OSError:
-            raise await self._ended() from None
+        except OSError as error:  # what it said last is still to be received
+            raise DeviceError("The sound process has ended.", "it is started again by itself.") from error
 
     def post(self, **order: Any) -> None:
         """Tell it something now, past all sound. Where it has ended, or is deaf, whoever receives will be told."""
@@ -139,8 +151,8 @@ class Child:
             self._sock.shutdown(socket.SHUT_RDWR)  # whoever waits there is woken
         try:
             await asyncio.wait_for(self._process.wait(), REAP)
-            while self._busy:
-                await asyncio.sleep(0)
+            for left in list(self._busy):
+                await left.wait()
         except TimeoutError:
             log.error("the sound process %d hangs in the kernel and cannot be ended; restart the machine", self.pid)
         finally:
@@ -150,11 +162,13 @@ class Child:
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        self._busy += 1
+        left = asyncio.Event()
+        self._busy.add(left)
         try:
             yield
         finally:
-            self._busy -= 1
+            left.set()
+            self._busy.discard(left)
 
     async def _ended(self) -> DeviceError:
         if self.closed:
@@ -166,7 +180,9 @@ class Child:
         await self.close()
         if code is not None and code < 0 and code != -signal.SIGKILL:
             name = signal.Signals(-code).name
-            return DeviceError(f"The sound system's configuration is broken: PortAudio ended its process ({name}).", BROKEN)
+            return DeviceError(
+                f"The sound system's configuration is broken: PortAudio ended its process ({name}).", choice.BROKEN
+            )
         lines = self._tail.decode(errors="replace").strip().splitlines()
         why = lines[-1][:200] if lines and code != -signal.SIGKILL else f"exit status {code}"
         return DeviceError(f"The sound process ended: {why}.", "it is started again by itself.")

@@ -13,6 +13,9 @@ RESPEAKER = re.compile(r"respeaker|seeed|uac1", re.IGNORECASE)
 ARRAY_CHANNELS = 6
 """Of the firmware that gives the raw microphones too; the first is the processed one."""
 
+BROKEN = "mend or remove ~/.asoundrc and /etc/asound.conf; then: prime-spark doctor portaudio"
+"""The next step where ALSA's configuration keeps PortAudio from working."""
+
 
 class NoSuchDeviceError(LookupError):
     """No device fits; the message says which there are."""

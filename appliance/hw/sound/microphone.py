@@ -97,9 +97,10 @@ class PortAudioMicrophone:
 
     def status(self) -> MicrophoneStatus:
         """How it is now."""
+        overruns = self._overruns_before + self._overruns
         return MicrophoneStatus(
-            self._device, self._channels, self._device_rate, self._since > 0, self._muted, self._overruns_before + self._overruns,
-            self._lost, self._reopened, self._since, self._problem, self._next_step,
+            self._device, self._channels, self._device_rate, self._since > 0, self._muted, overruns, self._lost,
+            self._reopened, self._since, self._problem, self._next_step,
         )  # fmt: skip
 
     async def close(self) -> None:

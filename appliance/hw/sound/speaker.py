@@ -151,7 +151,7 @@ class PortAudioSpeaker:
 
     async def _ready(self) -> Child:
         """The process, started where none runs, or the one that ran has ended."""
-        if self._child is None or self._child.closed:
+        if self._child is None or not self._child.alive:
             self._child = child = await Child.start(
                 self._environ, {"mode": "speaker", "name": self._name, "volume": self._volume}
             )
@@ -167,10 +167,20 @@ class PortAudioSpeaker:
 
     async def _feed(self, child: Child, number: int, pcm: AsyncIterator[bytes]) -> None:
         odd = b""
-        async for data in pcm:
-            data = odd + data
+        async for some in pcm:
+            data = odd + some
             whole = len(data) & ~1
-            odd, data = data[whole:], data[:whole]
-            for at in range(0, len(data), CHUNK):
-                await child.send(b"A" + data[at : at + CHUNK])
-        await child.send(json.dumps({"op": "end", "number": number}).encode())
+            odd = data[whole:]
+            for at in range(0, whole, CHUNK):
+                if not await self._sent(child, b"A" + data[at : min(at + CHUNK, whole)]):
+                    return
+        await self._sent(child, json.dumps({"op": "end", "number": number}).encode())
+
+    @staticmethod
+    async def _sent(child: Child, data: bytes) -> bool:
+        """False where the process has ended: whoever hears it is told, and why."""
+        try:
+            await child.send(data)
+        except DeviceError:
+            return False
+        return True

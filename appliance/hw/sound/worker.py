@@ -22,7 +22,7 @@ from appliance.hw.sound import choice
 
 MESSAGE = 1 << 16
 """Bytes of the longest message."""
-BUFFER = 1 << 16
+BUFFER = 1 << 15
 """Bytes that may wait in a socket; the kernel takes twice that, with its own."""
 
 
@@ -95,7 +95,8 @@ def listed(sd: Any) -> list[dict[str, Any]]:
     default_in, default_out = sd.default.device
     return [
         {
-            "index": row["index"], "name": row["name"], "inputs": row["max_input_channels"], "outputs": row["max_output_channels"],
+            "index": row["index"], "name": row["name"],
+            "inputs": row["max_input_channels"], "outputs": row["max_output_channels"],
             "rate": row["default_samplerate"], "default_input": row["index"] == default_in,
             "default_output": row["index"] == default_out, "respeaker": choice.is_respeaker(row["name"]),
         }
@@ -135,14 +136,21 @@ def tie(lifeline: int) -> None:
         os._exit(0)
 
 
-def serve(link: Link, order: dict[str, Any]) -> None:
-    """Do what this process was started for. Raises TroubleError."""
+def library() -> Any:
+    """PortAudio, initialised. Raises TroubleError."""
     try:
         import sounddevice as sd
     except OSError as error:
-        raise TroubleError(
-            f"PortAudio cannot be loaded: {error}.", "sudo apt-get install libportaudio2", absent=True
-        ) from error
+        text = f"PortAudio cannot be loaded: {error}."
+        raise TroubleError(text, "sudo apt-get install libportaudio2", absent=True) from error
+    except Exception as error:  # its own class of errors is not to be had while its import fails
+        raise TroubleError(f"The sound system's configuration is broken: {error}.", choice.BROKEN) from error
+    return sd
+
+
+def serve(link: Link, order: dict[str, Any]) -> None:
+    """Do what this process was started for. Raises TroubleError."""
+    sd = library()
     if order["mode"] == "list":
         link.say(event="devices", devices=listed(sd))
     elif order["mode"] == "microphone":
@@ -172,6 +180,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # The modules that do the work import this one by its name: it must be the same.
-    from appliance.hw.sound import worker
+    from appliance.hw.sound import worker  # noqa: PLW0406
 
     worker.main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -133,8 +134,9 @@ class Capture:
         begun = time.monotonic()
         self._link.say(event="open", name=self.row["name"], channels=self.channels, rate=self.rate)
         while True:
-            writers = [self._link.sock] if self._unsent else []
-            select.select([self._link.sock, self._link.urgent, self._bell], writers, [], LOOK)
+            writers: list[Any] = [self._link.sock] if self._unsent else []
+            readers: list[Any] = [self._link.sock, self._link.urgent, self._bell]
+            select.select(readers, writers, [], LOOK)
             self._obey()
             self._move()
             self._watch(begun)
@@ -150,10 +152,8 @@ class Capture:
             json.loads(data)
 
     def _move(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # woken by something else
             os.eventfd_read(self._bell)
-        except BlockingIOError:
-            pass  # woken by something else
         while self._flush() and (block := self._ring.peek()) is not None:
             self._unsent = self._converter.feed(*block)
             self._ring.drop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +38,13 @@ class Told:
         self._registry = bench.appliance.registry
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
-    def answer(self, name: str, result: Any) -> None:
-        """Let an action answer so."""
+    def answer(self, name: str, result: Any, when: asyncio.Event | None = None) -> None:
+        """Let an action answer so; not before a moment, where one is given."""
 
         async def handler(_: Invocation, params: Any) -> Any:
             self.calls.append((name, params.model_dump(exclude_defaults=True)))
+            if when is not None:
+                await when.wait()
             return result
 
         self._registry._actions[name] = replace(self._registry.get(name), handler=handler)

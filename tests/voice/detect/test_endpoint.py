@@ -90,8 +90,9 @@ def test_the_longest_is_cut_off_and_what_follows_is_the_next() -> None:
 
 def test_noise_that_nearly_is_speech_raises_the_threshold() -> None:
     endpointer = Endpointer(500, 20)
-    assert endpointer.threshold == START
-    run(endpointer, [0.4] * 64)
+    run(endpointer, [0.4] * 30)
+    assert endpointer.threshold == START, "a second of it is the least that tells"
+    run(endpointer, [0.4] * 34)
     assert endpointer.threshold == pytest.approx(0.75)
     told = run(endpointer, [0.95] * 20 + [0.45] * 40, at=64 * FRAME_SECONDS)
     assert kinds(told) == [start, pause, end], "noise holds the utterance open"
@@ -130,7 +131,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(STEPS, st.sampled_from([100, 160, 500, 1500]), st.sampled_from([2.0, 5.0]))
 def test_whatever_comes_the_order_and_the_times_hold(
     steps: list[tuple[float, int, float]], silence: int, longest: float
@@ -150,7 +151,7 @@ def test_whatever_comes_the_order_and_the_times_hold(
                 assert time - endpointer.speech_began <= longest + gap + FRAME_SECONDS + 1e-6
             if event is end:
                 assert time - endpointer.speech_ended >= silence / 1000 - 1e-6
-                assert probability < START
+                assert probability < endpointer.threshold
             if event is start:
                 assert spoken == time
 

@@ -17,6 +17,8 @@ ABOVE_NOISE = 0.35
 """So much above what the noise alone reaches is speech."""
 NOISE_FRAMES = 64
 """About two seconds without speech: their median is the noise."""
+NOISE_LEAST = 31
+"""Fewer frames (1 s) tell nothing of the noise."""
 ONSET_SECONDS = 0.064
 """Speech that is shorter is none: a click, a knock."""
 PAUSE_SECONDS = 0.16
@@ -79,7 +81,7 @@ class Endpointer:
     @property
     def threshold(self) -> float:
         """Probability that is speech now: higher where the noise alone comes near it."""
-        noise = sorted(self._noise)[len(self._noise) // 2] if self._noise else 0.0
+        noise = sorted(self._noise)[len(self._noise) // 2] if len(self._noise) >= NOISE_LEAST else 0.0
         return min(HIGHEST, max(START, noise + ABOVE_NOISE))
 
     def feed(self, probability: float, time: float) -> EndEvent | None:

@@ -17,10 +17,11 @@ MARKUP: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^ ?(?:#{1,6} |> ?|[-*+•] )+", re.MULTILINE), ""),
     (re.compile(r"^(?=.*---)[ |:-]+$", re.MULTILINE), ""),
     (re.compile(r"`+|\*{1,3}|~~|(?<!\w)_{1,3}|_{1,3}(?!\w)"), ""),
-    (re.compile(r"(?<=\w)_+(?=\w)"), " "),
+    (re.compile(r"(?<=\w)_+(?=\w)|[\[\]{}\"“”„]"), " "),
     (re.compile(r"\s*\|\s*"), ", "),
 )
 SYMBOLS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b([A-Za-z][\w-]*[A-Za-z0-9])\.(?=[a-z][\w-]*[a-z0-9])"), r"\1 dot "),
     (re.compile(r"(?<=\d)\s*[-–—]\s*(?=\d)"), " to "),
     (re.compile(r"(?<![\w.])[-−](?=\.?\d)"), "minus "),
     (re.compile(r"\s*(?:–|—|\s-{1,2}\s)\s*"), ", "),
@@ -55,6 +56,7 @@ def speakable(text: str) -> str:
     text = re.sub(r" *\n[ \n]*", "\n", re.sub(r" +", " ", text))
     for pattern, by in MARKUP:
         text = pattern.sub(by, text)
+    text = re.sub(r" +", " ", text)
     text = re.sub(r"([^\s.!?:,;]) ?\n\s*", r"\1. ", text)
     for pattern, said in SPOKEN:
         text = pattern.sub(said, text)
@@ -124,6 +126,5 @@ SPOKEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"\b(\d{4})-(\d{2})-(\d{2})(?:T|\b\s*)"), _date),
     (re.compile(r"(?<![\d:.])(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?(?:Z|\b)(?![:\d])"), _clock),
     (re.compile(r"(?<=\d),(?=\d{3}\b)"), ""),
-    (re.compile(r"\b([A-Za-z][\w-]*[A-Za-z0-9])\.(?=[a-z][\w-]*[a-z0-9])"), r"\1 dot "),
 )
 """What has a form of its own, and how that is said."""

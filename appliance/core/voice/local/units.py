@@ -37,7 +37,7 @@ def _names() -> dict[str, str]:
 
 NAMES = _names()
 _UNIT = "|".join(re.escape(unit) for unit in sorted(NAMES, key=len, reverse=True))
-QUANTITY = re.compile(rf"(?<![\w.])([-−]?\d+(?:\.\d+)?)\s?({_UNIT})(?:/(s|min|h|d))?(?![\w°%])")
+QUANTITY = re.compile(rf"(?<![\w.])([-−]?\d+(?:\.\d+)?)\s?({_UNIT})(?:/(s|min|h|d))?(?![\w°%@])")
 RATE = re.compile(r"(?<=[a-z])/(s|min|h|d)(?![\w/])")
 
 

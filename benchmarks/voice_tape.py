@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,12 +79,14 @@ class Tape:
 
     Args:
         pace: Its clock.
+        holds: Whether it is to wait now.
     """
 
     muted = False
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, holds: Callable[[], bool] = lambda: False) -> None:
         self._pace = pace
+        self.holds = holds
         self._sounds: deque[Iterator[bytes]] = deque()
         self._over = False
 
@@ -105,6 +107,8 @@ class Tape:
         """Every frame of it."""
         while self._sounds or not self._over:
             await self._pace.ready()
+            while self.holds():
+                await asyncio.sleep(0.001)
             self._pace.tick(FRAME_SECONDS)
             yield Frame(self._next(), self._pace.sound)
 

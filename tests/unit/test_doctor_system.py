@@ -19,6 +19,7 @@ from appliance.core.deploy.model import Rollout, Stage, Strategy, Version
 from appliance.core.doctor.checks import (
     clock_sync,
     disk_space,
+    espeak,
     haproxy,
     libraries,
     models,
@@ -124,6 +125,22 @@ async def test_redis_by_its_version(machine: Machine, script: str, status: str) 
 async def test_haproxy_by_its_version(machine: Machine, script: str, status: str) -> None:
     machine.program("haproxy", script)
     assert (await haproxy.CHECK.run(machine.context())).status == status
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("echo 'eSpeak NG text-to-speech: 1.51  Data at: /usr/lib/espeak-ng-data'", "ok"),
+     ("echo 'Error processing file: No such file' >&2; exit 1", "failed")],
+    ids=["whole", "without voices"],
+)  # fmt: skip
+async def test_espeak_by_its_version(machine: Machine, script: str, status: str) -> None:
+    machine.program("espeak-ng", script)
+    assert (await espeak.CHECK.run(machine.context())).status == status
+
+
+async def test_a_missing_espeak_is_absent_with_the_command_that_installs_it(machine: Machine) -> None:
+    result = await espeak.CHECK.run(machine.context(environ={"PATH": str(machine.root)}))
+    assert (result.status, result.fix) == ("absent", "sudo apt-get install espeak-ng")
 
 
 async def test_who_needs_haproxy_is_told_with_its_absence(machine: Machine) -> None:

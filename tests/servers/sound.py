@@ -74,9 +74,10 @@ class SoundRoom(Server):
     def start(self) -> None:
         """Start it; returns when it answers and both sinks are there."""
         self._short.mkdir(exist_ok=True)
+        # "nowhere" is the default: streams of a default that is unplugged would be moved to the next.
         loads = [
             f"module-native-protocol-unix socket={self._short / 'native'} auth-anonymous=1",
-            "module-null-sink sink_name=nowhere norewinds=1 rate=48000 channels=2",  # the default: streams of a default that goes are moved to the next
+            "module-null-sink sink_name=nowhere norewinds=1 rate=48000 channels=2",
             "module-null-sink sink_name=speaker norewinds=1 rate=48000 channels=2",
             "module-null-sink " + self._room,
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,13 +36,13 @@ def microphone(environ: Mapping[str, str], root: Path) -> Device:
 def captures(root: Path) -> list[str]:
     """Names of the kernel's devices that record: lines such as "01-00: USB Audio : USB Audio : playback 1 : capture 1"."""
     lines = _text(root / "proc/asound/pcm").splitlines()
-    cards = _text(root / "proc/asound/cards").splitlines()[1::2]  # the long names are on every second line
+    cards = dict(re.findall(r"(?m)^ *(\d+) \[.*\n *(.*)$", _text(root / "proc/asound/cards")))
+    """Long names by number: they are on the line behind."""
     names = []
     for line in lines:
         if "capture" in line:
-            number = line.partition("-")[0].strip()
-            long = cards[int(number)].strip() if number.isdigit() and int(number) < len(cards) else ""
-            names.append(long or line.split(":")[1].strip())
+            number = line.partition("-")[0].lstrip("0") or "0"
+            names.append(cards.get(number) or line.split(":")[1].strip())
     return names
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core.voice.detect.activity import VoiceActivity
-from appliance.core.voice.detect.endpoint import PRE_ROLL_SECONDS, START, TAIL_SECONDS, EndEvent, Endpointer
+from appliance.core.voice.detect.endpoint import PRE_ROLL_SECONDS, START, TAIL_SECONDS, EndEvent, Endpointer, Noise
 from appliance.core.voice.model import FRAME_SECONDS
 from tests.voice.detect import speech
 
@@ -115,6 +115,13 @@ def test_reset_drops_the_utterance_and_keeps_the_noise() -> None:
     assert not endpointer.speaking
     assert endpointer.threshold == before
     assert run(endpointer, [0.0] * 100, at=50) == []
+
+
+def test_a_new_one_knows_the_noise_that_another_learnt() -> None:
+    noise = Noise()
+    run(Endpointer(500, 20, noise), [0.4] * 64)
+    assert Endpointer(500, 20, noise).threshold == pytest.approx(0.75)
+    assert Endpointer(500, 20).threshold == START
 
 
 FOLLOWS = {

@@ -43,6 +43,23 @@ class EndEvent(StrEnum):
     """It reached the longest time; speech may go on."""
 
 
+class Noise:
+    """What the room is like while nobody speaks; several endpointers may share one, so that each new one knows it."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=NOISE_FRAMES)
+
+    def learn(self, probability: float) -> None:
+        """Take in a frame that is no speech."""
+        self._seen.append(probability)
+
+    @property
+    def threshold(self) -> float:
+        """Probability that is speech: START, or more where the noise comes near it."""
+        usual = sorted(self._seen)[len(self._seen) // 2] if len(self._seen) >= NOISE_LEAST else 0.0
+        return min(HIGHEST, max(START, usual + ABOVE_NOISE))
+
+
 class Endpointer:
     """Finds utterances, one after the other: start, (pause, resume)*, [pause], end or cut_off; then the next may start.
 
@@ -51,12 +68,13 @@ class Endpointer:
     Args:
         end_silence_ms: Silence that ends an utterance.
         longest_seconds: Longest utterance; a longer one is cut off.
+        noise: What is known of the room; None for nothing yet.
     """
 
-    def __init__(self, end_silence_ms: int, longest_seconds: float) -> None:
+    def __init__(self, end_silence_ms: int, longest_seconds: float, noise: Noise | None = None) -> None:
         self._end_silence = end_silence_ms / 1000
         self._longest = longest_seconds
-        self._noise: deque[float] = deque(maxlen=NOISE_FRAMES)
+        self._noise = noise or Noise()
         self.reset()
 
     def reset(self) -> None:
@@ -81,8 +99,7 @@ class Endpointer:
     @property
     def threshold(self) -> float:
         """Probability that is speech now: higher where the noise alone comes near it."""
-        noise = sorted(self._noise)[len(self._noise) // 2] if len(self._noise) >= NOISE_LEAST else 0.0
-        return min(HIGHEST, max(START, noise + ABOVE_NOISE))
+        return self._noise.threshold
 
     def feed(self, probability: float, time: float) -> EndEvent | None:
         """Take a frame.
@@ -111,7 +128,7 @@ class Endpointer:
 
     def _before(self, probability: float, time: float) -> EndEvent | None:
         if self._since is None:
-            self._noise.append(probability)
+            self._noise.learn(probability)
         if not self._lasting(time):
             return None
         self.speech_began = self._since or 0.0

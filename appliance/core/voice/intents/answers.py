@@ -323,8 +323,8 @@ def _voice(status: Any, _: Command) -> str:
 TELLERS: dict[str, tuple[Section, Teller]] = {
     "service.list": (Section.services, _services), "host.show": (Section.host, _host), "power.status": (Section.power, _power),
     "power.plan-show": (Section.power, _plan), "vpn.status": (Section.vpn, _vpn), "alert.list": (Section.alerts, _alerts),
-    "fleet.status": (Section.fleet, _fleet), "task.list": (Section.tasks, _tasks), "streams.status": (Section.streams, _streams),
-    "device.list": (Section.devices, _devices),
+    "fleet.status": (Section.fleet, _fleet), "task.list": (Section.tasks, _tasks), "device.list": (Section.devices, _devices),
+    "streams.status": (Section.streams, _streams),
     "source.list": (Section.sources, _sources), "model.list": (Section.inference, _models),
     "inference.stats": (Section.inference, _inference), "memory.status": (Section.memory, _memory),
     "sync.status": (Section.sync, _sync), "deploy.status": (Section.deployments, _deployments),

@@ -139,8 +139,8 @@ class Dialogue:
         else:
             reply = await self._obey(command, turn)
         if waiting is not None and waiting.confirmed:
-            reply = msgspec.structs.replace(reply, text=f"{telling.what(self._registry.get(waiting.command.action), waiting.command)}: "
-                                            f"not done. {reply.text}".strip())  # fmt: skip
+            before = telling.what(self._registry.get(waiting.command.action), waiting.command)
+            reply = msgspec.structs.replace(reply, text=f"{before}: not done. {reply.text}".strip())
         return reply
 
     def _needed(self, command: Command) -> float:

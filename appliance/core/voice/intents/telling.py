@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,8 @@ from appliance.errors import ApplianceError
 NAMED = ("name", "rule", "title", "summary", "message", "event", "text", "host", "device", "topic", "peer")
 """Fields by which an entry of a list is told, in order."""
 SCALARS = 6
+LISTED = re.compile(r"[\[(](?:'[^']*'(?:, )?)+,?[\])]")
+"""Names as Python writes a list of them."""
 
 
 def result_text(action: Action, result: Any) -> str:
@@ -82,9 +85,7 @@ def role_text(action: Action, actor: Actor, error: ApplianceError) -> str:
     """Why somebody may not do it, and who may."""
     if actor.role >= action.role:  # it is the account itself that is not let in
         return error_text(error)
-    return (
-        f"{said(action.name)} needs the role {action.role.value}, and you have {actor.role.value} here. Do it on the console."
-    )
+    return f"{sentence(said(action.name))[:-1]} needs the role {action.role.value}, and you have {actor.role.value} here. Do it on the console."
 
 
 def what(action: Action, command: Command) -> str:
@@ -97,5 +98,6 @@ def what(action: Action, command: Command) -> str:
 def danger(action: Action, command: Command, text: str) -> str:
     """What a confirmation says: the action's own words, with what was understood where those do not name it."""
     values = [str(part) for each in command.args.values() for part in (each if isinstance(each, list) else [each])]
+    text = LISTED.sub(lambda found: ", ".join(re.findall(r"'([^']*)'", found[0])), text)
     named = all(value in text or value in {"all", "True", "False"} for value in values)
     return aloud(text if named else f"{sentence(what(action, command))} {text}")

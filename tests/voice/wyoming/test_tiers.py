@@ -79,10 +79,10 @@ async def test_given_up_in_the_middle_the_ledger_has_each_byte_that_went(tmp_pat
         got.extend(await reader.read(-1))
 
     async with bad(stalls) as server:  # noqa: SIM117 one needs the other
-        async with tiers(tmp_path, {"far": cloud(server.url, 0.4)}, stt=("far", "local"), privacy="cloud") as rig:
+        async with tiers(tmp_path, {"far": cloud(server.url, 1.5)}, stt=("far", "local"), privacy="cloud") as rig:
             sound = b"\x01\x02" * 4_000_000
             heard = await rig.engines.transcribe(sound, NO_SENTENCES)
-            assert heard.fell_back == ("far: It did not answer within 0.4 s",)
+            assert heard.fell_back == ("far: It did not answer within 1.5 s",)
             (row,) = await rig.ledger.rows()
             gone.set()
             await wait_for(lambda: not server.open)

@@ -21,8 +21,10 @@ from appliance.settingvoice import WyomingSettings
 
 log = logging.getLogger(__name__)
 
-WORKS = 2
-"""Requests that are worked on at one time, over all clients; the others wait."""
+HEARS, SPEAKS = 1, 2
+"""Utterances and texts that are worked on at one time, over all clients: our own microphone waits for one at most."""
+ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+"""Seconds (the last: milliseconds) after which a client whose machine has gone is let go of."""
 CLOSING = 2.0
 """Seconds that clients have to go."""
 
@@ -56,7 +58,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the model of the engine that recognises first."""
     idle_seconds: float = 60.0
     """A client that says nothing for so long is let go of; the one that has the satellite is not."""
-    utterance_seconds: float = 60.0
+    utterance_seconds: float = 30.0
     """Longest utterance of a client; of a longer one nothing is recognised."""
 
 
@@ -75,7 +77,7 @@ class WyomingServer:
         """The microphone and the speaker for whoever connects; None where the operator does not want that."""
         self.turned_away = 0
         """Clients that came while there were too many."""
-        self.works = asyncio.Semaphore(WORKS)
+        self.hears, self.speaks = asyncio.Semaphore(HEARS), asyncio.Semaphore(SPEAKS)
         self._server: asyncio.Server | None = None
         self._sessions: dict[asyncio.Task[None], Session] = {}
 
@@ -125,6 +127,8 @@ class WyomingServer:
         self._sessions[task] = session
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ALIVE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         try:
             await session.run()
         except asyncio.CancelledError:  # `stop`; asyncio's own callback would log it as an error

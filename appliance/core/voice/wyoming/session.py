@@ -217,7 +217,7 @@ class Session:
             raise VoiceError(f"An utterance of more than {most:g} s is not recognised.", "send it in pieces.")
         text = ""
         if len(pcm) >= WIDTH:
-            async with self._server.works:
+            async with self._server.hears:
                 text = (await self._ground.engines.transcribe(pcm, NO_SENTENCES, ORIGIN)).text
         await self.write(Transcript(text, language=self._ground.language).event())
 
@@ -228,7 +228,7 @@ class Session:
             raise VoiceError(f"A text of more than {TEXT} characters is not spoken.", "send it in pieces.")
         if not text.strip():
             raise VoiceError("There is nothing to say.")
-        async with self._server.works:
+        async with self._server.speaks:
             speech = await self._ground.engines.synthesize(text, ORIGIN)
         await self.write(AudioStart(speech.rate, WIDTH, 1).event())
         for start in range(0, len(speech.pcm), PIECE):

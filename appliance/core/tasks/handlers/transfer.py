@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import re
@@ -14,10 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from appliance.core.tasks.handlers.folders import explained, inside, put_in_place
 from appliance.core.tasks.handlers.forms import Form, read
 from appliance.core.tasks.handlers.web import CALL, check_host
 from appliance.core.tasks.wire import Order
-from appliance.errors import DiskFullError, InvalidArgumentsError, ModelError, NotAuthorizedError, NotFoundError, TaskError
+from appliance.errors import InvalidArgumentsError, ModelError, NotFoundError, TaskError
 
 PIECE = 1 << 20
 PART = re.compile(r"[0-9a-f]{8}\.part")
@@ -82,7 +82,9 @@ class TransferHandler:
         """See executor.Handler."""
         wanted = read(Transfer, payload, self.name)
         to_s3 = wanted.target.startswith("s3://")
-        target = self._folders[0] / f".{order.task_id}" if to_s3 else await asyncio.to_thread(self._inside, wanted.target)
+        target = (
+            self._folders[0] / f".{order.task_id}" if to_s3 else await asyncio.to_thread(inside, wanted.target, self._folders)
+        )
         part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
         try:
             await asyncio.to_thread(_sweep, target)
@@ -93,9 +95,9 @@ class TransferHandler:
             if to_s3:
                 await self._s3().upload(part, wanted.target)
             else:
-                await asyncio.to_thread(_place, part, target)
+                await asyncio.to_thread(put_in_place, part, target)
         except OSError as error:
-            raise _explain(error, target) from error
+            raise explained(error, target) from error
         except ModelError as error:  # of S3: as the registry of models tells it
             raise TaskError(error.message, error.next_step, final=True) from error
         finally:
@@ -161,23 +163,12 @@ class TransferHandler:
         await asyncio.to_thread(part.write_bytes, data)
 
     def _copy(self, source: str, part: Path) -> None:
-        path = self._inside(source)
+        path = inside(source, self._folders)
         if not path.is_file():
             raise NotFoundError(f"{source} is no file.", "give a file of this worker's machine.")
         if path.stat().st_size > self._largest:
             raise self._too_large(source)
         shutil.copyfile(path, part)
-
-    def _inside(self, text: str) -> Path:
-        """A path in one of the allowed directories, links resolved. Raises NotAuthorizedError, InvalidArgumentsError."""
-        path = Path(text)
-        if not path.is_absolute() or "\0" in text or not path.name:
-            raise InvalidArgumentsError(f"{text[:100]!r} is no absolute path of a file.", "write it from / on.")
-        whole = path.resolve()
-        if not any(whole.is_relative_to(folder.resolve()) for folder in self._folders):
-            allowed = ", ".join(map(str, self._folders))
-            raise NotAuthorizedError(f"Tasks may not use {whole}.", f"allowed are: {allowed} (tasks.folders).")
-        return whole
 
     def _s3(self) -> Objects:
         if self._objects is None:
@@ -201,19 +192,3 @@ def _measure(path: Path) -> tuple[int, str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
     return path.stat().st_size, digest
-
-
-def _place(part: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _explain(error: OSError, target: Path) -> DiskFullError | TaskError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFullError(f"{target.parent} is full.", "make room there.")
-    return TaskError(f"{target} cannot be written: {error.strerror or error}.", "look at that directory and its rights.")

@@ -61,10 +61,9 @@ def tone(seconds: float, rate: int = 16000, hertz: float = 440.0, loud: int = 12
     return (loud * np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * hertz / rate)).astype("<i2").tobytes()
 
 
-def sounding(pcm: bytes, rate: int = 16000, above: int = 200) -> float:
-    """Seconds from the first to the last sample that is louder than so much."""
-    loud = np.nonzero(np.abs(np.frombuffer(pcm, "<i2").astype(int)) > above)[0]
-    return float(loud[-1] - loud[0]) / rate if len(loud) else 0.0
+def sounded(pcm: bytes, rate: int = 16000, above: int = 200) -> float:
+    """Seconds of samples that are louder than so much: gaps of a busy machine do not count."""
+    return float(np.count_nonzero(np.abs(np.frombuffer(pcm, "<i2").astype(int)) > above)) / rate
 
 
 def pitch(pcm: bytes, rate: int = 16000) -> float:

@@ -131,12 +131,20 @@ class Desk:
     async def _talker(self, actor: Actor) -> tuple[Talker, asyncio.Lock]:
         key = (actor.name, actor.via)
         if key not in self._talkers:
-            self._talkers[key] = (await asyncio.to_thread(self._service.kit.new_dialogue), asyncio.Lock())
+            made = await asyncio.to_thread(self._service.kit.new_dialogue)
+            await made.prepare()
+            self._talkers[key] = (made, asyncio.Lock())
             while len(self._talkers) > TALKERS:
                 gone, _ = self._talkers.popitem(last=False)
                 self._asked.pop(gone, None)
         self._talkers.move_to_end(key)
         return self._talkers[key]
+
+    async def _dialogue(self) -> Talker:
+        """That of whoever is heard, with its sentences ready."""
+        talker = await asyncio.to_thread(lambda: self._service.kit.dialogue)
+        await talker.prepare()
+        return talker
 
     # -- recordings ----------------------------------------------------------------------------------------------------
 
@@ -146,9 +154,8 @@ class Desk:
             raise InvalidArgumentsError("Neither a file nor data is given, or both.", "give one of them.")
         read, name = await asyncio.to_thread(_read, file, data)
         pcm = await asyncio.to_thread(_mono, read, name)
-        talker = await asyncio.to_thread(lambda: self._service.kit.dialogue)
-        sentences = await asyncio.to_thread(talker.sentences)
-        return await self._service.kit.engines.transcribe(pcm, sentences, _new_id())
+        talker = await self._dialogue()
+        return await self._service.kit.engines.transcribe(pcm, talker.sentences(), _new_id())
 
     async def record(self, seconds: float) -> dict[str, float]:
         """Record the microphone for a test; kept until the next one. Raises AbsentError, DeviceError, ConflictError."""
@@ -208,8 +215,7 @@ class Desk:
 
     async def phrases(self) -> Any:
         """What can be said."""
-        talker = await asyncio.to_thread(lambda: self._service.kit.dialogue)
-        return await asyncio.to_thread(talker.phrases)
+        return await asyncio.to_thread((await self._dialogue()).phrases)
 
     async def parameters(self) -> Any:
         """Of the microphone array, as they are now. Raises AbsentError, DeviceError."""

@@ -58,7 +58,12 @@ class Spotter(Protocol):
 class Talker(Protocol):
     """Understands; see intents.dialogue.Dialogue."""
 
-    expecting: str
+    @property
+    def expecting(self) -> str:
+        """ "confirm" or "slot" where it has asked for something, else ""."""
+
+    async def prepare(self) -> None:
+        """Have the sentences ready, made anew where names have changed."""
 
     def sentences(self) -> Sentences:
         """What may be said now."""

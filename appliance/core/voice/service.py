@@ -121,14 +121,18 @@ class VoiceService:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Nothing is opened yet: what is missing is looked for again and again."""
+        """Look what is there. Nothing is opened yet: what is missing is looked for again and again."""
+        if self.settings.enabled == "no":
+            self._why = HealthReport(Health.absent, "voice is switched off (voice.enabled)", OFF)
+        else:
+            found = await asyncio.to_thread(self.kit.cards.detect)
+            absent = found.health is Health.absent and self.settings.enabled == "auto"
+            opens = HealthReport(Health.degraded, "the microphone is being opened")
+            self._why = HealthReport(Health.absent, found.reason, found.next_step) if absent else opens
         self.publish()
 
     async def run(self) -> None:
         """Listen, wherever and whenever there is a microphone."""
-        if self.settings.enabled == "no":
-            self._why = HealthReport(Health.absent, "voice is switched off (voice.enabled)", OFF)
-            self.publish()
         works = [self._listening()] if self.settings.enabled != "no" else []
         works += [self._watching(), self._serving()]
         tasks = {asyncio.create_task(work, name="voice service") for work in works}
@@ -218,7 +222,7 @@ class VoiceService:
         """Load what the first turn needs, before it comes."""
         try:
             dialogue = await asyncio.to_thread(lambda: self.kit.dialogue)
-            await asyncio.to_thread(dialogue.sentences)
+            await dialogue.prepare()
             await self.kit.engines.check()
             await self.kit.ledger.refresh()
         except ApplianceError as error:

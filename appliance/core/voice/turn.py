@@ -104,6 +104,7 @@ class Turn:
         self._room.hearing = ""
         self._room.stages.go(self._start.stage)
         self._room.look_where()
+        self._room.beside(self._room.kit.dialogue.prepare())
         if self._start.origin != "follow-up":
             self._room.beside(self._chime(CHIME if self._start.hit else 0.0))
         self._transcript = await self._listen()
@@ -262,7 +263,8 @@ class Turn:
         unasked = self._start.origin == "follow-up" and not self._start.expects and self._outcome in SILENT
         if not unasked:
             told = [f"I stopped listening after {self._room.settings.utterance_seconds:g} seconds."] * self._cut
-            told.append(reply.text if reply is not None and not answer.said else "")
+            streamed = reply is not None and reply.source == "llm" and bool(answer.said)
+            told.append(reply.text if reply is not None and not streamed else "")
             told.append(self._room.degraded.news())
             for text in filter(None, told):
                 self._room.stages.go(Stage.speaking)

@@ -29,6 +29,7 @@ class ScriptedHearing:
         """Seconds of what was recognised."""
         self.looked: list[float] = []
         self.failing = False
+        self.closed = 0
         self.wanted: Sentences | None = None
 
     async def transcribe(self, pcm: bytes, sentences: Sentences) -> Transcript:
@@ -49,7 +50,7 @@ class ScriptedHearing:
         return EngineStatus(self.name, "stt", self.place, health, "killed" if self.failing else "loaded")
 
     async def close(self) -> None:
-        self.words.clear()
+        self.closed += 1
 
 
 class ScriptedTalker:
@@ -59,10 +60,13 @@ class ScriptedTalker:
         self.expecting = ""
         self.replies: deque[Reply] = deque()
         self.heard: list[tuple[str, Actor]] = []
-        self.forgot = 0
+        self.forgot = self.prepared = 0
         self.sure = False
         self.streams: tuple[str, ...] = ()
         self.going: asyncio.Event | None = None
+
+    async def prepare(self) -> None:
+        self.prepared += 1
 
     def sentences(self) -> Sentences:
         return SENTENCES

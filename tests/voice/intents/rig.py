@@ -126,6 +126,19 @@ class Rig:
         self.store.close()
 
 
+class OneJob(Params):
+    """A job."""
+
+    job_id: str
+
+
+def cancel_job() -> Action:
+    async def do(call: Invocation, params: OneJob) -> str:
+        return params.job_id
+
+    return Action("job.cancel", "Cancel a job", do, OneJob, positional=("job_id",))
+
+
 def fill(state: LiveState) -> None:
     """Services and machines."""
     state.put(Section.services, tuple(

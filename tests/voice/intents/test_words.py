@@ -115,3 +115,24 @@ def test_a_machine_is_told_with_what_is_not_known_of_it() -> None:
     )
     assert answer(state, Command("fleet.status"), 0.0) == "3 of 3 machines healthy."
     assert answer(state, Command("service.list/down"), 0.0) == "Redis: it is slow."
+
+
+def test_the_last_job_is_the_one_that_is_the_last_when_it_is_said() -> None:
+    from appliance.core.actions import ActionRegistry
+    from appliance.core.model import JobState, JobStatus
+    from appliance.core.voice.intents.understanding import Understanding
+    from appliance.core.voice.model import Transcript
+    from tests.voice.intents.rig import cancel_job
+
+    state, registry = LiveState(ManualClock()), ActionRegistry()
+    registry.add(cancel_job())
+    known = Understanding(registry, state)
+    said = Transcript("cancel the last job", "test")
+    assert known.read(said) is None
+    for name in ("a", "b"):
+        state.put(Section.jobs, (JobStatus(name, "bench", "ann", JobState.running, 0.0),))
+        before = known.grammar
+        command = known.read(said)
+        assert command is not None
+        assert command.args == {"job_id": name}
+    assert known.grammar is before

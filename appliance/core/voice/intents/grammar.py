@@ -205,17 +205,13 @@ class Grammar:
         """Equal for equal sentences."""
         return hashlib.blake2b("\n".join(self.texts).encode(), digest_size=12).hexdigest()
 
-    def _said(self, entry: Entry) -> Iterator[str]:
-        used = list(entry.sentence.list_names(self._rules))
-        if any(isinstance(self._drawn[each], RangeSlotList) for each in used):
-            return
-        if any(not self.names.get(each, True) or not self._values(each) for each in used):
-            return
-        sampled = sample_expression(entry.sentence.expression, self._drawn, self._rules)
-        texts = list(itertools.islice(sampled, EACH + 1)) if entry.curated else []
-        if not texts or len(texts) > EACH:
-            texts = list(itertools.islice(_shortest(entry.sentence.expression, self._drawn, self._rules), EACH))
-        yield from dict.fromkeys(normal(each) for each in texts)
+    def _said(self, entry: Entry) -> tuple[str, ...]:
+        used = dict.fromkeys(entry.sentence.list_names(self._rules))
+        lists = [(each, self._drawn[each]) for each in used]
+        if any(not isinstance(found, TextSlotList) or not found.values for _, found in lists):
+            return ()  # numbers without a bound that can be listed, or names of which there is none
+        values = tuple((each, tuple(_words(found))) for each, found in lists)
+        return _sampled(entry.template, entry.curated, values, tuple(self.book.rules.items()))
 
     def _values(self, named: str) -> int:
         found = self._drawn[named]
@@ -228,6 +224,24 @@ class Grammar:
             for each in entry.sentence.list_names(self._rules)
         }  # fmt: skip
         return " ".join(next(iter(_shortest(entry.sentence.expression, lists, self._rules)), "").split())
+
+
+def _words(found: SlotList) -> Iterator[str]:
+    yield from (str(getattr(each.text_in, "text", "")) for each in found.values) if isinstance(found, TextSlotList) else ()
+
+
+@functools.lru_cache(maxsize=4096)
+def _sampled(
+    template: str, curated: bool, values: tuple[tuple[str, tuple[str, ...]], ...], wording: tuple[tuple[str, str], ...]
+) -> tuple[str, ...]:  # fmt: skip
+    """Sentences of a template; kept, for most lists stay as they are when others change."""
+    lists: dict[str, SlotList] = {name: _texts((word, word) for word in words) for name, words in values}
+    rules = {name: parsed(rule) for name, rule in wording}
+    expression = parsed(template).expression
+    texts = list(itertools.islice(sample_expression(expression, lists, rules), EACH + 1)) if curated else []
+    if not texts or len(texts) > EACH:
+        texts = list(itertools.islice(_shortest(expression, lists, rules), EACH))
+    return tuple(dict.fromkeys(normal(each) for each in texts))
 
 
 def _rank(entry: Entry, found: RecognizeResult) -> tuple[bool, int, bool, int]:
@@ -256,8 +270,7 @@ def _shortest(part: Any, lists: Mapping[str, SlotList], rules: Mapping[str, Sent
     elif isinstance(part, RuleReference):
         yield from _shortest(rules[part.rule_name].expression, lists, rules)
     elif isinstance(part, ListReference):
-        found = lists[part.list_name]
-        yield from (str(getattr(each.text_in, "text", "")) for each in found.values) if isinstance(found, TextSlotList) else ()
+        yield from _words(lists[part.list_name])
     elif isinstance(part, Sequence | Group):
         for words in itertools.product(*(list(_shortest(each, lists, rules)) for each in part.items)):
             yield "".join(words)

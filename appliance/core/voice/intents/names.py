@@ -11,6 +11,8 @@ from appliance.core.voice.intents.spoken import forms
 
 Names = Mapping[str, tuple[tuple[str, str], ...]]
 """List → (as it is said, as it is written), …"""
+NEWEST = "newest of "
+"""Stands for the identifier of the newest thing of a kind."""
 MOST = 300
 """Names of one list; further ones are not understood by voice."""
 FEW = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90)
@@ -117,9 +119,9 @@ def names(state: LiveState) -> Names:
         for kind, values in (read(value) if value is not None else {}).items():
             found.setdefault(kind, {}).update(_spoken(values))
     found.setdefault("nodes", {}).update(dict.fromkeys(("all nodes", "all machines", "the whole fleet"), "all"))
-    for kind, (word, value) in _newest(state).items():
-        if value:
-            found.setdefault(kind, {}).update({f"the {first} {word}": value for first in ("last", "newest")})
+    for kind, value in newest(state).items():
+        if value:  # which one it is, is looked up when it is said: the grammar need not be made anew for each
+            found.setdefault(kind, {}).update({f"the {first} {kind}": NEWEST + kind for first in ("last", "newest")})
     found["device"], found["mode"] = dict(DEVICES), dict(MODES)
     found["grid"] = {"on grid": "on-grid", "off grid": "off-grid"}
     return {kind: tuple(pairs.items()) for kind, pairs in sorted(found.items())}
@@ -133,16 +135,16 @@ def _spoken(values: Iterable[str]) -> dict[str, str]:
     return said
 
 
-def _newest(state: LiveState) -> dict[str, tuple[str, str]]:
-    """What has an identifier that nobody can say is said as the last one."""
+def newest(state: LiveState) -> dict[str, str]:
+    """Identifiers that nobody can say: of the newest of each kind, "" where there is none."""
     tasks, jobs = state.get(Section.tasks).value, state.get(Section.jobs).value or ()
     operations, sessions = state.get(Section.operations).value or (), state.get(Section.sessions).value or ()
     known = [*tasks.waiting, *tasks.running, *tasks.history] if tasks is not None else []
     task = max(known, key=lambda each: each.submitted, default=None)
     job = next((each for each in jobs if each.state in {JobState.running, JobState.pending}), next(iter(jobs), None))
     return {
-        "task": ("task", task.task_id if task is not None else ""),
-        "job": ("job", job.job_id if job is not None else ""),
-        "operation": ("operation", operations[0].operation_id if operations else ""),
-        "session": ("session", max(sessions, key=lambda each: each.since).session_id if sessions else ""),
+        "task": task.task_id if task is not None else "",
+        "job": job.job_id if job is not None else "",
+        "operation": operations[0].operation_id if operations else "",
+        "session": max(sessions, key=lambda each: each.since).session_id if sessions else "",
     }

@@ -85,7 +85,8 @@ def role_text(action: Action, actor: Actor, error: ApplianceError) -> str:
     """Why somebody may not do it, and who may."""
     if actor.role >= action.role:  # it is the account itself that is not let in
         return error_text(error)
-    return f"{sentence(said(action.name))[:-1]} needs the role {action.role.value}, and you have {actor.role.value} here. Do it on the console."
+    name = sentence(said(action.name))[:-1]
+    return f"{name} needs the role {action.role.value}, and you have {actor.role.value} here. Do it on the console."
 
 
 def what(action: Action, command: Command) -> str:

@@ -11,7 +11,7 @@ from appliance.core.actions import ActionRegistry
 from appliance.core.state import LiveState
 from appliance.core.voice.intents.book import Book, book
 from appliance.core.voice.intents.model import Command
-from appliance.core.voice.intents.names import READ, Names, names
+from appliance.core.voice.intents.names import NEWEST, READ, Names, names, newest
 from appliance.core.voice.model import Transcript
 from appliance.core.voice.words import alike, normal
 
@@ -86,8 +86,17 @@ class Understanding:
         exact = self._match(grammar, normal(transcript.text), text)
         if exact is not None:
             other = guessed is not None and not same(guessed, exact)
-            return msgspec.structs.replace(exact, confidence=DISPUTED if other else EXACT)
-        return guessed if guessed is not None else self._near(grammar, text)
+            exact = msgspec.structs.replace(exact, confidence=DISPUTED if other else EXACT)
+        found = exact or guessed or self._near(grammar, text)
+        return self._looked_up(found) if found is not None else None
+
+    def _looked_up(self, command: Command) -> Command:
+        """With the identifier in place of "the last task"."""
+        if not any(str(each).startswith(NEWEST) for each in command.args.values()):
+            return command
+        known = newest(self._state)
+        args = {name: known.get(str(each).removeprefix(NEWEST), each) for name, each in command.args.items()}
+        return msgspec.structs.replace(command, args=args)
 
     @staticmethod
     def _match(grammar: Grammar, *texts: str) -> Command | None:
@@ -118,7 +127,8 @@ class Understanding:
         text = _cut(self.plain(transcript.text), ARTICLES, begin=True)
         exact = {value for said, value in choices if said in {text, f"the {text}"}}
         if len(exact) == 1:
-            return exact.pop(), EXACT
+            value = exact.pop()
+            return newest(self._state).get(str(value).removeprefix(NEWEST), value), EXACT
         rated = sorted(((alike(text, said), value) for said, value in choices), key=lambda each: -each[0]) if text else []
         if not rated or rated[0][0] < ALIKE:
             return None

@@ -68,7 +68,7 @@ class Voice(Panelled):
         yield Grid(rows.HEARD, self.titles["heard"], id="heard", empty="nothing was heard yet")
         with Horizontal(id="second"):
             yield Grid(rows.WAKE, self.titles["wake"], id="wake", empty="no wake word is listened for")
-            yield Grid(rows.ENGINES, self.titles["engines"], id="engines", empty="no engine is there")
+            yield Grid(rows.ENGINES, self.titles["engines"], id="engines", empty="none is loaded yet; e looks at all of them")
         yield LineView(self.titles["facts"], id="facts")
 
     @property

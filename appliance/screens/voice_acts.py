@@ -91,6 +91,9 @@ class Acts:
         page.run_worker(self._guarded(self._listen()), name="listen", group="listen", exit_on_error=False)
 
     async def _listen(self) -> None:
+        status = self._page.status
+        if status is not None and status.stage in {Stage.speaking, Stage.following}:  # whoever presses wants to speak
+            await self._page.console.invoke("voice.cancel")
         self._page.say("speak now; Esc cancels", "accent")
         heard: Utterance = await self._page.console.invoke("voice.listen")
         text = f'"{heard.words}": ' if heard.words else ""

@@ -18,7 +18,7 @@ HEARD = (
     Column("act", 7, "right", 120), Column("to action", 9, "right"),
 )  # fmt: skip
 WAKE = (
-    Column("wake word", 14), Column("now", 5, "right"), Column("best", 5, "right"), Column("at", 5, "right"),
+    Column("wake word", 14), Column("newest", 6, "right"), Column("best", 5, "right"), Column("at", 5, "right"),
     Column("", 10, least=76), Column("times", 5, "right"), Column("heard by, or why not"),
 )  # fmt: skip
 ENGINES = (

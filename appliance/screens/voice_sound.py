@@ -156,7 +156,7 @@ def dial(direction: int | None, age: str, why: str, width: int, height: int) -> 
         height: Lines.
     """
     if direction is None:
-        return [((f" {why}", "muted"),)]
+        return [((" ", "text"), (why, "muted"))]
     rows = height - 1 if height % 2 == 0 else height
     if rows < 3 or width < LEAST:
         return [from_line(direction, width)]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # the command line shows these lines too, and loads no Textua
     from appliance.screens.widgets.lines import Line, Piece
 
 LEAD = 12
+SHORT, ROOM = 22, 200
+"""Cells for what was heard last, on a narrow page and on a wide one."""
 SPEAKS: dict[Stage, tuple[Role, str]] = {
     Stage.absent: ("muted", ""),
     Stage.muted: ("warn", "the microphone gives nothing; m lets it hear again"),
@@ -78,7 +80,7 @@ def now_lines(
     reason, step = absence(status, services)
     lines: list[Line] = [stage_line(status, glyphs), ()]
     if reason:
-        lines.append(((" ", "text"), (sentence(reason), "warn")))
+        lines.append(((" ", "text"), (sentence(f"{reason[:1].upper()}{reason[1:]}"), "warn")))
         lines += [((" ", "text"), (f"Next: {step}", "accent"))] if step else []
     if status is None:
         return lines
@@ -89,17 +91,19 @@ def now_lines(
     lines += [((" ", "text"), (told, "text"))] if told else []
     lines += [line("to confirm", status.asking, "warn")] if status.asking else []
     lines += [line("heard", f'"{status.hearing}"', "title")] if status.hearing else []
-    lines += [(), *last(status.utterances), (), privacy_line(status)] if wide else []
-    return lines if wide or reason or status.hearing or status.asking else [*lines, *last(status.utterances)]
+    before = last(status.utterances, ROOM)
+    lines += [*([(), *before] if before else []), (), privacy_line(status)] if wide else []
+    return lines if wide or reason or status.hearing or status.asking else [*lines, *last(status.utterances, SHORT)]
 
 
-def last(utterances: Sequence[Utterance]) -> list[Line]:
-    """What was said last, and what came of it."""
+def last(utterances: Sequence[Utterance], room: int) -> list[Line]:
+    """What was said last, in so many cells, and what came of it."""
     newest = next((each for each in utterances if each.words), None)
     if newest is None:
         return []
     told = newest.reply or newest.outcome.value
-    return [line("last heard", f'"{newest.words}"', "muted"), line("answered", told, "muted")]
+    words = newest.words if len(newest.words) <= room else f"{newest.words[: room - 1]}…"
+    return [line("last heard", f'"{words}"', "muted"), line("answered", told, "muted")]
 
 
 def sentence(text: str) -> str:
@@ -198,8 +202,10 @@ def _microphone(status: VoiceStatus) -> Line:
 
 def _speaker(status: VoiceStatus) -> Line:
     found = status.speaker
-    if found is None or not found.available:
+    if found is None or found.problem:
         return line("speaker", "none: answers are shown, not said", "muted")
+    if not found.available:
+        return line("speaker", f"{found.name}: not used yet", "muted")
     told = f"{found.name}: {'playing' if found.playing else 'silent'}, {f.counted(found.underruns, 'underrun')}"
     return line("speaker", told, "warn" if found.underruns else "text")
 

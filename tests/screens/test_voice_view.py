@@ -144,7 +144,7 @@ def test_absence_has_its_reason_and_next_step() -> None:
         next_step="set voice.enabled.", depends=(), restarts=0, since=0.0, checked=0.0,
     )  # fmt: skip
     told = text_of(view.now_lines(None, (service,), CONSOLE))
-    assert "voice is switched off." in told
+    assert "Voice is switched off." in told
     assert "Next: set voice.enabled." in told
     assert "ABSENT" in told
     assert "was not read yet" in now(None)

@@ -16,8 +16,10 @@ HEADS = 8
 WIDTH = 36
 """Of a head."""
 PARTS = ("key", "value")
-LEAD = 0.3
-"""Seconds of silence before and after: the model mishears what begins or ends at once ("Mr." for "Restart")."""
+LEAD = 0.5
+"""Seconds of silence before: the model mishears what begins at once ("Mr." for "Restart")."""
+TAIL = 0.3
+"""Seconds of silence after."""
 LOUDEST = 0.9
 """Share of full scale that the loudest sample is brought to; the model hears quiet speech less well."""
 MOST_GAIN = 30.0
@@ -149,8 +151,8 @@ def prepared(pcm: bytes) -> Array:
     if sound.size:
         sound = sound - sound.mean()
         sound *= min(MOST_GAIN, LOUDEST / max(float(np.abs(sound).max()), 1e-6))
-    lead = np.zeros(int(LEAD * 16000), np.float32)
-    sound = np.concatenate([lead, sound, lead])
+    lead, tail = (np.zeros(int(seconds * 16000), np.float32) for seconds in (LEAD, TAIL))
+    sound = np.concatenate([lead, sound, tail])
     return np.pad(sound, (0, max(0, SHORTEST - sound.size)))
 
 

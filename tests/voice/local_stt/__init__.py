@@ -1,0 +1,1 @@
+"""Speech recognition on this machine, with its real model and real voices."""

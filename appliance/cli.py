@@ -15,7 +15,8 @@ from typing import Any, TextIO
 import click
 
 from appliance import __version__, paths
-from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError, error_text
+from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError
+from appliance.errortext import error_text
 from appliance.verbs import agent, infer, static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json

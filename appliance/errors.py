@@ -52,8 +52,6 @@ ApplianceError
 
 from __future__ import annotations
 
-from appliance.core.printable import printable
-
 
 class ApplianceError(Exception):
     """Base of all errors that people see.
@@ -340,17 +338,19 @@ class PortTakenError(DeployError):
 
 
 class TaskError(ApplianceError):
-    """A task did not do what it was for.
-
-    Args:
-        final: It would be the same again: there is no further attempt.
-    """
+    """A task did not do what it was for; `final`: it would be the same again, there is no further attempt."""
 
     code = "task"
 
     def __init__(self, message: str, next_step: str = "", *, final: bool = False) -> None:
         super().__init__(message, next_step)
         self.final = final
+
+
+class VoiceError(ApplianceError):
+    """Speech was not recognised or not made: an engine failed, or does not answer."""
+
+    code = "voice"
 
 
 class ShellError(ApplianceError):
@@ -390,15 +390,3 @@ class NotRunningError(ApplianceError):
 
     code = "not_running"
     exit_code = 3
-
-
-def error_text(error: ApplianceError) -> str:
-    """What happened, and the next step, on two lines."""
-    text = f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
-    return printable(text, keep="\n")
-
-
-class VoiceError(ApplianceError):
-    """Speech was not recognised or not made: an engine failed, or does not answer."""
-
-    code = "voice"

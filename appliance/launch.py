@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from appliance import config, ending, paths
 from appliance.core import logs
 from appliance.core.model import Actor
-from appliance.errors import AbsentError, ApplianceError, ConfigError, error_text
+from appliance.errors import AbsentError, ApplianceError, ConfigError
+from appliance.errortext import error_text
 from appliance.lock import Lock
 from appliance.paths import Paths, socket_address
 from appliance.settings import Settings

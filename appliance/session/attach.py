@@ -20,7 +20,8 @@ from pathlib import Path
 
 from appliance.core.fleet.terminals import ShellEnd
 from appliance.core.model import Actor, Health, HealthReport
-from appliance.errors import ApplianceError, error_text
+from appliance.errors import ApplianceError
+from appliance.errortext import error_text
 from appliance.session.caps import caps_of
 from appliance.session.handover import KEPT
 from appliance.session.manager import Session, Sessions

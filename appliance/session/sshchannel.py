@@ -10,7 +10,8 @@ from typing import Any
 
 import asyncssh
 
-from appliance.errors import ApplianceError, error_text
+from appliance.errors import ApplianceError
+from appliance.errortext import error_text
 from appliance.session.answers import Errand
 from appliance.session.caps import caps_of, size_of
 from appliance.session.desk import Desk

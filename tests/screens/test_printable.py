@@ -10,7 +10,8 @@ import pytest
 
 from appliance.core.logs import formatter_for
 from appliance.core.printable import printable
-from appliance.errors import ApplianceError, error_text
+from appliance.errors import ApplianceError
+from appliance.errortext import error_text
 from appliance.verbs import render
 from tests.screens.conftest import Bench
 

@@ -130,6 +130,15 @@ async def test_a_sure_sentence_of_the_sound_counts(rig: Rig) -> None:
     assert (reply.outcome, reply.args) == (Outcome.done, {"name": "redis"})
 
 
+async def test_a_sentence_that_the_sound_fits_only_just_is_asked_about(rig: Rig) -> None:
+    reply = await rig.say("three start the readies surface", score=-0.2, guesses=(Guess("restart the redis service", -1.8),))
+    assert (reply.outcome, rig.done) == (Outcome.asked, [])
+    reply = await rig.say("no")
+    assert reply.outcome is Outcome.declined
+    reply = await rig.say("hour the services", score=-0.2, guesses=(Guess("how are the services", -1.8),))
+    assert (reply.outcome, reply.action) == (Outcome.done, "service.list")
+
+
 async def test_sound_and_words_that_disagree_are_asked_about(rig: Rig) -> None:
     guesses = (Guess("restart the redis service", -0.1),)
     reply = await rig.say("restart the memory service", score=-0.2, guesses=guesses)

@@ -18,8 +18,8 @@ from appliance.core.voice.words import alike, normal
 if TYPE_CHECKING:
     from appliance.core.voice.intents.grammar import Grammar
 
-EXACT, DRAWN, DISPUTED = 1.0, 0.9, 0.6
-"""How sure: the very words; a sentence of the grammar that the sound fits; the words, but the sound fits another sentence."""
+EXACT, DISPUTED = 1.0, 0.6
+"""How sure: the very words; the words, but the sound fits another sentence."""
 SURE = 0.88
 """From here on a command that changes something is carried out without asking back."""
 LIKELY = 0.6
@@ -105,7 +105,7 @@ class Understanding:
 
     def _guessed(self, transcript: Transcript) -> Command | None:
         """The sentence that the sound fits, where it fits well, and clearly better than any that means something else."""
-        from appliance.core.voice.local.deciding import accept
+        from appliance.core.voice.local.deciding import accept, confidence
 
         found = [(each, self.grammar.match(each.text)) for each in transcript.guesses]
         known = [(guess, command) for guess, command in found if command is not None]
@@ -115,7 +115,8 @@ class Understanding:
         second = next((guess.score for guess, command in known[1:] if not same(command, meant)), None)
         if transcript.score is None or not accept(transcript.score, best.score, second):
             return None
-        return msgspec.structs.replace(meant, confidence=DRAWN)
+        fits = confidence(transcript.score, best.score, second)  # 0.5 where it is only just accepted
+        return msgspec.structs.replace(meant, confidence=LIKELY + 2 * (EXACT - LIKELY) * max(0.0, fits - 0.5))
 
     def named(self, choices: Sequence[tuple[str, Any]], transcript: Transcript) -> tuple[Any, float] | None:
         """Which of some names was said, and how sure that is; None where it was none, or might be two.

@@ -118,8 +118,7 @@ class PortAudioSpeaker:
     # --- playing
 
     async def _play(self, number: int, pcm: AsyncIterator[bytes], rate: int, on_sound: Callable[[], None] | None) -> float:
-        child = await self._ready()
-        await child.send(json.dumps({"op": "play", "number": number, "rate": rate}).encode())
+        child = await self._begun(json.dumps({"op": "play", "number": number, "rate": rate}).encode())
         feeding = asyncio.create_task(self._feed(child, number, pcm), name="speaker-feed")
         timer: asyncio.TimerHandle | None = None
         try:
@@ -159,6 +158,15 @@ class PortAudioSpeaker:
             child.post(volume=self._volume, stop=self._stopped)
             self._device, self._available = told["name"], True
         return self._child
+
+    async def _begun(self, order: bytes) -> Child:
+        """The process, which has the order; another one where it had ended while there was nothing to play."""
+        child = await self._ready()
+        if not await self._sent(child, order):
+            await self._let_go()
+            child = await self._ready()
+            await child.send(order)
+        return child
 
     async def _let_go(self) -> None:
         if self._child is not None:

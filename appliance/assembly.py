@@ -134,7 +134,7 @@ class Domains:
         self.llm = assembly_llm.build(spine, self.memory)
         self.assistant = assembly_assistant.build(spine, self.memory, self.llm)
         self.voice = assembly_voice.build(spine, self.memory, self.llm, self._tell, self._change_setting, environ)
-        self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self.llm, self._s3_files, self._tell)
+        self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self.llm, self.voice, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.access = assembly_api.ApiAccess(spine)
         self.access.further.append(lambda api: assembly_llm.routes(self.llm, api.actor_of, api.allow))

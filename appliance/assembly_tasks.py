@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from secrets import token_urlsafe
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
+from appliance.core.inference.manifest import places
 from appliance.core.model import Health, Severity
 from appliance.core.state import Section
 from appliance.core.tasks.book import TaskBook
@@ -16,9 +18,11 @@ from appliance.core.tasks.handlers.infer import InferenceHandler
 from appliance.core.tasks.handlers.language import LanguageHandler
 from appliance.core.tasks.handlers.recall import MemoryHandler
 from appliance.core.tasks.handlers.transfer import TransferHandler
+from appliance.core.tasks.handlers.voice import RecognitionHandler, SynthesisHandler
 from appliance.core.tasks.handlers.web import HttpHandler
 from appliance.core.tasks.service import Ground, Remote, TasksService
 from appliance.core.tasks.wire import KEY
+from appliance.core.voice.local.files import installed
 
 if TYPE_CHECKING:
     from appliance.core.inference.service import InferenceService
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from appliance.core.llm.service import LlmService
     from appliance.core.memory.service import MemoryService
     from appliance.core.secrets import Secrets
+    from appliance.core.voice.service import VoiceService
     from appliance.runtime import Appliance
 
 MIB = 2**20
@@ -36,8 +41,8 @@ Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
 
 
 def build(
-    spine: Appliance, memory: MemoryService, inference: InferenceService, llm: LlmService, objects: Callable[[], Any | None],
-    tell: Tell,
+    spine: Appliance, memory: MemoryService, inference: InferenceService, llm: LlmService, voice: VoiceService,
+    objects: Callable[[], Any | None], tell: Tell,
 ) -> TasksService:  # fmt: skip
     """The service.
 
@@ -46,6 +51,7 @@ def build(
         memory: The tiered memory.
         inference: Runs models.
         llm: The door to language models.
+        voice: Recognises and makes speech.
         objects: Makes the client of S3's files; None where S3 is not configured.
         tell: Told of tasks that failed and workers that fell silent.
     """
@@ -55,7 +61,12 @@ def build(
         await tell(event, Severity.warning, attributes)
 
     desk = Desk(TaskBook(spine.store, settings.tasks.keep), settings.tasks, spine.clock, noted)
-    offered: list[Handler] = [*_own(spine, memory, objects), *_models(spine, inference), _language(spine, llm)]
+    offered: list[Handler] = [
+        *_own(spine, memory, objects),
+        *_models(spine, inference),
+        _language(spine, llm),
+        *_voice(spine, voice),
+    ]
     return TasksService(Ground(
         desk=desk, settings=settings.tasks, handlers={each.name: each for each in offered}, name=settings.node.device_id,
         state=spine.state, clock=spine.clock, remote=_remote(spine),
@@ -130,6 +141,26 @@ def _models(spine: Appliance, inference: InferenceService) -> list[Handler]:
         InferenceHandler("inference", "Run a model on a picture or a recording of this machine", inference, any_model),
         InferenceHandler("vision", "Find things in a picture of this machine", inference, sees),
         InferenceHandler("hailo_inference", "Run a model on the Hailo", inference, hailo, backend="hailo"),
+    ]
+
+
+def _voice(spine: Appliance, voice: VoiceService) -> list[Handler]:
+    wanted = spine.settings.voice
+
+    def hears() -> bool:
+        return wanted.enabled != "no" and (wanted.stt != ("local",) or installed(places(None, spine.paths.models)))
+
+    def speaks() -> bool:
+        return wanted.enabled != "no" and (
+            wanted.tts != ("local",) or which("piper" if wanted.piper else "espeak-ng") is not None
+        )
+
+    async def speech(text: str) -> Any:  # the engines are made when they are first asked
+        return await voice.kit.engines.synthesize(text)
+
+    return [
+        RecognitionHandler(lambda path: voice.desk.transcribe(str(path), ""), hears),
+        SynthesisHandler(speech, spine.settings.tasks.folders, speaks),
     ]
 
 

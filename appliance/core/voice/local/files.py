@@ -21,6 +21,11 @@ def place(directories: Iterable[Path]) -> Path:
     return next((each for each in known if (each / "voice" / NAME / MANIFEST).is_file()), known[0])
 
 
+def installed(directories: Iterable[Path]) -> bool:
+    """Whether one of some directories of models has it; its files are not looked at."""
+    return (place(directories) / "voice" / NAME / MANIFEST).is_file()
+
+
 def hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of each file of the model, as the manifest has them.
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from appliance import cli, paths
-from appliance.core.model import Role
+from appliance.core.model import Actor, Role
 from appliance.core.voice.model import (
     Guess,
     LedgerRow,
@@ -25,6 +25,7 @@ from appliance.core.voice.model import (
     Timings,
     Transcript,
 )
+from appliance.session.headless import Shortcuts
 from appliance.verbs import render, voice_text
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
@@ -151,6 +152,11 @@ async def test_listening_tells_what_is_heard_while_it_is(bench: Bench) -> None: 
         "The battery is at 80 percent.",
     ]  # fmt: skip
     assert lines[:-3][-1] == 'listening: "what is"'
+    said: list[str] = []
+    keys = Shortcuts(bench.appliance.dispatcher, Actor("ada", Role.admin, "headless"), said.append)
+    await keys.press("l")
+    await keys.press(".")
+    assert said == ["voice.listen: what is the battery: The battery is at 80 percent.", "voice.cancel: nothing was under way"]
 
 
 async def test_where_no_appliance_runs_it_says_so(home: Path, tmp_path: Path) -> None:

@@ -37,11 +37,13 @@ MODELS = ROOT / ".models"
 RECORDINGS = ("beckett.wav", "two_cities.wav")
 SHIPPED = ("okay nabu", "hey jarvis", "hey mycroft", "alexa")
 """Wake words that models hear; those of the settings are recognised."""
+NEAR = "nearly a wake word"
+"""Said to find the limit; nobody talks like that for hours, so it is told apart and is not among the hours."""
 MINUTES = {
     "reading": 75.0, "reading in noise": 25.0, "everyday talk": 25.0, "people": 12.0, "television": 25.0, "music": 10.0,
-    "babble": 8.0, "white noise": 5.0, "pink noise": 5.0, "hum": 5.0,
+    "babble": 8.0, "white noise": 5.0, "pink noise": 5.0, "hum": 5.0, NEAR: 9.0,
 }  # fmt: skip
-"""Of each kind of sound: 3 h 15 min."""
+"""Of each kind of sound: 3 h 15 min, and NEAR."""
 
 
 @dataclass
@@ -79,11 +81,11 @@ def _reading(seed: int = 7) -> Iterator[Sound]:
         yield silence(random.uniform(0.2, 2.0))
 
 
-def _talk() -> Iterator[Sound]:
-    random = np.random.default_rng(3)
+def _talk(*, near: bool = False) -> Iterator[Sound]:
+    random, texts = np.random.default_rng(3), talk(near=near)
     for number in count():
-        sentence = talk()[number % len(talk())]
-        yield at_level(VOICES[(number + number // len(talk())) % len(VOICES)].speak(sentence))
+        voice = VOICES[(number + number // len(texts)) % len(VOICES)]
+        yield at_level(voice.speak(texts[number % len(texts)]))
         yield silence(random.uniform(0.4, 2.0))
 
 
@@ -237,8 +239,9 @@ async def main(share: float, what: str) -> None:
         show_hits(await hits(share, phrases))
     if what in {"", "false"}:
         nights = await false_wakes(share, phrases, show)
-        own = sum(night.hits[phrase] for night in nights for phrase in VoiceSettings().wake_words)
-        hours = sum(night.seconds for night in nights) / 3600
+        ordinary = [night for night in nights if night.kind != NEAR]
+        own = sum(night.hits[phrase] for night in ordinary for phrase in VoiceSettings().wake_words)
+        hours = sum(night.seconds for night in ordinary) / 3600
         print(f"{hours:.2f} h: {own} false wakes of {', '.join(VoiceSettings().wake_words)} ({own / hours:.2f}/h)")
 
 

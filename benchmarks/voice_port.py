@@ -140,8 +140,9 @@ class Port:
 
     def _result(self, spoken: Spoken, one: Utterance) -> Result:
         reply = self.replies[0] if self.replies else None
-        args = reply.args if reply is not None else None
-        return Result(spoken, True, one.words, one.action, args, one.outcome.value, one.timings)
+        if reply is None:
+            return Result(spoken, True, one.words, one.action, None, one.outcome.value, one.timings)
+        return Result(spoken, True, one.words, reply.action, reply.args, reply.outcome.value, one.timings)
 
 
 @contextlib.asynccontextmanager

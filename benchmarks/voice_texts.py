@@ -36,9 +36,10 @@ def books() -> tuple[str, ...]:
 
 
 @cache
-def talk() -> tuple[str, ...]:
-    """Everyday sentences, many of which sound nearly like a wake word."""
-    return tuple(TALK.read_text().splitlines())
+def talk(*, near: bool = False) -> tuple[str, ...]:
+    """Everyday sentences; or those that sound nearly like a wake word."""
+    plain, alike = TALK.read_text().split("\n\n")
+    return tuple((alike if near else plain).splitlines())
 
 
 def passages(seed: int) -> Iterator[str]:

@@ -1,18 +1,18 @@
 """Whether what was heard is a sentence of the grammar: how well that fits beside what the model would write freely.
 
 Measured with five voices (espeak-ng en-us and en-gb, flite slt, rms and awb), 1115 sentences, of which 64 were spoken, 11 of
-them also after "hey spark": 371 of 375 times the right sentence was the best. Against it 171 pieces of other speech (sentences
+them also after "hey spark": 372 of 375 times the right sentence was the best. Against it 171 pieces of other speech (sentences
 about other things, two recordings of readers), and 125 that begin like commands ("restart the coffee machine").
 
     difference at least   right, accepted   other speech, accepted   like commands, accepted
-    -1.2                  96.0 %            0.0 %                    1.6 %
-    -1.4                  96.8 %            0.0 %                    1.6 %
-    -1.6                  98.4 %            0.6 %                    1.6 %
-    -1.8                  99.2 %            0.6 %                    2.4 %
-    -2.0                  99.7 %            1.2 %                    3.2 %
-    -2.2                  100 %             3.5 %                    5.6 %
+    -1.2                  94.6 %            0.0 %                    1.6 %
+    -1.4                  96.5 %            0.6 %                    2.4 %
+    -1.6                  97.6 %            0.6 %                    2.4 %
+    -1.8                  99.5 %            0.6 %                    2.4 %
+    -2.0                  99.7 %            1.8 %                    4.8 %
+    -2.2                  100 %             1.8 %                    5.6 %
 
-The last column with MARGIN, the others without. The area under the curve (right against other speech) is 0.999.
+The last column with MARGIN, the others without.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 GAP = -1.8
 """Mean log-probability of the sentence less that of the free text, at the least."""
 MARGIN = 0.1
-"""By so much it is likelier than the next one that means something else. Of 371 right ones 1 in 100 was nearer than 0.5."""
+"""By so much it is likelier than the next one that means something else. Of 372 right ones 1 in 20 was nearer than 0.5."""
 STEEP = 3.0
 """Of the confidence: at GAP it is 0.5, at 0.9 more than that 0.94."""
 WAKE = -3.5

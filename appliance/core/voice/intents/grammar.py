@@ -94,10 +94,12 @@ class Grammar:
                     yield Entry(saying, template, curated=True)
 
     def _generic(self) -> Iterator[Entry]:
+        """By their names; recognition is drawn to that only where nobody wrote anything better."""
+        written = {each.do.partition("/")[0] for each in self.book.say if not each.wants}
         for name, action in self.actions.items():
             for form in generic.forms(action, *known(action), self.book.slots):
                 saying = Saying(name, (), {}, form.wants)
-                yield Entry(saying, form.template, curated=False, drawn=form.drawn)
+                yield Entry(saying, form.template, curated=False, drawn=form.drawn and name not in written)
 
     def _make_lists(self) -> dict[str, SlotList]:
         lists: dict[str, SlotList] = {kind: _texts(pairs) for kind, pairs in self.names.items()}

@@ -150,12 +150,16 @@ async def test_a_sentence_means(known: Understanding, line: str) -> None:
 async def test_many_names_stay_within_the_bound(registry: ActionRegistry) -> None:
     state = LiveState(ManualClock())
     fill(state)
-    many = {**names(state), "node": tuple((f"machine {number}", f"m{number}") for number in range(300))}
+    many = {**names(state), "node": tuple((normal(f"machine {number}"), f"m{number}") for number in range(300))}
     grammar = Grammar(registry, {**many, "nodes": many["node"]}, book())
     assert len(grammar.texts) <= MOST
-    found = grammar.match("reboot machine 299")
+    found = grammar.match(normal("reboot machine 299"))
     assert found is not None
     assert found.args == {"nodes": ["m299"]}
+    few = {**names(state), "nodes": many["node"][:12], "node": many["node"][:12]}
+    texts = Grammar(registry, few, book()).texts
+    assert len(texts) <= MOST
+    assert {"reboot machine eleven", "set power mode to auto", "what is battery level", "is the vpn up"} <= set(texts)
 
 
 async def test_the_appliance_answers_by_its_own_state(bench: Bench) -> None:

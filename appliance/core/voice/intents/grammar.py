@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 
 MOST = 8000
 """Sentences that recognition is drawn to."""
-EACH = 240
-"""Of one template; one with more is drawn in its shortest wording only."""
+EACH = (240, 120, 60, 24)
+"""Of one template; one with more is drawn in its shortest wording only. The first number counts by which all find room."""
+NAMED = 300
+"""Of a template in its shortest wording: one for each name."""
 SUBJECT = "subject"
 TRUTH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
 
@@ -169,18 +171,15 @@ class Grammar:
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """Sentences that recognition is drawn to, MOST at most."""
+        """Sentences that recognition is drawn to, MOST at most; with many names each has fewer wordings."""
+        drawn = [entry for entry in self.entries if entry.drawn]
         found: dict[str, None] = {}
-        left = 0
-        for entry in self.entries:
-            for text in self._said(entry) if entry.drawn else ():
-                if len(found) < MOST:
-                    found[text] = None
-                else:
-                    left += text not in found
-        if left:
-            log.info("%d sentences are understood, but recognition is not drawn to them: there are too many names", left)
-        return tuple(found)
+        for each in EACH:
+            found = dict.fromkeys(text for entry in drawn for text in self._said(entry, each))
+            if len(found) <= MOST:
+                return tuple(found)
+        log.info("%d sentences are understood, but recognition is not drawn to them: too many names", len(found) - MOST)
+        return tuple(found)[:MOST]
 
     @cached_property
     def ordered(self) -> tuple[str, ...]:
@@ -207,13 +206,13 @@ class Grammar:
         """Equal for equal sentences."""
         return hashlib.blake2b("\n".join(self.texts).encode(), digest_size=12).hexdigest()
 
-    def _said(self, entry: Entry) -> tuple[str, ...]:
+    def _said(self, entry: Entry, most: int = EACH[0]) -> tuple[str, ...]:
         used = dict.fromkeys(entry.sentence.list_names(self._rules))
         lists = [(each, self._drawn[each]) for each in used]
         if any(not isinstance(found, TextSlotList) or not found.values for _, found in lists):
             return ()  # numbers without a bound that can be listed, or names of which there is none
         values = tuple((each, tuple(_words(found))) for each, found in lists)
-        return _sampled(entry.template, entry.curated, values, tuple(self.book.rules.items()))
+        return _sampled(entry.template, most if entry.curated else 0, values, tuple(self.book.rules.items()))
 
     def _values(self, named: str) -> int:
         found = self._drawn[named]
@@ -234,15 +233,15 @@ def _words(found: SlotList) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _sampled(
-    template: str, curated: bool, values: tuple[tuple[str, tuple[str, ...]], ...], wording: tuple[tuple[str, str], ...]
+    template: str, most: int, values: tuple[tuple[str, tuple[str, ...]], ...], wording: tuple[tuple[str, str], ...]
 ) -> tuple[str, ...]:  # fmt: skip
     """Sentences of a template; kept, for most lists stay as they are when others change."""
     lists: dict[str, SlotList] = {name: _texts((word, word) for word in words) for name, words in values}
     rules = {name: parsed(rule) for name, rule in wording}
     expression = parsed(template).expression
-    texts = list(itertools.islice(sample_expression(expression, lists, rules), EACH + 1)) if curated else []
-    if not texts or len(texts) > EACH:
-        texts = list(itertools.islice(_shortest(expression, lists, rules), EACH))
+    texts = list(itertools.islice(sample_expression(expression, lists, rules), most + 1)) if most else []
+    if not texts or len(texts) > most:
+        texts = list(itertools.islice(_shortest(expression, lists, rules), NAMED))
     return tuple(dict.fromkeys(normal(each) for each in texts))
 
 

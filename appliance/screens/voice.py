@@ -116,7 +116,11 @@ class Voice(Panelled):
         trouble = self.query_one("#trouble", LineView)
         trouble.styles.height = len(pieces)
         trouble.set_lines(pieces)
-        self.query_one("#heard", Grid).set_rows(rows.heard_rows(status.utterances if status is not None else ()))
+        heard = self.query_one("#heard", Grid)
+        newest = heard.cursor == 0
+        heard.set_rows(rows.heard_rows(status.utterances if status is not None else ()))
+        if newest:  # who looks at the newest one goes on to the next
+            heard.move_to(0)
         self.query_one("#wake", Grid).set_rows(rows.wake_rows(status.wake if status is not None else (), glyphs))
         self.query_one("#engines", Grid).set_rows(rows.engine_rows(status.engines if status is not None else (), glyphs))
         facts: list[Line] = [part for line in view.fact_lines(status) for part in wrap(line, max(1, width - 3))]

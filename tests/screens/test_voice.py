@@ -15,6 +15,7 @@ from appliance.core.model import Role
 from appliance.core.state import Section
 from appliance.core.voice.model import Outcome, Reply, Stage
 from appliance.screens.glyphs import Caps, Colours, unsafe
+from appliance.screens.widgets.grid import Grid
 from tests.screens import voices
 from tests.screens.conftest import Bench, running
 from tests.screens.test_pages import COLOURS, printed
@@ -97,6 +98,10 @@ async def test_the_panels_one_by_one_and_all_at_once(bench: Bench) -> None:
     seen = bench.open(PLAIN)
     await seen.press("gq", "say number 8")
     assert "say number 40" not in seen.display
+    newer = voices.utterance(99, words="say it anew")
+    put(bench, voices.status(utterances=(newer, *many), engines=(voices.AWAY, voices.LOCAL)))
+    await seen.shows("say it anew")
+    assert seen.app.screen.query_one("#heard", Grid).key == "u99", "the cursor goes on to the newest"
     await seen.press("G", "say number 49")
     await seen.press("\t", "speech recognition; last")
     await seen.press("\t", "✗ unhealthy")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
-from appliance.core.voice.detect.endpoint import PRE_ROLL_SECONDS, Endpointer
+from appliance.core.voice.detect.endpoint import PAUSE_SECONDS, PRE_ROLL_SECONDS, Endpointer
 from appliance.core.voice.detect.front import Heard
 from appliance.core.voice.model import FRAME_SECONDS
 
@@ -120,7 +120,7 @@ class Capture:
 
     def again(self) -> None:
         """What was said was nothing but the wake word: wait for what is to follow; nothing that came since is lost."""
-        after = self.ended if self.ended is not None else self.now
+        after = self.ended + PAUSE_SECONDS if self.ended is not None else self.now  # before that it still sounds like speech
         kept = [item for item in self._items if item.time > after]
         self._ends, self._items, self._events = self._make(), deque(), asyncio.Queue()
         self._since, self._over, self._began, self.quiet = None, False, False, True

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from appliance.core.state import Section
-from appliance.core.voice.detect.endpoint import Endpointer
+from appliance.core.voice.detect.endpoint import Endpointer, Noise
 from appliance.core.voice.detect.front import Front
 from appliance.core.voice.ear import Around, Ear
 from appliance.core.voice.ground import Kit
@@ -33,7 +33,8 @@ async def make_ear(service: VoiceService) -> Ear:
     front = await asyncio.to_thread(
         Front, settings.wake_words, settings.wake_models, settings.wake_sensitivity, clock.wall
     )  # fmt: skip
-    ends = functools.partial(Endpointer, settings.end_silence_ms, settings.utterance_seconds)
+    noise = Noise()
+    ends = functools.partial(Endpointer, settings.end_silence_ms, settings.utterance_seconds, noise)
     local = LOCAL in settings.wake
     phrases = front.uncovered if settings.wake == (LOCAL,) else settings.wake_words
     around = Around(
@@ -44,7 +45,8 @@ async def make_ear(service: VoiceService) -> Ear:
     ear = Ear(front, None, ends, around)
     if phrases:
         look = functools.partial(look_for, service.kit)
-        ear.spotting = Spotting(phrases, look, settings.wake_sensitivity, ear.woken, clock.wall, service.ground.now)
+        wake = Spotting(phrases, look, settings.wake_sensitivity, ear.woken, clock.wall, service.ground.now, noise)
+        ear.spotting = wake
     return ear
 
 

@@ -14,6 +14,7 @@ from appliance.core.voice.figures import VoiceFigures
 from appliance.core.voice.ground import Ground, Kit
 from appliance.core.voice.health import report
 from appliance.core.voice.model import (
+    RATE,
     ArrayStatus,
     LedgerTotals,
     MicrophoneStatus,
@@ -221,6 +222,7 @@ class VoiceService:
     async def _warm(self) -> None:
         """Load what the first turn needs, before it comes."""
         try:
+            await self._load_recognition()
             dialogue = await asyncio.to_thread(lambda: self.kit.dialogue)
             await dialogue.prepare()
             await self.kit.engines.check()
@@ -228,6 +230,12 @@ class VoiceService:
         except ApplianceError as error:
             log.warning("what the first turn needs is not there yet: %s", error.message)
         self.publish()
+
+    async def _load_recognition(self) -> None:
+        """Have the model in memory that looks for wake words: else the first thing that is said waits for it."""
+        ear = self.ear
+        if ear is not None and ear.spotting is not None and "local" in self.settings.wake:
+            await self.kit.local.spot(bytes(2 * RATE), self.settings.wake_words)
 
     def _find_array(self) -> MicrophoneArray | None:
         """The microphone array, where there is one; blocks."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from appliance.core.voice.detect.endpoint import PRE_ROLL_SECONDS, EndEvent, Endpointer
+from appliance.core.voice.detect.endpoint import PRE_ROLL_SECONDS, EndEvent, Endpointer, Noise
 from appliance.core.voice.detect.front import Heard
 from appliance.core.voice.model import FRAME_SECONDS, Hit, WakeStatus
 from appliance.errors import ApplianceError
@@ -32,6 +32,8 @@ DARING = 0.5
 """Lowest score that wakes, at a sensitivity of 0.5."""
 DEAF = 0.15
 """So much higher must it be while the appliance speaks."""
+LOADED = 0.5
+"""Seconds that a look counts for at most."""
 BEST_OF = 10.0
 """Seconds for which the best score is shown."""
 LONGEST = 5.0
@@ -50,6 +52,7 @@ class Spotting:
         found: Called with the hit, and when what it is in began (monotonic).
         wall: The wall clock.
         now: The monotonic clock.
+        noise: What is known of the room.
     """
 
     def __init__(
@@ -60,10 +63,11 @@ class Spotting:
         found: Found,
         wall: Callable[[], float],
         now: Callable[[], float] = time.monotonic,
+        noise: Noise | None = None,
     ) -> None:
         self._phrases, self._look, self._found, self._wall, self._now = phrases, look, found, wall, now
         self.threshold = min(0.95, max(0.05, DARING + (0.5 - sensitivity) * 0.6))
-        self._ends = Endpointer(SILENCE_MS, 3600.0)
+        self._ends = Endpointer(SILENCE_MS, 3600.0, noise)
         self._began: float | None = None
         self._looked = 0
         self._wanted: tuple[float, float] | None = None
@@ -125,7 +129,7 @@ class Spotting:
                 log.warning("wake words are not looked for: %s", told)
             self.problem = told
         finally:
-            took = self._now() - start
+            took = min(self._now() - start, LOADED)  # the first look may have loaded the model
             self.looks += 1
             self.took += took
             self._free = self._now() + took * (REST_SPEAKING if self._speaking else REST)

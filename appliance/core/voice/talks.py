@@ -73,7 +73,7 @@ class Talks:
             await self._converse(self._start(ear, hit, since))
 
     async def press(self, actor: Actor, seconds: float | None) -> Utterance:
-        """The key: listen now, on behalf of `actor`; returns the utterance when it has ended.
+        """The key: listen now, on behalf of `actor`; returns the utterance when it has ended. It silences an answer.
 
         Raises:
             AbsentError: There is no microphone.
@@ -84,6 +84,8 @@ class Talks:
             raise AbsentError("There is no microphone.", "connect one; see `prime-spark voice devices`.")
         if stage is Stage.muted:
             raise ConflictError("The microphone is muted.", "`prime-spark voice mute no`.")
+        if stage in {Stage.speaking, Stage.following}:
+            await self.cancel()
         if self.busy:
             raise ConflictError("Somebody is being served.", "wait, or end it with `prime-spark voice cancel`.")
         first: asyncio.Future[Utterance] = asyncio.get_running_loop().create_future()

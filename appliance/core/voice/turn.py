@@ -67,6 +67,7 @@ class Turn:
         self._capture = start.capture
         self._time = room.clock.wall()
         self._id = new_id()
+        self._named = start.hit.phrase if start.hit else ""
         self._guess: asyncio.Task[Transcript] | None = None
         self._hearing: asyncio.Task[Reply] | None = None
         self._answer: Answer | None = None
@@ -90,7 +91,10 @@ class Turn:
             try:
                 await self._go()
             except asyncio.CancelledError:
-                self._outcome = Outcome.cancelled
+                if self.reply is None:
+                    self._outcome = Outcome.cancelled
+                else:
+                    self._notes.append("silenced")
                 if self._answer is not None:
                     await self._answer.stop()
                 raise
@@ -146,6 +150,7 @@ class Turn:
                 tries -= 1
                 self._drop()
                 self._capture.again()
+                self._named = ""
                 self._room.stages.go(self._start.stage)
                 self._room.beside(self._chime(0.0))
 
@@ -208,6 +213,7 @@ class Turn:
         wanted = kit.dialogue.sentences()
         if wanted.texts and not wanted.before:
             wanted = msgspec.structs.replace(wanted, before=phrases)
+        wanted = msgspec.structs.replace(wanted, said=self._named)
         with child("voice stt", {"prime_spark.seconds": round(len(pcm) / 32000, 2)}):
             async with asyncio.timeout(RECOGNISE):
                 found = await kit.engines.transcribe(pcm, wanted, self._id)

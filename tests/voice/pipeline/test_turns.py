@@ -48,6 +48,8 @@ async def test_after_the_wake_word_alone_it_waits_for_the_command(speaking: Spea
         rig.say("hey spark", "restart the gateway", gap=1.2)
         (one,) = await rig.utterances(1)
     assert [text for text, _ in script.talker.heard] == ["restart the gateway"]
+    assert len(script.hearing.lengths) == 2, "the end of the wake word was taken for speech"
+    assert script.hearing.lengths[-1] > 1.0
     assert one.wake_word == "hey spark"
 
 
@@ -223,6 +225,23 @@ async def test_cancel_ends_a_turn(speaking: Speaking) -> None:
         assert await rig.service.desk.cancel() == {"cancelled": True}
         assert (await turn).outcome is Outcome.cancelled
         await rig.at(Stage.idle)
+
+
+async def test_the_key_silences_an_answer_and_listens(speaking: Speaking, script: Scripted) -> None:
+    script.hearing.words.append("what is the battery level")
+    script.talker.replies.append(Reply("This is a very long answer. " * 20, Outcome.done))
+    async with speaking() as rig:
+        await rig.at(Stage.idle)
+        first = asyncio.create_task(rig.service.desk.listen(ADA, None))
+        await rig.at(Stage.listening)
+        rig.say("what is the battery level")
+        await wait_for(lambda: rig.cards.out.playing)
+        second = asyncio.create_task(rig.service.desk.listen(ADA, None))
+        silenced = await first
+        await rig.at(Stage.listening)
+        rig.say("what is the battery level")
+        assert (await second).outcome is Outcome.done
+    assert (silenced.outcome, silenced.note) == (Outcome.done, "silenced")
 
 
 async def test_an_answer_without_a_speaker_is_shown_and_noted(speaking: Speaking, script: Scripted) -> None:

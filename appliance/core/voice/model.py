@@ -188,6 +188,8 @@ class Sentences(msgspec.Struct, frozen=True):
     """Lower case, words and spaces only, numbers as words."""
     before: tuple[str, ...] = ()
     """Wake words that may be said before each; they are no part of what is told as heard."""
+    said: str = ""
+    """The wake word with which the sound surely begins: it was heard already, and is no part of the text."""
 
 
 NO_SENTENCES = Sentences("", ())

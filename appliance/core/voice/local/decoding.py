@@ -110,9 +110,10 @@ class Search:
         self._count = 1
         self.alive: list[Beginning] = []
 
-    def start(self, scores: Array) -> None:
-        """The first pieces."""
-        self._keep(self._grown(Beginning(0.0, 0, BEGIN, self._trie.start()), 0, scores))
+    def start(self, scores: Array, *, named: bool = False) -> None:
+        """The first pieces, or the first after a wake phrase."""
+        at = self._trie.after_name() if named else self._trie.start()
+        self._keep(self._grown(Beginning(0.0, 0, BEGIN, at), 0, scores))
 
     def take(self, rows: Array, first: int) -> None:
         """The next pieces.
@@ -165,17 +166,27 @@ class Search:
         return Beginning(each.total + float(scores[piece]), row, piece, after, ends)
 
 
-def recognise(model: Model, heard: Heard, trie: Trie | None, width: int = BEAM) -> tuple[Text, list[Found]]:
+def recognise(
+    model: Model, heard: Heard, trie: Trie | None, given: tuple[int, ...] = (), width: int = BEAM
+) -> tuple[Text, list[Found]]:
     """The likeliest text, and the sentences of the grammar that fit best.
 
     Both are written in the same steps, the free one in the first row: a step of many rows takes little more.
+
+    Args:
+        model: Writes.
+        heard: The utterance.
+        trie: Sentences.
+        given: Pieces with which it surely begins: they are neither told nor weighed. Without them "hey spark" is often written as
+            another word ("This park"), and then no sentence fits.
+        width: Beginnings that are followed at a time.
     """
     most = max(LEAST, int(heard.seconds * RATE))
     writer, search = Writer(most), Search(trie, width, most + LONGER) if trie is not None else None
-    now = model.begin(heard)
+    now = model.begin(heard, given)
     writer.take(now.scores[-1])
     if search is not None:
-        search.start(now.scores[-1])
+        search.start(now.scores[-1], named=bool(given))
     writer_row = 0
     while not writer.done or (search is not None and search.alive):
         alive = search.alive if search is not None else []
@@ -205,6 +216,11 @@ def spelled(model: Model, phrase: str) -> list[tuple[int, ...]]:
     first, rest = words[0].capitalize(), " ".join(words[1:])
     names = {f" {first}{pause} {name}" for pause in ("", ",") for name in (rest, rest.title())} if rest else {f" {first}"}
     return [model.tokens.cut(name) for name in sorted(names)]
+
+
+def named(model: Model, phrase: str) -> tuple[int, ...]:
+    """The pieces of a wake phrase with which the text is to go on from; none for none."""
+    return model.tokens.cut(f" {phrase.title()}") if phrase else ()
 
 
 def begins(model: Model, heard: Heard, phrases: Sequence[str]) -> list[float]:

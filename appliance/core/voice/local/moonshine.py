@@ -82,9 +82,9 @@ class Model:
         feeds = {"input_values": sound[None], "attention_mask": np.ones((1, sound.size), np.int64)}
         return Heard(self._encoder.run(None, feeds)[0], sound.size / 16000)
 
-    def begin(self, heard: Heard) -> Next:
-        """What may be written first: one row."""
-        scores, state = self.forced(heard, [(BEGIN,)])
+    def begin(self, heard: Heard, given: tuple[int, ...] = ()) -> Next:
+        """What may be written first, or after what is given: one row for each of these pieces, the last one counts."""
+        scores, state = self.forced(heard, [(BEGIN, *given)])
         return Next(scores[0], state)
 
     def forced(self, heard: Heard, texts: list[tuple[int, ...]]) -> tuple[Array, State]:

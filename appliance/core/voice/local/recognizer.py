@@ -128,7 +128,7 @@ class LocalSpeechToText:
         return self._patience + len(pcm) / WIDTH / RATE
 
     async def _hear(self, child: Child, pcm: bytes, sentences: Sentences) -> dict[str, Any]:
-        asked: dict[str, Any] = {"op": "hear", "pcm": pcm, "key": sentences.key}
+        asked: dict[str, Any] = {"op": "hear", "pcm": pcm, "key": sentences.key, "said": sentences.said}
         try:
             return await child.ask(self._limit(pcm), **asked)
         except AnswerError as error:

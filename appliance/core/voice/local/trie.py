@@ -65,7 +65,8 @@ class Trie:
         self._known: dict[str, tuple[int, ...]] = {}
         self.closing = tuple(self._pieces(mark)[-1] for mark in CLOSING)
         self.root = Place()
-        self._start = Place()
+        self._start, self._after = Place(), Place()
+        self._after.named = True
         for number, text in enumerate(texts):
             self._walk(self.root, text).sentence = number
         self._start.follow = dict(self.root.follow)
@@ -94,6 +95,10 @@ class Trie:
     def start(self) -> Pieces:
         """Where an utterance begins."""
         return self._of(self._start)
+
+    def after_name(self) -> Pieces:
+        """Where it goes on after a wake phrase."""
+        return self._of(self._after)
 
     def onward(self, place: Place) -> Pieces:
         """What may be written after a word."""

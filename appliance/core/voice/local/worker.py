@@ -81,7 +81,7 @@ class Worker:
         if message["op"] == "hear":
             if message["key"] and not self._knows(message):
                 return {"error": "these sentences are not known here", "kind": wire.UNKNOWN}
-            told = self._hear(message["pcm"], message["key"])
+            told = self._hear(message["pcm"], message["key"], message["said"])
         elif message["op"] == "spot":
             told = self._spot(message["pcm"], message["phrases"])
         else:
@@ -96,24 +96,26 @@ class Worker:
                 del self._tries[next(iter(self._tries))]
         return key in self._tries
 
-    def _hear(self, pcm: bytes, key: str) -> Message:
+    def _hear(self, pcm: bytes, key: str, said: str) -> Message:
         pcm = cutting.trimmed(pcm)
         if peak(pcm) < SILENT:
             return {"text": "", "score": None, "guesses": []}
-        known = hashlib.sha256(pcm + key.encode()).digest()
+        known = hashlib.sha256(pcm + f"{key}/{said}".encode()).digest()
         if known not in self._results:
-            self._results[known] = self._heard(pcm, key)
+            self._results[known] = self._heard(pcm, key, said)
             while len(self._results) > RESULTS:
                 del self._results[next(iter(self._results))]
         return self._results[known]
 
-    def _heard(self, pcm: bytes, key: str) -> Message:
+    def _heard(self, pcm: bytes, key: str, said: str) -> Message:
         pieces = cutting.parts(pcm)
         trie = self._tries.get(key) if len(pieces) == 1 else None  # what is longer is no command
         texts, guesses = [], []
+        given = decoding.named(self._model, said)
         for piece in pieces:
             heard = self._model.encode(piece)
-            text, found = decoding.recognise(self._model, heard, trie)
+            text, found = decoding.recognise(self._model, heard, trie, given)
+            given = ()
             guesses = [(each.sentence, each.score) for each in found]
             if not decoding.phantom(text, found):
                 texts.append(text)

@@ -177,8 +177,8 @@ def recognise(
         model: Writes.
         heard: The utterance.
         trie: Sentences.
-        given: Pieces with which it surely begins: they are neither told nor weighed. Without them "hey spark" is often written as
-            another word ("This park"), and then no sentence fits.
+        given: Pieces with which it surely begins; they are neither told nor weighed. Without them "hey spark" is often
+            written as another word ("This park"), and then no sentence fits.
         width: Beginnings that are followed at a time.
     """
     most = max(LEAST, int(heard.seconds * RATE))

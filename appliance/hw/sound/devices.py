@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from appliance.core.model import Device
 from appliance.core.voice.model import RATE, SoundDevice
 from appliance.hw.sound import detection
-from appliance.hw.sound.child import START, Child
-from appliance.hw.sound.microphone import PortAudioMicrophone
-from appliance.hw.sound.speaker import PortAudioSpeaker
+
+if TYPE_CHECKING:
+    from appliance.hw.sound.microphone import PortAudioMicrophone
+    from appliance.hw.sound.speaker import PortAudioSpeaker
 
 
 class PortAudioSound:
@@ -33,6 +35,8 @@ class PortAudioSound:
 
     async def devices(self) -> tuple[SoundDevice, ...]:
         """What PortAudio lists now. Raises AbsentError where it is not installed, DeviceError where it fails."""
+        from appliance.hw.sound.child import START, Child
+
         child = await Child.start(self._environ, {"mode": "list"})
         try:
             told = await child.event(START)
@@ -47,6 +51,8 @@ class PortAudioSound:
             name: Part of its name; "auto" for a ReSpeaker, else the system's default.
             rate: Samples a second to open it with.
         """
+        from appliance.hw.sound.microphone import PortAudioMicrophone
+
         microphone = PortAudioMicrophone(self._environ, name, rate)
         self._users.append(microphone)
         return microphone
@@ -58,6 +64,8 @@ class PortAudioSound:
             name: Part of its name; "auto" for the system's default.
             volume: 0 to 1.
         """
+        from appliance.hw.sound.speaker import PortAudioSpeaker
+
         speaker = PortAudioSpeaker(self._environ, name, volume)
         self._users.append(speaker)
         return speaker

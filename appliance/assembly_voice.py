@@ -25,6 +25,7 @@ MUTED = "voice-muted"
 """File in the data directory that stands for "muted"."""
 SOUND = (
     "PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "PULSE_SERVER", "PULSE_COOKIE", "PULSE_RUNTIME_PATH",
+    "PULSE_SINK", "PULSE_SOURCE",
     "PIPEWIRE_REMOTE", "PIPEWIRE_RUNTIME_DIR", "ALSA_CONFIG_PATH", "ALSA_CONFIG_DIR", "DBUS_SESSION_BUS_ADDRESS",
 )  # fmt: skip
 """What programs that hear and speak are told of the environment: no secret is among it."""

@@ -42,6 +42,7 @@ ApplianceError
 ├── DeployError                 a service could not be installed, started or stopped on a node
 │   └── PortTakenError          something else listens there
 ├── TaskError                   a task did not do what it was for
+├── BackupError                 a backup was not made, not proved or cannot be restored
 ├── VoiceError                  speech was not recognised or not made: an engine failed, or does not answer
 ├── ShellError                  a command on another machine was not carried out
 │   ├── NotAllowedError         it lets us in and does not let us do that: nothing was done there
@@ -390,3 +391,9 @@ class NotRunningError(ApplianceError):
 
     code = "not_running"
     exit_code = 3
+
+
+class BackupError(ApplianceError):
+    """A backup was not made, was not proved, or cannot be restored."""
+
+    code = "backup"

@@ -23,6 +23,7 @@ from appliance.settingacme import AcmeSettings
 from appliance.settingagents import AgentSettings
 from appliance.settingalerts import AlertSettings
 from appliance.settingassistant import AssistantSettings
+from appliance.settingbackup import BackupSettings
 from appliance.settingdeploy import DeploySettings
 from appliance.settingfleet import FleetSettings
 from appliance.settinggroups import Group, Port, Seconds, env
@@ -357,6 +358,7 @@ class Settings(Group):
     voice: VoiceSettings = VoiceSettings()
     wyoming: WyomingSettings = WyomingSettings()
     observe: ObserveSettings = ObserveSettings()
+    backup: BackupSettings = BackupSettings()
 
 
 @functools.cache

@@ -104,6 +104,24 @@ class DuckStore:
                 self._connection.close()
                 self._connection = None
 
+    def copy_to(self, path: Path) -> None:
+        """Write all of it, as it is at one moment, into a new file. Raises StoreError."""
+        import duckdb
+
+        quoted = str(path).replace("'", "''")
+        with self._lock:
+            if self._connection is None:
+                raise StoreError("The analytics store is not open.", "see `prime-spark services`.")
+            own = self._connection.execute("SELECT current_database()").fetchone()
+            try:
+                self._connection.execute(f"ATTACH '{quoted}' AS copied")
+                try:
+                    self._connection.execute(f'COPY FROM DATABASE "{own[0] if own else ""}" TO copied')
+                finally:
+                    self._connection.execute("DETACH copied")
+            except duckdb.Error as error:
+                raise self._explain(error) from error
+
     def add_metrics(self, events: Sequence[HostMetrics]) -> int:
         """Add readings and their share of the roll-ups, in one transaction; returns the number of samples.
 

@@ -1,0 +1,1 @@
+"""The appliance's own life: its backups and how they come back."""

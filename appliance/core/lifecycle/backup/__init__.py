@@ -1,0 +1,1 @@
+"""Backups: staged consistently, kept by restic, proved by a restore, applied at a start."""

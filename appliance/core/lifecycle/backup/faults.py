@@ -1,0 +1,72 @@
+"""What goes wrong with a target, told so that somebody can do something about it."""
+
+from __future__ import annotations
+
+from appliance.core.printable import printable
+from appliance.errors import ApplianceError, BackupError, DamagedError, DiskFullError
+
+
+class TargetAwayError(BackupError):
+    """The target is not mounted, does not answer, or is not what it was."""
+
+    code = "target_away"
+
+
+class NoRepositoryError(TargetAwayError):
+    """The target answers and has no repository."""
+
+
+class LockedError(BackupError):
+    """Somebody else is at work in the repository, or was and did not end well."""
+
+
+class WrongKeyError(BackupError):
+    """The repository or the file opens with another key."""
+
+    code = "wrong_key"
+
+
+FULL = ("no space left", "disk quota", "storagefull", "insufficient storage")
+NONE = ("is there a repository at the following location", "unable to open config file")
+AWAY = (
+    "connection refused", "no such host", "i/o timeout", "no route to host", "network is unreachable", "input/output error",
+    "stale file handle", "transport endpoint", "no such file or directory", "permission denied", "read-only file system",
+    "access denied", "signaturedoesnotmatch", "invalidaccesskeyid", "connection reset", "eof", "host is down",
+)  # fmt: skip
+BROKEN = (
+    "ciphertext verification failed", "does not match", "invalid data returned", "pack id", "errors were found",
+    "repository contains errors", "not found in index", "hash mismatch", "checking snapshot", "load <", "there were",
+)  # fmt: skip
+
+
+def explain(what: str, location: str, said: str) -> ApplianceError:
+    """What restic complains of, as one of our errors.
+
+    Args:
+        what: Its command.
+        location: The repository.
+        said: Its standard error.
+    """
+    low = said.lower()
+    last = printable(next((line for line in reversed(said.splitlines()) if line.strip()), "it did not say why"))[:200]
+    if "wrong password or no key found" in low:
+        told = f"The repository {location} opens with another key than this one."
+        return WrongKeyError(told, "give the key it was made with (--key-file), or use another place for this machine.")
+    if any(each in low for each in FULL):
+        step = "free space there, or keep less: backup.keep_daily and the others."
+        return DiskFullError(f"No room at {location}: {last}", step)
+    if what != "restore" and any(each in low for each in NONE):
+        return NoRepositoryError(f"There is no repository at {location}.", "make a backup there first: prime-spark backup run")
+    return _other(what, location, low, last)
+
+
+def _other(what: str, location: str, low: str, last: str) -> ApplianceError:
+    if "already locked" in low:
+        return LockedError(f"Somebody else is at work in {location}: {last}", "wait for it, then try again.")
+    if any(each in low for each in ("no matching id found", "invalid id", "no snapshot")):
+        return BackupError(f"No such snapshot at {location}: {last}", "list them: prime-spark backup list")
+    if any(each in low for each in BROKEN):
+        return DamagedError(f"The repository {location} is damaged: {last}", "make a new one on another disk; keep this one.")
+    if any(each in low for each in AWAY):
+        return TargetAwayError(f"{location} does not answer: {last}", "see that it is mounted, up, and writable for this user.")
+    return BackupError(f"restic {what} failed at {location}: {last}", "see the log of the appliance, and the target's disk.")

@@ -187,7 +187,7 @@ class Sentences(msgspec.Struct, frozen=True):
     texts: tuple[str, ...]
     """Lower case, words and spaces only, numbers as words."""
     before: tuple[str, ...] = ()
-    """Wake words that may be said before each; they are no part of what is told as heard."""
+    """Wake words, and words of politeness, that may be said before each; they are no part of a guess."""
     said: str = ""
     """The wake word with which the sound surely begins: it was heard already, and is no part of the text."""
 

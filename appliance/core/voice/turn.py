@@ -16,11 +16,12 @@ from appliance.core.voice.kept import KeptSound
 from appliance.core.voice.model import Hit, Outcome, Place, Reply, Stage, Timings, Transcript, Utterance
 from appliance.core.voice.mouth import Answer
 from appliance.core.voice.room import Room
-from appliance.core.voice.words import without
+from appliance.core.voice.words import ALIKE, LIKELY, without
 from appliance.errors import ApplianceError, DeviceError
 
 log = logging.getLogger(__name__)
 
+LOCAL = "local"
 AGAIN = 4
 """Times that an utterance without words after the wake word is listened on from."""
 CHIME = 0.35
@@ -211,14 +212,13 @@ class Turn:
         kit = self._room.kit
         phrases = self._room.settings.wake_words
         wanted = kit.dialogue.sentences()
-        if wanted.texts and not wanted.before:
-            wanted = msgspec.structs.replace(wanted, before=phrases)
-        wanted = msgspec.structs.replace(wanted, said=self._named)
+        wanted = msgspec.structs.replace(wanted, before=(*phrases, *wanted.before), said=self._named)
         with child("voice stt", {"prime_spark.seconds": round(len(pcm) / 32000, 2)}):
             async with asyncio.timeout(RECOGNISE):
                 found = await kit.engines.transcribe(pcm, wanted, self._id)
         self._times["stt"] = found.took_ms
-        return msgspec.structs.replace(found, text=without(found.text, phrases))
+        lenient = self._named and found.engine != LOCAL  # others know nothing of what was said before
+        return msgspec.structs.replace(found, text=without(found.text, phrases, LIKELY if lenient else ALIKE))
 
     async def _understand(self, transcript: Transcript) -> None:
         room = self._room

@@ -17,6 +17,8 @@ LONGEST_DIGITS = 9
 """Digits of the longest number that is said as one; longer ones are said digit by digit."""
 ALIKE = 0.74
 """A beginning is a misheard wake phrase from here on: "Hayes Park", "his park", "Hespark" for "hey spark"."""
+LIKELY = 0.5
+"""Likewise where it is known that the wake phrase was said: "This park", "Base park"."""
 SHORTENED = (
     (r"\b(what|where|who|how|when|it|that|there|here)'s\b", r"\1 is"),
     (r"\bcan't\b", "can not"),
@@ -128,10 +130,10 @@ def alike(one: str, other: str) -> float:
     return 0.7 * letters + 0.3 * sounds
 
 
-def without(text: str, phrases: Iterable[str]) -> str:
+def without(text: str, phrases: Iterable[str], least: float = ALIKE) -> str:
     """The text without the wake phrase that it begins with, also where that was misheard; in the form of `normal`.
 
-    A misheard phrase may have a word more or fewer than it should, and counts from a likeness of ALIKE on.
+    A misheard phrase may have a word more or fewer than it should, and counts from a likeness of `least` on.
     """
     words = normal(text).split()
     best = (0.0, 0)
@@ -140,4 +142,4 @@ def without(text: str, phrases: Iterable[str]) -> str:
         for length in range(max(1, count - 1), min(count + 1, len(words)) + 1):
             likeness = alike(" ".join(words[:length]), phrase)
             best = max(best, (likeness, length))
-    return " ".join(words[best[1] :] if best[0] >= ALIKE else words)
+    return " ".join(words[best[1] :] if best[0] >= least else words)

@@ -20,7 +20,7 @@ SAID = 4
 def sentences(grammar: Grammar, waiting: Waiting | None) -> Sentences:
     """What recognition is drawn to: all commands, or the answers that are waited for."""
     if waiting is None:
-        return Sentences(grammar.key, grammar.texts)
+        return Sentences(grammar.key, grammar.texts, tuple(sorted(grammar.book.answers.polite)))
     answers = grammar.book.answers
     wanted = answers.yes if waiting.kind is Kind.confirm else {said for said, _ in grammar.choices(waiting.command)}
     texts = tuple(sorted(wanted | answers.no))

@@ -56,7 +56,7 @@ class Trie:
 
     Args:
         texts: Sentences: lower case, words and single spaces.
-        before: Wake phrases.
+        before: Wake phrases, and others after which any sentence may follow.
         cut: Cuts text into pieces.
     """
 
@@ -71,7 +71,8 @@ class Trie:
             self._walk(self.root, text).sentence = number
         self._start.follow = dict(self.root.follow)
         for phrase in before:
-            self._name(phrase.lower().split())
+            self._name(self._start, phrase.lower().split())
+            self._name(self._after, phrase.lower().split())
 
     @staticmethod
     def _walk(place: Place, text: str) -> Place:
@@ -79,9 +80,8 @@ class Trie:
             place = place.follow.setdefault(word, Place())
         return place
 
-    def _name(self, words: list[str]) -> None:
+    def _name(self, at: Place, words: list[str]) -> None:
         """A wake phrase: a way of its own, which shares no place with the sentences."""
-        at = self._start
         for word in words:
             known = at.follow.get(word)
             if known is None or known is self.root.follow.get(word):

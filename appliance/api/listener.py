@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import Config
 
 from appliance.api.bounded import TcpServer, bounded
 from appliance.api.limits import room_for
@@ -174,7 +174,7 @@ class HttpService:
 
     async def _serve(self, app: ASGIApp, host: str, port: int, context: ssl.SSLContext | None) -> int:
         sock = bind(host, port)
-        config = uvicorn.Config(
+        config = Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE, server_header=False,
             proxy_headers=False, http=bounded(room_for(self._place.connections)), timeout_keep_alive=KEEP_ALIVE,
             log_level="error", ws="websockets-sansio", ws_max_size=MESSAGE, ws_max_queue=4,

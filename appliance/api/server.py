@@ -11,16 +11,17 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import uvicorn
 from starlette.requests import Request
 from starlette.types import ASGIApp
+from uvicorn.config import Config
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.server import Server
 
 from appliance.core.model import Actor, Health, HealthReport, Role
 from appliance.errors import NotAuthorizedError
 
 
-class QuietServer(uvicorn.Server):
+class QuietServer(Server):
     """Uvicorn without signal handlers: signals belong to the process."""
 
     @contextlib.contextmanager
@@ -66,7 +67,7 @@ class ApiService:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         self._socket = bind_private(self._address)
-        config = uvicorn.Config(
+        config = Config(
             self._app(),
             log_config=None,
             access_log=False,

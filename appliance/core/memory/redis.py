@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
-from appliance.core.memory.hiding import hidden
+from appliance.core.lean import hidden, without_front
 from appliance.core.memory.tier import Usage
 from appliance.core.model import Health, HealthReport
 from appliance.errors import TierFullError, TierUnavailableError
@@ -86,6 +86,8 @@ class RedisTier:
 
     async def open(self) -> None:
         """Connect, and mark the data set as ours. Raises TierUnavailableError."""
+        for package in ("redis", "redis.asyncio"):
+            without_front(package)  # clusters and sentinels
         with hidden("opentelemetry"):  # redis-py would load its whole SDK for metrics that we do not have it make: 6 MB
             from appliance.core.memory.redis_wire import connect
 

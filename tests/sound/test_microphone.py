@@ -182,6 +182,31 @@ async def test_whoever_asks_anew_takes_over_and_closing_lets_go(sound_room: Soun
     await wait_for(lambda: sound_room.streams() == 0)
 
 
+async def test_the_same_microphone_counts_on_and_only_the_newest_reader_goes_on(sound_room: SoundRoom) -> None:
+    sound = PortAudioSound(sound_room.environ)
+    async with listening(sound.microphone()):
+        assert sound.microphone().status().reopened == 0
+    microphone = sound.microphone()
+    async with listening(microphone, opened=False) as first, listening(microphone, opened=False) as second:
+        await wait_for(lambda: first.error is not None and second.frames)
+        assert second.error is None
+        assert (microphone.status().open, microphone.status().reopened) == (True, 1)
+
+
+async def test_what_is_closed_while_it_is_opened_leaves_no_process(sound_room: SoundRoom) -> None:
+    sound = PortAudioSound(sound_room.environ)
+    microphone, speaker = sound.microphone(), sound.speaker("desk")
+    async with listening(microphone, opened=False) as ears:
+        checking = asyncio.create_task(speaker.check())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # both have begun, and neither has its process yet
+        assert (microphone.pid, speaker.pid) == (None, None)
+        await sound.close()
+        await wait_for(lambda: ears.error is not None and checking.done())
+        assert (microphone.pid, speaker.pid) == (None, None)
+        assert not (await checking).available
+
+
 async def test_the_devices_are_those_of_portaudio(sound_room: SoundRoom) -> None:
     devices = {device.name: device for device in await PortAudioSound(sound_room.environ).devices()}
     assert devices["ReSpeaker_4_Mic_Array_UAC1"].respeaker

@@ -177,6 +177,36 @@ async def test_a_process_that_was_killed_meanwhile_is_started_anew(speaker: Port
     assert await speaker.play(pieces(tone(0.1)), 16000) == pytest.approx(0.1)
 
 
+async def test_a_look_that_nobody_waits_for_any_more_does_not_spoil_the_next_sound(speaker: PortAudioSpeaker) -> None:
+    looking = asyncio.create_task(speaker.check())
+    await wait_for(lambda: speaker.pid is not None)
+    looking.cancel()
+    await asyncio.wait({looking})
+    assert await speaker.play(pieces(tone(0.1)), 16000) == pytest.approx(0.1)
+    assert (speaker.status().available, speaker.status().name) == (True, "Desk_Speaker")
+
+
+async def test_whoever_is_cancelled_at_the_very_end_is_cancelled(speaker: PortAudioSpeaker) -> None:
+    ends, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_close() -> AsyncIterator[bytes]:
+        yield tone(0.1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.set()
+            await ended.wait()
+
+    playing = asyncio.create_task(speaker.play(slow_to_close(), 16000))
+    await wait_for(lambda: speaker.status().available)
+    speaker.stop()
+    await ends.wait()
+    playing.cancel()
+    await asyncio.wait({playing})
+    ended.set()
+    assert playing.cancelled()
+
+
 async def test_a_speaker_that_is_not_there_is_absent(sound_room: SoundRoom) -> None:
     speaker = PortAudioSound(sound_room.environ).speaker("Jabra")
     with pytest.raises(AbsentError, match='No sound output device is called "Jabra"'):

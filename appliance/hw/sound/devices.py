@@ -27,7 +27,8 @@ class PortAudioSound:
 
     def __init__(self, environ: Mapping[str, str], root: Path = Path("/")) -> None:
         self._environ, self._root = dict(environ), root
-        self._users: list[PortAudioMicrophone | PortAudioSpeaker] = []
+        self._microphones: dict[tuple[str, int], PortAudioMicrophone] = {}
+        self._speakers: list[PortAudioSpeaker] = []
 
     def detect(self) -> Device:
         """Say cheaply, without opening anything, whether a microphone is there, and why not; blocks for some milliseconds."""
@@ -45,7 +46,7 @@ class PortAudioSound:
         return msgspec.convert(told["devices"], tuple[SoundDevice, ...])
 
     def microphone(self, name: str = "auto", rate: int = RATE) -> PortAudioMicrophone:
-        """A microphone; nothing is opened yet.
+        """A microphone; nothing is opened yet. Whoever asks for the same one again gets it, with all that it has counted.
 
         Args:
             name: Part of its name; "auto" for a ReSpeaker, else the system's default.
@@ -53,8 +54,9 @@ class PortAudioSound:
         """
         from appliance.hw.sound.microphone import PortAudioMicrophone
 
-        microphone = PortAudioMicrophone(self._environ, name, rate)
-        self._users.append(microphone)
+        microphone = self._microphones.get((name, rate))
+        if microphone is None:
+            microphone = self._microphones[name, rate] = PortAudioMicrophone(self._environ, name, rate)
         return microphone
 
     def speaker(self, name: str = "auto", volume: float = 1.0) -> PortAudioSpeaker:
@@ -67,11 +69,13 @@ class PortAudioSound:
         from appliance.hw.sound.speaker import PortAudioSpeaker
 
         speaker = PortAudioSpeaker(self._environ, name, volume)
-        self._users.append(speaker)
+        self._speakers.append(speaker)
         return speaker
 
     async def close(self) -> None:
         """Let go of everything; whoever listens or plays is told."""
-        for user in self._users:
+        users: list[PortAudioMicrophone | PortAudioSpeaker] = [*self._microphones.values(), *self._speakers]
+        self._microphones.clear()
+        self._speakers.clear()
+        for user in users:
             await user.close()
-        self._users.clear()

@@ -33,6 +33,8 @@ class PortAudioMicrophone:
         self._environ, self._name, self._rate = environ, name, rate
         self._muted = False
         self._child: Child | None = None
+        self._asked = 0
+        """Times that frames were asked for, or were wanted no more: only the newest may go on."""
         self._opened = False
         """It was open once."""
         self._overruns_before = self._overruns = self._lost = self._reopened = 0
@@ -63,10 +65,13 @@ class PortAudioMicrophone:
             DeviceError: It went away, stalled, or refuses; the iterator may be asked for anew.
         """
         await self.close()
-        child = None
+        asked, child = self._asked, None
         try:
             order = {"mode": "microphone", "name": self._name, "rate": self._rate, "muted": self._muted}
-            child = self._child = await Child.start(self._environ, order)
+            child = await Child.start(self._environ, order)
+            if asked != self._asked:
+                raise DeviceError("The microphone was closed while it was opened.", "it is opened again when it is wanted.")
+            self._child = child
             await self._open(child)
             while True:
                 yield self._frame(await child.receive(STALL))
@@ -104,6 +109,7 @@ class PortAudioMicrophone:
         )  # fmt: skip
 
     async def close(self) -> None:
-        """Let go of the device; who reads frames is told."""
+        """Let go of the device; who reads frames, or is about to, is told."""
+        self._asked += 1
         if self._child is not None:
             await self._child.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import logging
@@ -37,7 +36,7 @@ class PortAudioSpeaker:
         self._child: Child | None = None
         self._lock = asyncio.Lock()
         self._numbers = itertools.count(1)
-        self._newest = self._stopped = 0
+        self._newest = self._stopped = self._closed = 0
         self._device, self._available, self._playing, self._underruns = name, False, False, 0
         self._problem, self._next_step = "", ""
 
@@ -108,10 +107,14 @@ class PortAudioSpeaker:
                 await self._ready()
             except (AbsentError, DeviceError) as error:
                 self._problem, self._next_step, self._available = error.message, error.next_step, False
+            except BaseException:
+                await self._let_go()  # else the next sound would take it for one that is ready
+                raise
         return self.status()
 
     async def close(self) -> None:
-        """Let go of the device; who plays is told."""
+        """Let go of the device; who plays, or is about to, is told."""
+        self._closed += 1
         if self._child is not None:
             await self._child.close()
 
@@ -132,8 +135,7 @@ class PortAudioSpeaker:
                     return float(told["heard"])
         finally:
             feeding.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await feeding
+            await asyncio.wait({feeding})
             if timer is not None and number <= self._stopped:
                 timer.cancel()
 
@@ -151,9 +153,12 @@ class PortAudioSpeaker:
     async def _ready(self) -> Child:
         """The process, started where none runs, or the one that ran has ended."""
         if self._child is None or not self._child.alive:
-            self._child = child = await Child.start(
-                self._environ, {"mode": "speaker", "name": self._name, "volume": self._volume}
-            )
+            closed = self._closed
+            child = await Child.start(self._environ, {"mode": "speaker", "name": self._name, "volume": self._volume})
+            if closed != self._closed:
+                await child.close()
+                raise DeviceError("The speaker was closed while it was opened.", "the next sound opens it.")
+            self._child = child
             told = await child.event(START)
             child.post(volume=self._volume, stop=self._stopped)
             self._device, self._available = told["name"], True

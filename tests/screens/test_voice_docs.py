@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from appliance.core.catalog.voice import voice_actions
 from appliance.screens.voice import Voice
+from appliance.settings import Settings
 from appliance.settingvoice import VoiceService, VoiceSettings, WyomingSettings
 from appliance.verbs.voice import OWN
 
@@ -40,6 +42,13 @@ def test_no_setting_is_told_that_is_not_there() -> None:
     told = set(re.findall(r"^\| ([a-z_]+) \| (?:true|false|none|must be given|[\d.]+|\"[^|]*|\[[^|]*) \|", PAGE, re.MULTILINE))
     assert told
     assert told <= known
+
+
+def test_examples_are_settings_that_are_accepted() -> None:
+    examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(examples) >= 2
+    for each in examples:
+        Settings.model_validate(tomllib.loads(each))
 
 
 def test_every_key_of_the_page_is_told() -> None:

@@ -77,5 +77,5 @@ def _problems(service: VoiceService) -> list[Problem]:
     if room.array_problem:
         found.append((f"the microphone array: {room.array_problem}".rstrip("."), "see `prime-spark voice parameters`"))
     if service.server_problem:
-        found.append((f"no Wyoming server: {service.server_problem}", "choose another voice.wyoming.port"))
+        found.append((f"no Wyoming server: {service.server_problem}", "choose another wyoming.port"))
     return found

@@ -27,6 +27,7 @@ from appliance.core.voice.model import NO_SENTENCES, Hit
 from appliance.core.voice.wyoming.engines import RemoteSpeechToText, RemoteTextToSpeech, RemoteWake
 from appliance.core.voice.wyoming.server import Ears, Ground, WyomingServer
 from appliance.errors import VoiceError
+from appliance.settings import Settings
 from appliance.settingvoice import VoiceService, WyomingSettings
 from tests.support import wait_for
 from tests.voice.wyoming.rig import PCM, cloud, edge, real, tiers, words
@@ -240,5 +241,7 @@ async def test_an_engine_that_fails_is_told(tmp_path: Path) -> None:
 async def test_a_taken_port_is_told(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, rig):
         port = int(server.address.rpartition(":")[2])
-        with pytest.raises(VoiceError, match=r"cannot be listened on: .*in use"):
+        with pytest.raises(VoiceError, match=r"cannot be listened on: .*in use") as caught:
             await WyomingServer(WyomingSettings(port=port), Ground(engines=rig.engines)).start()
+    assert " wyoming.host " in caught.value.next_step, "as the setting is called"
+    assert isinstance(Settings().wyoming, WyomingSettings)

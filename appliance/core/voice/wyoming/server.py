@@ -101,7 +101,7 @@ class WyomingServer:
             self._server = await asyncio.start_server(self._accept, host, port, limit=LINE)
         except OSError as error:
             told = f"{host} port {port} cannot be listened on: {error.strerror or error}."
-            raise VoiceError(told, "choose another voice.wyoming.host or port.") from error
+            raise VoiceError(told, "choose another wyoming.host or port.") from error
 
     async def stop(self) -> None:
         """Listen no more, and let go of all clients."""

@@ -131,7 +131,7 @@ class Session:
                 satellite.pinged = True
         elif RunSatellite.is_type(kind) or PauseSatellite.is_type(kind):
             if satellite is None:
-                raise VoiceError("This appliance is no satellite.", "set voice.wyoming.satellite = true there.")
+                raise VoiceError("This appliance is no satellite.", "set wyoming.satellite = true there.")
             satellite.attach(self, ready=RunSatellite.is_type(kind))
         elif satellite is not None and satellite.owner is self:
             await satellite.told(event)

@@ -100,6 +100,15 @@ async def test_without_a_model_it_is_absent(tmp_path: Path) -> None:
     assert not engine.loaded
 
 
+async def test_a_directory_may_be_named_from_where_we_are(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(models.parent)
+    engine = LocalSpeechToText(Path(models.name), SystemClock(), os.environ)
+    try:
+        assert (await engine.check()).health is Health.healthy
+    finally:
+        await engine.close()
+
+
 async def test_a_file_that_is_missing_is_named(tmp_path: Path, models: Path) -> None:
     shutil.copytree(models / "voice" / files.NAME, tmp_path / "voice" / files.NAME)
     (tmp_path / "voice" / files.NAME / "encoder_model.ort").unlink()

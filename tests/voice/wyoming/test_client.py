@@ -76,6 +76,18 @@ async def test_its_description_is_its_health() -> None:
     assert "refused" in away.reason
 
 
+@pytest.mark.parametrize(
+    "models", [None, [None], 1.5, [{"name": ["x"], "installed": True}]], ids=["none", "empty", "number", "partial"]
+)
+async def test_a_description_of_the_wrong_shape_is_nonsense_and_no_fault_of_ours(models: object) -> None:
+    program = {"name": "a", "attribution": {"name": "", "url": ""}, "installed": True, "description": "", "version": "1"}
+    told = Event("info", {"asr": [{**program, "models": models}], "tts": [], "wake": []})
+    async with bad(serving(told)) as server:
+        status = await RemoteSpeechToText("bad", service(server.url)).check()
+    assert status.health is Health.unhealthy
+    assert "nonsense" in status.reason
+
+
 def serving(*pieces: bytes | Event, endless: bool = False) -> Serve:
     """A server that says this, whatever it is asked."""
 

@@ -44,7 +44,7 @@ class LocalSpeechToText:
     def __init__(
         self, models: Path, clock: Clock, environ: Mapping[str, str], threads: int = 2, patience: float = PATIENCE
     ) -> None:
-        self._directory = models / "voice" / files.NAME
+        self._directory = (models / "voice" / files.NAME).absolute()  # the process has another working directory
         self._clock = clock
         self._environ = dict(environ)
         self._threads = threads

@@ -45,19 +45,18 @@ class Client(Generic[T]):
     async def check(self) -> EngineStatus:
         """Ask what it offers. No sound goes with that."""
         try:
-            info = await self.describe()
-            health, reason, step, model = self._judge(info)
+            health, reason, step, model = await self._judged()
         except VoiceError as error:
             health, reason, step, model = Health.unhealthy, error.message, error.next_step, ""
         return EngineStatus(self.name, self.kind, self.place, health, reason, step, model, checked=time.time())
 
-    async def describe(self) -> Info:
-        """What it offers. Raises VoiceError."""
+    async def _judged(self) -> tuple[Health, str, str, str]:
+        """Health, reason, next step, model, from its own description. Raises VoiceError."""
         async with self._link() as link:
             await link.write_event(Describe().event())
             event = await awaited(link, Info.is_type)
-            info: Info = parsed(lambda: Info.from_event(event), event)
-            return info
+        judged: tuple[Health, str, str, str] = parsed(lambda: self._judge(Info.from_event(event)), event)
+        return judged  # its parts may have any type: the package looks at none of them
 
     async def close(self) -> None:
         """There is nothing to let go of: each request has its own connection."""

@@ -98,13 +98,15 @@ class Desk:
         if service.talks.busy or service.room.stages.now is Stage.speaking:
             raise ConflictError("Somebody is being served.", "wait, or end it with `prime-spark voice cancel`.")
         service.room.stages.go(Stage.speaking)
-        answer = service.room.mouth.answer()
+        answer = service.room.announcing = service.room.mouth.answer()
         try:
             answer.add(text)
             await answer.wait()
         finally:
             await answer.stop()
-            service.room.stages.rest()
+            service.room.announcing = None
+            if not service.talks.busy:  # else its name was heard meanwhile, and it listens
+                service.room.stages.rest()
         if answer.problem:
             raise AbsentError(f"{answer.problem[:1].upper()}{answer.problem[1:]}.", "see `prime-spark voice devices`.")
         return {"engine": answer.engine, "place": answer.place, "seconds": round(answer.seconds, 2)}

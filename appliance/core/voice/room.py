@@ -13,7 +13,7 @@ from appliance.core.voice.ear import Ear
 from appliance.core.voice.figures import VoiceFigures
 from appliance.core.voice.ground import Kit
 from appliance.core.voice.model import EngineStatus, Place, Stage
-from appliance.core.voice.mouth import Mouth
+from appliance.core.voice.mouth import Answer, Mouth
 from appliance.core.voice.stage import LIGHTS, Stages
 from appliance.errors import ApplianceError
 
@@ -80,6 +80,8 @@ class Room:
         """Words so far of the utterance under way."""
         self.asking = ""
         """What it waits for a yes to."""
+        self.announcing: Answer | None = None
+        """What is being said without anybody having spoken."""
         self.degraded = Degraded(kit.degraded, lambda: kit.engines.statuses() if kit.has("engines") else ())
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -107,6 +109,11 @@ class Room:
             if error.message != self.array_problem:
                 log.warning("the microphone array: %s", error.message)
             self.array_problem = error.message
+
+    def silence(self) -> None:
+        """Whoever is to be heard silences what is being announced."""
+        if self.announcing is not None:
+            self.beside(self.announcing.stop())
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done that nobody waits for."""

@@ -57,6 +57,7 @@ class Talks:
         log.info("woken by %r (%.2f, %s)", hit.phrase, hit.score, hit.heard_by)
         room.figures.woke(hit.phrase, hit.heard_by)
         if not self.busy:
+            room.silence()
             room.stages.go(Stage.listening)
             self._begin(self._called(ear, hit, since), None)
             return
@@ -88,6 +89,7 @@ class Talks:
             await self.cancel()
         if self.busy:
             raise ConflictError("Somebody is being served.", "wait, or end it with `prime-spark voice cancel`.")
+        self._room.silence()
         first: asyncio.Future[Utterance] = asyncio.get_running_loop().create_future()
         capture = ear.capture(seconds or self._room.settings.listen_seconds)
         self._room.stages.go(Stage.listening)

@@ -275,8 +275,10 @@ class Turn:
             for text in filter(None, told):
                 self._room.stages.go(Stage.speaking)
                 answer.add(text)
-        await answer.wait()
-        self._heard(answer)
+        try:
+            await answer.wait()
+        finally:  # also of one that is silenced
+            self._heard(answer)
 
     def _heard(self, answer: Answer) -> None:
         self._times["tts"] = answer.tts_ms

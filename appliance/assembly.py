@@ -11,6 +11,7 @@ from appliance import (
     assembly_agents,
     assembly_api,
     assembly_assistant,
+    assembly_backup,
     assembly_deploy,
     assembly_fleet,
     assembly_llm,
@@ -136,6 +137,7 @@ class Domains:
         self.voice = assembly_voice.build(spine, self.memory, self.llm, self._tell, self._change_setting, environ)
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self.llm, self.voice, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
+        self.backup = assembly_backup.build(spine, self.duck.copy_to, self._tell, environ)
         self.access = assembly_api.ApiAccess(spine)
         self.access.further.append(lambda api: assembly_llm.routes(self.llm, api.actor_of, api.allow))
         self.access.further.append(lambda api: assembly_llm.talk_routes(self.llm, api))
@@ -235,6 +237,7 @@ class Domains:
             self.voice,
             *self.deploy.services(),
             *self.agents.services(),
+            self.backup,
             *self._sink(),
             *self._traces(),
         ]
@@ -312,6 +315,7 @@ class Domains:
         add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
         add(*self.deploy.actions(), *assembly_llm.actions(self.llm))
         add(*assembly_assistant.actions(spine, self.assistant), *assembly_voice.actions(self.voice))
+        add(*assembly_backup.actions(spine, self.backup))
         add(*self.access.actions())
         add(*doctor.actions(self._examine))
 

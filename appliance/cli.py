@@ -93,6 +93,10 @@ def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
         from appliance.verbs import agents
 
         agents.nest(group, _client(ctx))
+    elif noun == "backup" and not _client(ctx).local:
+        from appliance.verbs import backup
+
+        backup.nest(group)
     elif noun == "llm":
         from appliance.verbs import llm
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from appliance import config, ending, paths
 from appliance.core import logs
+from appliance.core.lifecycle.backup import restoring
 from appliance.core.model import Actor
-from appliance.errors import AbsentError, ApplianceError, ConfigError
+from appliance.errors import AbsentError, ApplianceError, BackupError, ConfigError
 from appliance.errortext import error_text
 from appliance.lock import Lock
 from appliance.paths import Paths, socket_address
@@ -76,12 +77,17 @@ def _locked(
 ) -> int:
     try:
         where = paths.find(environ)
-        settings = config.load(where, environ)
+        restore = restoring.is_pending(where.data)
+        if not restore:
+            settings = config.load(where, environ)
         where.make()
         lock = Lock(where.lock)
         if not lock.take():
             gc.enable()
             return on_held(where, lock, environ)
+        if restore:  # before anything opens a database; it brings its own settings
+            _restore(where)
+            settings = config.load(where, environ)
     except ConfigError as error:
         say(error_text(error))
         return error.exit_code
@@ -98,6 +104,15 @@ def _locked(
         return error.exit_code
     finally:
         lock.release()
+
+
+def _restore(where: Paths) -> None:
+    """Apply the restore that waits. Raises ConfigError: nothing may be opened before it is whole."""
+    try:
+        done = restoring.apply(where)
+    except BackupError as error:
+        raise ConfigError(error.message, error.next_step) from error
+    say(f"restored {', '.join(done.parts)} of {done.device_id} from {done.source}")
 
 
 def _attach(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:

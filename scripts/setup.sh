@@ -3,12 +3,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-RUN_PACKAGES=(ca-certificates libportaudio2 libasound2-plugins libusb-1.0-0 espeak-ng redis-server)
+RUN_PACKAGES=(ca-certificates libportaudio2 libasound2-plugins libusb-1.0-0 espeak-ng redis-server restic)
 TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
     redis-server postgresql bindfs fuse3
     openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
     procps python3 podman runc netavark iptables busybox-static docker-compose haproxy
-    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils)
+    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
 if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi
 

@@ -11,6 +11,7 @@ from appliance.core.analytics.model import QueryStats
 from appliance.core.deploy.model import DeployStatus
 from appliance.core.inference.sources.model import SourceState, SourceStatus
 from appliance.core.inference.status import InferenceStatus
+from appliance.core.lifecycle.backup.model import BackupStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
@@ -50,6 +51,7 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from vpn_samples(state.get(Section.vpn).value)
     yield from task_samples(state.get(Section.tasks).value)
     yield from deploy_samples(state.get(Section.deployments).value)
+    yield from backup_samples(state.get(Section.backup).value)
     yield from domain_samples(state)
 
 
@@ -57,6 +59,26 @@ def domain_samples(state: LiveState) -> Iterator[Sample]:
     """Those of memory and synchronisation, which no other event carries."""
     yield from _memory(state.get(Section.memory).value)
     yield from _sync(state.get(Section.sync_totals).value)
+
+
+def backup_samples(status: object) -> Iterator[Sample]:
+    """Runs, and each target's newest proved backup."""
+    if not isinstance(status, BackupStatus) or not status.targets:
+        return
+    yield Sample("edge_backup_runs_total", "counter", "Backups that ended since the start", status.runs)
+    yield Sample("edge_backup_failures_total", "counter", "Of these, at one target at least in vain", status.failed)
+    for each in status.targets:
+        newest = each.snapshots[0] if each.snapshots else None
+        numbers = (
+            ("edge_backup_last_proved_timestamp_seconds", "When the newest proved backup was made", each.last_good),
+            ("edge_backup_duration_seconds", "Of the last good backup, its proof included", each.seconds),
+            ("edge_backup_size_bytes", "What the newest backup contains", newest.size if newest is not None else None),
+            ("edge_backup_added_bytes", "What it added to the repository", newest.added if newest is not None else None),
+            ("edge_backup_failed_in_a_row", "Tries that failed since the last good one", each.failures),
+        )
+        for name, words, value in numbers:
+            if value is not None:
+                yield Sample(name, "gauge", words, value, (("target", each.name),))
 
 
 def power_samples(status: object) -> Iterator[Sample]:

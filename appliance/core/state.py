@@ -80,6 +80,8 @@ class Section(StrEnum):
     """voice.model.VoiceStatus"""
     sound = "sound"
     """voice.model.SoundLevel, some times a second while somebody watches it"""
+    backup = "backup"
+    """lifecycle.backup.model.BackupStatus"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

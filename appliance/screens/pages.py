@@ -15,7 +15,7 @@ PAGES: Mapping[str, str] = MappingProxyType({
     "alerts": "Alerts", "audit": "Audit", "settings": "Settings", "memory": "Memory", "conflicts": "Conflicts",
     "streams": "Streams", "analytics": "Analytics", "models": "Models", "sources": "Sources", "power": "Power", "vpn": "Vpn",
     "tasks": "Tasks", "fleet": "Fleet", "deploy": "Deployments", "assistant": "Assistant",
-    "routing": "Routing", "users": "Users", "sessions": "Sessions", "voice": "Voice",
+    "routing": "Routing", "users": "Users", "sessions": "Sessions", "voice": "Voice", "lifecycle": "Lifecycle",
 })  # fmt: skip
 """Page → its class, in the module of the page's name."""
 

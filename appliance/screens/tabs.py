@@ -38,6 +38,7 @@ TABS = (
     ("", "users", "Users"),
     ("", "sessions", "Sessions"),
     ("", "voice", "Voice"),
+    ("", "lifecycle", "Lifecycle"),
 )
 """(key, page, title), left to right; a page without a key of its own is reached by its letter."""
 LETTERS = MappingProxyType({
@@ -45,7 +46,7 @@ LETTERS = MappingProxyType({
     "settings": "e", "memory": "m", "conflicts": "c", "streams": "t", "analytics": "n",
     "models": "d", "sources": "r", "vpn": "v", "power": "p", "fleet": "f", "tasks": "k",
     "deploy": "y", "assistant": "h", "routing": "b", "users": "x", "sessions": "w",
-    "voice": "q",
+    "voice": "q", "lifecycle": "z",
 })  # fmt: skip
 """Page → its letter behind `g`; `g` itself is the top of a table."""
 ABOUT = MappingProxyType({
@@ -73,12 +74,13 @@ ABOUT = MappingProxyType({
     "users": "accounts: roles, passwords, second factors, locks",
     "sessions": "who is logged in where, and the tokens of programs",
     "voice": "what it hears and does: microphone, wake words, engines",
+    "lifecycle": "backups: where, when proved, what is in them, restores",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({
     "overview": "Over", "services": "Serv", "inference": "Infer", "settings": "Sett", "memory": "Mem", "conflicts": "Confl",
     "streams": "Strm", "analytics": "Anly", "models": "Mod", "sources": "Src", "power": "Powr", "assistant": "Asst",
-    "routing": "Rout", "sessions": "Sess",
+    "routing": "Rout", "sessions": "Sess", "lifecycle": "Life",
 })  # fmt: skip
 """Titles where there is no room for whole ones."""
 WHOLE: Mapping[str, str] = MappingProxyType({})

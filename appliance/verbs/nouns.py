@@ -13,6 +13,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "appliance": "The appliance as a whole",
     "assistant": "Talk with a language model about the appliance, and what it remembers",
     "audit": "Who did what",
+    "backup": "Backups of the appliance: make, prove, export, restore",
     "config": "Settings",
     "deploy": "Services in versions and replicas over the nodes",
     "device": "The hardware",

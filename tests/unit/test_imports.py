@@ -26,6 +26,7 @@ HOMES = {
     "minio": "core/memory/objects.py",
     "picamera2": "hw/camera_pi.py",
     "psutil": "hw/host.py",
+    "pyrage": "core/lifecycle/backup/archive.py",
     "segno": "core/vpn/qr.py",
     "smbus2": "hw/i2c.py",
     "hassil": "core/voice/intents/grammar.py",

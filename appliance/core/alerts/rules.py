@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from appliance.core.alerts import agents, certificates, delivering, nodes
+from appliance.core.alerts import agents, backups, certificates, delivering, nodes
 from appliance.core.alerts.reading import Measure
 from appliance.core.alerts.reading import Reading as Reading  # noqa: PLC0414 the engine takes it from here
 from appliance.core.inference.status import InferenceStatus
@@ -246,6 +246,7 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("api-errors", "API answers with 5xx", not_read("API error rate"), 5, Severity.warning, for_seconds=300, unit="%"),
     Rule("api-latency", "API p95", not_read("API latency"), 500, Severity.warning, for_seconds=300, unit="ms"),
     Rule("certificate", "Certificates, valid for", certificates.left, 14, Severity.critical, below=True, unit="days"),
+    Rule("backup", "Days without a proved backup", backups.unproved, 3, Severity.critical, unit="days"),
     Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),
     Rule("kafka-lag", "Kafka consumer lag", kafka_lag, 1000, Severity.warning, for_seconds=300),
     Rule("vpn-peer", "VPN peers", vpn_peers, 0.5, Severity.warning, unit=None, well="none is down"),

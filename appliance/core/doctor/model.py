@@ -10,6 +10,7 @@ from appliance.core.fleet.inventory_entry import Entry
 from appliance.core.model import CheckResult, Device
 from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
+from appliance.settingbackup import BackupTarget
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class DoctorContext:
         kafka: How Kafka is reached; None where it is not configured.
         haproxy: The balancer's program, by name or path.
         machines: Of the configuration, that are reached over SSH.
+        backups: Targets of backups, by name.
         config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
 
@@ -60,6 +62,7 @@ class DoctorContext:
     kafka: Access | None = None
     machines: tuple[Entry, ...] = ()
     haproxy: str = "haproxy"
+    backups: Mapping[str, BackupTarget] = field(default_factory=dict)
 
     def text(self, path: str) -> str:
         """A small file below the root, stripped; empty where it cannot be read."""

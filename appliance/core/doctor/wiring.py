@@ -78,5 +78,6 @@ def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -
         kafka=_kafka(settings, paths, environ),
         machines=tuple(configured(settings.fleet)),
         haproxy=settings.deploy.haproxy,
+        backups=settings.backup.targets,
         system_python=settings.hailo.python or DoctorContext.system_python,
     )

@@ -81,7 +81,7 @@ def arm(data: Path, manifest: Manifest, parts: tuple[str, ...], source: str) -> 
     """
     root, tree = root_of(data), incoming(data)
     if (root / "ready").exists():
-        step = "take it back first: prime-spark backup restore-cancel"
+        step = "start the appliance, which applies it; or take it back: prime-spark backup restore-cancel"
         raise BackupError("A restore waits for the next start already.", step)
     told = Pending(source, manifest.device_id, manifest.made, manifest.version, parts)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -140,7 +140,7 @@ def apply(places: Places) -> Pending:
     except (OSError, msgspec.MsgspecError) as error:
         step = "see that disk (dmesg, df), then start again: it goes on where it stopped."
         raise BackupError(f"The restore could not be applied: {error}.", step) from error
-    log.warning("restored %s of %s from %s", ", ".join(plan.pending.parts), plan.pending.device_id, plan.pending.source)
+    log.info("restored %s of %s from %s", ", ".join(plan.pending.parts), plan.pending.device_id, plan.pending.source)
     return plan.pending
 
 

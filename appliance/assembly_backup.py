@@ -1,0 +1,42 @@
+"""The backups, put together from the spine and the stores that they copy; a part of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance.core.catalog.backup import backup_actions
+from appliance.core.lifecycle.backup.service import BackupService
+from appliance.core.model import Severity
+
+if TYPE_CHECKING:
+    from appliance.core.actions import Action
+    from appliance.core.lifecycle.backup.keeper import Keeper
+    from appliance.runtime import Appliance
+
+
+def build(
+    spine: Appliance,
+    duckdb: Callable[[Path], None],
+    tell: Callable[[str, Severity, dict[str, Any]], Awaitable[None]],
+    environ: Mapping[str, str],
+) -> BackupService:
+    """At rest: what copies and proves is loaded when the service starts."""
+
+    def make(report: Callable[[str, float | None], None]) -> Keeper:
+        from appliance import __version__
+        from appliance.core.lifecycle.backup.keeper import Ground, Keeper
+
+        wanted = spine.settings
+        return Keeper(Ground(
+            wanted.backup, wanted.nas.path, wanted.node.device_id, __version__, spine.paths, spine.secrets, environ,
+            spine.clock, duckdb, report,
+        ))  # fmt: skip
+
+    return BackupService(make, spine.settings.backup, spine.jobs, spine.state, spine.clock, tell)
+
+
+def actions(spine: Appliance, service: BackupService) -> list[Action]:
+    """All."""
+    return backup_actions(service, spine.paths.exports, spine.settings.node.device_id)

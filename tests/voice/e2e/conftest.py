@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from appliance.core.clock import SystemClock
 from appliance.core.voice.local.recognizer import LocalSpeechToText
-from appliance.core.voice.model import NO_SENTENCES
+from appliance.core.voice.model import NO_SENTENCES, Sentences
 from appliance.core.voice.words import normal
 from tests.servers.sound import SoundRoom
 from tests.support import capability
@@ -24,6 +24,7 @@ SETTINGS = """
 role = "viewer"
 follow_up_seconds = 0
 speaker = "Desk_Speaker"
+voice_speed = 200
 stt = ["away", "local"]
 
 [voice.services.away]
@@ -35,6 +36,13 @@ kinds = ["stt"]
 enabled = true
 port = 0
 """
+
+
+OTHERS = (
+    "i did not understand that", "the battery is full", "three alerts are active", "all services are well",
+    "you may not do that", "it is four in the morning", "no node is down", "done",
+)  # fmt: skip
+"""What it might say as well."""
 
 
 class Scene:
@@ -49,6 +57,12 @@ class Scene:
     async def words(self, pcm: bytes) -> str:
         """What the sound says, as plain words."""
         return normal((await self._writer.transcribe(pcm, NO_SENTENCES)).text)
+
+    async def which(self, pcm: bytes, reply: str) -> str:
+        """Which is said, a reply or one of others."""
+        texts = (normal(reply), *OTHERS)
+        found = await self._writer.transcribe(pcm, Sentences(normal(reply), texts))
+        return found.guesses[0].text if found.guesses else found.text
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

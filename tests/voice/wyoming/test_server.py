@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from wyoming.tts import Synthesize
 from wyoming.wake import Detect, Detection, NotDetected
 
 from appliance.core.voice.model import NO_SENTENCES, Hit
+from appliance.core.voice.wyoming.convert import Converter
 from appliance.core.voice.wyoming.engines import RemoteSpeechToText, RemoteTextToSpeech, RemoteWake
 from appliance.core.voice.wyoming.server import Ears, Ground, WyomingServer
 from appliance.errors import VoiceError
@@ -91,6 +93,28 @@ async def test_the_packages_client_has_its_speech_recognised_and_its_text_spoken
             sound += event.payload or b""
         assert (start.rate, start.width, start.channels) == (22050, 2, 1)
         assert 0.5 < len(sound) / 2 / 22050 < 3
+
+
+async def test_libraries_are_loaded_and_sound_is_converted_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[str] = set()
+
+    class Watched(Converter):
+        def __init__(self, *given: Any) -> None:
+            threads.add(threading.current_thread().name)
+            super().__init__(*given)
+
+        def feed(self, sound: bytes, *, last: bool = False) -> bytes:
+            threads.add(threading.current_thread().name)
+            return super().feed(sound, last=last)
+
+    monkeypatch.setattr("appliance.core.voice.wyoming.session.Converter", Watched)
+    async with serving(tmp_path) as (server, _), AsyncClient.from_uri(server.address) as client:
+        await ask(client, *utterance(bytes(88200), 22050, 2, 2))
+        assert Transcript.is_type((await client.read_event()).type)
+    assert threads
+    assert threading.main_thread().name not in threads
 
 
 async def test_our_client_and_our_server_are_one(tmp_path: Path) -> None:

@@ -53,13 +53,18 @@ class Converter:
         """Seconds of a byte that comes."""
         return 1.0 / (self._block * self._rate)
 
+    @property
+    def plain(self) -> bool:
+        """Nothing is to be converted: `feed` costs nothing, else it loads libraries and computes: call it in a thread."""
+        return self.format[1:] == (WIDTH, 1) and self._resampler is None
+
     def feed(self, sound: bytes, *, last: bool = False) -> bytes:
         """Convert the next piece; what is not a whole sample waits for the next one. With `last`, the end comes too."""
-        if self.format[1:] == (WIDTH, 1) and self._resampler is None and not self._rest and not len(sound) % WIDTH:
-            return sound
-        whole = self._rest + sound
+        whole = self._rest + sound if self._rest else sound
         cut = len(whole) - len(whole) % self._block
         self._rest = whole[cut:]
+        if self.plain:
+            return whole[:cut]
         samples = _mono(whole[:cut], self.format[1], self.format[2])
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last=last)

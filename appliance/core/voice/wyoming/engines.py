@@ -115,7 +115,7 @@ class RemoteTextToSpeech(Client[TtsProgram]):
             seconds += len(sound) * converter.seconds_of
             if seconds > LONGEST:
                 raise NonsenseError(f"more than {LONGEST:g} s of sound for a sentence")
-            pieces.append(await asyncio.to_thread(converter.feed, sound) if len(sound) > CHUNK * 8 else converter.feed(sound))
+            pieces.append(converter.feed(sound) if converter.plain else await asyncio.to_thread(converter.feed, sound))
         pcm = b"".join(pieces)
         if not pcm:
             raise VoiceError("It made no sound of the text.", "see its log, and its voice.")

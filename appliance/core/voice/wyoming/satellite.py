@@ -191,9 +191,10 @@ class Satellite:
         elif AudioChunk.is_type(kind):
             if self._playing is None:
                 raise NonsenseError("audio-chunk before audio-start")
-            sound = self._playing.converter.feed(event.payload or b"")
-            if sound:
-                await self._playing.put(sound)
+            playing, given = self._playing, event.payload or b""
+            feed = playing.converter.feed
+            if sound := feed(given) if playing.converter.plain else await asyncio.to_thread(feed, given):
+                await playing.put(sound)
         elif AudioStop.is_type(kind) and self._playing is not None:
             playing, self._playing = self._playing, None
             await playing.put(b"")

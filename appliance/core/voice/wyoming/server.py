@@ -125,11 +125,11 @@ class WyomingServer:
         if task is None:  # not so inside asyncio
             return
         self._sessions[task] = session
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ALIVE.items():
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         try:
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in ALIVE.items():
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
             await session.run()
         except asyncio.CancelledError:  # `stop`; asyncio's own callback would log it as an error
             log.debug("a Wyoming client was let go of")

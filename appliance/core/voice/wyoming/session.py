@@ -147,7 +147,7 @@ class Session:
             await self._listen(parsed(lambda: Detect.from_event(event), event))
         elif AudioStart.is_type(kind):
             start = parsed(lambda: AudioStart.from_event(event), event)
-            self._begin(start.rate, start.width, start.channels)
+            await self._begin(start.rate, start.width, start.channels)
         elif AudioChunk.is_type(kind):
             await self._hear(parsed(lambda: AudioChunk.from_event(event), event))
         elif AudioStop.is_type(kind):
@@ -163,10 +163,10 @@ class Session:
         self._seconds = 0.0
         self._detected = False
 
-    def _begin(self, rate: Any, width: Any, channels: Any) -> Converter:
+    async def _begin(self, rate: Any, width: Any, channels: Any) -> Converter:
         self._forget()
-        self._converter = Converter(rate, width, channels, RATE)
-        return self._converter
+        self._converter = made = await asyncio.to_thread(Converter, rate, width, channels, RATE)  # it may load libraries
+        return made
 
     async def _listen(self, detect: Detect) -> None:
         if self._ground.ears is None:
@@ -186,7 +186,7 @@ class Session:
         if converter is None or converter.format != given:
             if self._heard:
                 raise NonsenseError("sound that changes its format in the middle")
-            converter = self._begin(*given)
+            converter = await self._begin(*given)
         if self._ears is not None:
             await self._wake(self._ears, await asyncio.to_thread(converter.feed, chunk.audio))
             return

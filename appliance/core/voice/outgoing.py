@@ -54,6 +54,8 @@ class Outgoing:
     async def _bracket(self, leaving: Leaving, barred: Callable[[], str], work: Callable[[Sent, More], Awaitable[T]]) -> T:
         from appliance.core.voice.wyoming.link import Sent
 
+        if why := barred():  # it may have changed while those before were asked
+            raise WithheldError(f"Nothing was sent: {why}.")
         number = await self._reserve(leaving)
         sent, written, outcome = Sent(barred), leaving.audio_bytes, CUT_OFF
 

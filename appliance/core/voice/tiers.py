@@ -56,6 +56,8 @@ class TieredEngines:
         self._power = power
         self._rest = rest
         self._outgoing = Outgoing(ledger)
+        self._looked = False
+        """The ledger has told its sums."""
         self._stt = self._tiers("stt", settings.stt, local_stt)
         self._tts = self._tiers("tts", settings.tts, local_tts)
         self._wake = self._tiers("wake", settings.wake, None)
@@ -145,9 +147,17 @@ class TieredEngines:
         await self._outgoing.settled()
 
     async def _look(self) -> None:
-        """See what the ledger counts now: a new day frees what the one before had used up."""
+        """See what the ledger counts now: a new day frees what the one before had used up.
+
+        Each look is a write, which cards wear from: there is none where nothing was counted today and nothing may be.
+        """
+        today = self._ledger.totals.today_bytes or self._ledger.totals.today_text_bytes
+        may = any(tier.place is Place.cloud and not tier.barred() for tier in self._all())
+        if self._looked and not today and not may:
+            return
         try:
             await self._ledger.refresh()
+            self._looked = True
         except StoreError as error:
             log.warning("the voice's ledger cannot be read, so nothing leaves the house: %s", error.message)
 

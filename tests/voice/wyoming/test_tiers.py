@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wyoming.audio import AudioChunk
@@ -70,13 +71,15 @@ async def test_killed_in_the_middle_the_next_gets_the_whole_utterance(tmp_path: 
 
 
 async def test_given_up_in_the_middle_the_ledger_has_each_byte_that_went(tmp_path: Path) -> None:
-    got, gone = bytearray(), asyncio.Event()
+    got: list[bytearray] = []
+    gone = asyncio.Event()
 
     async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(mine := bytearray())  # the next connection only looks how it is
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await gone.wait()
         writer.transport.resume_reading()  # type: ignore[attr-defined]
-        got.extend(await reader.read(-1))
+        mine.extend(await reader.read(-1))
 
     async with bad(stalls) as server:  # noqa: SIM117 one needs the other
         async with tiers(tmp_path, {"far": cloud(server.url, 1.5)}, stt=("far", "local"), privacy="cloud") as rig:
@@ -87,7 +90,7 @@ async def test_given_up_in_the_middle_the_ledger_has_each_byte_that_went(tmp_pat
             gone.set()
             await wait_for(lambda: not server.open)
     assert 0 < row.audio_bytes < len(sound)
-    assert sound_in(bytes(got)) == row.audio_bytes, "what the other side found, to the byte"
+    assert sound_in(bytes(got[0])) == row.audio_bytes, "what the other side found, to the byte"
 
 
 def sound_in(stream: bytes) -> int:
@@ -126,6 +129,46 @@ async def test_edge_only_makes_no_connection_to_the_cloud_at_all(tmp_path: Path,
             rig.privacy, rig.power = "cloud", None
             assert (await rig.engines.transcribe(PCM, NO_SENTENCES)).engine == "far", "and at once when it may"
             assert server.connections == 1
+
+
+async def test_privacy_while_another_one_is_asked_makes_no_connection(tmp_path: Path) -> None:
+    async with real() as server, tiers(tmp_path, {"far": cloud(server.url)}, stt=("local", "far"), privacy="cloud") as rig:
+
+        async def fails(*given: object) -> None:
+            rig.privacy = "edge-only"
+            raise VoiceError("The worker was killed.")
+
+        rig.stt.transcribe = fails
+        with pytest.raises(VoiceError, match="far: Nothing was sent: nothing may leave the house"):
+            await rig.engines.transcribe(PCM, NO_SENTENCES)
+        assert (server.connections, rig.ledger.totals.requests) == (0, 0)
+
+
+async def test_a_look_writes_only_where_something_is_or_may_be_counted(tmp_path: Path) -> None:
+    async with real() as server, tiers(tmp_path, {"far": cloud(server.url)}, stt=("far", "local"), privacy="cloud") as rig:
+
+        async def writes() -> int:
+            before = rig.store.writes
+            await rig.engines.check()
+            return int(rig.store.writes - before)
+
+        rig.store.writes, write = 0, rig.store.write
+
+        async def counted(work: Callable[[Any], Any]) -> Any:
+            rig.store.writes += 1
+            return await write(work)
+
+        rig.store.write = counted
+        assert await writes() == 1
+        rig.privacy = "edge-only"
+        assert await writes() == 0, "nothing was counted, and nothing may be"
+        rig.privacy = "cloud"
+        await rig.engines.transcribe(PCM, NO_SENTENCES)
+        rig.privacy = "edge-only"
+        rig.clock.move(86400 * 2)
+        assert await writes() == 1
+        assert rig.ledger.totals.today_bytes == 0, "a new day is seen"
+        assert await writes() == 0
 
 
 async def test_privacy_in_the_middle_stops_what_is_under_way(tmp_path: Path) -> None:

@@ -91,6 +91,23 @@ async def test_a_request_that_nobody_waits_for_holds_up_no_other(engine: LocalSp
     assert heard.guesses[0].text == "what can you do"
 
 
+async def test_one_that_is_at_work_is_well_and_is_not_waited_for(engine: LocalSpeechToText) -> None:
+    await engine.check()
+    async with engine._lock, asyncio.timeout(5):
+        status = await engine.check()
+    assert (status.health, status.reason) == (Health.healthy, "It is at work.")
+
+
+async def test_one_that_is_closed_while_it_starts_does_not_stay(engine: LocalSpeechToText) -> None:
+    asked = asyncio.create_task(engine.transcribe(bytes(RATE), GRAMMAR))
+    await wait_for(engine._lock.locked)
+    await asyncio.sleep(0)
+    await engine.close()
+    with pytest.raises(VoiceError, match="closed while it was started"):
+        await asked
+    assert (engine.loaded, engine.pid) == (False, None)
+
+
 async def test_without_a_model_it_is_absent(tmp_path: Path) -> None:
     engine = LocalSpeechToText(tmp_path, SystemClock(), os.environ)
     with pytest.raises(AbsentError, match="not installed") as caught:

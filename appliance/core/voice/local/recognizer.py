@@ -54,6 +54,7 @@ class LocalSpeechToText:
         self._failures = 0
         """One after the other."""
         self._rests_until = 0.0
+        self._closed = 0
         self._used = self._failed = 0
         self._last_ms: float | None = None
 
@@ -102,7 +103,9 @@ class LocalSpeechToText:
         return tuple(sorted(hits, key=lambda hit: -hit.score))
 
     async def check(self) -> EngineStatus:
-        """Look whether it answers; loads it where it is not loaded."""
+        """Look whether it answers; loads it where it is not loaded. One that is at work is not held up, and has a deadline."""
+        if self.loaded and self._lock.locked():
+            return self._status(Health.healthy, "It is at work.", "")
         try:
             async with self._lock:
                 child = await self._running()
@@ -114,7 +117,8 @@ class LocalSpeechToText:
         return self._status(Health.healthy, "It answers.", "")
 
     async def close(self) -> None:
-        """End the process."""
+        """End the process, also one that is just being started."""
+        self._closed += 1
         if self._child is not None:
             await self._child.kill("it was closed")
 
@@ -170,12 +174,19 @@ class LocalSpeechToText:
             )
         if self._child is not None:
             await self._child.kill()
+        closed = self._closed
         try:
-            self._child = await Child.started(self._directory, self._threads, self._environ)
+            child = await Child.started(self._directory, self._threads, self._environ)
         except VoiceError as error:
             self._rest(error)
             raise
-        return self._child
+        if closed != self._closed:
+            await child.kill("it was closed")
+            raise VoiceError(
+                "The speech recognition was closed while it was started.", "it is started again when it is needed."
+            )
+        self._child = child
+        return child
 
     def _rest(self, error: VoiceError) -> None:
         self._failures += 1

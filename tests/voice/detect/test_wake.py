@@ -134,6 +134,21 @@ def test_an_own_model_hears_its_phrase(own: Callable[..., str]) -> None:
     assert sorted(hit.phrase for hit in hits) == ["hey spark", "okay nabu"]
 
 
+def test_an_own_model_is_tried_anew_only_where_it_has_changed(
+    own: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[object] = []
+    run = wake.subprocess.run
+    monkeypatch.setattr(wake.subprocess, "run", lambda *given, **more: (ran.append(given), run(*given, **more))[1])
+    monkeypatch.chdir(tmp_path)  # from where the package cannot be seen
+    path = own("once")
+    assert not [each.problem for _ in range(2) for each in WakeModels((), [path]).statuses() if each.problem]
+    assert len(ran) == 1
+    (tmp_path / "once.tflite").write_bytes(b"damaged")
+    assert "damaged" in WakeModels((), [path]).statuses()[0].problem
+    assert len(ran) == 2
+
+
 def test_two_at_once_come_by_their_score(own: Callable[..., str]) -> None:
     """The same model with a shorter window wakes at another score: both are told, the higher first."""
     models = WakeModels(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import appliance
 from appliance.core.voice.detect.listening import Listening
 from appliance.core.voice.detect.manifests import UnusableError, manifest, normal, one_line
 from appliance.core.voice.model import Hit, WakeStatus
@@ -17,6 +20,8 @@ from appliance.core.voice.model import Hit, WakeStatus
 if TYPE_CHECKING:
     from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures
 
+ROOT = str(Path(appliance.__file__).resolve().parent.parent)
+"""Where the package lies: it need not be installed."""
 TRY_SECONDS = 20.0
 """A model of the operator's is tried so long, in a process of its own: a damaged file ends that, not the appliance."""
 SHIPPED = ("alexa", "hey jarvis", "hey mycroft", "okay nabu")
@@ -107,13 +112,28 @@ def threshold(cutoff: float, sensitivity: float) -> float:
 
 
 def tried(path: Path) -> None:
-    """Load a model and let it hear a second of silence, in a process of its own. Blocks. Raises UnusableError."""
+    """Load a model and let it hear a second of silence, in a process of its own, once for as long as its files are the same.
+
+    Blocks. Raises UnusableError.
+    """
+    files = (path, path.parent / manifest(path).model)
+    try:
+        states = tuple((found.st_mtime_ns, found.st_size) for found in map(Path.stat, files))
+    except OSError as error:
+        raise UnusableError(f"{path} is gone: {one_line(error)}. Next: see voice.wake_models") from None
+    _tried(path.absolute(), states)
+
+
+@functools.lru_cache(16)
+def _tried(path: Path, files: tuple[tuple[int, int], ...]) -> None:
+    """The same; `files` says which state of the files was tried."""
     code = "import sys; from appliance.core.voice.detect import wake; wake.listen_once(sys.argv[1])"
-    command = [sys.executable, "-c", code, str(path)]
+    command = [sys.executable, "-P", "-c", code, str(path)]
     try:
         ran = subprocess.run(  # noqa: S603 -- our own interpreter, with an argument and no shell
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS, check=False
-        )
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": ROOT},
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnusableError(f"{path} could not be tried: {one_line(error)}") from None
     if ran.returncode:

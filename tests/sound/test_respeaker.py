@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import usb.core
 
 from appliance.core.doctor.checks import microphone as check
 from appliance.core.model import Health
@@ -115,6 +116,17 @@ def test_an_array_that_is_unplugged_is_told_and_found_again(bus: ArrayBackend, a
     assert array.direction() == 271
     array.close()
     assert bus.opened == 0
+
+
+def test_an_array_that_is_unplugged_while_its_descriptors_are_read_is_told(
+    bus: ArrayBackend, array: ReSpeaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: object) -> None:
+        raise usb.core.USBError("No such device", -4, errno.ENODEV)
+
+    monkeypatch.setattr(bus, "get_configuration_descriptor", gone)
+    with pytest.raises(DeviceError, match="was unplugged"):
+        array.status()
 
 
 def test_without_the_usb_library_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,8 +129,13 @@ class ReSpeaker:
 
     def _firmware(self) -> str:
         """Its version; the number of channels that it records."""
+        import usb.core
+
         version = bytes(self._transfer("the version", IN, READ, 0, 1))
-        channels = _channels(self._found())
+        try:
+            channels = _channels(self._found())
+        except usb.core.USBError as error:
+            raise self._failed("its descriptors", error) from error
         return (str(version[0]) if version else "") + (f", {channels} channels" if channels else "")
 
     def _transfer(self, what: str, kind: int, value: int, index: int, data: bytes | int) -> Sequence[int]:

@@ -21,7 +21,7 @@ MARKUP: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\s*\|\s*"), ", "),
 )
 SYMBOLS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\b([A-Za-z][\w-]*[A-Za-z0-9])\.(?=[a-z][\w-]*[a-z0-9])"), r"\1 dot "),
+    (re.compile(r"\b([A-Za-z][\w-]{0,61}[A-Za-z0-9])\.(?=[a-z][\w-]{0,61}[a-z0-9])"), r"\1 dot "),
     (re.compile(r"(?<=\d)\s*[-–—]\s*(?=\d)"), " to "),
     (re.compile(r"(?<![\w.])[-−](?=\.?\d)"), "minus "),
     (re.compile(r"\s*(?:–|—|\s-{1,2}\s)\s*"), ", "),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from appliance.hw.sound import choice
+from appliance.hw.sound import choice, worker_microphone
 from appliance.hw.sound.ring import Blocks, Bytes
 from tests.servers.sound import SoundRoom
 from tests.support import wait_for_sync
@@ -92,6 +94,51 @@ def test_channels_and_rates_in_the_order_they_are_tried() -> None:
     assert choice.input_channels(CARDS[1]) == (1, 2)
     assert choice.output_channels(CARDS[0]) == (2, 1)
     assert choice.rates(CARDS[0], 16000) == (16000, 48000, 44100)
+
+
+class Library:
+    """sounddevice with one microphone, whose callback is called by the test."""
+
+    PortAudioError = OSError
+    default = SimpleNamespace(device=(0, -1))
+
+    def query_devices(self) -> list[dict[str, Any]]:
+        """It."""
+        return [{"index": 0, "name": "mic", "max_input_channels": 1, "max_output_channels": 0, "default_samplerate": 16000.0}]
+
+    def RawInputStream(self, **given: Any) -> SimpleNamespace:  # noqa: N802 the library's name
+        """Keep who is to be called."""
+        self.callback = given["callback"]
+        return SimpleNamespace()
+
+
+def test_what_sounded_while_it_was_muted_is_not_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device gives its sound up to a tenth of a second after it was taken."""
+    clock, library = SimpleNamespace(now=100.0), Library()
+    monkeypatch.setattr(worker_microphone, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    urgent, theirs_urgent = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    capture = worker_microphone.Capture(
+        worker_microphone.Link(theirs, theirs_urgent), library, {"name": "auto", "rate": 16000, "muted": True}
+    )
+
+    def told(age: float) -> bytes:
+        """What goes to the appliance of a block whose first sample is so old."""
+        times = SimpleNamespace(currentTime=age, inputBufferAdcTime=0.0)
+        library.callback(bytearray(b"\x11\x22" * 512), 512, times, SimpleNamespace(input_overflow=False))
+        capture._obey()
+        capture._move()
+        return ours.recv(4096)[worker_microphone.HEADER.size :]
+
+    with ours, urgent, theirs, theirs_urgent:
+        assert not any(told(0.1))
+        urgent.send(b'{"muted": false}')
+        capture._obey()
+        clock.now += 0.05
+        assert not any(told(0.1)), "half of it sounded before"
+        assert told(0.04) == b"\x11\x22" * 512
+        urgent.send(b'{"muted": true}')
+        assert not any(told(0.04)), "it was not sent yet"
 
 
 STARTER = """

@@ -81,6 +81,8 @@ class Capture:
         self._link = link
         self._muted = bool(order["muted"])
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
+        self._hears_since = 0.0
+        """Monotonic: what sounded before is not told, though the device gives it later."""
         self._called = 0.0
         self._finished = False
         self._ends = 0.0
@@ -115,7 +117,9 @@ class Capture:
             lost = self._gap(times.inputBufferAdcTime)
         self._ends = times.inputBufferAdcTime + length
         samples = memoryview(sound).cast("B").cast("h")[:: self.channels]
-        self._ring.put(self._silence if self._muted else samples, now - (age - length if known else 0.0), lost)
+        ended = now - (age - length if known else 0.0)
+        silent = self._muted or ended - length < self._hears_since
+        self._ring.put(self._silence if silent else samples, ended, lost)
         os.eventfd_write(self._bell, 1)
 
     def _gap(self, begins: float) -> int:
@@ -143,7 +147,9 @@ class Capture:
 
     def _obey(self) -> None:
         for order in self._link.orders():
-            self._muted = bool(order["muted"])
+            was, self._muted = self._muted, bool(order["muted"])
+            if was and not self._muted:
+                self._hears_since = time.monotonic()
             if self._muted:  # what was taken before must not come out when it hears again
                 self._ring.silence(self._silence)
                 self._unsent = [(ZEROS, at, lost) for _, at, lost in self._unsent]

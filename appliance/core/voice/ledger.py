@@ -112,8 +112,10 @@ class VoiceLedger:
         def write(connection: sqlite3.Connection) -> LedgerTotals:
             today = self._today(connection)
             self._check(connection, today, audio_bytes)
-            connection.execute("UPDATE voice_ledger SET audio_bytes = audio_bytes + ? WHERE row = ?", (audio_bytes, number))
-            _add(connection, _day_of(connection, number, today), audio_bytes, 0, 0)
+            connection.execute(
+                "UPDATE voice_ledger SET audio_bytes = audio_bytes + ?, day = ? WHERE row = ?", (audio_bytes, today, number)
+            )  # what is corrected later is of this day: that of the one before has left
+            _add(connection, today, audio_bytes, 0, 0)
             return self._sum(connection, today)
 
         self.totals = await self._store.write(write)
@@ -194,11 +196,6 @@ def _sums(connection: sqlite3.Connection, day: int) -> tuple[int, int, int]:
     sql = "SELECT audio_bytes, text_bytes, requests FROM voice_ledger_days WHERE day = ?"
     found: tuple[int, int, int] | None = connection.execute(sql, (day,)).fetchone()
     return found or (0, 0, 0)
-
-
-def _day_of(connection: sqlite3.Connection, number: int, today: int) -> int:
-    found = connection.execute("SELECT day FROM voice_ledger WHERE row = ?", (number,)).fetchone()
-    return int(found[0]) if found else today
 
 
 def _boot() -> str:

@@ -72,6 +72,19 @@ async def test_the_cap_holds_to_the_byte_and_ends_with_the_day(store: Store) -> 
     assert ledger.totals == LedgerTotals(0, 250, 240, 0, 1), "it belongs to the day on which it began"
 
 
+async def test_what_goes_on_over_midnight_counts_for_the_day_on_which_it_goes(store: Store) -> None:
+    clock = ManualClock(MIDNIGHT - 60)
+    ledger = VoiceLedger(store, clock, 250)
+    number = await ledger.reserve(leaving(100))
+    clock.move(120)
+    await ledger.extend(number, 100)
+    await ledger.extend(number, 100)
+    with pytest.raises(WithheldError, match="200 of 250 bytes"):
+        await ledger.extend(number, 100)
+    await ledger.settle(number, 230, 0, "answered")
+    assert ledger.totals == LedgerTotals(130, 250, 230, 0, 1), "100 had left before midnight"
+
+
 async def test_no_cap_of_zero_is_passed(store: Store) -> None:
     ledger = VoiceLedger(store, ManualClock(), 0)
     assert ledger.capped

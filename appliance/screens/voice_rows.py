@@ -8,7 +8,7 @@ from appliance.core.model import Health
 from appliance.core.voice.model import EngineStatus, Timings, Utterance, WakeStatus
 from appliance.screens import format as f
 from appliance.screens.glyphs import Glyphs
-from appliance.screens.voice_view import OUTCOMES, by, quick, sentence
+from appliance.screens.voice_view import OUTCOMES, by, quick, sentence, words
 from appliance.screens.widgets.charts import badge, meter
 from appliance.screens.widgets.grid import Cell, Column, Row
 
@@ -36,7 +36,7 @@ def heard_rows(utterances: Sequence[Utterance]) -> list[Row]:
 def _heard_cells(each: Utterance) -> tuple[Cell, ...]:
     times: Timings = each.timings
     return (
-        (f.clock(each.time), "muted"), each.words or ("(no words)", "muted"), (each.action or f.NONE, "muted"),
+        (f.clock(each.time), "muted"), words(each) or ("(no words)", "muted"), (each.action or f.NONE, "muted"),
         (each.outcome.value, OUTCOMES[each.outcome]), (each.reply, "muted"),
         (by(each), "warn" if each.fell_back else "muted"), (f.took(times.endpoint), "muted"), (f.took(times.stt), "muted"),
         (f.took(times.act), "muted"), f.took(times.to_action),

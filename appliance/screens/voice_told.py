@@ -32,6 +32,7 @@ def utterance_lines(each: Utterance, width: int, glyphs: Glyphs) -> list[Line]:
     by = f"{each.engine or f.NONE} ({each.place.value})" if each.engine else f.NONE
     lines = [
         line("heard", f'"{each.words}"' if each.words else "no words", "title"),
+        line("understood", f'"{each.understood}"' if each.understood else f.NONE),
         line("answer", each.reply or f.NONE),
         line("outcome", each.outcome.value, OUTCOMES[each.outcome]), line("action", each.action or f.NONE),
         line("sure", f"{100 * each.confidence:.0f} %" if each.confidence else f.NONE),

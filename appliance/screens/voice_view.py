@@ -102,8 +102,14 @@ def last(utterances: Sequence[Utterance], room: int) -> list[Line]:
     if newest is None:
         return []
     told = newest.reply or newest.outcome.value
-    words = newest.words if len(newest.words) <= room else f"{newest.words[: room - 1]}…"
-    return [line("last heard", f'"{words}"', "muted"), line("answered", told, "muted")]
+    heard = words(newest)
+    heard = heard if len(heard) <= room else f"{heard[: room - 1]}…"
+    return [line("last heard", f'"{heard}"', "muted"), line("answered", told, "muted")]
+
+
+def words(utterance: Utterance) -> str:
+    """What was said, as far as is known: the command that was understood, else the words as they were heard freely."""
+    return utterance.understood or utterance.words
 
 
 def sentence(text: str) -> str:

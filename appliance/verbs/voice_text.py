@@ -48,9 +48,10 @@ def utterance(value: Mapping[str, Any]) -> list[str]:
     """One turn in two lines: what was heard, what came of it."""
     heard = msgspec.convert(value, Utterance)
     words = f'heard "{heard.words}" by {view.by(heard)}' if heard.words else "no words were heard"
+    meant = f', understood "{heard.understood}"' if heard.understood and heard.understood != heard.words else ""
     action = f" ({heard.action})" if heard.action else ""
     took = f", {f.took(heard.timings.to_action)} from the last sound to the action" if heard.timings.to_action else ""
-    lines = [words, f"{heard.outcome.value}{action}{took}", *([heard.reply] if heard.reply else [])]
+    lines = [f"{words}{meant}", f"{heard.outcome.value}{action}{took}", *([heard.reply] if heard.reply else [])]
     return [printable(each) for each in [*lines, *(f"not by {told}" for told in heard.fell_back)]]
 
 
@@ -103,7 +104,8 @@ def _utterances(rows: Sequence[Mapping[str, Any]], width: int) -> list[Any]:
 def _heard(each: Utterance) -> dict[str, Any]:
     times = each.timings
     return {
-        "time": f.clock(each.time), "words": each.words or "(no words)", "action": each.action, "outcome": each.outcome.value,
+        "time": f.clock(each.time), "words": view.words(each) or "(no words)", "action": each.action,
+        "outcome": each.outcome.value,
         "by": view.by(each), "end": f.took(times.endpoint), "stt": f.took(times.stt), "act": f.took(times.act),
         "to action": f.took(times.to_action), "reply": each.reply,
     }  # fmt: skip

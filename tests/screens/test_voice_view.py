@@ -16,6 +16,7 @@ from appliance.screens.glyphs import CONSOLE, FULL, Glyphs, unsafe
 from appliance.screens.voice_told import timing_lines, utterance_lines
 from appliance.screens.widgets.grid import Row
 from appliance.screens.widgets.lines import Line, width_of
+from appliance.verbs.voice_text import utterance
 from tests.screens import voices
 
 SHAPES = pytest.mark.parametrize(("width", "height"), [(36, 6), (54, 11), (20, 3), (12, 1), (1, 1)])
@@ -32,6 +33,22 @@ def cells(row: Row) -> list[str]:
 def sounds(level: object = None, age: float | None = 0.1, width: int = 36, height: int = 6, **more: bool) -> str:
     found = level if level is not None else voices.level()
     return text_of(sound.sound_lines(found, age, "nothing is measured", width, height, CONSOLE, **more))  # type: ignore[arg-type]
+
+
+def test_what_was_understood_stands_where_it_was_heard_otherwise() -> None:
+    """In the list and the summary alone, in the details beside the words as they were heard."""
+    odd = voices.utterance(words="i have got a jolly lurks", understood="acknowledge all alerts")
+    plain = voices.utterance(1, understood="")
+    assert [cells(row)[1] for row in rows.heard_rows([odd, plain])] == ["acknowledge all alerts", "what is the battery"]
+    assert '"acknowledge all alerts"' in text_of(view.last([odd], 40))
+    told = text_of(utterance_lines(odd, 100, CONSOLE))
+    assert re.search(r'heard +"i have got a jolly lurks"', told)
+    assert re.search(r'understood +"acknowledge all alerts"', told)
+    assert (
+        'heard "i have got a jolly lurks" by local, understood "acknowledge all alerts"'
+        in utterance(msgspec.to_builtins(odd))[0]
+    )
+    assert "understood" not in utterance(msgspec.to_builtins(plain))[0]
 
 
 # -- the sound -------------------------------------------------------------------------------------------------------------

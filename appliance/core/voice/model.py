@@ -266,6 +266,8 @@ class Reply(msgspec.Struct, frozen=True):
     source: str = "command"
     """"command", "llm" or "local"."""
     request_id: str = ""
+    understood: str = ""
+    """The sentence that was meant, as the commands have it; empty where none was."""
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -297,6 +299,9 @@ class Utterance(msgspec.Struct, frozen=True):
     wake_word: str = ""
     wake_score: float | None = None
     words: str = ""
+    """As they were heard freely."""
+    understood: str = ""
+    """The command that was understood by them, in its own words; empty where it was none."""
     engine: str = ""
     place: Place = Place.local
     fell_back: tuple[str, ...] = ()

@@ -217,4 +217,4 @@ def told(one: Utterance, *, words: bool) -> dict[str, Any]:
         "action": one.action, "engine": one.engine, "place": one.place.value, "confidence": round(one.confidence, 3),
         "fell_back": len(one.fell_back), "direction": one.direction, "timings_ms": times, "trace_id": one.trace_id,
     }  # fmt: skip
-    return facts | ({"words": one.words, "reply": one.reply} if words else {})
+    return facts | ({"words": one.words, "understood": one.understood, "reply": one.reply} if words else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from appliance.core.model import Actor, Role
@@ -104,6 +105,35 @@ async def test_the_role_decides_and_danger_asks(rig: Rig, role: Role, words: str
     assert (reply.outcome is Outcome.done) == (len(rig.done) == 1) == (role >= needs)
 
 
+@pytest.mark.parametrize(
+    ("heard", "free", "fits", "outcome"),
+    [
+        ("restart the lemon tree service", -0.35, -1.29, Outcome.asked), ("with hot one hundred", -0.5, -1.1, Outcome.asked),
+        ("restart the lamont reserve list", -0.75, -1.26, Outcome.asked),
+        ("bury start dealers service", -0.7, -0.8, Outcome.done),
+        ("restart the memories service", -0.4, -1.3, Outcome.done),
+    ],
+    ids=["other-word", "nonsense", "half", "fits-as-well", "nearly-the-words"],
+)  # fmt: skip
+async def test_a_change_that_was_heard_otherwise_is_asked_about(
+    rig: Rig, heard: str, free: float, fits: float, outcome: Outcome
+) -> None:
+    """Real figures of spoken sentences; a question is answered all the same."""
+    guesses = (Guess("restart the memory service", fits),)
+    reply = await rig.say(heard, score=free, guesses=guesses)
+    assert (reply.outcome, reply.understood) == (outcome, "restart the memory service")
+    assert len(rig.done) == (outcome is Outcome.done)
+    looked = await rig.say(heard, score=free, guesses=(Guess("how are the services", fits),))
+    assert (looked.outcome, looked.action) == (Outcome.done, "service.list")
+
+
+async def test_a_name_that_was_missing_makes_no_doubtful_change_sure(rig: Rig) -> None:
+    asked = await rig.say("resort servers", score=-0.6, guesses=(Guess("restart a service", -1.5),))
+    assert (asked.expects, asked.action) == ("slot", "service.restart")
+    assert (await rig.say("inference")).text.startswith("Did you mean: restart a service, inference?")
+    assert rig.done == []
+
+
 async def test_doubt_about_a_change_is_asked_about(rig: Rig) -> None:
     asked = await rig.say("restart the mammary service")
     assert (asked.outcome, asked.text) == (Outcome.asked, "Did you mean: restart the memory service? Say yes or no.")
@@ -202,6 +232,10 @@ async def test_whole_commands_need_no_further_silence(rig: Rig) -> None:
     assert not whole("restart the")
     assert not whole("restart a service")
     assert not whole("restart the mammary service")
+    heard = Transcript("how are survives is", "test", score=-0.6)
+    assert rig.dialogue.whole(msgspec.structs.replace(heard, guesses=(Guess("how are the services", -0.9),)))
+    assert not rig.dialogue.whole(msgspec.structs.replace(heard, guesses=(Guess("how are the services", -2.3),)))
+    assert not rig.dialogue.whole(msgspec.structs.replace(heard, guesses=(Guess("restart the redis service", -0.7),)))
     assert not whole("how are the")
     await rig.say("reboot primecore2")
     assert not whole("yes")

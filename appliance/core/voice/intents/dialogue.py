@@ -85,11 +85,13 @@ class Dialogue:
             return False
         grammar, text = self._understanding.grammar, normal(transcript.text)
         command = self._understanding.read(transcript)
-        if command is None or command.confidence < EXACT or command.wants or not command.action:
+        if command is None or command.wants or not command.action:
             return False
-        if self._registry.get(command.action).dangerous:
+        action = self._registry.get(command.action)
+        if action.dangerous or command.confidence < (SURE if action.query else EXACT):
             return False
-        longer = {each for form in (text, self._understanding.plain(text)) for each in grammar.longer(form)}
+        forms = {text, self._understanding.plain(text), normal(command.text)}
+        longer = {each for form in forms for each in grammar.longer(form)}
         return all((other := grammar.match(each)) is not None and same(other, command) for each in longer)
 
     def phrases(self) -> tuple[Example, ...]:
@@ -193,6 +195,7 @@ class Dialogue:
             command.intent,
             command.confidence,
             waiting.kind.value,
+            understood=command.text,
         )
 
     def _ask_for(self, command: Command, actor: Actor) -> Reply:
@@ -226,9 +229,9 @@ class Dialogue:
         command = waiting.command
         found = self._understanding.named(self._understanding.grammar.choices(command), turn.transcript)
         if found is not None:
-            value, sure = found
+            value, sure = found[0], min(found[1], command.confidence)
             args = {**command.args, command.wants: self._understanding.grammar.shaped(command, value)}
-            text = f"{command.text} {said(value)}"
+            text = f"{command.text}, {said(value)}"
             return await self._obey(msgspec.structs.replace(command, args=args, text=text, wants="", confidence=sure), turn)
         other = self._understanding.read(turn.transcript)
         if other is not None and other.confidence >= SURE:
@@ -240,7 +243,7 @@ class Dialogue:
     @staticmethod
     def _declined(waiting: Waiting, text: str) -> Reply:
         command = waiting.command
-        return Reply(text, Outcome.declined, command.action, command.args, command.intent, command.confidence)
+        return _reply(command, text, Outcome.declined)
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -264,4 +267,10 @@ class Dialogue:
 
     @staticmethod
     def _ended(command: Command, text: str, outcome: Outcome) -> Reply:
-        return Reply(text, outcome, command.action, command.args, command.intent, command.confidence)
+        return _reply(command, text, outcome)
+
+
+def _reply(command: Command, text: str, outcome: Outcome) -> Reply:
+    return Reply(
+        text, outcome, command.action, command.args, command.intent, command.confidence, understood=command.text
+    )  # fmt: skip

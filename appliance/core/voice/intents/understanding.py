@@ -12,7 +12,7 @@ from appliance.core.state import LiveState
 from appliance.core.voice.intents.book import Book, book
 from appliance.core.voice.intents.model import Command
 from appliance.core.voice.intents.names import NEWEST, READ, Names, names, newest
-from appliance.core.voice.model import Transcript
+from appliance.core.voice.model import Guess, Transcript
 from appliance.core.voice.words import alike, normal
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ SURE = 0.88
 """From here on a command that changes something is carried out without asking back."""
 LIKELY = 0.6
 """From here on a question is answered."""
+AT_ONCE = ((-0.3, 0.0), (-0.5, 0.7), (-1.3, 0.9))
+"""What a change that only the sound speaks for needs, so that nobody is asked: how well the sentence fits beside what was heard
+freely (difference of the scores), with how alike the two are written. "Silence the baby for ten minutes" fits "silence memory
+for ten minutes" by -0.71 with 0.84, in noise by -0.35 with 0.6. Four voices, in quiet and at 15 and 10 dB over noise: of 60
+such sentences ten were carried out as something else without this, and none with it; of 226 right ones twelve were asked
+about without it, and 54 with it, most of them in noise."""
 APART = 0.03
 """A near sentence must be better by so much than the next one that means something else."""
 ROUNDS = 4
@@ -116,7 +122,17 @@ class Understanding:
         if transcript.score is None or not accept(transcript.score, best.score, second):
             return None
         fits = confidence(transcript.score, best.score, second)  # 0.5 where it is only just accepted
-        return msgspec.structs.replace(meant, confidence=LIKELY + 2 * (EXACT - LIKELY) * max(0.0, fits - 0.5))
+        sure = LIKELY + 2 * (EXACT - LIKELY) * max(0.0, fits - 0.5)
+        if meant.action and not self._registry.get(meant.action).query and not self._firm(transcript, best):
+            sure = min(sure, SURE - 0.01)
+        return msgspec.structs.replace(meant, confidence=sure)
+
+    def _firm(self, transcript: Transcript, best: Guess) -> bool:
+        """Whether what was heard freely does not speak against a sentence."""
+        if transcript.score is None:
+            return False
+        fits, written = best.score - transcript.score, alike(self.plain(transcript.text), best.text)
+        return any(fits >= gap and written >= likeness for gap, likeness in AT_ONCE)
 
     def named(self, choices: Sequence[tuple[str, Any]], transcript: Transcript) -> tuple[Any, float] | None:
         """Which of some names was said, and how sure that is; None where it was none, or might be two.

@@ -158,6 +158,10 @@ def _decrypt(source: Path, plain: Path, key: bytes, phrase: str) -> None:
             raise WrongKeyError(told, "it is one line that begins with AGE-SECRET-KEY-1.") from error
         except pyrage.DecryptError as error:
             raise _refused(source, str(error)) from error
+        except OSError as error:
+            if error.errno is None:  # age's own, not the disk's: a piece of it does not authenticate
+                raise DamagedError(f"{source.name} is damaged or cut off: {error}.", "use another copy of it.") from error
+            raise
 
 
 def _refused(source: Path, said: str) -> BackupError | DamagedError:

@@ -228,12 +228,16 @@ class Keeper:
 
     async def list_all(self) -> list[Snapshot]:
         """What the repositories have, newest first. Raises ApplianceError where none of them answers."""
+        errors = []
         async with self._alone.on("list"):
             for name in self.ground.settings.targets:
-                await self._try(name, self._list(name))
-        problems = [each for each in self.book.targets.values() if each.problem]
-        if problems and len(problems) == len(self.book.targets):
-            raise TargetAwayError(problems[0].problem, problems[0].next_step)
+                try:
+                    await self._list(name)
+                except ApplianceError as error:
+                    log.warning("the backups at %s cannot be listed: %s", name, error.message)
+                    errors.append(error)
+        if errors and len(errors) == len(self.book.targets):
+            raise errors[0]
         found = [each for one in self.book.targets.values() for each in one.snapshots]
         return sorted(found, key=lambda each: -each.time)
 

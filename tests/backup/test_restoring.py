@@ -1,0 +1,328 @@
+"""A restore is applied whole or not at all, wherever it is cut; exported files; what is copied while it is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance import launch
+from appliance.core.lifecycle.backup import archive, contents, proof, restoring, staging
+from appliance.core.lifecycle.backup.faults import TargetAwayError, WrongKeyError
+from appliance.core.lifecycle.backup.model import MANIFEST, Manifest
+from appliance.core.lifecycle.backup.targets import look
+from appliance.core.secrets import Secrets
+from appliance.core.store import Store
+from appliance.errors import BackupError, DamagedError, DiskFullError, InvalidArgumentsError
+from appliance.lock import Lock
+from appliance.settingbackup import BackupSettings, BackupTarget
+from tests.backup import rig
+from tests.support import needs_program
+
+PARTS = ("settings", "secrets", "state", "streams", "models")
+
+
+def unstopped() -> None:
+    """Nobody stops it."""
+
+
+def staged(home: Path, tree: Path, parts: tuple[str, ...] = PARTS) -> Manifest:
+    chosen = [each for each in contents.pieces(rig.places(home)) if each.part in parts]
+    about = staging.About("0.1.0", "control-pc", 1000.0, parts, contents.gaps(parts))
+    return staging.stage(tree, chosen, about, None, unstopped)
+
+
+@pytest.fixture
+def old(used: Path, tmp_path: Path) -> Path:
+    """A home with a restore of another state waiting."""
+    manifest = staged(used, restoring.incoming(tmp_path / "home/data"))
+    where = rig.places(used)
+    (where.data / "inventory.toml").write_text("# later\n")
+    Secrets(where.secrets, {}).put("later.key", b"later")
+    with closing(sqlite3.connect(where.database)) as connection, connection:
+        connection.execute("DELETE FROM users WHERE name = 'bob'")
+    restoring.arm(where.data, manifest, PARTS, "usb:1234")
+    return used
+
+
+def facts(home: Path) -> tuple[Any, ...]:
+    where = rig.places(home)
+    return (
+        [name for name, _ in rig.users(home)], (where.data / "inventory.toml").read_text(),
+        (where.secrets / "later.key").exists(), rig.audited(home).intact,
+    )  # fmt: skip
+
+
+BEFORE = (["ada"], "# later\n", True, True)
+AFTER = (["ada", "bob"], "# machines\n", False, True)
+
+
+def killed_at(step: int, work: Callable[[], object]) -> bool:
+    """Do it in a child that is killed at its nth change of the disk; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def cut(real: Callable[..., Any]) -> Callable[..., Any]:
+            def change(*args: Any, **named: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **named)
+
+            return change
+
+        os.rename, os.fsync, os.mkdir, os.unlink = cut(os.rename), cut(os.fsync), cut(os.mkdir), cut(os.unlink)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_cut_at_any_step_the_next_start_ends_in_the_new_state(old: Path, tmp_path: Path) -> None:
+    assert facts(old) == BEFORE
+    step, cuts = 0, 0
+    while True:
+        home = tmp_path / f"copy{step}"
+        shutil.copytree(old, home)
+        where = rig.places(home)
+        cut = killed_at(step, functools.partial(restoring.apply, where))
+        cuts += cut
+        if restoring.is_pending(where.data):
+            restoring.apply(where)
+        else:
+            assert not cut or not (restoring.root_of(where.data) / "ready").exists()
+        restoring.sweep(where.data)
+        assert facts(home) == AFTER
+        assert {each.name for each in restoring.root_of(where.data).iterdir()} <= {"applied.json"}
+        aside = where.data / restoring.former(where.data)[0].name
+        assert (aside / "secrets/all/later.key").read_bytes() == b"later", "what was here is kept"
+        shutil.rmtree(home)
+        if not cut:
+            break
+        step += 1
+    assert cuts > 10
+
+
+async def test_before_it_is_armed_a_cut_changes_nothing(used: Path, tmp_path: Path) -> None:
+    where = rig.places(used)
+    manifest = staged(used, restoring.incoming(where.data))
+    assert killed_at(3, lambda: restoring.arm(where.data, manifest, PARTS, "usb:1"))
+    assert not restoring.is_pending(where.data)
+    restoring.sweep(where.data)
+    assert not list(restoring.root_of(where.data).iterdir())
+    assert facts(used)[0] == ["ada", "bob"]
+
+
+def test_the_start_applies_it_before_anything_is_opened(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old / "config.toml").write_text("[node]\nunknown = 1\n")  # settings that would not start: the restored ones do
+    seen: list[Any] = []
+
+    async def mode(settings: Any, where: Any, ring: Any, environ: Any) -> int:
+        seen.append((settings.node.device_id, facts(old)))
+        return 0
+
+    monkeypatch.setattr("appliance.core.logs.configure", lambda *_, **__: None)
+    monkeypatch.setattr("appliance.ending.run", asyncio.run)  # the real one ends the process
+    environ = {"PRIME_SPARK_HOME": str(old)}
+    assert launch._locked(environ, mode, on_held=launch._say_held, stderr=True) == 0
+    assert seen == [("control-pc", AFTER)]
+    held = Lock(rig.places(old).lock)
+    assert held.take()
+    held.release()
+
+
+def test_part_of_it_leaves_the_rest_alone(used: Path, tmp_path: Path) -> None:
+    where = rig.places(used)
+    manifest = staged(used, restoring.incoming(where.data))
+    with pytest.raises(InvalidArgumentsError, match="does not contain memory"):
+        restoring.choose(manifest, ("memory",))
+    (where.data / "inventory.toml").write_text("# later\n")
+    Secrets(where.secrets, {}).put("later.key", b"later")
+    restoring.arm(where.data, manifest, restoring.choose(manifest, ("settings",)), "usb:1")
+    with pytest.raises(BackupError, match="waits for the next start already"):
+        restoring.arm(where.data, manifest, PARTS, "usb:1")
+    restoring.apply(where)
+    assert (where.data / "inventory.toml").read_text() == "# machines\n"
+    assert (where.secrets / "later.key").exists()
+
+
+def test_a_prepared_restore_can_be_taken_back(old: Path) -> None:
+    where = rig.places(old)
+    assert restoring.cancel(where.data)
+    assert not restoring.cancel(where.data)
+    assert not restoring.is_pending(where.data)
+    assert facts(old) == BEFORE
+
+
+def test_what_was_put_aside_goes_when_it_is_dropped(old: Path) -> None:
+    where = rig.places(old)
+    restoring.apply(where)
+    name = restoring.former(where.data)[0].name
+    with pytest.raises(InvalidArgumentsError, match="Nothing is kept as"):
+        restoring.drop_former(where.data, "../secrets")
+    restoring.drop_former(where.data, name)
+    assert restoring.former(where.data) == ()
+
+
+async def test_a_database_in_use_is_copied_as_it_is_at_one_moment(tmp_path: Path) -> None:
+    store = Store(tmp_path / "live.sqlite")
+    store.open()
+    stop = False
+
+    def pair(number: int) -> Callable[[sqlite3.Connection], object]:
+        """Two rows that belong together."""
+        rows = [(f"{sign}{number}", "1") for sign in "ab"]
+        return lambda db: db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
+    async def write() -> None:
+        number = 0
+        while not stop:
+            number += 1
+            await store.write(pair(number))
+
+    await store.write(lambda db: db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT)"))
+    writer = asyncio.create_task(write())
+    for number in range(10):
+        copy = tmp_path / f"{number}.sqlite"
+        await asyncio.to_thread(staging.copy_sqlite, store.path, copy, unstopped)
+        assert proof.whole(copy) == ""
+        with closing(sqlite3.connect(copy)) as found:
+            ones, twos = (found.execute(f"SELECT count(*) FROM meta WHERE name LIKE '{sign}%'").fetchone()[0] for sign in "ab")
+        assert ones == twos
+        assert {each.name for each in tmp_path.glob(f"{number}.sqlite*")} == {copy.name}
+    stop = True
+    await writer
+    store.close()
+
+
+async def test_a_newer_database_is_refused_with_the_next_step(used: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(rig.places(used).database)) as connection, connection:
+        connection.execute("INSERT INTO migrations VALUES (9999, '9999_future.sql', 'x')")
+    made = staged(used, tmp_path / "tree")
+    with pytest.raises(BackupError, match="newer program") as told:
+        proof.prove(tmp_path / "tree", contents.pieces(rig.places(used)), made, unstopped)
+    assert told.value.next_step == "update the appliance, then restore."
+    raw = json.loads((tmp_path / "tree" / MANIFEST).read_text())
+    (tmp_path / "tree" / MANIFEST).write_text(json.dumps({**raw, "format": 2, "files": None}))
+    with pytest.raises(BackupError, match="has the format 2"):
+        proof.read_manifest(tmp_path / "tree")
+
+
+def spoil_database(tree: Path) -> None:
+    path = tree / "state/appliance.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4096 * 2 : 4096 * 3] = os.urandom(4096)
+    path.write_bytes(content)
+    raw = msgspec.json.decode((tree / MANIFEST).read_bytes(), type=Manifest)  # so that its hash is right, and only it is not
+    files = {**raw.files, "state/appliance.sqlite": staging.fact(path, unstopped)}
+    (tree / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(raw, files=files)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda tree: (tree / "secrets/all/vpn.key").write_bytes(b"x"), "vpn.key differs"),
+        (lambda tree: (tree / "secrets/all/vpn.key").unlink(), "vpn.key is missing"),
+        (lambda tree: (tree / "extra").write_bytes(b"x"), "extra is not in the manifest"),
+        (lambda tree: (tree / MANIFEST).unlink(), "There is no manifest.json"),
+        (lambda tree: (tree / MANIFEST).write_text("{"), "cannot be read"),
+        (spoil_database, "state/appliance.sqlite: "),
+    ],
+    ids=["altered", "missing", "added", "no manifest", "broken manifest", "broken database"],
+)
+def test_a_proof_finds(used: Path, tmp_path: Path, spoil: Callable[[Path], object], told: str) -> None:
+    staged(used, tmp_path / "tree")
+    spoil(tmp_path / "tree")
+    with pytest.raises(DamagedError, match=told):
+        proof.prove(tmp_path / "tree", contents.pieces(rig.places(used)), None, unstopped)
+
+
+async def test_an_exported_file_restores_and_opens_with_its_key_alone(used: Path, tmp_path: Path) -> None:
+    one = rig.keeper(used, None)
+    found = await one.export(tmp_path / "one.backup.age")
+    key = archive.recovery_key(one.ground.secrets)
+    assert b"vpn.key" not in (tmp_path / "one.backup.age").read_bytes()
+    assert found.size == (tmp_path / "one.backup.age").stat().st_size
+    assert not list(one.home.glob("*/*")), "nothing readable is left behind"
+    two = rig.keeper(tmp_path / "fresh", None)
+    stranger = archive.recovery_key(two.ground.secrets)
+    with pytest.raises(WrongKeyError):
+        await two.stage_file(tmp_path / "one.backup.age", stranger, "", (), other=False)
+    (tmp_path / "cut").write_bytes((tmp_path / "one.backup.age").read_bytes()[:-40])
+    with pytest.raises(DamagedError):
+        await two.stage_file(tmp_path / "cut", key, "", (), other=False)
+    assert not restoring.is_pending(rig.places(tmp_path / "fresh").data)
+    await two.stage_file(tmp_path / "one.backup.age", key, "", (), other=False)
+    restoring.apply(rig.places(tmp_path / "fresh"))
+    assert rig.users(tmp_path / "fresh") == rig.users(used)
+
+
+async def test_a_passphrase_opens_what_it_closed(used: Path, tmp_path: Path) -> None:
+    one = rig.keeper(used, None, models=False, streams=False)
+    found = await one.export(tmp_path / "two.backup.age", "a long phrase")  # its proof opens it with the phrase
+    assert found.proved
+    assert found.opened_by == "the passphrase that was given"
+    with pytest.raises(WrongKeyError):
+        await one.stage_file(tmp_path / "two.backup.age", b"", "another phrase", (), other=False)
+
+
+async def test_age_zstd_and_tar_read_an_exported_file(used: Path, tmp_path: Path) -> None:
+    age, zstd = needs_program("age"), needs_program("zstd")
+    one = rig.keeper(used, None)
+    await one.export(tmp_path / "one.backup.age")
+    key = tmp_path / "home/data/secrets/backup.password"
+    plain = subprocess.run([age, "-d", "-i", key, tmp_path / "one.backup.age"], capture_output=True, check=True).stdout
+    tar = subprocess.run([zstd, "-dc"], input=plain, capture_output=True, check=True).stdout
+    listed = subprocess.run(["tar", "-t"], input=tar, capture_output=True, check=True).stdout.decode()
+    assert "./secrets/all/vpn.key" in listed.splitlines()
+
+
+def test_a_copy_that_would_fill_the_disk_is_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match="are free at"):
+        staging.check_room(tmp_path, shutil.disk_usage(tmp_path).free)
+
+
+@pytest.mark.parametrize(
+    ("path", "mount", "told"),
+    [
+        ("nas/backup", "", "The NAS is not mounted"),
+        ("usb/backup", "usb", "Nothing is mounted"),
+        ("gone", "", "is not there"),
+    ],
+    ids=["nas without its marker", "no disk", "no directory"],
+)
+def test_nothing_is_written_where_the_disk_is_away(tmp_path: Path, path: str, mount: str, told: str) -> None:
+    (tmp_path / "nas").mkdir()
+    (tmp_path / "usb").mkdir()
+    target = BackupTarget(path=str(tmp_path / path), mount=str(tmp_path / mount) if mount else "")
+    with pytest.raises(TargetAwayError, match=told):
+        look(target, tmp_path / "nas")
+    assert not (tmp_path / path).exists()
+    (tmp_path / "nas/.prime-spark-nas").touch()
+    if path.startswith("nas"):
+        look(target, tmp_path / "nas")
+        assert (tmp_path / path).is_dir()
+
+
+def test_every_part_is_in_a_backup_or_named_as_missing() -> None:
+    settings = BackupSettings(memory=True, secrets=False)
+    parts = contents.wanted(settings)
+    told = {gap.what for gap in contents.gaps(parts, ["redis.password"])}
+    assert {contents.NAMES[part] for part in contents.PARTS if part not in parts} <= told
+    assert not {contents.NAMES[part] for part in parts} & told
+    assert "secrets given from outside: redis.password" in told

@@ -18,7 +18,7 @@ from appliance.core.analytics.buckets import parse
 from appliance.core.analytics.model import Aggregation, Answer, Fill, Query
 from tests.analytics.rig import Reading, Stores, number, plain, stores
 
-EXAMPLES = int(os.environ.get("PRIME_SPARK_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PRIME_SPARK_EXAMPLES", "30"))
 NUMBERS = itertools.count()
 EDGES = [
     int(datetime(*parts, tzinfo=UTC).timestamp()) * 1_000_000  # type: ignore[misc]

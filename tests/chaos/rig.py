@@ -210,7 +210,7 @@ KINDS = ("broker", "database", "transaction", "appliance", "device", "device", "
 
 def count() -> int:
     """How many events: PRIME_SPARK_CHAOS=200000 for the whole test."""
-    return int(os.environ.get("PRIME_SPARK_CHAOS", "20000"))
+    return int(os.environ.get("PRIME_SPARK_CHAOS", "12000"))
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from appliance.core.console import Console
 from appliance.core.lifecycle.backup.model import BackupStatus, Snapshot
 from appliance.core.model import ServiceStatus
 from appliance.core.state import Section
+from appliance.screens import lifecycle_text as text
 from appliance.screens import lifecycle_view as view
 from appliance.screens.lifecycle_acts import Acts
 from appliance.screens.page import Page
@@ -31,16 +32,16 @@ class Lifecycle(Page):
     page = "lifecycle"
     sections = frozenset({Section.backup, Section.services})
     keys = (
-        ("r", "Back up"), ("v", "Prove"), ("R", "Restore"), ("e", "Export"), ("k", "Recovery key"), ("l", "Look"),
+        ("r", "Back up"), ("v", "Prove"), ("R", "Restore"), ("e", "Export"), ("K", "Recovery key"), ("l", "Look"),
         ("d", "Remove"), ("Enter", "All"),
     )  # fmt: skip
     needs = MappingProxyType({
-        "r": "backup.run", "v": "backup.verify", "R": "backup.restore", "e": "backup.export", "k": "backup.key",
+        "r": "backup.run", "v": "backup.verify", "R": "backup.restore", "e": "backup.export", "K": "backup.key",
         "l": "backup.list", "d": "backup.forget",
     })  # fmt: skip
     AUTO_FOCUS = "#snapshots"
     BINDINGS: ClassVar[list[BindingType]] = own_keys((
-        ("r", "run"), ("v", "verify"), ("R,upper_r", "restore"), ("e", "export"), ("k", "key"), ("l", "look"),
+        ("r", "run"), ("v", "verify"), ("R,upper_r", "restore"), ("e", "export"), ("K,upper_k", "key"), ("l", "look"),
         ("d,delete", "forget"),
     ))  # fmt: skip
 
@@ -66,14 +67,14 @@ class Lifecycle(Page):
     def chosen(self) -> Snapshot | None:
         """The backup under the cursor."""
         key = self.query_one("#snapshots", Grid).key
-        return next((each for each in view.snapshots(self.status) if f"{each.target}/{each.id}" == key), None)
+        return next((each for each in text.snapshots(self.status) if f"{each.target}/{each.id}" == key), None)
 
     def show(self, sections: frozenset[Section]) -> None:
         """Show what is now."""
         status = self.status
         services: tuple[ServiceStatus, ...] = self.console.get(Section.services).value or ()
         service = next((each for each in services if each.name == "backup"), None)
-        shown = self._fit(view.head(status, service))[:MOST_HEAD]
+        shown = self._fit(text.head(status, service))[:MOST_HEAD]
         head = self.query_one("#head", LineView)
         head.styles.height = len(shown) + 1
         head.set_lines(shown)
@@ -84,7 +85,7 @@ class Lifecycle(Page):
             else "nothing is backed up: there is no target; e writes a backup into a file"
         )
         grid.set_rows(view.rows(status))
-        self.query_one("#gaps", LineView).set_lines(self._fit(view.gap_lines(status.gaps if status is not None else ())))
+        self.query_one("#gaps", LineView).set_lines(self._fit(text.gap_lines(status.gaps if status is not None else ())))
 
     def _fit(self, lines: list[Line]) -> list[Line]:
         return [part for line in lines for part in wrap(line, max(1, self.size.width - 2))]

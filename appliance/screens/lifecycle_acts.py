@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.core.lifecycle.backup.model import Snapshot
-from appliance.screens import lifecycle_view as view
+from appliance.screens import lifecycle_text as view
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
 from appliance.screens.widgets.lines import Line

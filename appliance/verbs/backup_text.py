@@ -12,7 +12,7 @@ from rich.text import Text
 from appliance.core.lifecycle.backup.model import BackupStatus, RecoveryKey, Snapshot
 from appliance.core.printable import printable
 from appliance.screens import format as f
-from appliance.screens import lifecycle_view as view
+from appliance.screens import lifecycle_text as view
 from appliance.verbs import render
 
 LIST = ("backup", "made", "at", "proved", "size", "new", "of", "contains")

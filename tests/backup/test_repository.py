@@ -19,7 +19,7 @@ from appliance.core.lifecycle.backup.faults import NoRepositoryError, TargetAway
 from appliance.core.lifecycle.backup.restic import Repository, Restic
 from appliance.core.secrets import Secrets
 from appliance.errors import BackupError, ConflictError, DamagedError
-from appliance.screens import lifecycle_view as view
+from appliance.screens import lifecycle_text as view
 from appliance.settingbackup import BackupTarget
 from tests.backup import rig
 from tests.backup.conftest import Kept

@@ -41,9 +41,11 @@ class Seen:
         written = self.channel.written
         if self.size != (self._screen.columns, self._screen.lines) or len(written) < self._read:
             self._begin()
-        self._stream.feed(bytes(written[self._read :]))
-        self._read = len(written)
-        return "\n".join(self._screen.display)
+        if len(written) > self._read or not self._text:  # a screen of text is dear to make
+            self._stream.feed(bytes(written[self._read :]))
+            self._read = len(written)
+            self._text = "\n".join(self._screen.display)
+        return self._text
 
     @property
     def prose(self) -> str:
@@ -54,7 +56,7 @@ class Seen:
         """A terminal with nothing on it."""
         self._screen = pyte.Screen(*self.size)
         self._stream = pyte.ByteStream(self._screen)
-        self._read = 0
+        self._read, self._text = 0, ""
 
     async def shows(self, text: str) -> None:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from appliance.core.actions import Invocation
 from appliance.core.model import Role
@@ -25,11 +26,18 @@ PLAIN = Caps(Colours.console, full_glyphs=False, mouse=False)
 """A Linux console."""
 
 
-@pytest.fixture
-async def bench(home: Path) -> AsyncIterator[Bench]:
-    """An appliance whose own voice is switched off: what it shows is put by the test."""
-    async with running(home, '[voice]\nenabled = "no"\n') as bench:
-        yield bench
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    """An appliance whose own voice is switched off: each test puts what it shows, and has consoles of its own."""
+    home: Path = tmp_path_factory.mktemp("voice") / "home"
+    home.mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRIME_SPARK_HOME", str(home))
+        async with running(home, '[voice]\nenabled = "no"\n') as made:
+            yield made
 
 
 class Told:

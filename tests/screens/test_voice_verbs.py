@@ -89,6 +89,7 @@ def test_what_was_heard_names_who_did_not_answer() -> None:
     assert voice_text.transcript(msgspec.to_builtins(heard))[:2] == ["good evening", "attic (edge), 1.5 s of sound in 80 ms"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_verbs_reach_the_actions(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     told = Told(bench)
     for name, answer in (
@@ -125,6 +126,7 @@ async def test_verbs_reach_the_actions(bench: Bench, tmp_path: Path, monkeypatch
     assert (code, "next:" in text) == (1, True), "no microphone: the real action says what to do"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_listening_tells_what_is_heard_while_it_is(bench: Bench) -> None:  # noqa: F811
     """Stages come from the state, the outcome from the action."""
     told = Told(bench)

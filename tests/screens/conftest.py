@@ -56,7 +56,8 @@ class Seen:
         """A terminal with nothing on it."""
         self._screen = pyte.Screen(*self.size)
         self._stream = pyte.ByteStream(self._screen)
-        self._read, self._text = 0, ""
+        self._read = 0
+        self._text = ""
 
     async def shows(self, text: str) -> None:
         try:

@@ -64,7 +64,8 @@ class Night:
 def sounds(kind: str) -> Iterator[Sound]:
     """Sounds of a kind, without end."""
     makers: dict[str, Callable[[], Iterator[Sound]]] = {
-        "reading": _reading, "everyday talk": _talk, "people": _people, "television": _television,
+        "reading": _reading, "people": _people, "television": _television,
+        "everyday talk": _talk, NEAR: lambda: _talk(near=True),
         "reading in noise": lambda: (_over(each, "pink", 15.0, number) for number, each in enumerate(_reading(40))),
         "music": lambda: (music(30.0, seed) for seed in count()),
     }  # fmt: skip

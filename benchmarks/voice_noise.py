@@ -62,6 +62,8 @@ def noise(kind: str, count: int, seed: int) -> Values:
         for k in range(1, 12):
             values += np.sin(2 * np.pi * 50 * k * time + random.uniform(0, 6.28)) / k
     else:
+        if kind not in NOISES:
+            raise ValueError(f"{kind} is no noise")
         values = random.standard_normal(count)
         if kind == "pink":
             spectrum = np.fft.rfft(values)

@@ -23,7 +23,7 @@ from benchmarks.voice_voices import Sound
 from tests.servers.sound import SoundRoom
 from tests.voice.e2e.rig import VoiceAppliance
 
-SETTINGS = "[voice]\nfollow_up_seconds = 0\nspeaker = \"Desk_Speaker\"\nvoice_speed = 400\n"
+SETTINGS = '[voice]\nfollow_up_seconds = 0\nspeaker = "Desk_Speaker"\nvoice_speed = 400\n'
 LEAD, TRAIL = RATE // 5, RATE // 5
 """Samples of silence around what is played; after it the room is silent."""
 PATIENCE = 4.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,20 @@ from msgspec.structs import replace
 
 from appliance.core.alerts import backups
 from appliance.core.clock import SystemClock
+from appliance.core.jobs import Jobs
 from appliance.core.lifecycle.backup.model import BackupStatus, Proof, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.service import BackupService
 from appliance.core.metrics import backup_samples
 from appliance.core.model import Actor, Health, Role
 from appliance.core.state import LiveState, Section
+from appliance.core.store import Store
 from appliance.errors import AbsentError, ApplianceError, ConfirmationRequiredError, NotAuthorizedError
 from appliance.screens import lifecycle_text as view
 from appliance.screens.lifecycle_view import rows
 from tests.backup import rig
 from tests.backup.conftest import Kept
 from tests.screens.conftest import running
+from tests.support import wait_for
 
 pytestmark = pytest.mark.xdist_group("backup")
 
@@ -127,3 +131,31 @@ async def test_it_is_due_as_the_schedule_says_and_sooner_after_a_failure(kept: K
         lambda _: by_hand, by_hand.ground.settings, None, LiveState(SystemClock()), SystemClock(), tell  # type: ignore[arg-type]
     )  # fmt: skip
     assert service.moments() == {}
+
+
+async def test_what_was_missed_is_made_up_for_after_the_start(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.core.lifecycle.backup.service.SETTLE", 0.0)
+    keeper, state = kept.keeper(), LiveState(SystemClock())
+    told: list[tuple[str, dict[str, Any]]] = []
+    was = keeper.book.targets["usb"]
+    keeper.book.change("usb", lambda each: replace(each, last_try=each.first_seen - 3 * DAY))
+    store = Store(tmp_path / "jobs.sqlite")
+    await asyncio.to_thread(store.open)
+    jobs = Jobs(store, state, SystemClock())
+
+    async def tell(event: str, _: Any, facts: dict[str, Any]) -> None:
+        told.append((event, facts))
+
+    service = BackupService(lambda _: keeper, keeper.ground.settings, jobs, state, SystemClock(), tell)
+    await service.start()
+    going = asyncio.create_task(service.run())
+    await wait_for(lambda: told and service.status.next_run is not None and service.status.next_run > time.time(), 60)
+    going.cancel()
+    assert told[0][0] == "backup.proved"
+    assert jobs.all()[0].owner == "schedule"
+    shown = state.get(Section.backup).value.targets[0]
+    assert shown.last_good > was.last_good
+    assert (await service.health()).health is Health.healthy
+    store.close()

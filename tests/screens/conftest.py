@@ -28,6 +28,8 @@ class Seen:
     def __init__(self, session: Session, channel: Memory, size: tuple[int, int]) -> None:
         self.session, self.channel, self.size = session, channel, size
         self.run: asyncio.Future[str | None] = asyncio.Future()
+        self._read = 0
+        self._text = ""
         self._begin()
 
     @property

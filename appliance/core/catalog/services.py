@@ -76,7 +76,7 @@ def actions(supervisor: Supervisor, state: LiveState, presence: Presence, stop: 
                confirm_text="Stop the appliance? All services and all consoles end.", brief=lambda _: "stopping"),
         query("service.list", "List services with health and reason", services, shortcut="v", brief=brief_services),
         Action("service.restart", "Restart a service", restart, params=ServiceName, positional=("name",), timeout=60,
-               brief=lambda status: f"{status.name} is {status.health.value}: {status.reason}"),
+               brief=lambda status: f"{status.name} was restarted, and is {status.health.value}: {status.reason}"),
         query("device.list", "List hardware, found and missing", devices, shortcut="d", brief=brief_devices),
         query("host.show", "Show this machine's numbers", host, shortcut="h", brief=brief_host),
         query("session.list", "List open consoles", sessions, brief=lambda found: f"{len(found)} open"),

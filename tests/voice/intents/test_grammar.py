@@ -37,6 +37,12 @@ please restart analytics|service.restart|{"name": "analytics"}
 which services are down|service.list/down|{}
 what is wrong|appliance.status/problems|{}
 how are you|appliance.status|{}
+what is the status|appliance.status|{}
+what is your status|appliance.status|{}
+shut down|appliance.stop|{}
+power off|appliance.stop|{}
+reboot|local/restart|{}
+restart the appliance|local/restart|{}
 what is the CPU usage|host.show/cpu|{}
 how full is the disk|host.show/disk|{}
 how hot are you|host.show/temperature|{}
@@ -187,7 +193,7 @@ async def test_the_appliance_answers_by_its_own_state(bench: Bench) -> None:
     for words, text in (
         ("what is the battery level", "The battery's charge is not known"), ("is the vpn up", "No VPN is configured."),
         ("how is the fleet", "No machine is in the fleet yet."), ("what did you see last", "Nothing was looked at yet."),
-        ("restart the telemetry service", "Telemetry is"), ("how is kafka", "The link to Kafka is absent"),
+        ("restart the telemetry service", "Telemetry was restarted"), ("how is kafka", "The link to Kafka is absent"),
         ("are there any alerts", "No alert is active."), ("when does the certificate expire", "The certificate ends on"),
     ):  # fmt: skip
         outcome, answer = await say(words)
@@ -197,3 +203,9 @@ async def test_the_appliance_answers_by_its_own_state(bench: Bench) -> None:
     assert (outcome, "no language model is configured" in answer) == (Outcome.unknown, True)
     rows = [each for each in await spine.audit.entries(50) if each.via == "voice"]
     assert {(each.action, each.outcome) for each in rows} == {("service.restart", "started"), ("service.restart", "ok")}
+
+
+async def test_numbers_in_examples_fit_the_words_beside_them(registry: ActionRegistry, known: Understanding) -> None:
+    texts = [text for each in examples(registry, known.grammar) for text in each.says]
+    assert any(text.endswith("for ten minutes") for text in texts)
+    assert not [text for text in texts if " one minutes" in text]

@@ -157,6 +157,10 @@ class Dialogue:
             return Reply(text, Outcome.refused, refused[0], intent=refused[0], source="local")
         if meant(plain, self._understanding.book.answers) is not Meant.neither:
             return Reply("There is nothing to confirm.", Outcome.unknown, source="local")
+        nameless = await asyncio.to_thread(self._understanding.grammar.unknown.find, plain)
+        if nameless is not None:
+            action = nameless.intent.partition("/")[0]
+            return Reply(nameless.text, Outcome.refused, action, intent=nameless.intent, source="local")
         if not self._ground.settings.llm or not plain:
             degraded = self._ground.degraded()
             return Reply(f"{UNKNOWN} {degraded}".strip(), Outcome.unknown, source="local")

@@ -9,7 +9,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hassil.expression import Alternative, Group, ListReference, RuleReference, Sentence, Sequence, TextChunk
 from hassil.intents import Intent, IntentData, Intents, RangeSlotList, SlotList, TextSlotList
@@ -24,6 +24,9 @@ from appliance.core.voice.intents.model import LOCAL, Command
 from appliance.core.voice.intents.names import FEW, Names
 from appliance.core.voice.intents.near import bare
 from appliance.core.voice.words import normal, number_words
+
+if TYPE_CHECKING:
+    from appliance.core.voice.intents.unknown import Unknown
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class Grammar:
         self.actions = {each.name: each for each in actions if not book.reason(each.name)}
         self.names, self.book = names, book
         self._parameters = {name: known(each)[0] for name, each in self.actions.items()}
-        self._rules = {name: parsed(template) for name, template in book.rules.items()}
+        self.rules = {name: parsed(template) for name, template in book.rules.items()}
         self.entries = [*self._curated(), *self._generic()]
         self._lists = self._make_lists()
         self._drawn = {**self._lists, "few": _texts((number_words(each), each) for each in FEW)}
@@ -113,7 +116,7 @@ class Grammar:
             for parameter, kind in own.items():
                 if "enum" in kind and (named := generic.list_for(name, parameter, kind, {})) not in lists:
                     lists[named] = _texts(generic.values(kind))
-        for named in sorted({each for entry in self.entries for each in entry.sentence.list_names(self._rules)} - set(lists)):
+        for named in sorted({each for entry in self.entries for each in entry.sentence.list_names(self.rules)} - set(lists)):
             lists[named] = _range(named)
         return lists
 
@@ -125,7 +128,7 @@ class Grammar:
         Args:
             text: In the form of voice.words.normal.
         """
-        found = recognize_all(text, self._intents, slot_lists=self._lists, expansion_rules=self._rules, language="en")
+        found = recognize_all(text, self._intents, slot_lists=self._lists, expansion_rules=self.rules, language="en")
         ranked = [(self._by_template[each.intent_sentence.text or ""], each) for each in found if each.intent_sentence]
         if not ranked:
             return None
@@ -147,6 +150,10 @@ class Grammar:
         """What may be said for the parameter that a command lacks: (as it is said, its value), …"""
         kind = self._parameters[command.action][command.wants]
         named = generic.list_for(command.action, command.wants, kind, self.book.slots)
+        return self.listed(named)
+
+    def listed(self, named: str) -> tuple[tuple[str, Any], ...]:
+        """The names of one list: (as it is said, its value), …; nothing where it is one of numbers."""
         found = self._lists.get(named)
         if not isinstance(found, TextSlotList):
             return ()
@@ -197,6 +204,13 @@ class Grammar:
         return {bare(each): each for each in reversed(self.texts)}
 
     @cached_property
+    def unknown(self) -> Unknown:
+        """Knows what to tell of a name that there is not."""
+        from appliance.core.voice.intents.unknown import Unknown
+
+        return Unknown(self)
+
+    @cached_property
     def vocabulary(self) -> frozenset[str]:
         """All words of all sentences."""
         return frozenset(word for text in self.texts for word in text.split())
@@ -207,7 +221,7 @@ class Grammar:
         return hashlib.blake2b("\n".join(self.texts).encode(), digest_size=12).hexdigest()
 
     def _said(self, entry: Entry, most: int = EACH[0]) -> tuple[str, ...]:
-        used = dict.fromkeys(entry.sentence.list_names(self._rules))
+        used = dict.fromkeys(entry.sentence.list_names(self.rules))
         lists = [(each, self._drawn[each]) for each in used]
         if any(not isinstance(found, TextSlotList) or not found.values for _, found in lists):
             return ()  # numbers without a bound that can be listed, or names of which there is none
@@ -221,10 +235,10 @@ class Grammar:
     def example(self, entry: Entry) -> str:
         """One sentence of a template, in its plainest wording; a number or a name that is not there is told as "…"."""
         lists = {
-            each: self._drawn[each] if self._values(each) else TEN if each.startswith(("number", "few")) else NAMELESS
-            for each in entry.sentence.list_names(self._rules)
+            each: TEN if each.startswith(("number", "few")) else self._drawn[each] if self._values(each) else NAMELESS
+            for each in entry.sentence.list_names(self.rules)
         }  # fmt: skip
-        return " ".join(next(iter(_shortest(entry.sentence.expression, lists, self._rules)), "").split())
+        return " ".join(next(iter(_shortest(entry.sentence.expression, lists, self.rules)), "").split())
 
 
 def _words(found: SlotList) -> Iterator[str]:

@@ -18,6 +18,10 @@ HELP = (
     "Or say what to do: restart the inference service, set the power mode to auto, acknowledge the alerts. "
     "I know: {topics}. Say help with power, for example."
 )
+RESTART = (
+    "I can restart a service, or a machine of the fleet: say restart, and its name. "
+    "This appliance itself is restarted on its console."
+)
 SAID = 4
 """Sentences that are told of one topic."""
 
@@ -45,6 +49,7 @@ def _text(word: str, command: Command, ground: Ground, grammar: Grammar, last: s
     return {
         "help": HELP.format(topics=series(TOPICS, len(TOPICS))),
         "repeat": last or "I have not said anything yet.",
+        "restart": RESTART,
         "cancel": "All right.",
         "thanks": "You are welcome.",
         "hello": "Hello. I am listening.",

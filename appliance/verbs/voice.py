@@ -115,6 +115,8 @@ def transcribe(context: Context, file: Path, as_json: bool) -> None:
         body = file.read_bytes()
     except OSError as error:
         raise click.FileError(str(file), error.strerror or str(error)) from error
+    if not body:
+        raise InvalidArgumentsError(f"{file} is empty.", "give a recording as WAV, FLAC, MP3, Ogg or M4A.")
     found = context.client.invoke("voice.transcribe", {"data": base64.b64encode(body).decode()})
     if as_json:
         context.json(found)

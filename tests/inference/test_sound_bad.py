@@ -126,3 +126,9 @@ def test_a_rate_that_makes_it_too_long_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_windows_that_do_not_go_together_are_the_manifests_fault(decode: Any, wanted: dict[str, Any], told: str) -> None:
     with pytest.raises(ModelError, match=told):
         task_for(manifest(decode, **wanted))
+
+
+def test_what_is_no_recording_is_told_in_plain_words() -> None:
+    with pytest.raises(SoundError) as caught:
+        sound.decode(bytes(range(256)) * 200, "noise.bin")
+    assert caught.value.message == "noise.bin is not a recording, or is damaged."

@@ -101,6 +101,7 @@ async def test_verbs_reach_the_actions(bench: Bench, tmp_path: Path, monkeypatch
         told.answer(name, answer)
     note = tmp_path / "note.wav"
     note.write_bytes(bytes(range(256)) * 40)
+    (tmp_path / "empty.wav").touch()
     monkeypatch.setattr("sys.stdin", io.StringIO("good\n  evening \n"))
     for words, code, text in (
         (("transcribe", str(note)), 0, "good evening\nlocal (local), 1.5 s of sound in 80 ms"),
@@ -110,6 +111,7 @@ async def test_verbs_reach_the_actions(bench: Bench, tmp_path: Path, monkeypatch
         (("tune", "AGCGAIN", "5"), 0, "AGCGAIN"), (("forget", "all", "--yes"), 0, "2"),
         (("ask", "what time is it"), 0, "It is noon."), (("say", " "), 2, "nothing to say"),
         (("transcribe", str(tmp_path / "gone.wav")), 2, "does not exist"),
+        (("transcribe", str(tmp_path / "empty.wav")), 2, "empty.wav is empty"),
     ):  # fmt: skip
         found = await line(bench, "voice", *words)
         assert (words, found[0], text in found[1]) == (words, code, True), found

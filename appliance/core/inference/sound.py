@@ -92,10 +92,16 @@ def _container(data: bytes, source: str, longest: float) -> tuple[npt.NDArray[np
                 if not parts or parts[0].shape[1] == channels:
                     parts.append(part)
     except (av.FFmpegError, ValueError) as error:
-        raise SoundError(f"{source} is not a recording, or is damaged: {error}.", NEXT) from error
+        raise SoundError(f"{source} is not a recording, or is damaged{_why(error)}.", NEXT) from error
     if not parts:
         raise SoundError(f"{source} has no samples.", NEXT)
     return np.concatenate(parts), rate
+
+
+def _why(error: Exception) -> str:
+    """FFmpeg's reason, without its number and the name of a file that there is not; "" where it only says the same."""
+    reason = str(getattr(error, "strerror", None) or error)
+    return "" if reason.startswith("Invalid data") else f": {reason}"
 
 
 def _samples(frame: Any, np: Any) -> npt.NDArray[np.float32]:

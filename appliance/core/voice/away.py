@@ -20,6 +20,8 @@ PHRASE = 0.7
 """Seconds that a wake word takes: they are not sent."""
 ONLY = 1.2
 """Speech that is no longer than this was nothing but the wake word."""
+KNOWN = 3.5
+"""Seconds since the wake word in which all of it is still known here; see ear.RING_SECONDS."""
 WAIT = 120.0
 """Seconds that the other machine may take, its answer included."""
 
@@ -39,8 +41,10 @@ class Other(Protocol):
         """Send what is said; returns the words. Raises VoiceError."""
 
 
-async def send(room: Room, other: Other, ear: Ear, hit: Hit, since: float) -> Utterance:
+async def send(room: Room, other: Other, ear: Ear, hit: Hit, since: float) -> Utterance | None:
     """Give it one utterance; returns what came of it. It does not raise: a machine that fails is noted.
+
+    None where it failed before it had all of it, and soon: then nothing was done by it there, and it can be understood here.
 
     Args:
         room: What turns share.
@@ -49,17 +53,19 @@ async def send(room: Room, other: Other, ear: Ear, hit: Hit, since: float) -> Ut
         hit: The wake word.
         since: When that began (monotonic).
     """
-    began, note, words = room.clock.wall(), "", ""
+    began, note, words, whole = room.clock.wall(), "", "", asyncio.Event()
     room.stages.go(Stage.listening)
     capture = ear.capture(room.settings.listen_seconds, since + PHRASE)
     try:
         async with asyncio.timeout(WAIT):
-            words = await other.hear(_frames(room, capture), hit.phrase)
+            words = await other.hear(_frames(room, capture, whole), hit.phrase)
         outcome = Outcome.answered if words else Outcome.empty
     except (ApplianceError, TimeoutError) as error:
         note = error.message if isinstance(error, ApplianceError) else "the other machine took too long"
         outcome = Outcome.failed
         log.warning("%s got nothing of an utterance: %s", other.peer or "the satellite's server", note)
+        if not whole.is_set() and room.now() - since < KNOWN:
+            return None
         await room.mouth.tone("trouble")
     finally:
         ear.release(capture)
@@ -69,8 +75,8 @@ async def send(room: Room, other: Other, ear: Ear, hit: Hit, since: float) -> Ut
     )  # fmt: skip
 
 
-async def _frames(room: Room, capture: Capture) -> AsyncIterator[bytes]:
-    """The sound until nothing more is said."""
+async def _frames(room: Room, capture: Capture, whole: asyncio.Event) -> AsyncIterator[bytes]:
+    """The sound until nothing more is said; then it is `whole`."""
     sound: asyncio.Queue[bytes] = asyncio.Queue()
     capture.tap = sound.put_nowait
     ends = asyncio.create_task(_end(capture), name="voice satellite listens")
@@ -82,6 +88,7 @@ async def _frames(room: Room, capture: Capture) -> AsyncIterator[bytes]:
                 piece.cancel()
                 break
             yield piece.result()
+        whole.set()
     finally:
         capture.tap = None
         ends.cancel()

@@ -279,8 +279,10 @@ class VoiceService:
             return False
         from appliance.core.voice.away import send
 
-        self.talks.add(await send(self.room, satellite, ear, hit, since))
-        return True
+        one = await send(self.room, satellite, ear, hit, since)
+        if one is not None:
+            self.talks.add(one)
+        return one is not None
 
     # -- shown ---------------------------------------------------------------------------------------------------------
 

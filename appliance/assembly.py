@@ -114,7 +114,9 @@ class Domains:
         device = settings.node.device_id
         self.channels = ChannelService(ChannelGround(settings.alerts, device, spine.store, spine.secrets, state, clock))
         self.cameras = V4l2Cameras()
-        self.devices = DeviceService([*detectors(upses=upsparts.looks(settings)), self.cameras, PiCameras()], state)
+        self.devices = DeviceService(
+            [*detectors(upses=upsparts.looks(settings), environ=environ), self.cameras, PiCameras()], state
+        )
         self.inference = self._make_inference()
         self.fleet = assembly_fleet.build(spine, self._tell)
         self.shell = self.fleet.links

@@ -43,6 +43,17 @@ async def test_the_doctor_and_the_device_list_say_the_same(machine: Machine, fil
         assert (devices[kind].health, devices[kind].reason) == (HEALTH[result.status], result.reason)
 
 
+def test_a_microphone_behind_a_sound_server_is_not_said_to_be_missing(machine: Machine) -> None:
+    socket = machine.file("run/sound/pulse")
+    there, gone, none = (
+        next(each for each in (look() for look in detectors(machine.root, environ=environ)) if each.kind == "microphone")
+        for environ in ({"PULSE_SERVER": f"unix:{socket}"}, {"PULSE_SERVER": "unix:/nowhere/pulse"}, {})
+    )
+    assert (there.health, "is known once it is opened" in there.reason) == (Health.degraded, True)
+    assert (gone.health, "nothing is there" in gone.reason) == (Health.unhealthy, True)
+    assert none.health is Health.absent
+
+
 def test_a_mouses_battery_is_no_ups(machine: Machine) -> None:
     machine.file("sys/class/power_supply/hidpp_battery_0/type", "Battery")
     machine.file("sys/class/power_supply/hidpp_battery_0/scope", "Device")

@@ -6,8 +6,9 @@ with the features that use them; what is missing is said to be absent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from appliance.core.doctor.checks import gpio, hailo, i2c, microphone, ups
 from appliance.core.doctor.model import DoctorContext
@@ -20,10 +21,12 @@ LETTERS = (28, 30, 44)
 EV_KEY = 1
 
 
-def detectors(root: Path = Path("/"), upses: Sequence[Callable[[], Device]] = ()) -> list[Callable[[], Device]]:
-    """All of them, looking below `root`; the drivers of UPSes look where they were told to."""
+def detectors(
+    root: Path = Path("/"), upses: Sequence[Callable[[], Device]] = (), environ: Mapping[str, str] = MappingProxyType({})
+) -> list[Callable[[], Device]]:
+    """All of them, looking below `root`; the drivers of UPSes look where they were told to, sound servers by `environ`."""
     context = DoctorContext(
-        environ={}, home=root, lock=root, ports=(), nas_path=root, model_dirs=(), root=root, upses=tuple(upses)
+        environ=environ, home=root, lock=root, ports=(), nas_path=root, model_dirs=(), root=root, upses=tuple(upses)
     )
     return [
         lambda: accelerator(context),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.core.model import Device, Health
+from appliance.core.soundserver import sound_server
 from appliance.hw.sound.choice import is_respeaker
 
 KIND, NAME = "microphone", "Microphone"
@@ -54,22 +55,6 @@ def _card(cards: list[str], root: Path) -> Device:
     if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
         return Device(KIND, name, Health.unhealthy, "this user may not open /dev/snd", GROUP)
     return Device(KIND, name, Health.healthy, f"{len(nodes)} capture devices in /dev/snd")
-
-
-def sound_server(environ: Mapping[str, str], root: Path) -> tuple[str, str]:
-    """(where a sound server is, or why the one that is named is not there); both empty where none is spoken of."""
-    named = environ.get("PULSE_SERVER", "")
-    if named.startswith(("unix:", "/")):
-        path = Path(named.removeprefix("unix:"))
-        return (named, "") if path.exists() else ("", f"PULSE_SERVER names {path}, and nothing is there")
-    if named:
-        return named, ""
-    running = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    for name in ("pulse/native", "pipewire-0"):
-        path = root / running.lstrip("/") / name
-        if path.exists():
-            return str(path), ""
-    return "", ""
 
 
 def _text(path: Path) -> str:

@@ -106,7 +106,7 @@ asyncio.run(keeper.run())
 
 @pytest.mark.parametrize("moment", ["to usb", "letting old ones go at usb"], ids=["while it is kept", "while old ones go"])
 async def test_killed_at_any_moment_the_repository_goes_on(kept: Kept, moment: str) -> None:
-    (kept.home / "data/inventory.toml").write_bytes(secrets.token_bytes(8_000_000))
+    (kept.home / "data/inventory.toml").write_bytes(secrets.token_bytes(2_000_000))
     child = subprocess.Popen([sys.executable, "-c", BEGUN, kept.home, kept.repository], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     while (line := await asyncio.to_thread(child.stdout.readline)) and line.strip() != moment:
@@ -131,7 +131,7 @@ async def test_a_full_disk_is_told_and_spoils_nothing(kept: Kept, tmp_path: Path
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=True)
     try:
         shutil.copytree(kept.repository, disk / "repository")
-        (kept.home / "data/inventory.toml").write_bytes(secrets.token_bytes(6_000_000))
+        (kept.home / "data/inventory.toml").write_bytes(secrets.token_bytes(4_000_000))
         keeper = rig.keeper(kept.home, BackupTarget(path=str(disk / "repository"), mount=str(disk)))
         with pytest.raises(BackupError, match="No room"):
             await keeper.run()

@@ -24,6 +24,8 @@ QUIET = (("ionice", "-c", "3"), ("nice", "-n", "15"))
 """What makes it wait for everybody else (util-linux, coreutils)."""
 HOUSEKEEPING = 600.0
 """Seconds for a listing, an unlock."""
+PAUSES = (0.0, 1.0, 4.0)
+"""Seconds before each try to remove locks whose process is gone."""
 GRACE = 5.0
 """Seconds that it has to take its locks away when it is to stop."""
 LINE = 4 << 20
@@ -112,11 +114,14 @@ class Restic:
         """What needs the repository for itself. A lock whose process is gone, such as ours of a life before, is removed;
         those of others that are at work stay, and then it is refused.
         """
-        try:
-            await self._run(words, limit)
-        except LockedError:
-            await self._run(["unlock"], HOUSEKEEPING)
-            await self._run(words, limit)
+        for pause in PAUSES:  # a process that was killed a moment ago may still be there
+            try:
+                await self._run(words, limit)
+                return
+            except LockedError:
+                await asyncio.sleep(pause)
+                await self._run(["unlock"], HOUSEKEEPING)
+        await self._run(words, limit)
 
     async def _run(
         self, words: list[str], limit: float, take: Callable[[bytes], None] | None = None, cwd: Path | None = None

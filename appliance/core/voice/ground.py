@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from appliance.core.model import Actor, Role, Severity
 from appliance.core.ports import Clock, Microphone, MicrophoneArray, Sound, Speaker
 from appliance.core.voice.engine import Engines
-from appliance.core.voice.model import Hit, Reply, Sentences, Transcript
+from appliance.core.voice.model import Hit, Reply, Sentences, SpeakerStatus, Transcript
 
 if TYPE_CHECKING:
     from appliance.core.memory.memory import Memory
@@ -150,6 +150,12 @@ class Kit:
         """Where it speaks; None where nothing shall be said aloud."""
         name = self.settings.speaker
         return self.cards.speaker(name, self.settings.volume / 100) if name else None
+
+    def speaker_status(self) -> SpeakerStatus | None:
+        """How the speaker is; one that was not used yet is told by its setting. None where nothing shall be said aloud."""
+        if self.has("speaker"):
+            return self.speaker.status() if self.speaker is not None else None
+        return SpeakerStatus(self.settings.speaker) if self.settings.speaker else None
 
     @functools.cached_property
     def local(self) -> Any:

@@ -328,7 +328,7 @@ class VoiceService:
         utterances: tuple[Utterance, ...] = tuple(talks.utterances) if talks is not None else ()
         return VoiceStatus(
             stage=room.stages.now if room else Stage.absent, since=room.stages.since if room else 0.0,
-            microphone=self._microphone_status(), speaker=kit.speaker.status() if kit.has("speaker") and kit.speaker else None,
+            microphone=self._microphone_status(), speaker=kit.speaker_status(),
             array=self._array_status if room is not None and room.array is not None else None,
             wake=ear.statuses() if ear is not None else (), engines=kit.engines.statuses() if kit.has("engines") else (),
             privacy=kit.privacy, role=self.settings.role, ledger=kit.ledger.totals if kit.has("ledger") else LedgerTotals(),

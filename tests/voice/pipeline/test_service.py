@@ -13,7 +13,7 @@ from appliance.core.memory.replicas import Replicas
 from appliance.core.model import Actor, Device, Health, Role
 from appliance.core.observe.exposition import scrape
 from appliance.core.state import Section
-from appliance.core.voice.model import ArrayStatus, Outcome, SoundLevel, Stage
+from appliance.core.voice.model import ArrayStatus, Outcome, SoundLevel, SpeakerStatus, Stage
 from appliance.errors import AbsentError, DeviceError, NotAuthorizedError, NotFoundError
 from tests.memory.rig import Rig as Memories
 from tests.support import wait_for
@@ -262,3 +262,10 @@ def test_the_cloud_is_no_home_of_sound() -> None:
     kept = Meta(namespace="voice", key="sound/1", kind=Kind.bytes, version="1")
     assert replicas.homes(kept) == ()
     assert replicas.homes(Meta(namespace="notes", key="1", kind=Kind.bytes, version="1")) == ("objects",)
+
+
+@pytest.mark.parametrize(("named", "told"), [("auto", SpeakerStatus("auto")), ("", None)])
+async def test_a_speaker_is_told_before_it_is_used(speaking: Speaking, named: str, told: SpeakerStatus | None) -> None:
+    async with speaking(enabled="no", speaker=named) as rig:
+        assert rig.service.status().speaker == told
+        assert not rig.service.kit.has("speaker"), "nothing is made for it"

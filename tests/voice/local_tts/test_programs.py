@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from appliance.core.model import Health
@@ -195,3 +197,25 @@ def test_tones_differ() -> None:
     assert len({tone(kind).pcm for kind in NOTES}) == len(NOTES)
     with pytest.raises(KeyError):
         tone("other")
+
+
+async def test_who_goes_while_a_program_starts_leaves_nothing_of_it_behind(tmp_path: Path) -> None:
+    mark = f"prime-spark-{tmp_path.name}"
+    command = ["sh", "-c", f"sleep 300 & exec sleep 300 # {mark}"]
+
+    def left() -> list[int]:
+        found = []
+        for each in psutil.process_iter(["cmdline"]):
+            with contextlib.suppress(psutil.Error):
+                if mark in " ".join(each.info["cmdline"] or ()) or each.environ().get("MARK") == mark:
+                    found.append(each.pid)
+        return found
+
+    for turns in range(6):
+        asking = asyncio.create_task(output(command, b"", 60, environ={"PATH": os.environ["PATH"], "MARK": mark}))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asking, 20)
+    await wait_for(lambda: not left())

@@ -93,16 +93,9 @@ async def output(
     Raises:
         ProgramError: It cannot be run, does not end in time, fails, or gives too much.
     """
-    name, pipe = Path(command[0]).name, asyncio.subprocess.PIPE
+    name = Path(command[0]).name
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            start_new_session=True,
-            env=None if environ is None else dict(environ),
-        )
+        process = await _begin(command, environ)
     except OSError as error:
         raise ProgramError(f"{name} cannot be run: {error.strerror}", "see its installation.", again=True) from None
     try:
@@ -118,6 +111,21 @@ async def output(
         told = " ".join(printable(said.decode(errors="replace"), keep="\n").split())
         raise ProgramError(f"{name} ended with {process.returncode}: {told}"[:200], "see its installation and its voice.")
     return out
+
+
+async def _begin(command: Sequence[str], environ: Mapping[str, str] | None) -> asyncio.subprocess.Process:
+    """Start it. Cancelled meanwhile, asyncio would kill it alone, and wait for whatever it has started. Raises OSError."""
+    pipe = asyncio.subprocess.PIPE
+    starting = asyncio.create_task(asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True,
+        env=None if environ is None else dict(environ),
+    ))  # fmt: skip
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 async def _talk(process: asyncio.subprocess.Process, given: bytes, most: int) -> tuple[bytes, bytes]:

@@ -24,7 +24,7 @@ QUIET = (("ionice", "-c", "3"), ("nice", "-n", "15"))
 """What makes it wait for everybody else (util-linux, coreutils)."""
 HOUSEKEEPING = 600.0
 """Seconds for a listing, an unlock."""
-PAUSES = (0.0, 1.0, 4.0)
+PAUSES = (0.0, 1.0, 4.0, 10.0, 20.0)
 """Seconds before each try to remove locks whose process is gone."""
 GRACE = 5.0
 """Seconds that it has to take its locks away when it is to stop."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from appliance.hw.sound import choice, worker_microphone
+from appliance.hw.sound import choice, worker, worker_microphone
 from appliance.hw.sound.ring import Blocks, Bytes
 from tests.servers.sound import SoundRoom
 from tests.support import wait_for_sync
@@ -163,3 +163,20 @@ def test_the_process_ends_with_whoever_started_it(sound_room: SoundRoom) -> None
         pid = int(starter.stdout.readline())
         starter.kill()
     wait_for_sync(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (
+            ("Error opening RawInputStream: Unanticipated host error", -9999, (0, -5, "Input/output error")),
+            "input/output error",
+        ),
+        (("Error opening RawInputStream: Unanticipated host error", -9999, (0, -5, "")), "unanticipated host error"),
+        (("Error opening RawInputStream: Device unavailable", -9985), "device unavailable"),
+        ((), "no reason is told"),
+    ],
+    ids=["host", "silent host", "portaudio", "nothing"],
+)
+def test_why_a_device_cannot_be_opened_is_told_in_plain_words(args: tuple[Any, ...], told: str) -> None:
+    assert worker.reason(Exception(*args)) == told

@@ -123,8 +123,16 @@ def opened(make: Any, sd: Any, row: choice.Row, channels: tuple[int, ...], rates
             except sd.PortAudioError as error:
                 first = first or error
     raise TroubleError(
-        f"{row['name']} cannot be opened: {first}.", "see who holds it: sudo fuser -v /dev/snd/*; or plug it in again."
+        f"{row['name']} cannot be opened: {reason(first)}.", "plug it in again, or see who holds it: sudo fuser -v /dev/snd/*"
     )
+
+
+def reason(error: Exception | None) -> str:
+    """Why PortAudio refused, in the words of the system below it where there are some: no call's name, no number."""
+    args = error.args if error is not None else ()
+    below = str(args[2][2]).strip() if len(args) > 2 and isinstance(args[2], tuple) and len(args[2]) > 2 else ""
+    told = below or str(args[0] if args else "").rpartition(": ")[2] or "no reason is told"
+    return told[:1].lower() + told[1:]
 
 
 def tie(lifeline: int) -> None:

@@ -201,8 +201,8 @@ def _microphone(status: VoiceStatus) -> Line:
     state = f"open for {f.since(found.since)}" if found.open else "closed"
     lost = f"{f.counted(found.overruns, 'overrun')}, {f.counted(found.lost_samples, 'sample')} lost"
     again = f", opened anew {found.reopened} times" if found.reopened else ""
-    form = f"{f.counted(found.channels, 'channel')} at {found.rate} Hz"
-    told = f"{found.name}: {'muted, ' if found.muted else ''}{state}, {form}, {lost}{again}"
+    form = f"{f.counted(found.channels, 'channel')} at {found.rate} Hz, " if found.open else ""
+    told = f"{found.name}: {'muted, ' if found.muted else ''}{state}, {form}{lost}{again}"
     return line("microphone", told, "warn" if found.lost_samples or found.overruns else "text")
 
 

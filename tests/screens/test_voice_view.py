@@ -248,6 +248,12 @@ def test_facts_tell_losses_privacy_and_the_server() -> None:
     assert view.fact_lines(None) == []
 
 
+def test_a_closed_microphone_has_no_channels_and_no_rate() -> None:
+    shut = msgspec.structs.replace(voices.MICROPHONE, open=False, channels=1)
+    told = text_of(view.fact_lines(voices.status(microphone=shut)))
+    assert (": closed, 0 overruns" in told, " Hz" in told) == (True, False)
+
+
 def test_one_utterance_in_full() -> None:
     told = text_of(utterance_lines(voices.utterance(note="clipped", direction=113, fell_back=("attic: gone",)), 76, CONSOLE))
     for text in ('"what is the battery"', "hey spark, score 0.83", "113°", "attic: gone", "clipped", "93 %", "655 ms"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.lifecycle.backup import locks
 from appliance.core.lifecycle.backup.faults import LockedError, TargetAwayError, explain
 from appliance.errors import AbsentError
 
@@ -24,8 +25,6 @@ QUIET = (("ionice", "-c", "3"), ("nice", "-n", "15"))
 """What makes it wait for everybody else (util-linux, coreutils)."""
 HOUSEKEEPING = 600.0
 """Seconds for a listing, an unlock."""
-PAUSES = (0.0, 1.0, 4.0, 10.0, 20.0)
-"""Seconds before each try to remove locks whose process is gone."""
 GRACE = 5.0
 """Seconds that it has to take its locks away when it is to stop."""
 LINE = 4 << 20
@@ -114,14 +113,17 @@ class Restic:
         """What needs the repository for itself. A lock whose process is gone, such as ours of a life before, is removed;
         those of others that are at work stay, and then it is refused.
         """
-        for pause in PAUSES:  # a process that was killed a moment ago may still be there
-            try:
-                await self._run(words, limit)
-                return
-            except LockedError:
-                await asyncio.sleep(pause)
-                await self._run(["unlock"], HOUSEKEEPING)
-        await self._run(words, limit)
+        try:
+            await self._run(words, limit)
+        except LockedError:
+            await self._unlock()
+            await self._run(words, limit)
+
+    async def _unlock(self) -> None:
+        ids = (await self._run(["list", "locks"], HOUSEKEEPING)).split()
+        held = [locks.read(await self._run(["cat", "lock", each.decode(), "--no-lock"], HOUSEKEEPING)) for each in ids]
+        every = ["--remove-all"] if all(locks.dead(each) for each in held) else []
+        await self._run(["unlock", *every], HOUSEKEEPING)
 
     async def _run(
         self, words: list[str], limit: float, take: Callable[[bytes], None] | None = None, cwd: Path | None = None
@@ -164,7 +166,7 @@ class Restic:
             await _end(child)
         if child.returncode:
             raise explain(what, self._repository.location, "\n".join(complaints))
-        return b"".join(said)
+        return b"\n".join(said)
 
     def _before(self) -> list[str]:
         path = self._environ.get("PATH")

@@ -109,7 +109,7 @@ async def test_the_role_decides_and_danger_asks(rig: Rig, role: Role, words: str
     ("heard", "free", "fits", "outcome"),
     [
         ("restart the lemon tree service", -0.35, -1.29, Outcome.asked), ("with hot one hundred", -0.5, -1.1, Outcome.asked),
-        ("restart the lamont reserve list", -0.75, -1.26, Outcome.asked),
+        ("restart the lamont reserve list", -0.75, -1.26, Outcome.done),
         ("bury start dealers service", -0.7, -0.8, Outcome.done),
         ("restart the memories service", -0.4, -1.3, Outcome.done),
     ],

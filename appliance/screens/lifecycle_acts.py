@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance.core.lifecycle.backup.model import Snapshot
+from appliance.core.state import Section
 from appliance.screens import lifecycle_text as view
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
@@ -56,7 +57,12 @@ class Acts:
         await self._flows.do("backup.verify", args, f"{chosen.id} is restored into a scratch directory and compared")
 
     async def _restore(self, chosen: Snapshot) -> None:
-        args = {"source": chosen.id, "target": chosen.target}
+        args: dict[str, Any] = {"source": chosen.id, "target": chosen.target}
+        own = (self._page.console.get(Section.setup).value or {}).get("host_name", "")
+        if own and chosen.device_id != own:
+            text = f"This backup is of {chosen.device_id}. This machine is {own}, and becomes {chosen.device_id}."
+            await self._flows.confirm("backup.restore", "A backup of another device", text, "yes, become it")
+            args["other_device"] = True
         await self._flows.do("backup.restore", args, "it is fetched and proved; the next start applies it")
 
     async def _forget(self, chosen: Snapshot) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from appliance import launch
 from appliance.core.lifecycle.backup import archive, contents, proof, restoring, staging
-from appliance.core.lifecycle.backup.faults import TargetAwayError, WrongKeyError
+from appliance.core.lifecycle.backup.faults import LockedError, TargetAwayError, WrongKeyError, explain
 from appliance.core.lifecycle.backup.model import MANIFEST, Manifest
 from appliance.core.lifecycle.backup.targets import look
 from appliance.core.secrets import Secrets
@@ -315,6 +315,54 @@ def test_nothing_is_written_where_the_disk_is_away(tmp_path: Path, path: str, mo
     if path.startswith("nas"):
         look(target, tmp_path / "nas")
         assert (tmp_path / path).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "kind", "told"),
+    [
+        ("snapshots", "Fatal: wrong password or no key found", WrongKeyError, "opens with another key"),
+        ("backup", "Fatal: write x: no space left on device", DiskFullError, "No room at place"),
+        (
+            "restore",
+            "write x: no space left on device\nFatal: There were 3 errors",
+            DiskFullError,
+            "No room for what comes from",
+        ),
+        ("check", "Load(<data/1>): connection refused\nFatal: repository contains errors", TargetAwayError, "does not answer"),
+        ("check", "Fatal: repository contains errors", DamagedError, "is damaged"),
+        ("restore", "ciphertext verification failed\nFatal: There were 3 errors", DamagedError, "is damaged"),
+        ("restore", "Load(<data/1>): unexpected EOF\nFatal: There were 1 errors", DamagedError, "is damaged"),
+        ("forget", "unable to create lock in backend: repository is already locked by PID 7", LockedError, "at work"),
+        ("backup", "Fatal: Access Denied.", TargetAwayError, "does not answer"),
+        ("backup", "Fatal: something new", BackupError, "restic backup failed at place: Fatal: something new"),
+        ("backup", "", BackupError, "it did not say why"),
+    ],
+    ids=lambda value: None if not isinstance(value, str) else value.split("\n")[0][:24],
+)
+def test_what_restic_says_becomes_an_error_with_a_next_step(what: str, said: str, kind: type[Exception], told: str) -> None:
+    found = explain(what, "place", said)
+    assert type(found) is kind
+    assert told in found.message
+    assert found.next_step
+
+
+async def test_what_cannot_even_be_copied_is_a_failure_of_every_target(used: Path, tmp_path: Path) -> None:
+    keeper = rig.keeper(used, tmp_path / "repository")
+    rig.places(used).streams.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(BackupError, match=r"streams\.sqlite cannot be copied"):
+        await keeper.run()
+    status = keeper.book.targets["usb"]
+    assert (status.failures, status.last_good) == (1, None)
+    assert "cannot be copied" in status.problem
+    assert rig.keeper(used, tmp_path / "repository").book.targets["usb"].first_seen == status.first_seen, "it is remembered"
+
+
+def test_on_a_fresh_machine_nothing_is_put_aside(used: Path, tmp_path: Path) -> None:
+    fresh = rig.places(tmp_path / "fresh")
+    restoring.arm(fresh.data, staged(used, restoring.incoming(fresh.data)), PARTS, "usb:1")
+    restoring.apply(fresh)
+    assert restoring.former(fresh.data) == ()
+    assert rig.users(tmp_path / "fresh") == rig.users(used)
 
 
 def test_every_part_is_in_a_backup_or_named_as_missing() -> None:

@@ -28,14 +28,18 @@ class WrongKeyError(BackupError):
 
 FULL = ("no space left", "disk quota", "storagefull", "insufficient storage")
 NONE = ("is there a repository at the following location", "unable to open config file")
-AWAY = (
-    "connection refused", "no such host", "i/o timeout", "no route to host", "network is unreachable", "input/output error",
-    "stale file handle", "transport endpoint", "no such file or directory", "permission denied", "read-only file system",
-    "access denied", "signaturedoesnotmatch", "invalidaccesskeyid", "connection reset", "eof", "host is down",
+GONE = (
+    "connection refused", "connection reset", "no such host", "i/o timeout", "no route to host", "network is unreachable",
+    "input/output error", "stale file handle", "transport endpoint", "host is down",
 )  # fmt: skip
+"""The place does not answer; nothing is said of what lies there."""
 BROKEN = (
-    "ciphertext verification failed", "does not match", "invalid data returned", "pack id", "errors were found",
-    "repository contains errors", "not found in index", "hash mismatch", "checking snapshot", "load <", "there were",
+    "ciphertext verification failed", "does not match", "invalid data returned", "unexpected eof", "does not exist",
+    "errors were found", "repository contains errors", "not found in index", "hash mismatch",
+)  # fmt: skip
+REFUSED = (
+    "no such file or directory", "permission denied", "read-only file system", "access denied", "signaturedoesnotmatch",
+    "invalidaccesskeyid",
 )  # fmt: skip
 
 
@@ -52,6 +56,8 @@ def explain(what: str, location: str, said: str) -> ApplianceError:
     if "wrong password or no key found" in low:
         told = f"The repository {location} opens with another key than this one."
         return WrongKeyError(told, "give the key it was made with (--key-file), or use another place for this machine.")
+    if any(each in low for each in FULL) and what == "restore":
+        return DiskFullError(f"No room for what comes from {location}: {last}", "free space on the data partition.")
     if any(each in low for each in FULL):
         step = "free space there, or keep less: backup.keep_daily and the others."
         return DiskFullError(f"No room at {location}: {last}", step)
@@ -65,8 +71,11 @@ def _other(what: str, location: str, low: str, last: str) -> ApplianceError:
         return LockedError(f"Somebody else is at work in {location}: {last}", "wait for it, then try again.")
     if any(each in low for each in ("no matching id found", "invalid id", "no snapshot")):
         return BackupError(f"No such snapshot at {location}: {last}", "list them: prime-spark backup list")
+    away = TargetAwayError(f"{location} does not answer: {last}", "see that it is mounted, up, and writable for this user.")
+    if any(each in low for each in GONE):
+        return away
     if any(each in low for each in BROKEN):
         return DamagedError(f"The repository {location} is damaged: {last}", "make a new one on another disk; keep this one.")
-    if any(each in low for each in AWAY):
-        return TargetAwayError(f"{location} does not answer: {last}", "see that it is mounted, up, and writable for this user.")
+    if any(each in low for each in REFUSED):
+        return away
     return BackupError(f"restic {what} failed at {location}: {last}", "see the log of the appliance, and the target's disk.")

@@ -17,7 +17,7 @@ from appliance.core.lifecycle.backup import archive, proof, restoring, staging, 
 from appliance.core.lifecycle.backup.alone import Alone, blocking
 from appliance.core.lifecycle.backup.book import Book, merged
 from appliance.core.lifecycle.backup.contents import PARTS, Places, gaps, pieces, wanted
-from appliance.core.lifecycle.backup.faults import NoRepositoryError, TargetAwayError
+from appliance.core.lifecycle.backup.faults import NoRepositoryError
 from appliance.core.lifecycle.backup.model import Exported, Manifest, Pending, Proof, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.restic import Restic
 from appliance.core.ports import Clock
@@ -82,7 +82,7 @@ class Keeper:
         return bool(self._alone.busy)
 
     def prepare(self) -> None:
-        """Remove what was cut off, read what is known. Blocks. Raises OSError."""
+        """Remove what was cut off, read what is known. Blocks. Raises OSError, StoreError."""
         for name in ("tree", "scratch", "pack", "tmp"):
             staging.sweep(self.home / name)
         restoring.sweep(self.ground.places.data)
@@ -93,6 +93,8 @@ class Keeper:
             known[name].place == targets.place(each) else TargetStatus(name, each.kind, targets.place(each), now)
             for name, each in self.ground.settings.targets.items()
         }  # fmt: skip
+        if self.book.targets != known:  # since when a target is known counts, also where nothing was ever kept there
+            self.book.save()
 
     def named(self, name: str) -> BackupTarget:
         """A target's settings. Raises NotFoundError."""
@@ -115,33 +117,44 @@ class Keeper:
         chosen = [name] if name else list(self.ground.settings.targets)
         if not chosen:
             self.named("")
-        async with self._alone.on("backup"):
-            manifest = await self._stage("copying")
-            try:
-                made = {each: await self._try(each, self._keep(each, manifest)) for each in chosen}
-            finally:
-                await blocking(lambda _: staging.sweep(self.home / "tree"))
-            for each, began in made.items():
-                if began is not None:
-                    await self._try(each, self._finish(each, manifest, began))
+        try:
+            async with self._alone.on("backup"):
+                await self._to_all(chosen)
+        except ConflictError:
+            raise
+        except ApplianceError as error:  # what concerns all of them: nothing was copied, or it took too long
+            for each in chosen:
+                self._failed(each, error)
+            raise
         bad = [self.book.targets[each] for each in chosen if self.book.targets[each].problem]
         if bad:
             told = "; ".join(f"{each.name}: {each.problem}" for each in bad)
             raise BackupError(f"{len(chosen) - len(bad)} of {len(chosen)} targets have it. {told}", bad[0].next_step)
         return [self.book.targets[each] for each in chosen]
 
+    async def _to_all(self, chosen: list[str]) -> None:
+        """Copy once, keep it everywhere, then prove each. Raises ApplianceError where nothing could be copied."""
+        try:
+            manifest = await self._stage("copying")
+            made = {each: await self._try(each, self._keep(each, manifest)) for each in chosen}
+        finally:
+            await asyncio.to_thread(staging.sweep, self.home / "tree")
+        for each, began in made.items():
+            if began is not None:
+                await self._try(each, self._finish(each, manifest, began))
+
     async def _try(self, name: str, work: Awaitable[T]) -> T | None:
         """Do something at a target; what goes wrong is in its status."""
-        now = self.ground.clock.wall()
         try:
             return await work
         except ApplianceError as error:
-            log.error("backup to %s: %s", name, error)
-            told, step = error.message, error.next_step
-            self.book.change(
-                name, lambda was: replace(was, last_try=now, problem=told, next_step=step, failures=was.failures + 1)
-            )
+            self._failed(name, error)
             return None
+
+    def _failed(self, name: str, error: ApplianceError) -> None:
+        log.error("backup to %s: %s", name, error)
+        now, told, step = self.ground.clock.wall(), error.message, error.next_step
+        self.book.change(name, lambda was: replace(was, last_try=now, problem=told, next_step=step, failures=was.failures + 1))
 
     async def _stage(self, doing: str) -> Manifest:
         ground, parts = self.ground, wanted(self.ground.settings)
@@ -200,9 +213,8 @@ class Keeper:
         self.ground.report(f"proving what is at {name}", None)
         try:
             found = await self._fetch(name, snapshot, scratch, made)
-        except (DamagedError, BackupError) as error:
-            if not isinstance(error, TargetAwayError):
-                self._proved(name, snapshot, Proof(False, clock.wall(), error.message, clock.monotonic() - began))
+        except DamagedError as error:
+            self._proved(name, snapshot, Proof(False, clock.wall(), error.message, clock.monotonic() - began))
             raise
         finally:
             await blocking(lambda _: staging.sweep(scratch))

@@ -8,6 +8,7 @@ appliance ever runs on a mixture. What stood here before lies in `before-restore
 from __future__ import annotations
 
 import errno
+import filecmp
 import logging
 import os
 import shutil
@@ -129,6 +130,8 @@ def apply(places: Places) -> Pending:
         for piece in pieces(places):
             if piece.part in plan.pending.parts:
                 _apply(piece, manifest, root / "ready", aside)
+        if not any(aside.iterdir()):  # there was nothing before
+            aside.rmdir()
         for folder in {places.data, aside, places.config.parent}:
             if folder.exists():
                 _flush(folder)
@@ -163,7 +166,8 @@ def _swap(new: Path, home: Path, aside: Path) -> None:
     """Put the new one in its place; nothing where that was done already."""
     if not new.exists():
         return
-    _put_aside(home, aside)
+    if not (home.is_file() and new.is_file() and filecmp.cmp(new, home, shallow=False)):
+        _put_aside(home, aside)
     home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         new.rename(home)

@@ -116,7 +116,7 @@ class BackupService:
         await asyncio.sleep(SETTLE)
         while True:
             due, soonest = self._due()
-            for name in due:
+            for name in () if self.keeper.busy else due:  # what is under way by hand ends first
                 self._tried[name] = self._clock.wall()
                 await self._scheduled(name)
             if soonest is None or due:

@@ -60,7 +60,7 @@ def need(pieces: Sequence[Piece]) -> int:
 
 def _size(piece: Piece) -> int:
     if piece.kind in {"tree", "files"}:
-        return sum(path.stat().st_size for path, _ in _walk(piece))
+        return sum(size for _, _, size in _walk(piece))
     wal = piece.home.with_name(piece.home.name + "-wal")
     return sum(each.stat().st_size for each in (piece.home, wal) if each.is_file())
 
@@ -95,7 +95,9 @@ def stage(tree: Path, pieces: Sequence[Piece], about: About, duckdb: Callable[[P
         for piece in pieces:
             check()
             if piece.kind in {"tree", "files"}:
-                files |= {f"{piece.name}/{name}": _copy(path, tree / piece.name / name, check) for path, name in _walk(piece)}
+                for path, name, _ in _walk(piece):
+                    with contextlib.suppress(FileNotFoundError):  # it went meanwhile, so it is no part of what there is now
+                        files[f"{piece.name}/{name}"] = _copy(path, tree / piece.name / name, check)
             elif piece.home.is_file():
                 target = tree / piece.name
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,15 +114,18 @@ def stage(tree: Path, pieces: Sequence[Piece], about: About, duckdb: Callable[[P
     return found
 
 
-def _walk(piece: Piece) -> Iterator[tuple[Path, str]]:
-    """(path, path below the piece) of its plain files; temporary ones of a write under way are none."""
+def _walk(piece: Piece) -> Iterator[tuple[Path, str, int]]:
+    """(path, path below the piece, bytes) of its plain files; what is hidden is of a work under way, and none."""
     if not piece.home.is_dir():
         return
-    for folder, _, names in os.walk(piece.home):
-        for name in sorted(names):
+    for folder, folders, names in os.walk(piece.home):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for name in sorted(each for each in names if not each.startswith(".") and piece.takes(each)):
             path = Path(folder) / name
-            if not name.startswith(".") and piece.takes(name) and stat.S_ISREG(path.lstat().st_mode):
-                yield path, str(path.relative_to(piece.home))
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                about = path.lstat()
+                if stat.S_ISREG(about.st_mode):
+                    yield path, str(path.relative_to(piece.home)), about.st_size
 
 
 def _one(piece: Piece, target: Path, duckdb: Callable[[Path], None] | None, check: Check) -> FileFact:

@@ -46,6 +46,7 @@ class Keeper:
 
     async def open(self) -> None:
         """Make the networks and start the nodes."""
+        Path("/run/netns").mkdir(mode=0o755, exist_ok=True)  # where no namespace was ever named it is not there yet
         box.mount("tmpfs", "/run/netns", "tmpfs", box.MS_NOSUID, "mode=0755")
         box.mount("tmpfs", self.memory, "tmpfs", 0, "mode=0755")
         base.make(self.memory / "base")

@@ -47,10 +47,7 @@ def _served(context: DoctorContext) -> CheckResult:
         return CHECK.failed(missing, "start the sound server, or unset PULSE_SERVER")
     if not server:
         return CHECK.absent("no capture device, and no sound server", PLUG)
-    return CHECK.warning(
-        f"no sound card here; what the sound server at {server} offers is known once it is opened",
-        f"`prime-spark voice devices` lists it; or {PLUG}",
-    )
+    return CHECK.ok(f"no sound card of its own; the sound server at {server} may offer one: `prime-spark voice devices`")
 
 
 def _usb(context: DoctorContext) -> list[Path]:

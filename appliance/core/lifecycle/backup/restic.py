@@ -25,6 +25,8 @@ QUIET = (("ionice", "-c", "3"), ("nice", "-n", "15"))
 """What makes it wait for everybody else (util-linux, coreutils)."""
 HOUSEKEEPING = 600.0
 """Seconds for a listing, an unlock."""
+PAUSES = (0.1, 1.0, 3.0)
+"""Seconds between tries where somebody holds the repository."""
 GRACE = 5.0
 """Seconds that it has to take its locks away when it is to stop."""
 LINE = 4 << 20
@@ -97,38 +99,41 @@ class Restic:
 
     async def check(self, percent: float, limit: float) -> None:
         """Check the repository's structure, and read this share of its data."""
-        await self._alone(["check", f"--read-data-subset={percent:g}%"], limit)
+        await self._run(["check", f"--read-data-subset={percent:g}%"], limit)
 
     async def forget(self, host: str, keep: tuple[int, int, int], limit: float) -> None:
         """Forget snapshots past what is kept (days, weeks, months) and free their room."""
         days, weeks, months = (str(each) for each in keep)
         kept = ["--keep-last", "1", "--keep-daily", days, "--keep-weekly", weeks, "--keep-monthly", months]
-        await self._alone(["forget", "--host", host, "--tag", TAG, "--group-by", "host", *kept, "--prune"], limit)
+        await self._run(["forget", "--host", host, "--tag", TAG, "--group-by", "host", *kept, "--prune"], limit)
 
     async def drop(self, snapshot: str, limit: float) -> None:
         """Forget one snapshot and free its room."""
-        await self._alone(["forget", snapshot, "--prune"], limit)
-
-    async def _alone(self, words: list[str], limit: float) -> None:
-        """What needs the repository for itself. A lock whose process is gone, such as ours of a life before, is removed;
-        those of others that are at work stay, and then it is refused.
-        """
-        try:
-            await self._run(words, limit)
-        except LockedError:
-            await self._unlock()
-            await self._run(words, limit)
-
-    async def _unlock(self) -> None:
-        ids = (await self._run(["list", "locks"], HOUSEKEEPING)).split()
-        held = [locks.read(await self._run(["cat", "lock", each.decode(), "--no-lock"], HOUSEKEEPING)) for each in ids]
-        every = ["--remove-all"] if all(locks.dead(each) for each in held) else []
-        await self._run(["unlock", *every], HOUSEKEEPING)
+        await self._run(["forget", snapshot, "--prune"], limit)
 
     async def _run(
         self, words: list[str], limit: float, take: Callable[[bytes], None] | None = None, cwd: Path | None = None
     ) -> bytes:
-        """Run it to its end; what it says on its standard output."""
+        """Run it to its end; what it says on its standard output. A lock whose process is gone, such as ours of a life before,
+        is removed; those of others that are at work stay, and then it is refused.
+        """
+        for pause in PAUSES:
+            try:
+                return await self._once(words, limit, take, cwd)
+            except LockedError:
+                await asyncio.sleep(pause)  # one that was just killed needs a moment to be gone
+                await self._unlock()
+        return await self._once(words, limit, take, cwd)
+
+    async def _unlock(self) -> None:
+        ids = (await self._once(["list", "locks"], HOUSEKEEPING)).split()
+        held = [locks.read(await self._once(["cat", "lock", each.decode(), "--no-lock"], HOUSEKEEPING)) for each in ids]
+        every = ["--remove-all"] if all(locks.dead(each) for each in held) else []
+        await self._once(["unlock", *every], HOUSEKEEPING)
+
+    async def _once(
+        self, words: list[str], limit: float, take: Callable[[bytes], None] | None = None, cwd: Path | None = None
+    ) -> bytes:
         program = shutil.which(PROGRAM, path=self._environ.get("PATH"))
         if program is None:
             raise AbsentError("restic is not installed; it keeps the backups.", INSTALL)

@@ -73,6 +73,15 @@ class Console:
         """The actions that this actor may invoke, by name."""
         return [action.describe() for action in self._dispatcher.registry if action.role <= self.actor.role]
 
+    def allowed(self) -> frozenset[str]:
+        """Names of the actions that this actor may invoke; unlike `actions`, it makes no schemas."""
+        return frozenset(action.name for action in self._dispatcher.registry if action.role <= self.actor.role)
+
+    def action(self, name: str) -> ActionInfo | None:
+        """One action; None where there is none, or this actor's role does not reach for it."""
+        found = next((action for action in self._dispatcher.registry if action.name == name), None)
+        return found.describe() if found is not None and found.role <= self.actor.role else None
+
     async def invoke(self, name: str, args: dict[str, Any] | None = None, *, confirm: bool = False) -> Any:
         """Carry an action out on the core loop; awaited on the UI loop.
 

@@ -74,7 +74,7 @@ class Flows:
 
     def may(self, name: str) -> bool:
         """Whether this actor's role reaches for an action."""
-        return any(action.name == name for action in self._app.spark.actions())
+        return name in self._app.spark.allowed()
 
     async def confirm(self, name: str, title: str, text: str, yes: str) -> None:
         """Say what will happen and ask, but not whoever may not do it: the dispatcher says why. Raises DeclinedError."""
@@ -110,7 +110,7 @@ class Flows:
         Raises:
             NotAuthorizedError: The reader's role does not reach.
         """
-        action = next((each for each in self._app.spark.actions() if each.name == name), None)
+        action = self._app.spark.action(name)
         if action is None:
             await self.invoke(name, known)
         else:

@@ -37,7 +37,7 @@ async def ask_for(
         NotAuthorizedError: The reader's role does not reach: said before anything is typed.
     """
     given = dict(known or {})
-    action = next((each for each in page.console.actions() if each.name == name), None)
+    action = page.console.action(name)
     if action is None:
         return await page.console.invoke(name, given)
     schema = action.parameters.get("properties", {})

@@ -40,7 +40,7 @@ class Lookups(Page):
     def refused(self) -> str:
         """Why this reader is not told; empty where they are."""
         if self._refused is None:
-            may = {action.name for action in self.console.actions()}
+            may = self.console.allowed()
             actor = self.console.actor
             told = f"Only an admin sees this; {actor.name} is {actor.role.value}. Next: log in as a user with the role admin."
             self._refused = "" if may.issuperset(self.asked) else told

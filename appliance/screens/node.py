@@ -118,7 +118,7 @@ class Node(Filtering):
 
     def offered(self) -> tuple[tuple[str, str], ...]:
         """The keys of the open panel that do something for this reader."""
-        allowed = {action.name for action in self.console.actions()}
+        allowed = self.console.allowed()
         return tuple((key, text) for key, text in KEYS[self.panel] if self.needs.get(key, "") in {"", *allowed})
 
     def show(self, sections: frozenset[Section]) -> None:

@@ -83,7 +83,7 @@ class Page(Screen[None]):
 
     def offered(self) -> tuple[tuple[str, str], ...]:
         """The page's own keys that do something for this reader."""
-        allowed = {action.name for action in self.console.actions()} if self.needs else set()
+        allowed = self.console.allowed() if self.needs else frozenset()
         return tuple((key, text) for key, text in self.keys if key not in self.needs or self.needs[key] in allowed)
 
     def body(self) -> Iterable[Widget]:

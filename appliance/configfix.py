@@ -31,7 +31,7 @@ WORDS = {
     ("deploy", "folder"): "a whole path without blanks, such as /var/lib/prime-spark-deploy",
     ("deploy", "unit_folder"): "a whole path without blanks, such as /etc/systemd/system",
     ("api", "names", "0"): "a host name or an address, such as spark.example.org",
-    ("voice", "wake_words", "0"): "two words or so to listen for, letters only, such as hey spark",
+    ("voice", "wake_words", "0"): "a word or some to listen for, 3 to 40 letters, such as hey spark",
     ("voice", "language"): "a language as espeak-ng has it (espeak-ng --voices), such as en-us",
     ("voice", "stt", "0"): "local, or the name of a service of [voice.services]",
     ("voice", "tts", "0"): "local, or the name of a service of [voice.services]",

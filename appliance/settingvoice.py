@@ -13,8 +13,10 @@ from appliance.settingllm import outside
 
 
 def _split(value: Any) -> Any:
-    """A text with commas, as the environment has it, is a list."""
-    return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
+    """A text with commas, as the environment has it, is a list; one of a file is a tuple from here on."""
+    if isinstance(value, str):
+        return tuple(each.strip() for each in value.split(",") if each.strip())
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_wyoming(text: str) -> str:

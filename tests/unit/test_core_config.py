@@ -58,6 +58,10 @@ def test_a_key_in_the_wrong_place_is_told(where: Paths, text: str, told: str, fi
         ("[alerts.rules]\ncpu = 5", "write its keys below [alerts.rules.cpu]."),
         ('[s3]\nbucket = "a"', 'write a text in quotes of 3 to 63 characters; the default is "prime-spark-ai".'),
         ("[inference]\nmodel_dir = 5", "write a text in quotes; it may be left out."),
+        (
+            '[voice]\nwake_words = ["hey spark", "1"]',
+            "write a word or some to listen for, 3 to 40 letters, such as hey spark, in quotes.",
+        ),
     ],
 )
 def test_the_next_step_of_a_wrong_value_says_what_to_write(where: Paths, text: str, fix: str) -> None:
@@ -65,6 +69,17 @@ def test_the_next_step_of_a_wrong_value_says_what_to_write(where: Paths, text: s
     with pytest.raises(ConfigError) as caught:
         config.load(where, {})
     assert caught.value.next_step == fix
+
+
+def test_wake_words_are_a_list_or_a_text_with_commas(where: Paths) -> None:
+    for text in ('["ok computer", "spark"]', '"ok computer, spark"'):
+        where.config.write_text(f"[voice]\nwake_words = {text}")
+        assert config.load(where, {}).voice.wake_words == ("ok computer", "spark")
+    where.config.write_text('[voice]\nwake_words = ["1"]')
+    with pytest.raises(ConfigError, match=r"voice\.wake_words\.0: .*, not '1'"):
+        config.load(where, {})
+    where.config.unlink()
+    assert config.load(where, {"WAKE_WORDS": "ok computer, spark"}).voice.wake_words == ("ok computer", "spark")
 
 
 def test_a_broken_file_is_not_sent_to_a_command_that_refuses_it(where: Paths) -> None:

@@ -27,6 +27,7 @@ from wyoming.wake import Detect, Detection, NotDetected
 from appliance.core.voice.model import NO_SENTENCES, Hit
 from appliance.core.voice.wyoming.convert import Converter
 from appliance.core.voice.wyoming.engines import RemoteSpeechToText, RemoteTextToSpeech, RemoteWake
+from appliance.core.voice.wyoming.link import Sent
 from appliance.core.voice.wyoming.server import Ears, Ground, WyomingServer
 from appliance.errors import VoiceError
 from appliance.settings import Settings
@@ -234,6 +235,16 @@ async def test_bounds_of_text_and_sound(tmp_path: Path) -> None:
         await ask(client, *utterance(PCM[:20_000]))
         assert Transcript.from_event(await client.read_event()).text == words(PCM[:20_000]), "and the next is well"
         assert rig.stt.heard == [PCM[:20_000]]
+
+
+async def test_one_too_long_is_refused_at_once_and_our_client_sends_no_more(tmp_path: Path) -> None:
+    async with serving(tmp_path, utterance_seconds=1.0) as (server, rig):
+        sent, sound = Sent(), PCM * 200
+        service = VoiceService.model_validate(edge(server.address, 30))
+        with pytest.raises(VoiceError, match=r"refused: An utterance of more than 1 s is not recognised\. Next"):
+            await RemoteSpeechToText("x", service).transcribe(sound, NO_SENTENCES, sent)
+        assert 32_000 < sent.audio < len(sound)
+        assert rig.stt.heard == []
 
 
 async def test_too_many_clients_are_turned_away_and_idle_ones_let_go(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ async def awaited(link: Link, *wanted: Callable[[str], bool]) -> Event:
             return event
         if Error.is_type(event.type):
             told = parsed(lambda event=event: Error.from_event(event), event).text  # type: ignore[misc]
-            raise VoiceError(f"It refused: {printable(str(told)[:200])}.", "see its log.")
+            raise VoiceError(f"It refused: {printable(str(told)[:200]).rstrip('.')}.", "see its log.")
     raise NonsenseError(f"{PASSED} events that nobody asked for")
 
 

@@ -55,6 +55,8 @@ class Session:
         self._converter: Converter | None = None
         self._heard = bytearray()
         self._seconds = 0.0
+        self._refused = False
+        """This utterance is too long, and the client was told so."""
         self._ears: Ears | None = None
         self._listens_for: tuple[str, ...] = ()
         self._detected = False
@@ -161,7 +163,7 @@ class Session:
         self._converter = None
         self._heard = bytearray()
         self._seconds = 0.0
-        self._detected = False
+        self._refused = self._detected = False
 
     async def _begin(self, rate: Any, width: Any, channels: Any) -> Converter:
         self._forget()
@@ -190,9 +192,14 @@ class Session:
         if self._ears is not None:
             await self._wake(self._ears, await asyncio.to_thread(converter.feed, chunk.audio))
             return
+        if self._refused:  # what still comes of it is let go by
+            return
         self._seconds += len(chunk.audio) * converter.seconds_of
-        if self._seconds <= self._ground.utterance_seconds:  # the rest of one too long is let go by; it is told at its end
-            self._heard += await asyncio.to_thread(converter.feed, chunk.audio)
+        if self._seconds > self._ground.utterance_seconds:
+            self._refused, self._heard = True, bytearray()
+            most = self._ground.utterance_seconds
+            raise VoiceError(f"An utterance of more than {most:g} s is not recognised.", "send it in pieces.")
+        self._heard += await asyncio.to_thread(converter.feed, chunk.audio)
 
     async def _wake(self, ears: Ears, pcm: bytes) -> None:
         for hit in await asyncio.to_thread(ears.feed, pcm):
@@ -209,12 +216,11 @@ class Session:
             return
         if self._converter is None:
             raise NonsenseError("audio-stop before any sound")
+        if self._refused:
+            self._forget()
+            return
         pcm = bytes(self._heard) + await asyncio.to_thread(self._converter.feed, b"", last=True)
-        seconds = self._seconds
         self._forget()
-        if seconds > self._ground.utterance_seconds:
-            most = self._ground.utterance_seconds
-            raise VoiceError(f"An utterance of more than {most:g} s is not recognised.", "send it in pieces.")
         text = ""
         if len(pcm) >= WIDTH:
             async with self._server.hears:

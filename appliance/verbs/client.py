@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,8 @@ QUICK = 5.0
 """Seconds in which the appliance must say what an action is; it then has the action's own time."""
 AUDITED = 15.0
 """Seconds more, for the audit's rows and the way there and back."""
+PIECE = 256 * 1024
+"""Bytes of a body that the connection is given at a time: of these it copies what is left each time the socket takes some."""
 
 
 class Client(Protocol):
@@ -89,9 +91,9 @@ class SocketClient:
     def _request(self, method: str, path: str, timeout: float, body: dict[str, Any] | None = None) -> Any:
         import httpx
 
-        content = None if body is None else msgspec.json.encode(body)
+        given = {} if body is None else _given(msgspec.json.encode(body))
         try:
-            answer = self._client().request(method, path, content=content, timeout=timeout)
+            answer = self._client().request(method, path, timeout=timeout, **given)
         except httpx.ConnectError as error:
             raise NotRunningError(
                 "No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`."
@@ -119,6 +121,18 @@ class SocketClient:
             transport = httpx.HTTPTransport(uds=socket_address(self._path))
             self._http = httpx.Client(transport=transport, base_url="http://appliance")
         return self._http
+
+
+def _given(content: bytes) -> dict[str, Any]:
+    """A body as httpx takes it; a long one in pieces."""
+    if len(content) <= PIECE:
+        return {"content": content}
+    return {"content": _pieces(content), "headers": {"Content-Length": str(len(content))}}
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), PIECE):
+        yield content[start : start + PIECE]
 
 
 class InsideClient:

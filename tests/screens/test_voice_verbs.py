@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -27,7 +29,7 @@ from appliance.core.voice.model import (
 )
 from appliance.session.headless import Shortcuts
 from appliance.verbs import render, voice_text
-from appliance.verbs.client import SocketClient
+from appliance.verbs.client import PIECE, SocketClient
 from appliance.verbs.context import Context
 from tests.integration.test_front import line
 from tests.screens import voices
@@ -87,6 +89,32 @@ def test_what_was_heard_names_who_did_not_answer() -> None:
     assert voice_text.utterance(msgspec.to_builtins(empty)) == ["no words were heard", "empty"]
     heard = Transcript("good evening", "attic", Place.edge, guesses=(Guess("good evening", -0.1),), seconds=1.5, took_ms=80.0)
     assert voice_text.transcript(msgspec.to_builtins(heard))[:2] == ["good evening", "attic (edge), 1.5 s of sound in 80 ms"]
+    known = msgspec.structs.replace(heard, kept=True)
+    assert voice_text.transcript(msgspec.to_builtins(known))[1] == "attic (edge), 1.5 s of sound known from before"
+
+
+def test_a_long_recording_goes_in_pieces(tmp_path: Path) -> None:
+    """The connection copies what is left of a piece each time the socket takes some of it."""
+    pieces: list[list[bytes]] = []
+
+    class Taken(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.SyncByteStream)
+            pieces.append(list(request.stream))
+            assert request.headers["content-length"] == str(sum(map(len, pieces[-1])))
+            assert "transfer-encoding" not in request.headers
+            return httpx.Response(200, json={"result": "taken"})
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "api.sock"))
+        client = SocketClient(tmp_path / "api.sock")
+        client._http = httpx.Client(transport=Taken(), base_url="http://appliance")
+        client._limits["voice.transcribe"] = 1.0
+        for length, count in ((100, 1), (3 * PIECE, 4)):
+            assert client.invoke("voice.transcribe", {"data": "A" * length}) == "taken"
+            assert msgspec.json.decode(b"".join(pieces[-1]))["args"] == {"data": "A" * length}
+            assert (len(pieces[-1]), max(map(len, pieces[-1])) <= PIECE) == (count, True)
+        client.close()
 
 
 @pytest.mark.asyncio(loop_scope="module")

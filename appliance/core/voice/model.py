@@ -161,12 +161,13 @@ class WakeStatus(msgspec.Struct, frozen=True):
     phrase: str
     heard_by: str
     """Model that hears it, or "speech recognition"."""
-    score: float = 0.0
-    """The newest; it wakes at `threshold`."""
-    best: float = 0.0
+    score: float | None = None
+    """The newest of the last ten seconds; it wakes at `threshold`. None where nobody looked for it in that time."""
+    best: float | None = None
     """The highest of the last ten seconds."""
     threshold: float = 0.5
     times: int = 0
+    """It was heard since the start of the appliance."""
     last: float = 0.0
     """Wall clock; 0: never."""
     problem: str = ""
@@ -211,6 +212,8 @@ class Transcript(msgspec.Struct, frozen=True):
     took_ms: float = 0.0
     fell_back: tuple[str, ...] = ()
     """Engines that were asked before and did not answer, each with its reason: "primecore3: does not answer"."""
+    kept: bool = False
+    """The engine knew it from the same sound before: `took_ms` is no time of a recognition."""
 
 
 class Speech(msgspec.Struct, frozen=True):
@@ -380,3 +383,7 @@ class VoiceStatus(msgspec.Struct, frozen=True):
     clients: int = 0
     counts: dict[str, int] = {}
     """Utterances by outcome, since the start."""
+    why: str = ""
+    """Why no microphone listens; empty where one does."""
+    next_step: str = ""
+    """What to do about that."""

@@ -56,10 +56,11 @@ class Tier:
         rests = self._in_a_row >= (AFTER if self.place is Place.local else 1)
         return self._trouble.message.rstrip(".") if self._trouble is not None and (rests or self.absent) else ""
 
-    def answered(self, seconds: float) -> None:
-        """It did its work."""
+    def answered(self, seconds: float | None) -> None:
+        """It did its work, in so many seconds; None where it knew the answer from before."""
         self._used += 1
-        self._last_ms = round(1000 * seconds, 1)
+        if seconds is not None:
+            self._last_ms = round(1000 * seconds, 1)
         self._in_a_row, self._trouble, self.absent = 0, None, False
         self._note(Health.healthy, "answers", "")
 

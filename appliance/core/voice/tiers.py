@@ -110,7 +110,7 @@ class TieredEngines:
                 continue
             tier.answered(self._clock.monotonic() - began)
             return found
-        raise _nobody("wake", why)
+        raise _nobody(self._wake, "wake", why)
 
     # -- how they are --------------------------------------------------------------------------------------------------
 
@@ -225,11 +225,12 @@ class TieredEngines:
                 asked.append(tier.name)
                 _failed(tier, error, why)
                 continue
-            tier.answered(self._clock.monotonic() - began)
+            kept = isinstance(found, Transcript) and found.kept
+            tier.answered(None if kept else self._clock.monotonic() - began)
             before = [each.name for each in tiers[: tiers.index(tier)]] + asked
             told = tuple(f"{name}: {why[name]}" for name in dict.fromkeys(before) if name in why and name != tier.name)
             return msgspec.structs.replace(found, fell_back=told)
-        raise _nobody(tiers[0].kind, why)
+        raise _nobody(tiers, tiers[0].kind, why)
 
     async def _ask(self, tier: Tier, ask: Callable[..., Awaitable[T]], leaving: Leaving) -> T:
         if tier.place is not Place.cloud:
@@ -253,7 +254,9 @@ def _failed(tier: Tier, error: ApplianceError | TimeoutError, why: Why) -> None:
         tier.failed(told)
 
 
-def _nobody(kind: str, why: Why) -> VoiceError:
+def _nobody(tiers: list[Tier], kind: str, why: Why) -> VoiceError:
+    """What to do is that of the only one that tells it; where several do, the list of them has it."""
     what = {"stt": "Nothing recognised the speech", "tts": "Nothing made the speech", "wake": "Nothing listens for wake words"}
     told = "; ".join(f"{name}: {reason}" for name, reason in why.items()) or "no service is set up for it"
-    return VoiceError(f"{what[kind]}: {told}.", "see `prime-spark voice engines`.")
+    steps = {step for tier in tiers if (step := tier.status().next_step)}
+    return VoiceError(f"{what[kind]}: {told}.", steps.pop() if len(steps) == 1 else "see `prime-spark voice engines`.")

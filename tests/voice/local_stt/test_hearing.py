@@ -77,6 +77,16 @@ async def test_a_minute_of_speech_is_heard_to_its_end(shared: LocalSpeechToText)
     assert heard.guesses == ()
 
 
+async def test_the_same_sound_again_is_no_recognition(shared: LocalSpeechToText) -> None:
+    sound = say("set the volume to forty percent", "slt")
+    first = await shared.transcribe(sound, GRAMMAR)
+    took = (await shared.check()).last_ms
+    again = await shared.transcribe(sound, GRAMMAR)
+    assert (again.text, again.score, again.guesses) == (first.text, first.score, first.guesses)
+    assert (first.kept, again.kept) == (False, True)
+    assert (await shared.check()).last_ms == took
+
+
 async def test_without_sentences_there_are_no_guesses(shared: LocalSpeechToText) -> None:
     heard = await shared.transcribe(say("what is the battery level", "rms"), NO_SENTENCES)
     assert normal(heard.text) == "what is the battery level"

@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.core.clock import SystemClock
 from appliance.core.model import Health
 from appliance.core.voice.local import files
+from appliance.core.voice.local.child import Child
 from appliance.core.voice.local.recognizer import LocalSpeechToText
 from appliance.core.voice.model import RATE
 from appliance.errors import AbsentError, VoiceError
@@ -32,22 +34,35 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-async def test_one_that_is_killed_at_work_is_told_at_once_and_started_again(engine: LocalSpeechToText) -> None:
+async def test_one_that_is_killed_at_work_is_started_again_and_asked_once_more(engine: LocalSpeechToText) -> None:
     assert (await engine.check()).health is Health.healthy
     pid = frozen(engine)
-    asked = asyncio.create_task(engine.transcribe(say("yes", "slt"), GRAMMAR))
+    asked = asyncio.create_task(engine.transcribe(say("what can you do", "slt"), GRAMMAR))
     await asyncio.sleep(0)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(VoiceError, match="speech recognition ended"):
-        await asked
-    assert not engine.loaded
-    heard = await engine.transcribe(say("what can you do", "slt"), GRAMMAR)
-    assert heard.guesses[0].text == "what can you do"
+    assert (await asked).guesses[0].text == "what can you do"
     again = engine.pid
     assert again is not None
+    assert again != pid
     await engine.close()
     assert not alive(again)
     assert engine.pid is None
+
+
+async def test_one_that_is_killed_both_times_is_told(engine: LocalSpeechToText, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, pids = Child.started, []
+
+    async def doomed(*given: Any) -> Child:
+        child = await started(*given)
+        pids.append(child.pid)
+        os.kill(child.pid, signal.SIGKILL)
+        return child
+
+    monkeypatch.setattr(Child, "started", doomed)
+    with pytest.raises(VoiceError, match="speech recognition ended"):
+        await engine.transcribe(say("yes", "slt"), GRAMMAR)
+    assert (len(pids), engine.loaded) == (2, False)
+    assert (await engine.check()).failed == 1, "one request"
 
 
 async def test_one_that_hangs_is_killed_at_its_deadline(models: Path) -> None:

@@ -168,6 +168,7 @@ class LocalStt:
 
     def __init__(self) -> None:
         self.broken = ""
+        self.kept = False
         self.heard: list[bytes] = []
 
     async def transcribe(self, pcm: bytes, sentences: Sentences) -> Heard:
@@ -175,7 +176,7 @@ class LocalStt:
         if self.broken:
             raise VoiceError(self.broken)
         self.heard.append(pcm)
-        return Heard(words(pcm), "local")
+        return Heard(words(pcm), "local", kept=self.kept)
 
     async def check(self) -> EngineStatus:
         health = Health.unhealthy if self.broken else Health.healthy

@@ -21,6 +21,7 @@ from appliance.core.clock import SystemClock
 from appliance.core.store import Store
 from appliance.core.voice.detect.wake import WakeModels
 from appliance.core.voice.ledger import VoiceLedger
+from appliance.core.voice.local.child import Child
 from appliance.core.voice.local.espeak import Espeak
 from appliance.core.voice.local.recognizer import LocalSpeechToText
 from appliance.core.voice.model import NO_SENTENCES
@@ -28,6 +29,7 @@ from appliance.core.voice.tiers import TieredEngines
 from appliance.core.voice.words import normal
 from appliance.core.voice.wyoming.convert import Converter
 from appliance.core.voice.wyoming.server import Ears, Ground, WyomingServer
+from appliance.errors import VoiceError
 from appliance.settingvoice import VoiceSettings, WyomingSettings
 from tests.support import capability, needs_program, wait_for
 from tests.voice.wyoming.rig import edge, espeak
@@ -72,7 +74,13 @@ async def spoken(client: AsyncClient, text: str) -> tuple[bytes, int]:
     return sound, rate
 
 
-async def test_what_the_server_says_it_understands_and_where_it_is_killed_another_does(machine: SimpleNamespace) -> None:
+async def unstartable(*_: object) -> Child:
+    raise VoiceError("The speech recognition cannot be started.", "see the log.")
+
+
+async def test_what_the_server_says_it_understands_and_where_it_is_killed_another_does(
+    machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with AsyncClient.from_uri(machine.server.address) as client:
         sound, rate = await spoken(client, SAYS)
         await ask(client, AudioStart(rate, 2, 1).event())
@@ -94,6 +102,7 @@ async def test_what_the_server_says_it_understands_and_where_it_is_killed_anothe
         child.suspend()
         asks = asyncio.create_task(tiers.transcribe(pcm, NO_SENTENCES))
         await asyncio.sleep(0)
+        monkeypatch.setattr(Child, "started", unstartable)  # else it is started again, and asked once more
         child.kill()
         heard = await asks
         assert (heard.engine, normal(heard.text)) == ("near", HEARS)

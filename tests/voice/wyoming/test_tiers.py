@@ -285,6 +285,28 @@ async def test_a_local_engine_that_is_killed_gives_way_with_the_whole_utterance(
         assert (await rig.engines.transcribe(PCM, NO_SENTENCES)).engine == "local"
 
 
+async def test_all_that_were_not_asked_are_told(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with bad(silent) as server:
+        services = {"slow": edge(server.url, 0.2), "dead": edge(f"tcp://127.0.0.1:{free_port()}")}
+        async with tiers(tmp_path, services, stt=("slow", "dead", "local")) as rig:
+            await rig.engines.check()
+            told = ("slow: It did not answer within 0.2 s", "dead: It does not answer: connection refused")
+            for used in (1, 2):
+                assert (await rig.engines.transcribe(PCM, NO_SENTENCES)).fell_back == told
+                assert [each.used for each in rig.engines.statuses()[:3]] == [0, 0, used]
+
+
+async def test_what_an_engine_knew_from_before_is_no_time_of_its_work(tmp_path: Path) -> None:
+    async with tiers(tmp_path, {}) as rig:
+        for rig.stt.kept, used, last in ((True, 1, None), (False, 2, 0.0)):
+            assert (await rig.engines.transcribe(PCM, NO_SENTENCES)).text == words(PCM)
+            status = rig.engines.statuses()[0]
+            assert (status.used, status.last_ms) == (used, last)
+
+
 async def test_no_engine_at_all_is_said(tmp_path: Path) -> None:
     async with tiers(tmp_path, {}) as rig:
         rig.tts.broken = "No voice."

@@ -34,6 +34,10 @@ STEP = "it is started again by itself; if it goes on, see the log."
 Message = dict[str, Any]
 
 
+class EndedError(VoiceError):
+    """The process ended by itself, or somebody else ended it, while it was asked."""
+
+
 class AnswerError(Exception):
     """The worker answered with an error of a kind of wire."""
 
@@ -92,7 +96,7 @@ class Child:
             message: The request.
 
         Raises:
-            VoiceError: It ended, or did not answer; AnswerError: what it answered.
+            EndedError: It ended meanwhile; VoiceError: it did not answer, or was ended here; AnswerError: what it answered.
         """
         number = next(self._numbers)
         answer = self._expect(number)
@@ -135,7 +139,7 @@ class Child:
         why = self._why or (
             lines[-1][:200] if lines else f"exit status {status}" if status is not None else "it closed its output"
         )
-        return VoiceError(f"The speech recognition ended: {why}.", STEP)
+        return (VoiceError if self._why else EndedError)(f"The speech recognition ended: {why}.", STEP)
 
     async def kill(self, why: str = "") -> None:
         """End it, whatever it does."""

@@ -12,7 +12,7 @@ from typing import Any
 from appliance.core.model import Health
 from appliance.core.ports import Clock
 from appliance.core.voice.local import files, wire
-from appliance.core.voice.local.child import STEP, AnswerError, Child
+from appliance.core.voice.local.child import STEP, AnswerError, Child, EndedError
 from appliance.core.voice.local.deciding import wake_score
 from appliance.core.voice.model import RATE, WIDTH, EngineStatus, Guess, Hit, Place, Sentences, Transcript
 from appliance.errors import AbsentError, VoiceError
@@ -78,7 +78,9 @@ class LocalSpeechToText:
         told = await self._counted(work)
         guesses = tuple(Guess(sentences.texts[number], score) for number, score in told["guesses"])
         took = 1000 * (self._clock.monotonic() - began)
-        return Transcript(told["text"], self.name, self.place, told["score"], guesses, seconds=seconds, took_ms=took)
+        return Transcript(
+            told["text"], self.name, self.place, told["score"], guesses, seconds, took, kept=bool(told.get("kept"))
+        )
 
     async def spot(self, pcm: bytes, phrases: tuple[str, ...]) -> tuple[Hit, ...]:
         """Whether speech begins with a wake phrase.
@@ -144,12 +146,23 @@ class LocalSpeechToText:
         async with self._lock:
             self._used += 1
             try:
-                told = await self._asked(work(await self._running()))
+                told = await self._tried(work)
             except (VoiceError, AbsentError):
                 self._failed += 1
                 raise
-            self._last_ms = told["took_ms"]
+            if not told.get("kept"):
+                self._last_ms = told["took_ms"]
             return told
+
+    async def _tried(self, work: Callable[[Child], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """Ask, and once more where the process ended at work: it need not have been the sound that ended it."""
+        child = await self._running()
+        try:
+            return await self._asked(work(child))
+        except EndedError:
+            if self._failures > 1:  # it has failed before, and rests
+                raise
+        return await self._asked(work(await self._running()))
 
     async def _asked(self, answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         try:

@@ -2,7 +2,7 @@
 
 The appliance asks {id, op, …}: "hear" (pcm, key, and texts and before where the worker does not know the key), "spot" (pcm,
 phrases), "stop" (target), "ping". The worker answers {id, ok: {…}} or {id, error, kind}; its first message has id 0 and says
-that it is ready, or why not.
+that it is ready, or why not. An answer with `kept` was found before, for the same sound.
 """
 
 from __future__ import annotations

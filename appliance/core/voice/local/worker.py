@@ -101,11 +101,12 @@ class Worker:
         if peak(pcm) < SILENT:
             return {"text": "", "score": None, "guesses": []}
         known = hashlib.sha256(pcm + f"{key}/{said}".encode()).digest()
-        if known not in self._results:
-            self._results[known] = self._heard(pcm, key, said)
-            while len(self._results) > RESULTS:
-                del self._results[next(iter(self._results))]
-        return self._results[known]
+        if known in self._results:
+            return {**self._results[known], "kept": True}
+        told = self._results[known] = self._heard(pcm, key, said)
+        while len(self._results) > RESULTS:
+            del self._results[next(iter(self._results))]
+        return told
 
     def _heard(self, pcm: bytes, key: str, said: str) -> Message:
         pieces = cutting.parts(pcm)

@@ -108,7 +108,8 @@ class Desk:
             if not service.talks.busy:  # else its name was heard meanwhile, and it listens
                 service.room.stages.rest()
         if answer.problem:
-            raise AbsentError(f"{answer.problem[:1].upper()}{answer.problem[1:]}.", "see `prime-spark voice devices`.")
+            step = answer.next_step or "see `prime-spark voice devices`."
+            raise AbsentError(f"{answer.problem[:1].upper()}{answer.problem[1:]}.", step)
         return {"engine": answer.engine, "place": answer.place, "seconds": round(answer.seconds, 2)}
 
     async def ask(self, text: str, actor: Actor, *, aloud: bool) -> Reply:

@@ -60,10 +60,20 @@ def _deaf(service: VoiceService) -> Problem | None:
     return f"nothing recognises speech: {engines[0].reason}", engines[0].next_step
 
 
+def _speechless(service: VoiceService) -> list[Problem]:
+    """Why no answer can be made into sound, where one is wanted; each engine that fails is told by itself."""
+    engines = _statuses(service, "tts")
+    missing = [each for each in engines if each.health is Health.absent]
+    if not service.settings.speaker or not missing or any(each.health in WELL for each in engines):
+        return []
+    told = next((each for each in missing if each.next_step), missing[0])
+    return [(f"nothing is said aloud: {told.reason}".rstrip("."), told.next_step or "see the engines")]
+
+
 def _problems(service: VoiceService) -> list[Problem]:
     """What does not work as it should, the worst first."""
     room, kit, ear = service.room, service.kit, service.ear
-    found: list[Problem] = []
+    found: list[Problem] = _speechless(service)
     speaker = kit.speaker.status() if kit.has("speaker") and kit.speaker is not None else None
     if speaker is not None and speaker.problem:
         found.append((f"nothing is said aloud: {speaker.problem}".rstrip("."), speaker.next_step))

@@ -52,6 +52,8 @@ class Answer:
         self.stopped = False
         self.problem = ""
         """Why it was not heard, or not all of it."""
+        self.next_step = ""
+        """What to do about that."""
         self.fell_back: tuple[str, ...] = ()
         self.engine, self.place = "", Place.local
         self._task = asyncio.create_task(self._run(), name="voice speaks")
@@ -95,7 +97,9 @@ class Answer:
 
     def _fail(self, error: Exception) -> None:
         why = error.message if isinstance(error, ApplianceError) else "the speaker does not answer"
-        self.problem = self.problem or f"not said aloud: {why}".rstrip(".")
+        if not self.problem:
+            self.problem = f"not said aloud: {why}".rstrip(".")
+            self.next_step = error.next_step if isinstance(error, ApplianceError) else ""
         log.warning("%s", self.problem)
 
     async def _make(self) -> None:

@@ -23,7 +23,7 @@ from appliance.screens.streams_view import flow
 from appliance.screens.values import wrap
 from appliance.screens.voice_acts import Acts
 from appliance.screens.widgets.grid import Grid
-from appliance.screens.widgets.lines import Line, LineView
+from appliance.screens.widgets.lines import Line, LineView, width_of
 
 TABLES = ("heard", "wake", "engines")
 NARROW, WIDE = 38, 56
@@ -130,7 +130,7 @@ class Voice(Panelled):
         now = self.query_one("#now", LineView)
         room = max(1, now.inner_width)
         lines = view.now_lines(self.status, self.services, self.spark.glyphs, wide=self.has_class(ALL))
-        now.set_lines([part for line in lines for part in wrap(line, room)])
+        now.set_lines(fitted([part for line in lines for part in wrap(line, room)], room, now.inner_height))
 
     def show_ages(self) -> None:
         """How old everything is; a level that is no longer of now goes."""
@@ -144,3 +144,13 @@ class Voice(Panelled):
         """Show the panel that is open; all, and the direction's dial, where there is room."""
         super().lay_out()
         self.query_one("#sound").styles.width = WIDE if self.has_class(ALL) else NARROW
+
+
+def fitted(lines: list[Line], width: int, height: int) -> list[Line]:
+    """The lines that there is room for; where that is not all, the last of them ends in an ellipsis."""
+    if not 0 < height < len(lines):
+        return lines
+    *kept, end = lines[:height]
+    *before, (text, role) = end or (("", "muted"),)
+    room = max(0, width - 1 - width_of(tuple(before)))
+    return [*kept, (*before, (f"{text.rstrip()[:room]}…", role))]

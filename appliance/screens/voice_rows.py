@@ -8,7 +8,7 @@ from appliance.core.model import Health
 from appliance.core.voice.model import EngineStatus, Timings, Utterance, WakeStatus
 from appliance.screens import format as f
 from appliance.screens.glyphs import Glyphs
-from appliance.screens.voice_view import OUTCOMES, by, quick, sentence, words
+from appliance.screens.voice_view import OUTCOMES, by, quick, score, sentence, words
 from appliance.screens.widgets.charts import badge, meter
 from appliance.screens.widgets.grid import Cell, Column, Row
 
@@ -49,11 +49,12 @@ def wake_rows(wake: Sequence[WakeStatus], glyphs: Glyphs) -> list[Row]:
 
 
 def _wake_cells(each: WakeStatus, glyphs: Glyphs) -> tuple[Cell, ...]:
-    above = each.best >= each.threshold > 0
-    bar = "".join(text for text, _ in meter(each.best, METER, glyphs))
+    best = each.best or 0.0
+    above = best >= each.threshold > 0
+    bar = "".join(text for text, _ in meter(best, METER, glyphs))
     told = f"{each.heard_by}; last {f.since(each.last)} ago" if each.last else each.heard_by
     return (
-        each.phrase, f"{each.score:.2f}", (f"{each.best:.2f}", "ok" if above else "text"), (f"{each.threshold:.2f}", "muted"),
+        each.phrase, score(each.score), (score(each.best), "ok" if above else "text"), (f"{each.threshold:.2f}", "muted"),
         (bar, "ok" if above else "muted"), str(each.times), (each.problem, "warn") if each.problem else (told, "muted"),
     )  # fmt: skip
 

@@ -55,6 +55,8 @@ def absence(status: VoiceStatus | None, services: Iterable[ServiceStatus]) -> tu
     microphone = status.microphone if status is not None else None
     if microphone is not None and microphone.problem:
         return microphone.problem, microphone.next_step
+    if status is not None and status.why:
+        return status.why, status.next_step
     service = next((each for each in services if each.name == "voice"), None)
     if service is not None and service.reason:
         return service.reason, service.next_step
@@ -161,6 +163,11 @@ def by(utterance: Utterance) -> str:
 def quick(value: float | None) -> str:
     """How long something took, given in milliseconds; short times with a decimal."""
     return f.took(value) if value is None or value >= 9.5 else f"{value:.1f} ms"
+
+
+def score(value: float | None) -> str:
+    """How well a wake word fitted, 0 to 1; a dash where nobody looked for it just now."""
+    return f.NONE if value is None else f"{value:.2f}"
 
 
 # -- facts -----------------------------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ def utterance(value: Mapping[str, Any]) -> list[str]:
 def transcript(value: Mapping[str, Any]) -> list[str]:
     """What was heard, then by whom."""
     found = msgspec.convert(value, Transcript)
-    by = f"{found.engine} ({found.place.value}), {found.seconds:.1f} s of sound in {f.took(found.took_ms)}"
+    took = "known from before" if found.kept else f"in {f.took(found.took_ms)}"
+    by = f"{found.engine} ({found.place.value}), {found.seconds:.1f} s of sound {took}"
     guesses = [f"of the commands it is nearest to: {each.text} ({each.score:.2f})" for each in found.guesses[:3]]
     return [printable(each) for each in (found.text or "(no words)", by, *guesses, *(f"not by {x}" for x in found.fell_back))]
 
@@ -86,7 +87,7 @@ def _status(value: Mapping[str, Any], width: int) -> list[Any]:
 
 def _wake(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "wake word": row["phrase"], "score": f"{row['score']:.2f}", "best": f"{row['best']:.2f}",
+        "wake word": row["phrase"], "score": view.score(row["score"]), "best": view.score(row["best"]),
         "threshold": f"{row['threshold']:.2f}", "times": row["times"], "last": f.clock(row["last"]),
         "heard by": row["heard_by"], "problem": row["problem"],
     }  # fmt: skip

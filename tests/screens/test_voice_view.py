@@ -13,6 +13,7 @@ from appliance.screens import voice_rows as rows
 from appliance.screens import voice_sound as sound
 from appliance.screens import voice_view as view
 from appliance.screens.glyphs import CONSOLE, FULL, Glyphs, unsafe
+from appliance.screens.voice import fitted
 from appliance.screens.voice_told import timing_lines, utterance_lines
 from appliance.screens.widgets.grid import Row
 from appliance.screens.widgets.lines import Line, width_of
@@ -167,6 +168,25 @@ def test_absence_has_its_reason_and_next_step() -> None:
     assert "was not read yet" in now(None)
 
 
+def test_without_a_microphone_the_status_has_the_next_step_itself() -> None:
+    gone = VoiceStatus(Stage.absent, 0.0, why="no capture device, and no sound server", next_step="plug a microphone in.")
+    told = now(gone)
+    assert "No capture device, and no sound server." in told
+    assert "Next: plug a microphone in." in told
+
+
+def test_what_has_no_room_ends_in_an_ellipsis() -> None:
+    lines: list[Line] = [
+        ((" answered    ", "muted"), ("All right, nothing was", "muted")),
+        ((" " * 13, "muted"), ("done.", "muted")),
+    ]
+    assert fitted(lines, 40, 2) == lines
+    for width, told in ((40, " answered    All right, nothing was…"), (35, " answered    All right, nothing wa…")):
+        assert text_of(fitted(lines, width, 1)) == told
+        assert width_of(fitted(lines, width, 1)[0]) <= width
+    assert text_of(fitted([(), *lines], 40, 1)) == "…"
+
+
 def test_it_says_what_it_waits_for_and_what_it_hears() -> None:
     assert 'say "hey spark" or "hey prime", or press Space' in now(voices.status())
     assert "press Space, and speak" in now(voices.status(wake=()))
@@ -214,6 +234,7 @@ def test_a_wake_word_shows_its_score_against_its_threshold() -> None:
     assert broken.cells[2][1] == "text"
     assert "its model cannot be read" in cells(broken)[-1]
     assert "speech recognition; last" in cells(heard)[-1]
+    assert cells(broken)[1:3] == ["–", "–"], "nobody looked for it"
 
 
 def test_an_engine_says_how_it_is_and_what_to_do() -> None:

@@ -1,16 +1,39 @@
-"""Utterances, counted and timed as they end. No words are looked at."""
+"""Utterances, counted and timed as they end, and wake words. No words are looked at."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
 
 from appliance.core.observe.meter import Meter
 from appliance.core.observe.sample import Sample
-from appliance.core.voice.model import Utterance, VoiceStatus
+from appliance.core.voice.model import Utterance, VoiceStatus, WakeStatus
 
 LIMITS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Seconds from the end of speech to the action."""
+
+
+class Woken:
+    """How often each wake word was heard since the start: whatever hears it counts anew for each opening of the microphone."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[str, str], WakeStatus] = {}
+
+    def whole(self, statuses: Iterable[WakeStatus]) -> tuple[WakeStatus, ...]:
+        """With what was counted before."""
+        return tuple(map(self._whole, statuses))
+
+    def keep(self, statuses: Iterable[WakeStatus]) -> None:
+        """These count no further."""
+        self._before |= {(each.phrase, each.heard_by): each for each in self.whole(statuses)}
+
+    def _whole(self, now: WakeStatus) -> WakeStatus:
+        before = self._before.get((now.phrase, now.heard_by))
+        if before is None:
+            return now
+        return msgspec.structs.replace(now, times=before.times + now.times, last=now.last or before.last)
 
 
 class VoiceFigures:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from appliance.core.backoff import backoff
 from appliance.core.model import Health, HealthReport
 from appliance.core.state import Section
-from appliance.core.voice.figures import VoiceFigures
+from appliance.core.voice.figures import VoiceFigures, Woken
 from appliance.core.voice.ground import Ground, Kit
 from appliance.core.voice.health import report
 from appliance.core.voice.model import (
@@ -64,6 +64,7 @@ class VoiceService:
         self.settings = ground.settings
         self.kit = Kit(ground)
         self.figures = VoiceFigures(ground.observer.meter, lambda: ground.state.get(Section.voice).value)
+        self.woken = Woken()
         self.microphone: Microphone | None = None
         self.server: Any = None
         self.server_problem = ""
@@ -198,6 +199,7 @@ class VoiceService:
             raise AbsentError("the microphone gives no more sound", "see `prime-spark voice devices`.")
         finally:
             warm.cancel()
+            self.woken.keep(ear.statuses())
             room.ear = None
             self.microphone = None
             self._close_array(room)
@@ -330,11 +332,13 @@ class VoiceService:
             stage=room.stages.now if room else Stage.absent, since=room.stages.since if room else 0.0,
             microphone=self._microphone_status(), speaker=kit.speaker_status(),
             array=self._array_status if room is not None and room.array is not None else None,
-            wake=ear.statuses() if ear is not None else (), engines=kit.engines.statuses() if kit.has("engines") else (),
+            wake=self.woken.whole(ear.statuses()) if ear is not None else (),
+            engines=kit.engines.statuses() if kit.has("engines") else (),
             privacy=kit.privacy, role=self.settings.role, ledger=kit.ledger.totals if kit.has("ledger") else LedgerTotals(),
             hearing=room.hearing if room else "", asking=room.asking if room else "", utterances=utterances,
             degraded=kit.degraded(), server=self.server.address if self.server else "",
             clients=self.server.clients if self.server else 0, counts=dict(self.figures.counts),
+            why=self._why.reason if ear is None else "", next_step=self._why.next_step if ear is None else "",
         )  # fmt: skip
 
     def _microphone_status(self) -> MicrophoneStatus | None:

@@ -35,7 +35,7 @@ DEAF = 0.15
 LOADED = 0.5
 """Seconds that a look counts for at most."""
 BEST_OF = 10.0
-"""Seconds for which the best score is shown."""
+"""Seconds for which a score is shown."""
 LONGEST = 5.0
 """Seconds that one look may take."""
 Found = Callable[[Hit, float], None]
@@ -75,7 +75,8 @@ class Spotting:
         self._free = 0.0
         self._speaking = False
         self._slid = 0.0
-        self._seen: dict[str, tuple[float, float, float]] = {}
+        self._seen: dict[str, list[tuple[float, float]]] = {}
+        """Time (monotonic) and score of each look of the last seconds, by phrase."""
         self._times: dict[str, tuple[int, float]] = {}
         self.problem = ""
         self.looks = 0
@@ -136,15 +137,12 @@ class Spotting:
             self._task = None
 
     def _judge(self, hits: tuple[Hit, ...], began: float) -> None:
-        now = self._wall()
         for hit in hits:
-            _, best, when = self._seen.get(hit.phrase, (0.0, 0.0, 0.0))
-            kept = best if now - when < BEST_OF and best > hit.score else hit.score
-            self._seen[hit.phrase] = (hit.score, kept, when if kept == best and kept != hit.score else now)
+            self._seen[hit.phrase] = [*self._fresh(hit.phrase), (self._now(), hit.score)]
         least = self.threshold + (DEAF if self._speaking else 0.0)
         if hits and hits[0].score >= least:
             times, _ = self._times.get(hits[0].phrase, (0, 0.0))
-            self._times[hits[0].phrase] = (times + 1, now)
+            self._times[hits[0].phrase] = (times + 1, self._wall())
             self._found(hits[0], began)
 
     def statuses(self) -> tuple[WakeStatus, ...]:
@@ -152,12 +150,13 @@ class Spotting:
         return tuple(map(self._status, self._phrases))
 
     def _status(self, phrase: str) -> WakeStatus:
-        score, best, when = self._seen.get(phrase, (0.0, 0.0, 0.0))
+        scores = [score for _, score in self._fresh(phrase)]
+        newest, best = (scores[-1], max(scores)) if scores else (None, None)
         times, last = self._times.get(phrase, (0, 0.0))
-        fresh = best if self._wall() - when < BEST_OF else 0.0
-        return WakeStatus(
-            phrase, "speech recognition", score, fresh, self.threshold, times, last, self.problem
-        )  # fmt: skip
+        return WakeStatus(phrase, "speech recognition", newest, best, self.threshold, times, last, self.problem)
+
+    def _fresh(self, phrase: str) -> list[tuple[float, float]]:
+        return [each for each in self._seen.get(phrase, ()) if self._now() - each[0] < BEST_OF]
 
     def reset(self) -> None:
         """Forget what is being said: it belongs to an utterance now."""

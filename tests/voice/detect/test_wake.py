@@ -49,6 +49,8 @@ def test_a_word_is_heard_once(models: WakeModels, phrase: str, voice: str) -> No
     assert [hit.phrase for hit in hits] == [phrase]
     assert hits[0].heard_by == phrase.replace(" ", "_")
     status = next(status for status in models.statuses() if status.phrase == phrase)
+    assert status.best is not None
+    assert status.score is not None
     assert status.threshold <= hits[0].score <= status.best <= 1
     assert status.score < status.threshold, "it has been said, and is over"
     assert (status.times, status.last, status.problem) == (times[phrase] + 1, 77.0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from appliance.core.memory.replicas import Replicas
 from appliance.core.model import Actor, Device, Health, Role
 from appliance.core.observe.exposition import scrape
 from appliance.core.state import Section
+from appliance.core.voice.ground import Kit
+from appliance.core.voice.local.espeak import Espeak
 from appliance.core.voice.model import ArrayStatus, Outcome, SoundLevel, SpeakerStatus, Stage
+from appliance.core.voice.tiers import TieredEngines
 from appliance.errors import AbsentError, DeviceError, NotAuthorizedError, NotFoundError
+from appliance.screens.voice_view import absence
 from tests.memory.rig import Rig as Memories
 from tests.support import wait_for
 from tests.voice.pipeline.conftest import Scripted, Speaking
-from tests.voice.pipeline.rig import Rig
+from tests.voice.pipeline.rig import FastClock, Rig
 
 ADA = Actor("ada", Role.operator, "console")
 
@@ -83,6 +88,58 @@ async def test_without_a_microphone_it_is_absent_with_the_next_step(speaking: Sp
         assert (report.reason, report.next_step) == ("no capture device", "plug one in")
         rig.cards.there = rig.cards.mic.here = True
         await rig.at(Stage.idle)
+
+
+async def test_the_status_tells_why_nothing_is_heard_as_listening_does(speaking: Speaking) -> None:
+    async with speaking() as rig:
+        await rig.at(Stage.idle)
+        assert (rig.status.why, rig.status.next_step) == ("", "")
+        rig.cards.there = rig.cards.mic.here = False
+        await wait_for(lambda: rig.service.why.health is Health.absent)
+        with pytest.raises(AbsentError) as caught:
+            await rig.service.desk.listen(ADA, None)
+        status = rig.status
+        assert (f"Nothing listens: {status.why}.", status.next_step) == (caught.value.message, caught.value.next_step)
+        assert absence(status, ()) == ("no capture device", "plug one in")
+
+
+async def test_wake_words_are_counted_on_when_the_microphone_comes_back(speaking: Speaking, script: Scripted) -> None:
+    script.hearing.words.append("what is the battery level")
+    async with speaking() as rig:
+        for times in (1, 2):
+            await rig.at(Stage.idle)
+            script.hearing.hits.append(0.9)
+            rig.say("hey spark what is the battery level")
+            await rig.utterances(times)
+            await rig.at(Stage.idle)
+            heard = {each.phrase: (each.times, each.last) for each in rig.status.wake}
+            assert heard["hey spark"][0] == times
+            assert heard["hey prime"] == (0, 0.0)
+            rig.cards.mic.here = False
+            await rig.at(Stage.absent)
+            rig.cards.mic.here = True
+            await rig.at(Stage.idle)
+            assert {each.phrase: (each.times, each.last) for each in rig.status.wake} == heard
+
+
+async def test_without_a_program_that_speaks_it_says_how_to_install_it(speaking: Speaking, tmp_path: Path) -> None:
+    """Also where something else is wrong besides."""
+
+    def engines(kit: Kit, privacy: Callable[[], str]) -> TieredEngines:
+        spoken = Espeak("en-us", 165, {"PATH": str(tmp_path)})
+        return TieredEngines(kit.settings, kit.local, spoken, kit.ledger, FastClock(), privacy)
+
+    async with speaking({"engines": engines}) as rig:
+        await rig.at(Stage.idle)
+        with pytest.raises(AbsentError, match="espeak-ng, which speaks, is not installed") as caught:
+            await rig.service.desk.say("hello")
+        assert caught.value.next_step == "apt install espeak-ng"
+        await wait_for(lambda: rig.service.room.sound_problem == "silent")
+        report = await rig.service.health()
+    assert (report.health, report.next_step) == (Health.degraded, "apt install espeak-ng")
+    assert report.reason == (
+        "nothing is said aloud: espeak-ng, which speaks, is not installed; the microphone gives nothing but digital silence"
+    )
 
 
 async def test_muted_it_hears_nothing_also_after_a_restart(speaking: Speaking, script: Scripted) -> None:

@@ -29,7 +29,7 @@ AT_ONCE = ((-0.6, 0.0), (-1.3, 0.9))
 freely (difference of the scores), with how alike the two are written. "Silence the baby for ten minutes" fits "silence memory
 for ten minutes" by -0.71 with 0.84. Measured with 20 such sentences and 28 right ones by four voices, in quiet and at 15 and
 10 dB over noise: of the 240, ten were carried out as something else without this, two with it; of 226 right ones that were
-understood, twelve were asked about without it, and 36 with it (7 of 84 in quiet). What is dangerous is asked about in any case."""
+understood, twelve were asked about without it, and 36 with it (7 of 84 in quiet). Danger is asked about in any case."""
 APART = 0.03
 """A near sentence must be better by so much than the next one that means something else."""
 ROUNDS = 4

@@ -43,6 +43,7 @@ ApplianceError
 │   └── PortTakenError          something else listens there
 ├── TaskError                   a task did not do what it was for
 ├── BackupError                 a backup was not made, not proved or cannot be restored
+├── UpdateError                 an update was refused, not installed, or the way back is not there
 ├── VoiceError                  speech was not recognised or not made: an engine failed, or does not answer
 ├── ShellError                  a command on another machine was not carried out
 │   ├── NotAllowedError         it lets us in and does not let us do that: nothing was done there
@@ -397,3 +398,9 @@ class BackupError(ApplianceError):
     """A backup was not made, was not proved, or cannot be restored."""
 
     code = "backup"
+
+
+class UpdateError(ApplianceError):
+    """An update was refused or did not succeed, or the boot choice could not be read or written."""
+
+    code = "update"

@@ -82,6 +82,8 @@ class Section(StrEnum):
     """voice.model.SoundLevel, some times a second while somebody watches it"""
     backup = "backup"
     """lifecycle.backup.model.BackupStatus"""
+    update = "update"
+    """lifecycle.update.model.UpdateStatus"""
     setup = "setup"
     """dict: {"admin": bool, "host_name": str, "done": bool}"""
 

@@ -142,13 +142,20 @@ def _hint(room: int) -> list[Tab]:
 
 
 def _strips(width: int) -> list[list[tuple[str, str, str]]]:
-    """The tabs in parts that fit, the same ones whichever page is shown."""
-    longer = max(len(title) - len(SHORT.get(page, title)) for _, page, title in TABS)
+    """The tabs in parts that fit, the same ones whichever page is shown; the last begins as early as there is room."""
     strips: list[list[tuple[str, str, str]]] = [[]]
     for each in TABS:
-        shown = [_tab(other, SHORT, "") for other in (*strips[-1], each)]
-        signs = len(ON) + (len(BACK) if len(strips) > 1 else 0)
-        if strips[-1] and _cells(shown) + longer + signs > width:
+        if strips[-1] and _needs([*strips[-1], each]) + len(ON) + (len(BACK) if len(strips) > 1 else 0) > width:
             strips.append([])
         strips[-1].append(each)
+    at = len(TABS) - len(strips[-1])
+    while at and _needs(TABS[at - 1 :]) + len(BACK) <= width:
+        at -= 1
+    strips[-1] = list(TABS[at:])
     return strips
+
+
+def _needs(tabs: Sequence[tuple[str, str, str]]) -> int:
+    """Cells for these tabs with short titles, whichever of them is whole."""
+    longer = max(len(title) - len(SHORT.get(page, title)) for _, page, title in TABS)
+    return _cells([_tab(each, SHORT, "") for each in tabs]) + longer

@@ -68,6 +68,12 @@ def test_the_line_of_tabs_never_overflows(width: int) -> None:
     assert reached - {""} == {page for _, page, _ in TABS}
 
 
+def test_the_last_part_of_the_tabs_uses_the_room_that_there_is() -> None:
+    """A wide line whose end is shown has no empty half beside a sign that there is more."""
+    shown = {tab.page for tab in tab_line("lifecycle", 160)}
+    assert {"streams", "fleet", "lifecycle"} <= shown
+
+
 def test_every_page_has_a_letter_of_its_own() -> None:
     pages = {page for _, page, _ in TABS}
     assert set(LETTERS) == set(ABOUT) == pages

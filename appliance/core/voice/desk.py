@@ -164,7 +164,7 @@ class Desk:
         """Record the microphone for a test; kept until the next one. Raises AbsentError, DeviceError, ConflictError."""
         ear = self._need_ear()
         if self._service.muted:
-            raise ConflictError("The microphone is muted.", "`prime-spark voice mute no`.")
+            raise ConflictError("The microphone is muted.", "`prime-spark voice unmute`.")
         self._recorded = await ear.record(seconds)
         return {"seconds": round(len(self._recorded) / WIDTH / RATE, 2)}
 

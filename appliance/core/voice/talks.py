@@ -84,7 +84,7 @@ class Talks:
         if ear is None:
             raise AbsentError("There is no microphone.", "connect one; see `prime-spark voice devices`.")
         if stage is Stage.muted:
-            raise ConflictError("The microphone is muted.", "`prime-spark voice mute no`.")
+            raise ConflictError("The microphone is muted.", "`prime-spark voice unmute`.")
         if stage in {Stage.speaking, Stage.following}:
             await self.cancel()
         if self.busy:

@@ -10,6 +10,7 @@ import click
 
 from appliance.errors import InvalidArgumentsError, NotRunningError
 from appliance.verbs.context import Context
+from appliance.verbs.nouns import commands
 
 
 class Command(click.Command):
@@ -42,15 +43,25 @@ class Group(click.Group):
 class Away(Group):
     """A noun of an appliance that does not run: it is there, and whoever uses it is told what to do."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Those of an appliance that runs."""
+        return sorted({*super().list_commands(ctx), *commands(str(self.name))})
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """A command that works without an appliance. Raises NotRunningError for all others."""
-        found = super().get_command(ctx, name)
-        if found is None:
+        """A command that works without an appliance; of all others, one that says that none runs."""
+        return super().get_command(ctx, name) or self._absent(name)
+
+    def _absent(self, name: str) -> click.Command:
+        def run(**_: Any) -> None:
             raise NotRunningError(
                 f"No appliance runs here, and {self.name} {name} asks it.",
                 "start it with `prime-spark` or `prime-spark headless`.",
             )
-        return found
+
+        rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
+        settings = {"ignore_unknown_options": True, "help_option_names": []}
+        told = commands(str(self.name)).get(name)
+        return Command(name, params=[rest], callback=run, short_help=told, hidden=told is None, context_settings=settings)
 
 
 def _aimed(option: click.Option | None) -> click.Option | None:

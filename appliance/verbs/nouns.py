@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+
+FILE = Path(__file__).with_name("commands.toml")
+"""What each noun's commands do, for the help where no appliance runs; scripts/commands.py writes it from the registry."""
 
 NOUNS: Mapping[str, str] = MappingProxyType({
     "agent": "Our own program on other machines, and roles that run here",
@@ -50,3 +55,15 @@ NOUNS: Mapping[str, str] = MappingProxyType({
 def about(noun: str) -> str:
     """What the actions of a noun are about, as a sentence."""
     return f"{NOUNS.get(noun, f'Actions on {noun}')}."
+
+
+def commands(noun: str) -> Mapping[str, str]:
+    """The commands that a noun of a running appliance has, and what each does."""
+    return _all_commands().get(noun, {})
+
+
+@functools.cache
+def _all_commands() -> dict[str, dict[str, str]]:
+    import tomllib
+
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))

@@ -45,7 +45,7 @@ class _Actions:
 
 def table(actions: Iterable[ActionInfo]) -> dict[str, dict[str, str]]:
     """What each command does, by noun and name, as the help of a running appliance lists them."""
-    context = Context(_Actions(actions), paths.find(os.environ), {}, sys.stdout, 120, colour=False)  # type: ignore[arg-type]
+    context = Context(_Actions(actions), paths.find(os.environ), {}, sys.stdout, 120, colour=False)
     root = cli.root()
     with click.Context(root, obj=context) as ctx:
         groups = {noun: root.get_command(ctx, noun) for noun in sorted(NOUNS)}

@@ -1,4 +1,4 @@
-"""The help says what each noun is about and what its commands do, whether or not an appliance runs; texts name real commands."""
+"""The help says what each noun is about and what its commands do, where an appliance runs or none; texts name real commands."""
 
 from __future__ import annotations
 

@@ -165,7 +165,8 @@ class ApiAccess:
         """All."""
         desk = functools.partial(getattr, self, "desk")
         return [
-            *access_actions(desk, self._status), *factor_actions(desk), secret_action(self._spine.secrets),
+            *access_actions(desk, self._status, self._spine.registry.names), *factor_actions(desk),
+            secret_action(self._spine.secrets),
             *tls_actions(functools.partial(getattr, self, "certificates"), lambda: self.acme),
             *account_actions(functools.partial(getattr, self, "roster")),
         ]  # fmt: skip

@@ -206,6 +206,10 @@ class ActionRegistry:
         hint = f"did you mean {near[0]}?" if near else "list them with `prime-spark actions`."
         raise UnknownActionError(f"No action is called {name!r}.", hint)
 
+    def names(self) -> list[str]:
+        """Of all."""
+        return list(self._actions)
+
     def __contains__(self, name: str) -> bool:
         return name in self._actions
 

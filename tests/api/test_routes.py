@@ -18,6 +18,7 @@ from appliance.api.gate import OPEN
 from appliance.api.table import ROWS
 from appliance.core.access.limiter import Limiter
 from appliance.core.actions import Action, NoParams
+from appliance.errors import InvalidArgumentsError
 from tests.api.rig import USERS, Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -139,6 +140,18 @@ async def test_rows_name_actions_and_sections_that_are_there(api: Api) -> None:
     pairs = [(method, route.path) for route in routes if isinstance(route, Route) for method in route.methods or ()]
     doubled = [pair for pair, group in itertools.groupby(sorted(pairs)) if len(list(group)) > 1]
     assert doubled == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "hint"),
+    [("jobs.*", "did you mean job"), ("power.statsu", "did you mean power.status?"), ("metric", "did you mean metrics?"),
+     ("zzzzzzzz.*", "`prime-spark actions` lists")],
+)  # fmt: skip
+async def test_a_scope_that_reaches_nothing_is_refused(api: Api, scope: str, hint: str) -> None:
+    with pytest.raises(InvalidArgumentsError, match="reaches nothing") as caught:
+        await api.invoke("api.token-create", name="mistyped", user="otto", scopes=["*.list", scope])
+    assert hint in caught.value.next_step
+    assert "mistyped" not in str(await api.invoke("api.token-list"))
 
 
 async def test_scopes_bound_a_token(api: Api) -> None:

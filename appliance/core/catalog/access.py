@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
@@ -71,18 +73,34 @@ class Removal(OfUser):
     )
 
 
-def access_actions(desk: Callable[[], AccessDesk], status: Callable[[], dict[str, Any]]) -> list[Action]:
+def check_scopes(scopes: list[str], actions: Iterable[str]) -> None:
+    """Whether each scope reaches something. Raises InvalidArgumentsError, with the nearest name."""
+    from appliance.core.access.model import READS
+
+    known = [*READS, *actions]
+    for scope in scopes:
+        if not any(fnmatchcase(name, scope) for name in known):
+            near = difflib.get_close_matches(scope, [*known, *{f"{name.partition('.')[0]}.*" for name in known}], n=1)
+            hint = f"did you mean {near[0]}?" if near else "`prime-spark actions` lists the names of actions."
+            raise InvalidArgumentsError(f"The scope {scope!r} reaches nothing: no action is called so.", hint)
+
+
+def access_actions(
+    desk: Callable[[], AccessDesk], status: Callable[[], dict[str, Any]], names: Callable[[], Iterable[str]]
+) -> list[Action]:
     """Tokens and sessions.
 
     Args:
         desk: The desk, made when it is first needed.
         status: Where the API listens.
+        names: Of all actions.
     """
 
     async def show(_: Invocation, __: NoParams) -> dict[str, Any]:
         return status()
 
     async def create(_: Invocation, params: TokenWish) -> dict[str, Any]:
+        check_scopes(params.scopes, names())
         made, token = await desk().create_token(
             params.name, params.user, Role[params.role], tuple(params.scopes), params.days
         )  # fmt: skip

@@ -173,11 +173,23 @@ class AlertChannel(Group):
                 raise SettingError(f"a channel of kind {self.kind} needs {name}", "set it; docs/alerts.md has one of each.")
         if self.kind in {"webhook", "ntfy"}:
             check_address(self.url)
+        if self.kind == "http":
+            self._check_templates()
         if self.kind == "email" and self.tls == "no" and self.secret and self.host not in {"localhost", "127.0.0.1", "::1"}:
             raise SettingError("the password would cross the network unencrypted", 'set tls = "starttls" or "tls".')
         if self.kind == "email" and bool(self.username) != bool(self.secret):
             raise SettingError("a login needs both username and secret", "set both, or none.")
         return self
+
+    def _check_templates(self) -> None:
+        from appliance.core.alerts.channels.templates import check
+        from appliance.errors import ConfigError
+
+        for where, text in (("url", self.url), ("body", self.body), *((f"headers.{k}", v) for k, v in self.headers.items())):
+            try:
+                check(where, text)
+            except ConfigError as error:
+                raise SettingError(error.message.rstrip("."), error.next_step) from None
 
 
 class AlertRoute(Group):

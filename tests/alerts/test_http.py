@@ -5,21 +5,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import io
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 
+from appliance import cli, paths
 from appliance.core.alerts.channels.making import make_adapter
 from appliance.core.alerts.channels.model import DeliveryError, Note, Notice
 from appliance.core.alerts.channels.posting import Adapter, retry_after
 from appliance.core.alerts.channels.rendering import NOTES, fingerprint, payload, text, title
-from appliance.core.alerts.channels.templates import compiled, filled, in_json
+from appliance.core.alerts.channels.templates import NAMES, compiled, filled, in_json
 from appliance.core.model import Severity
 from appliance.core.secrets import Secrets
 from appliance.errors import AbsentError, ConfigError
 from appliance.settingalerts import AlertChannel
+from appliance.verbs.client import SocketClient
+from appliance.verbs.context import Context
 from tests.alerts.sink import Sink
 from tests.support import free_port
 
@@ -169,9 +174,30 @@ def test_templates_have_a_bound() -> None:
 
 def test_broken_templates_and_missing_secrets_are_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the template body"):
-        adapter(tmp_path, kind="http", url="http://192.0.2.1", body="{{ title")
+        compiled("body", "{{ title", in_json)
     with pytest.raises(AbsentError, match="the secret nothing is not there"):
         adapter(tmp_path, kind="ntfy", url="http://192.0.2.1", topic="x", secret="nothing")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [({"body": "{{ title"}, "the template body cannot be read"), ({"body": "{{ titel }}"}, "did you mean title?"),
+     ({"url": "http://192.0.2.1/{{ nobody }}"}, "the template url names 'nobody'"),
+     ({"headers": {"X-Text": "{{ text | nonsense }}"}}, "the template headers.X-Text cannot be read"),
+     ({"body": "{% for a in alerts %}{{ a.labels.node }}{{ loop.index }}{% endfor %}{{ commonLabels.severity }}"}, "")],
+)  # fmt: skip
+def test_a_configuration_with_a_broken_template_is_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
+    channel = {"kind": "http", "url": "http://192.0.2.1", "body": "{{ title }}", **changed}
+    where = paths.find({"PRIME_SPARK_HOME": str(tmp_path)})
+    where.config.write_text(tomlkit.dumps({"alerts": {"channels": {"hook": channel}}}))
+    out = io.StringIO()
+    code = cli.run(["config", "check"], Context(SocketClient(where.api_socket), where, {}, out, 200, colour=False), out)
+    assert (code, told in out.getvalue()) == (2 if told else 0, True), out.getvalue()
+    assert not told or "config.toml:" in out.getvalue()
+
+
+def test_what_templates_see_is_what_they_may_name() -> None:
+    assert {*payload(notice(note()), "")} <= NAMES
 
 
 async def test_a_body_that_is_no_json_is_not_sent(tmp_path: Path, server: Sink) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from jinja2 import StrictUndefined, Template, TemplateError, Undefined
+from jinja2 import StrictUndefined, Template, TemplateError, Undefined, meta
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,6 +29,11 @@ FILTERS = frozenset({
     "upper", "urlencode",
 })  # fmt: skip
 KINDS = {"json": "application/json", "form": "application/x-www-form-urlencoded", "text": "text/plain; charset=utf-8"}
+NAMES = frozenset({
+    "version", "groupKey", "truncatedAlerts", "status", "receiver", "groupLabels", "commonLabels", "commonAnnotations",
+    "externalURL", "alerts", "title", "text", "severity", "delivery_id", "external_url", "secret",
+})  # fmt: skip
+"""What templates see."""
 OPEN = frozenset({"get", "items", "keys", "values"})
 """What may be called, of tables alone."""
 
@@ -133,6 +139,15 @@ def compiled(where: str, text: str, escape: Callable[[str], str]) -> Template:
         return Sandbox(escape).from_string(text)
     except TemplateError as error:
         raise ConfigError(f"the template {where} cannot be read: {one_line(str(error), 200)}", "mend it.") from None
+
+
+def check(where: str, text: str) -> None:
+    """Read a template as it will be read, and look whether it names what there is. Raises ConfigError."""
+    compiled(where, text, str)
+    if unknown := sorted(meta.find_undeclared_variables(Sandbox(str).parse(text)) - NAMES):
+        near = difflib.get_close_matches(unknown[0], NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(NAMES))}."
+        raise ConfigError(f"the template {where} names {unknown[0]!r}, which is not there", hint)
 
 
 def filled(where: str, template: Template, seen: Mapping[str, Any]) -> str:

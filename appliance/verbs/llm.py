@@ -46,6 +46,8 @@ def _streaming(found: click.Command, name: str) -> None:
         if (given["as_json"] or context.client.local) and plain is not None:
             plain(**given)
             return
+        if not (given.get("prompt") or given.get("text") or "").strip() and not given.get("messages"):
+            raise InvalidArgumentsError("The text is empty.", f'write what the model is to answer: llm {name} "Why?".')
         _follow(context, name, given)
 
     found.callback = run

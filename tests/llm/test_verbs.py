@@ -132,6 +132,15 @@ async def test_ctrl_c_ends_an_answer_here_and_at_the_endpoint(home: Path, tmp_pa
         await wait_for(lambda: rig.gateway.status().given_up == 1)
 
 
+@pytest.mark.parametrize("words", [("chat", ""), ("chat", " \n"), ("generate", ""), ("chat", "", "--json")])
+async def test_nothing_is_asked_where_nothing_is_said(home: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    edge = FakeOllama()
+    async with up(edge), running(tmp_path, {"home": endpoint(edge, "edge")}) as rig, terminal(rig, home) as (run, _):
+        code, text = await run("llm", *words)
+        assert (code, "write what the model is to answer" in text) == (2, True), text
+        assert rig.gateway.status().requests == 0
+
+
 async def test_an_answer_that_breaks_off_is_no_success(home: Path, tmp_path: Path) -> None:
     edge = FakeOllama()
     async with up(edge), running(tmp_path, {"home": endpoint(edge, "edge")}) as rig, terminal(rig, home) as (run, _):

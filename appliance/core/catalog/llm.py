@@ -6,7 +6,7 @@ import functools
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
@@ -99,6 +99,12 @@ class Chatting(Way):
         (), max_length=1000, description='Turns before it, each as JSON: {"role": "user", "content": "…"}'
     )
     system: str = Field("", max_length=TEXT, description="What the model is told beforehand")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Chatting:
+        if not self.text.strip() and not self.messages:
+            raise ValueError("the text is empty: write what the model is to answer")
+        return self
 
     def request(self) -> Request:
         """For the gateway."""

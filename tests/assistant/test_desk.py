@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ async def test_a_question_about_the_fleet_takes_the_live_state_along_and_names_i
         names = [each.name for each in status.said.sources]
         assert names == ["alerts", "services", "fleet", "power", "vpn", "streams", "llm", "host"]
         assert "services: " in edge.system()
+        assert "not known" not in re.sub(r"[a-z]+ not known", "", edge.system()), "nothing is unknown without its name"
         assert "endpoint edge (edge) is" in edge.system()
         way = status.said.way
         assert (way.endpoint, way.place, way.tokens_in, way.tokens_out, way.cost) == ("edge", "edge", 26, 5, None)

@@ -52,7 +52,7 @@ def summary(state: LiveState, most: int) -> tuple[str, tuple[Source, ...]]:
     room = most
     for section, tell in TELLERS:
         value = state.get(section).value
-        lines, told = tell(value) if value is not None else (["not known"], "not known")
+        lines, told = tell(value) if value is not None else ([], "nothing has told of it yet")
         text = f"{section.value}: {told}\n" + "".join(f"- {_clip(line)}\n" for line in _rows(lines))
         if len(text.encode()) > room:
             text, told = f"{section.value}: {told}\n", f"{told}, details left out"
@@ -108,7 +108,7 @@ def _fleet(fleet: FleetStatus) -> Told:
         seen = each.metrics
         figures = "" if seen is None else (
             f" cpu {_percent(seen.cpu)}, memory {_percent(seen.memory)}, disk {_percent(seen.disk)},"
-            f" {_value(seen.temperature_c, ' °C')}"
+            f" temperature {_value(seen.temperature_c, ' °C')}"
         )  # fmt: skip
         down = [service.name for service in each.expected if service.ok is False]
         services = f" services down: {', '.join(down)}." if down else ""
@@ -151,7 +151,7 @@ def _llm(llm: LlmStatus) -> Told:
 def _host(host: HostSample) -> Told:
     told = (
         f"cpu {_percent(host.cpu_usage)}, memory {_percent(host.memory_usage)}, disk {_percent(host.disk_usage)}, "
-        f"{_value(host.temperature_c, ' °C')}, load {host.load_1m:.2f}, up {host.uptime_s / 3600:.1f} h"
+        f"temperature {_value(host.temperature_c, ' °C')}, load {host.load_1m:.2f}, up {host.uptime_s / 3600:.1f} h"
     )
     return [f"the firmware reports {flag}" for flag in host.throttled or ()], told
 

@@ -83,12 +83,17 @@ class AuditLog:
         whole = sealed(self._key, chain, tail, before) and tail >= mark
         seq = max(tail, chain[2], mark) + 1
         digest = row_hash(self._key, before, (seq, *values))
-        connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq, *values, digest))
+        connection.execute(
+            "INSERT INTO audit (seq, time, actor, role, via, origin, action, args, outcome, detail, hash) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (seq, *values, digest),
+        )
         anchor = self._prune(connection, seq - self._keep) if seq % max(1, self._keep // 100) == 0 else None
         anchor = anchor or (chain[0], chain[1])
         mac = head_mac(self._key, anchor, seq, digest) if whole else BROKEN
         connection.execute(
-            "INSERT INTO audit_chain VALUES (1, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET anchor_seq = excluded.anchor_seq, "
+            "INSERT INTO audit_chain (one, anchor_seq, anchor_hash, head_seq, head_mac) "
+            "VALUES (1, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET anchor_seq = excluded.anchor_seq, "
             "anchor_hash = excluded.anchor_hash, head_seq = excluded.head_seq, head_mac = excluded.head_mac",
             (*anchor, seq, mac),
         )

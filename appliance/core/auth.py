@@ -124,7 +124,7 @@ class Accounts:
             if first and _admins(connection):
                 raise ConflictError("This appliance has an administrator already.", "add users with `prime-spark user add`.")
             try:
-                connection.execute("INSERT INTO users VALUES (?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO users (name, role, password_hash, created) VALUES (?, ?, ?, ?)", row)
             except sqlite3.IntegrityError:
                 raise ConflictError(f"A user called {name} exists.", "choose another name.") from None
 

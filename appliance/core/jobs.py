@@ -215,7 +215,8 @@ class Jobs:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", (job.job_id, job.state.value, job.created, body)
+                "INSERT OR REPLACE INTO jobs (job_id, state, created, body) VALUES (?, ?, ?, ?)",
+                (job.job_id, job.state.value, job.created, body),
             )
             connection.execute(PRUNE, (KEEP,))
 

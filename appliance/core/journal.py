@@ -16,8 +16,8 @@ Drops = dict[str, dict[Priority, int]]
 """By reader and class, events that were given up before it had them."""
 READER = "reader "
 """Before a reader's name in the counts: where it stood. A reader by class has "/" and the class behind its name."""
-PLACE = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
-COUNT = "INSERT INTO outbox_counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
+PLACE = "INSERT INTO outbox_counts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2"
+COUNT = "INSERT INTO outbox_counts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 DROPPED = "dropped"
 """In the counts: of all readers together. With "/" and a class behind it, of a class; with the reader between them, of it."""
 RESERVED = 2**62

@@ -378,5 +378,8 @@ STORED = (
     "WHERE priority = ? AND seq > ? AND seq <= ? AND time >= ? AND time < ?{} ORDER BY seq LIMIT ?"
 )
 COUNTED = "SELECT count(*) FROM outbox WHERE priority = ? AND seq <= ? AND time >= ? AND time < ? AND type IN ({})"
-MOVE = "INSERT OR IGNORE INTO outbox_unreadable SELECT seq, id, type, envelope, ? FROM outbox WHERE seq = ?"
+MOVE = (
+    "INSERT OR IGNORE INTO outbox_unreadable (seq, id, type, envelope, reason) "
+    "SELECT seq, id, type, envelope, ? FROM outbox WHERE seq = ?"
+)
 PRUNE = "DELETE FROM outbox_unreadable WHERE seq NOT IN (SELECT seq FROM outbox_unreadable ORDER BY seq DESC LIMIT ?)"

@@ -212,7 +212,7 @@ async def test_a_database_in_use_is_copied_as_it_is_at_one_moment(tmp_path: Path
 
 async def test_a_newer_database_is_refused_with_the_next_step(used: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(rig.places(used).database)) as connection, connection:
-        connection.execute("INSERT INTO migrations VALUES (9999, '9999_future.sql', 'x')")
+        connection.execute("INSERT INTO migrations (version, name, sha256) VALUES (9999, '9999_future.sql', 'x')")
     made = staged(used, tmp_path / "tree")
     with pytest.raises(BackupError, match="newer program") as told:
         proof.prove(tmp_path / "tree", contents.pieces(rig.places(used)), made, unstopped)

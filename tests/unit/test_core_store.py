@@ -291,7 +291,7 @@ def test_a_refused_database_leaves_no_file_open(tmp_path: Path) -> None:
     store.open()
     store.close()
     with sqlite3.connect(store.path) as other:
-        other.execute("INSERT INTO migrations VALUES (9999, 'later.sql', 'x')")
+        other.execute("INSERT INTO migrations (version, name, sha256) VALUES (9999, 'later.sql', 'x')")
     other.close()
     before = open_files()
     caught: list[StoreError] = []

@@ -193,7 +193,7 @@ def test_a_changed_migration_and_a_foreign_file_are_refused(tmp_path: Path) -> N
     with pytest.raises(StoreError, match="another content"):
         Store(store.path).open()
     with sqlite3.connect(store.path) as other:
-        other.execute("INSERT INTO migrations VALUES (9999, 'later.sql', 'x')")
+        other.execute("INSERT INTO migrations (version, name, sha256) VALUES (9999, 'later.sql', 'x')")
     with pytest.raises(StoreError, match="9999"):
         Store(store.path).open()
     (tmp_path / "noise").write_bytes(b"this is no database at all, not even a little bit of one" * 100)

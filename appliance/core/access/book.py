@@ -45,7 +45,11 @@ class AccessBook:
         """Keep a login; returns the sessions that ended for it."""
 
         def work(connection: sqlite3.Connection) -> list[str]:
-            connection.execute("INSERT INTO access_sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(session))
+            connection.execute(
+                "INSERT INTO access_sessions (session_id, user, created, used, expires, generation, origin, agent) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                msgspec.structs.astuple(session),
+            )
             rows = connection.execute(
                 "SELECT session_id FROM access_sessions WHERE user = ? ORDER BY used DESC, created DESC LIMIT -1 OFFSET ?",
                 (session.user, PER_USER),
@@ -92,7 +96,11 @@ class AccessBook:
             if not connection.execute("SELECT 1 FROM users WHERE name = ?", (token.user,)).fetchone():
                 raise NotFoundError(f"No user is called {token.user!r}.", "list them with `prime-spark user list`.")
             try:
-                connection.execute("INSERT INTO access_tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute(
+                    "INSERT INTO access_tokens (token_id, name, user, role, scopes, digest, created, expires, used) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
             except sqlite3.IntegrityError:
                 raise ConflictError(f"A token called {token.name} exists.", "choose another name, or revoke it.") from None
 

@@ -59,7 +59,9 @@ class SecondFactors:
                 raise NotFoundError(f"No user is called {user!r}.", "list them with `prime-spark user list`.")
             if connection.execute("SELECT 1 FROM access_totp WHERE user = ? AND confirmed", (user,)).fetchone():
                 raise ConflictError(f"{user} has a second factor already.", "remove it first: `prime-spark totp remove`.")
-            connection.execute("INSERT OR REPLACE INTO access_totp VALUES (?, ?, 0, 0, '[]')", row)
+            connection.execute(
+                "INSERT OR REPLACE INTO access_totp (user, secret, confirmed, step, recovery) VALUES (?, ?, 0, 0, '[]')", row
+            )
 
         await self._store.write(work)
         return Enrolment(secret, pyotp.TOTP(secret).provisioning_uri(name=user, issuer_name=self._issuer))

@@ -101,7 +101,7 @@ class AlertService:
         row = (silence.rule, silence.until, silence.by)
         await self._store.write(
             lambda connection: connection.execute(
-                "INSERT INTO silences VALUES (?, ?, ?) "
+                "INSERT INTO silences (rule, until, by) VALUES (?, ?, ?) "
                 "ON CONFLICT (rule) DO UPDATE SET until = excluded.until, by = excluded.by",
                 row,
             )
@@ -166,7 +166,7 @@ class AlertService:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO alerts VALUES (?, ?) ON CONFLICT (alert_id) DO UPDATE SET body = excluded.body",
+                "INSERT INTO alerts (alert_id, body) VALUES (?, ?) ON CONFLICT (alert_id) DO UPDATE SET body = excluded.body",
                 (alert.alert_id, body),
             )
             seq = connection.execute("INSERT INTO alert_history (time, body) VALUES (?, ?)", (moment, body)).lastrowid or 0

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FORMAT = "v2.0.0"
+"""Of the file; the former version of the program must be able to read it, so it may follow a newer DuckDB one release late."""
 MEMORY = "96MB"
 """That DuckDB may have for its pages and questions."""
 GREATEST = 1e150
@@ -75,14 +77,13 @@ class DuckStore:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         limits: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": MEMORY,
-            "threads": "1",
+            "memory_limit": MEMORY, "storage_compatibility_version": FORMAT, "threads": "1",
             "TimeZone": "UTC",
             "preserve_insertion_order": "false",
             "max_temp_directory_size": SPILL,
             "allocator_flush_threshold": FREED,
             "allocator_bulk_deallocation_flush_threshold": FREED,
-        }
+        }  # fmt: skip
         limits |= {"autoinstall_known_extensions": "false", "temp_directory": str(self.path.with_suffix(".tmp"))}
         try:
             self._connection = duckdb.connect(str(self.path), config=limits)
@@ -180,8 +181,8 @@ class DuckStore:
             raise _unfit(event, error) from error
         if isinstance(event, InferenceCompleted):
             row = [at, self._device_id, event.model, event.inference_time_ms, body, None, event.id]
-            return "INSERT INTO ai_inference_results VALUES (?, ?, ?, ?, ?, ?, ?)", row
-        return "INSERT INTO analytics_events VALUES (?, ?, ?, ?, ?)", [at, event.type, self._device_id, body, event.id]
+            return INSERT_RESULT, row
+        return INSERT_EVENT, [at, event.type, self._device_id, body, event.id]
 
     def cursor(self, journal: str) -> tuple[int, str]:
         """Number and id of the last event taken over from a journal; 0 and nothing before the first."""
@@ -370,12 +371,19 @@ PAUSES = (
 )
 """Ends of pauses in the readings, the last one first."""
 RESULTS = "SELECT epoch(time), event_id::VARCHAR, result FROM ai_inference_results"
+INSERT_RESULT = (
+    "INSERT INTO ai_inference_results (time, device_id, model_name, inference_time_ms, result, accuracy, event_id) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_EVENT = "INSERT INTO analytics_events (time, event_type, device_id, event_data, event_id) VALUES (?, ?, ?, ?, ?)"
 INSERT_METRICS = (
-    "INSERT INTO device_metrics SELECT unnest($1::TIMESTAMPTZ[]), unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), "
-    "unnest($4::DOUBLE[]), unnest($5::VARCHAR[])::JSON, unnest($6::VARCHAR[])::UUID"
+    "INSERT INTO device_metrics (time, device_id, metric_name, value, tags, event_id) SELECT "
+    "unnest($1::TIMESTAMPTZ[]), unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), unnest($4::DOUBLE[]), "
+    "unnest($5::VARCHAR[])::JSON, unnest($6::VARCHAR[])::UUID"
 )
 ADD_ROLLUP = (
-    "INSERT INTO {table} SELECT date_trunc('{bucket}', t), d, m, sum(v), min(v), max(v), count(*) FROM (SELECT "
+    "INSERT INTO {table} (bucket, device_id, metric_name, sum_value, min_value, max_value, count) "
+    "SELECT date_trunc('{bucket}', t), d, m, sum(v), min(v), max(v), count(*) FROM (SELECT "
     "unnest($1::TIMESTAMPTZ[]) t, unnest($2::VARCHAR[]) d, unnest($3::VARCHAR[]) m, unnest($4::DOUBLE[]) v) GROUP BY ALL "
     "ON CONFLICT (bucket, device_id, metric_name) DO UPDATE SET sum_value = sum_value + excluded.sum_value, "
     "min_value = least(min_value, excluded.min_value), max_value = greatest(max_value, excluded.max_value), "

@@ -164,7 +164,10 @@ class DeployBook:
 
     async def keep_replica(self, replica: Replica) -> None:
         """Raises StoreError."""
-        put = "INSERT INTO deploy_replicas VALUES (?1, ?2, ?3) ON CONFLICT (replica_id) DO UPDATE SET body = ?3"
+        put = (
+            "INSERT INTO deploy_replicas (replica_id, service, body) "
+            "VALUES (?1, ?2, ?3) ON CONFLICT (replica_id) DO UPDATE SET body = ?3"
+        )
         values = (replica.replica_id, replica.service, _text(replica))
         await self._store.write(lambda connection: connection.execute(put, values))
 

@@ -187,7 +187,10 @@ class Ledger:
         if row is not None:
             passed = monotonic - row[2] if row[1] == boot else wall - row[3]
             tick = row[0] + max(0.0, passed)
-        connection.execute("INSERT OR REPLACE INTO llm_clock VALUES (1, ?, ?, ?, ?)", (tick, boot, monotonic, wall))
+        connection.execute(
+            "INSERT OR REPLACE INTO llm_clock (one, tick, boot, monotonic, wall) VALUES (1, ?, ?, ?, ?)",
+            (tick, boot, monotonic, wall),
+        )
         return float(tick)
 
 
@@ -238,10 +241,3 @@ def _over(spent: Spent, *, beyond: bool = False) -> str:
         if cap is not None and (value > cap if beyond else value >= cap):
             return f"the cap of 24 hours is reached: llm.cloud_{name}_per_day = {cap:g}"
     return ""
-
-
-def _boot() -> str:
-    try:
-        return BOOT.read_text(encoding="ascii").strip()
-    except OSError:  # no such file in this container: each start counts as a boot of its own
-        return ""

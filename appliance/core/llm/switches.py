@@ -29,7 +29,7 @@ class Switches:
         """Set one; an empty switch lets it serve. Raises StoreError."""
         row = (endpoint, switch, who, self._clock.wall())
         if switch:
-            sql = "INSERT OR REPLACE INTO llm_switches VALUES (?, ?, ?, ?)"
+            sql = "INSERT OR REPLACE INTO llm_switches (endpoint, switch, who, time) VALUES (?, ?, ?, ?)"
             await self._store.write(lambda connection: connection.execute(sql, row).rowcount)
         else:
             gone = "DELETE FROM llm_switches WHERE endpoint = ?"

@@ -69,7 +69,7 @@ class DiskWatch:
         size = min(max(self._size, 1), TRIED)
 
         def fill(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO totals VALUES ('trial', zeroblob(?))", (size,))
+            connection.execute("INSERT OR REPLACE INTO totals (name, value) VALUES ('trial', zeroblob(?))", (size,))
 
         await self._store.write(fill)
         await self._store.write(lambda connection: connection.execute("DELETE FROM totals WHERE name = 'trial'"))

@@ -211,13 +211,13 @@ class EdgeStore:
             _keep_base(connection, before, self._shared)
         entry = rows.upsert(connection, put.record.meta, place, len(body), self._clock.wall())
         if place == "row":
-            connection.execute("INSERT OR REPLACE INTO bodies VALUES (?, ?)", (entry, body))
+            connection.execute("INSERT OR REPLACE INTO bodies (entry, body) VALUES (?, ?)", (entry, body))
         else:
             connection.execute("DELETE FROM bodies WHERE entry = ?", (entry,))
         if put.leave and before is not None:
             rows.leave(connection, before, {*put.owed_to, *(tier for tier, _ in put.common)})
         for tier, version in put.common:
-            connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
+            connection.execute("INSERT OR REPLACE INTO copies (tier, entry, version) VALUES (?, ?, ?)", (tier, entry, version))
             connection.execute("DELETE FROM owed WHERE tier = ? AND entry = ?", (tier, entry))
         for tier in put.owed_to:
             connection.execute(
@@ -376,7 +376,8 @@ def _keep_base(connection: sqlite3.Connection, before: Row, shared: Sequence[str
     It takes the place of an older base. What only the NAS has, others never saw: that is no common version.
     """
     connection.execute(
-        "INSERT OR REPLACE INTO bases SELECT b.entry, ?, b.body FROM bodies b WHERE b.entry = ? AND EXISTS (SELECT 1 FROM "
+        "INSERT OR REPLACE INTO bases (entry, version, body) "
+        "SELECT b.entry, ?, b.body FROM bodies b WHERE b.entry = ? AND EXISTS (SELECT 1 FROM "
         "copies c WHERE c.entry = b.entry AND c.version = ? AND c.tier IN (SELECT value FROM json_each(?)))",
         (before.meta.version, before.entry, before.meta.version, json.dumps(shared)),
     )
@@ -384,10 +385,12 @@ def _keep_base(connection: sqlite3.Connection, before: Row, shared: Sequence[str
 
 def _heed(connection: sqlite3.Connection, entry: int, over: Settled) -> None:
     """A settlement is one with its version on disk: what follows, after a crash too, goes on from what it has heeded."""
-    connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (over.tier, entry, over.version))
+    connection.execute(
+        "INSERT OR REPLACE INTO copies (tier, entry, version) VALUES (?, ?, ?)", (over.tier, entry, over.version)
+    )
     connection.execute("DELETE FROM bases WHERE entry = ?", (entry,))
     if len(over.body) <= IN_ROW:
-        connection.execute("INSERT INTO bases VALUES (?, ?, ?)", (entry, over.version, over.body))
+        connection.execute("INSERT INTO bases (entry, version, body) VALUES (?, ?, ?)", (entry, over.version, over.body))
 
 
 def _drop_base(connection: sqlite3.Connection, entry: int) -> None:

@@ -135,7 +135,9 @@ class Ledger:
                 if not connection.execute("SELECT 1 FROM entries WHERE entry = ?", (entry,)).fetchone():
                     all_there = False
                     continue
-                connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (tier, entry, version))
+                connection.execute(
+                    "INSERT OR REPLACE INTO copies (tier, entry, version) VALUES (?, ?, ?)", (tier, entry, version)
+                )
                 connection.execute("DELETE FROM let_go WHERE tier = ? AND entry = ?", (tier, entry))
                 connection.execute("DELETE FROM purges WHERE tier = ? AND version = ?", (tier, version))
                 connection.execute(
@@ -208,7 +210,7 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> bool:
             found = connection.execute("SELECT identity FROM identities WHERE tier = ?", (tier,)).fetchone()
-            connection.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (tier, identity))
+            connection.execute("INSERT OR REPLACE INTO identities (tier, identity) VALUES (?, ?)", (tier, identity))
             other = found is not None and found[0] != identity
             if other:
                 for table in ("copies", "purges", "let_go"):
@@ -368,7 +370,9 @@ class Ledger:
     async def believe(self, now: float) -> None:
         """Write down what time it is, while the clock is believed."""
         await self._store.write(
-            lambda connection: connection.execute("INSERT OR REPLACE INTO totals VALUES (?, ?)", (BELIEVED, int(now)))
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO totals (name, value) VALUES (?, ?)", (BELIEVED, int(now))
+            )
         )
 
     async def believed(self) -> float:

@@ -38,9 +38,12 @@ def _release(connection: sqlite3.Connection, tier: str, row: Row, others: Collec
     if connection.execute(may, (row.entry, meta.version, *values)).fetchone() is None:
         return False
     connection.execute("DELETE FROM copies WHERE tier = ? AND entry = ?", (tier, row.entry))
-    connection.execute("INSERT OR REPLACE INTO let_go VALUES (?, ?, ?)", (tier, row.entry, meta.version))
-    connection.execute("INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", (tier, meta.namespace, meta.key, meta.version))
-    count = "INSERT INTO totals VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+    connection.execute("INSERT OR REPLACE INTO let_go (tier, entry, version) VALUES (?, ?, ?)", (tier, row.entry, meta.version))
+    connection.execute(
+        "INSERT OR IGNORE INTO purges (tier, namespace, key, version) VALUES (?, ?, ?, ?)",
+        (tier, meta.namespace, meta.key, meta.version),
+    )
+    count = "INSERT INTO totals (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
     connection.execute(count, (COUNTED + tier,))
     return True
 

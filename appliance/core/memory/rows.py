@@ -105,7 +105,7 @@ def purge(connection: sqlite3.Connection, row: Row, homes: Collection[str] = ())
         (row.entry, row.meta.version, row.entry),
     ).fetchall()
     doomed = [(tier, row.meta.namespace, row.meta.key, version) for tier, version in held if tier not in homes]
-    connection.executemany("INSERT OR IGNORE INTO purges VALUES (?, ?, ?, ?)", doomed)
+    connection.executemany("INSERT OR IGNORE INTO purges (tier, namespace, key, version) VALUES (?, ?, ?, ?)", doomed)
     return {tier for tier, *_ in doomed}
 
 

@@ -1,12 +1,24 @@
-"""Versioned migrations of the SQLite store: NNNN_name.sql, applied in order, checksummed, never edited afterwards."""
+"""Versioned migrations of the SQLite store: NNNN_name.sql, applied in order, checksummed, never edited afterwards.
+
+Each is recorded with whether it only added (see core.migrations.expanding). A program that does not know a migration goes on
+with the database where it only added: so the former version runs after an update that was taken back.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from importlib import resources
 
 from appliance.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+TABLE = """CREATE TABLE IF NOT EXISTS migrations (
+    version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, expands INTEGER NOT NULL DEFAULT 0)"""
+EXPANDS = "ALTER TABLE migrations ADD COLUMN expands INTEGER NOT NULL DEFAULT 0"
+"""For a database of before; what was applied then, every program that reads this column knows."""
 
 
 def scripts(package: str = __name__) -> list[tuple[int, str, str]]:
@@ -19,24 +31,39 @@ def migrate(connection: sqlite3.Connection, package: str = __name__) -> None:
     """Bring the database to the newest version, each migration in a transaction of its own.
 
     Raises:
-        StoreError: An applied migration differs from the one shipped, or the database is newer than the program.
+        StoreError: An applied migration differs from the one shipped, or the database is newer than the program and not
+            only by what was added.
     """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL)"
-    )
-    applied = {row[0]: row[2] for row in connection.execute("SELECT version, name, sha256 FROM migrations")}
+    connection.execute(TABLE)
+    if "expands" not in _columns(connection):
+        connection.execute(EXPANDS)
     known = scripts(package)
-    if unknown := set(applied) - {version for version, _, _ in known}:
+    if barred := bars(connection, package):
         raise StoreError(
-            f"The database has migration {max(unknown)}, which this version of the program does not know.",
+            f"The database has migration {max(barred)}, which this version of the program does not know.",
             "start the newer version that wrote it, or restore a backup.",
         )
+    applied = {row[0]: row[1] for row in connection.execute("SELECT version, sha256 FROM migrations")}
+    if newer := set(applied) - {version for version, _, _ in known}:
+        log.info("the database has migrations of a newer version, which only add: %s", ", ".join(map(str, sorted(newer))))
     for version, name, sql in known:
         digest = hashlib.sha256(sql.encode()).hexdigest()
         if version in applied:
             _compare(name, applied[version], digest)
             continue
         _apply(connection, version, name, sql, digest)
+
+
+def bars(connection: sqlite3.Connection, package: str = __name__) -> list[int]:
+    """Migrations of a database that bar this program from it: unknown here, and not only adding. Raises sqlite3.Error."""
+    known = {version for version, _, _ in scripts(package)}
+    only = "expands" if "expands" in _columns(connection) else "0"
+    rows = connection.execute(f"SELECT version, {only} FROM migrations ORDER BY version")  # noqa: S608 one of two words
+    return [version for version, expands in rows if version not in known and not expands]
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT name FROM pragma_table_info('migrations')")}
 
 
 def _compare(name: str, applied: str, shipped: str) -> None:
@@ -48,6 +75,16 @@ def _compare(name: str, applied: str, shipped: str) -> None:
 
 
 def _apply(connection: sqlite3.Connection, version: int, name: str, sql: str, digest: str) -> None:
-    connection.executescript(
-        f"BEGIN IMMEDIATE;\n{sql}\nINSERT INTO migrations VALUES ({version}, '{name}', '{digest}');\nCOMMIT;"
-    )
+    from appliance.core.migrations.expanding import Watch
+
+    watch = Watch(connection, sql)
+    try:
+        watch.begin()
+        connection.executescript(f"BEGIN IMMEDIATE;\n{sql}")
+        row = (version, name, digest, not watch.end())
+        connection.execute("INSERT INTO migrations (version, name, sha256, expands) VALUES (?, ?, ?, ?)", row)
+        connection.execute("COMMIT")
+    finally:
+        connection.set_authorizer(None)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

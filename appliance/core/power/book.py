@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 PLANS, EVENTS, MEASURED = 50, 5000, 10
 """Most that are kept of each; of measured times, for each stage."""
-PUT = "INSERT INTO power_state VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET body = ?2"
+PUT = "INSERT INTO power_state (name, body) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET body = ?2"
 
 
 class KeptPlan(msgspec.Struct, frozen=True):
@@ -75,7 +75,10 @@ class PowerBook:
 
         def write(connection: sqlite3.Connection) -> KeptPlan:
             version = connection.execute("SELECT coalesce(max(version), 0) + 1 FROM power_plans").fetchone()[0]
-            connection.execute("INSERT INTO power_plans VALUES (?, ?, ?, ?)", (version, now, author, document))
+            connection.execute(
+                "INSERT INTO power_plans (version, time, author, document) VALUES (?, ?, ?, ?)",
+                (version, now, author, document),
+            )
             connection.execute("DELETE FROM power_plans WHERE version <= ?", (version - PLANS,))
             return KeptPlan(version, now, author, document)
 

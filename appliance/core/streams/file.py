@@ -89,9 +89,11 @@ def _salvage(aside: Path, path: Path) -> int:
         try:
             with contextlib.closing(sqlite3.connect(aside)) as old:
                 for table in TABLES:
+                    columns = [row[0] for row in fresh.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+                    put = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
                     fresh.execute("BEGIN")
-                    for row in _rows(old, table):
-                        fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 ours
+                    for row in _rows(old, table, columns):
+                        fresh.execute(put, row)
                         saved += 1
                     fresh.execute("COMMIT")
         except sqlite3.Error as error:
@@ -101,7 +103,7 @@ def _salvage(aside: Path, path: Path) -> int:
     return saved
 
 
-def _rows(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+def _rows(old: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[tuple[object, ...]]:
     """The rows of a table that can be read, found from both its ends."""
     numbers: set[int] = set()
     for order in ("ASC", "DESC"):
@@ -111,7 +113,7 @@ def _rows(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
             log.warning("%s is damaged, %s: %s", table, order, error)
     for number in sorted(numbers):
         try:
-            row = old.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()  # noqa: S608 ours
+            row = old.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE rowid = ?", (number,)).fetchone()  # noqa: S608
         except sqlite3.DatabaseError as error:
             log.warning("row %d of %s is lost: %s", number, table, error)
             continue

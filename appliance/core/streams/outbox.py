@@ -29,7 +29,7 @@ from appliance.settings import OutboxSettings
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
-PAUSED = "INSERT INTO counts VALUES ('paused', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1"
+PAUSED = "INSERT INTO counts (name, value) VALUES ('paused', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1"
 
 
 class StreamOutbox:

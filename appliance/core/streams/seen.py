@@ -49,7 +49,9 @@ class Seen:
                 return "forgotten"
             if connection.execute("SELECT count(*) FROM commands_seen").fetchone()[0] >= self._limit:
                 return "too many"
-            connection.execute("INSERT INTO commands_seen VALUES (?, ?, ?, ?)", (command_id, expires, place, TAKEN))
+            connection.execute(
+                "INSERT INTO commands_seen (id, expires, place, state) VALUES (?, ?, ?, ?)", (command_id, expires, place, TAKEN)
+            )
             return ""
 
         found = await self._store.write(insert)
@@ -79,7 +81,8 @@ def _forget(connection: sqlite3.Connection, before: float) -> None:
         return
     connection.execute("DELETE FROM commands_seen WHERE expires < ?", (before,))
     connection.execute(
-        "INSERT INTO commands_forgotten VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET expires = max(expires, excluded.expires)",
+        "INSERT INTO commands_forgotten (one, expires) "
+        "VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET expires = max(expires, excluded.expires)",
         (latest,),
     )
 

@@ -19,6 +19,7 @@ KAFKA = "kafka"
 """The sender's name among the journal's readers."""
 MOST_REPLAYS = 100
 """Most that wait, each for its class."""
+REPLAYS = "SELECT number, priority, since, until, types, place, upto, waiting FROM replays ORDER BY number"
 
 
 class Source(Protocol):
@@ -122,7 +123,7 @@ class Replays:
 
     async def load(self) -> None:
         """Learn what is to be done; whenever the store was opened. Raises StoreError."""
-        rows = await self._store.read(lambda connection: connection.execute("SELECT * FROM replays ORDER BY number").fetchall())
+        rows = await self._store.read(lambda connection: connection.execute(REPLAYS).fetchall())
         self._replays = [
             Replay(number, Priority(priority), since, until, tuple(msgspec.json.decode(types)), place, upto, waiting)
             for number, priority, since, until, types, place, upto, waiting in rows

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 KEPT = 20
 """Damaged blocks that are kept, the newest."""
-COUNT = "INSERT INTO counts VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
+COUNT = "INSERT INTO counts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2"
 QUARANTINED = "quarantined"
 
 
@@ -85,7 +85,11 @@ class Spill:
                 proof, body = pack(part.priority, part.first, part.messages)
                 last, count = part.first + len(part.messages) - 1, len(part.messages)
                 row = (int(part.priority), part.first, last, count, part.since, part.until, len(body), proof, body)
-                connection.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute(
+                    "INSERT OR REPLACE INTO blocks (priority, first, last, messages, since, until, size, digest, body) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
             _count_drops(connection, lost)
 
         await self._store.write(write)
@@ -229,6 +233,7 @@ def _count_drops(connection: sqlite3.Connection, lost: Mapping[Priority, int]) -
 DELETE = "DELETE FROM blocks WHERE priority = ? AND first = ?"
 FRONT = "SELECT first, digest, body FROM blocks WHERE priority = ? AND last > ? ORDER BY first LIMIT 1"
 ASIDE = (
-    "INSERT INTO quarantine SELECT unixepoch(), priority, first, messages, ?, body FROM blocks WHERE priority = ? AND first = ?"
+    "INSERT INTO quarantine (time, priority, first, messages, reason, body) "
+    "SELECT unixepoch(), priority, first, messages, ?, body FROM blocks WHERE priority = ? AND first = ?"
 )
 PRUNE = "DELETE FROM quarantine WHERE rowid NOT IN (SELECT rowid FROM quarantine ORDER BY rowid DESC LIMIT ?)"

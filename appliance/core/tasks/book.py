@@ -168,7 +168,7 @@ class TaskBook:
         row = (worker.name, _pack(worker), now)
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO task_workers VALUES (?, ?, ?)", row)
+            connection.execute("INSERT OR REPLACE INTO task_workers (name, body, seen) VALUES (?, ?, ?)", row)
             connection.execute(
                 "DELETE FROM task_workers WHERE name IN (SELECT name FROM task_workers ORDER BY seen DESC LIMIT -1 OFFSET ?)",
                 (WORKERS,),
@@ -191,7 +191,7 @@ class TaskBook:
         """As it is now. Raises StoreError."""
         row = (schedule.name, _pack(schedule))
         await self._store.write(
-            lambda connection: connection.execute("INSERT OR REPLACE INTO task_schedules VALUES (?, ?)", row)
+            lambda connection: connection.execute("INSERT OR REPLACE INTO task_schedules (name, body) VALUES (?, ?)", row)
         )
 
     async def drop_schedule(self, name: str) -> None:

@@ -172,7 +172,7 @@ class VoiceLedger:
         if row is not None:
             passed = monotonic - row[2] if row[1] == boot else wall - row[3]
             tick = _aligned(row[0], row[0] + max(0.0, passed), wall)
-        sql = "INSERT OR REPLACE INTO voice_ledger_clock VALUES (1, ?, ?, ?, ?)"
+        sql = "INSERT OR REPLACE INTO voice_ledger_clock (one, tick, boot, monotonic, wall) VALUES (1, ?, ?, ?, ?)"
         connection.execute(sql, (tick, boot, monotonic, wall))
         return int(tick // DAY)
 
@@ -186,7 +186,8 @@ def _aligned(before: float, tick: float, wall: float) -> float:
 def _add(connection: sqlite3.Connection, day: int, audio: int, text: int, requests: int) -> None:
     for each in (day, ALL):
         connection.execute(
-            "INSERT INTO voice_ledger_days VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET audio_bytes = audio_bytes +"
+            "INSERT INTO voice_ledger_days (day, audio_bytes, text_bytes, requests) "
+            "VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET audio_bytes = audio_bytes +"
             " excluded.audio_bytes, text_bytes = text_bytes + excluded.text_bytes, requests = requests + excluded.requests",
             (each, audio, text, requests),
         )
@@ -196,10 +197,3 @@ def _sums(connection: sqlite3.Connection, day: int) -> tuple[int, int, int]:
     sql = "SELECT audio_bytes, text_bytes, requests FROM voice_ledger_days WHERE day = ?"
     found: tuple[int, int, int] | None = connection.execute(sql, (day,)).fetchone()
     return found or (0, 0, 0)
-
-
-def _boot() -> str:
-    try:
-        return BOOT.read_text(encoding="ascii").strip()
-    except OSError:  # no such file in this container: each start counts as a boot of its own
-        return ""

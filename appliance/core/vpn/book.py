@@ -25,7 +25,8 @@ CARRIES = "carries "
 """How the fact begins that an interface is ours; its name follows."""
 
 
-PUT = """INSERT INTO vpn_peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+PUT = """INSERT INTO vpn_peers (name, public_key, document, rotation, changed)
+VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
 public_key = excluded.public_key, document = excluded.document, rotation = excluded.rotation, changed = excluded.changed"""
 
 
@@ -248,7 +249,7 @@ class PeerBook:
     async def note(self, name: str, value: float) -> None:
         """Note a number. Raises StoreError."""
         await self._store.write(
-            lambda connection: connection.execute("INSERT OR REPLACE INTO vpn_facts VALUES (?, ?)", (name, value))
+            lambda connection: connection.execute("INSERT OR REPLACE INTO vpn_facts (name, value) VALUES (?, ?)", (name, value))
         )
 
 

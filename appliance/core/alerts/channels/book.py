@@ -12,15 +12,19 @@ from appliance.core.alerts.channels.grouping import Key, Told
 from appliance.core.alerts.channels.model import Delivery, DeliveryState, Note, Notice
 from appliance.core.store import Store
 
+ALL_COUNTS = "SELECT channel, what, value FROM alert_channel_counts"
+ALL_TOLD = "SELECT channel, group_key, route, time, labels, notes FROM alert_told"
 COUNT = (
-    "INSERT INTO alert_channel_counts VALUES (?, ?, ?) ON CONFLICT (channel, what) DO UPDATE SET value = value + excluded.value"
+    "INSERT INTO alert_channel_counts (channel, what, value) "
+    "VALUES (?, ?, ?) ON CONFLICT (channel, what) DO UPDATE SET value = value + excluded.value"
 )
 INSERT = (
     "INSERT INTO alert_deliveries (delivery_id, channel, state, created, record, notice) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (delivery_id) DO UPDATE SET state = excluded.state, record = excluded.record, notice = excluded.notice"
 )
 TOLD = (
-    "INSERT INTO alert_told VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (channel, group_key) DO UPDATE SET "
+    "INSERT INTO alert_told (channel, group_key, route, time, labels, notes) "
+    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (channel, group_key) DO UPDATE SET "
     "route = excluded.route, time = excluded.time, labels = excluded.labels, notes = excluded.notes"
 )
 PRUNE = (
@@ -71,10 +75,10 @@ class Book:
             waiting = tuple(Kept(_record(seq, body), msgspec.json.decode(notice, type=Notice)) for seq, body, notice in rows)
             told = tuple(
                 ((channel, key), _told(route, labels, notes), time)
-                for channel, key, route, time, labels, notes in connection.execute("SELECT * FROM alert_told")
+                for channel, key, route, time, labels, notes in connection.execute(ALL_TOLD)
             )
             counts: dict[str, Counter[str]] = {}
-            for channel, what, value in connection.execute("SELECT * FROM alert_channel_counts"):
+            for channel, what, value in connection.execute(ALL_COUNTS):
                 counts.setdefault(channel, Counter())[what] = value
             return Loaded(waiting, told, counts, tuple(_newest(connection, recent)))
 

@@ -201,7 +201,10 @@ PUT_OPERATION = (
     "INSERT INTO fleet_operations (operation_id, ended, body) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (operation_id) DO UPDATE SET ended = ?2, body = ?3"
 )
-PUT_RUN = "INSERT INTO fleet_runs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (operation_id, node) DO UPDATE SET state = ?3, body = ?4"
+PUT_RUN = (
+    "INSERT INTO fleet_runs (operation_id, node, state, body) "
+    "VALUES (?1, ?2, ?3, ?4) ON CONFLICT (operation_id, node) DO UPDATE SET state = ?3, body = ?4"
+)
 PUT_OUTPUT = "INSERT INTO fleet_outputs (operation_id, node, size, dropped, head, tail) VALUES (?, ?, ?, ?, ?, ?)"
 PRUNE_OUTPUTS = (
     "DELETE FROM fleet_outputs WHERE seq IN (SELECT seq FROM (SELECT seq, "

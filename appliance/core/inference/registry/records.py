@@ -154,8 +154,8 @@ class Records:
         gone = [(key,) for key in forget]
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("INSERT OR REPLACE INTO models VALUES (?, ?)", of_names)
-            connection.executemany("INSERT OR REPLACE INTO model_versions VALUES (?, ?)", of_versions)
+            connection.executemany("INSERT OR REPLACE INTO models (name, body) VALUES (?, ?)", of_names)
+            connection.executemany("INSERT OR REPLACE INTO model_versions (key, body) VALUES (?, ?)", of_versions)
             connection.executemany("DELETE FROM model_versions WHERE key = ?", gone)
 
         await self._store.write(work)
@@ -165,7 +165,10 @@ class Records:
         body = msgspec.json.encode(offer)
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO model_offers VALUES (?, ?, ?)", (offer.offer, offer.changed, body))
+            connection.execute(
+                "INSERT OR REPLACE INTO model_offers (offer, changed, body) VALUES (?, ?, ?)",
+                (offer.offer, offer.changed, body),
+            )
             rows = connection.execute("SELECT offer, body FROM model_offers ORDER BY changed DESC, rowid DESC").fetchall()
             for key, row in rows[OFFERS:]:
                 if msgspec.json.decode(row, type=OfferRecord).state not in UNDER_WAY:

@@ -74,7 +74,8 @@ class SourceBook:
             if len(names | {source.name}) > self._most:
                 raise ConflictError(f"There are {self._most} sources already.", "remove one, or raise sources.most.")
             connection.execute(
-                "INSERT INTO sources VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET document = excluded.document, "
+                "INSERT INTO sources (name, document, changed) "
+                "VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET document = excluded.document, "
                 "changed = excluded.changed",
                 (source.name, document, now),
             )

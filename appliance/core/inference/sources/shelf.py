@@ -61,7 +61,11 @@ class Shelf:
         row = (key, source, self._clock.wall(), len(body))
         async with self._turn:
             await self._make_room(len(body))
-            await self._store.write(lambda connection: connection.execute("INSERT INTO source_media VALUES (?, ?, ?, ?)", row))
+            await self._store.write(
+                lambda connection: connection.execute(
+                    "INSERT INTO source_media (key, source, kept, size) VALUES (?, ?, ?, ?)", row
+                )
+            )
             try:
                 await self._memory.set(
                     key, body, namespace=NAMESPACE, ttl=self._days * DAY, durability=Durability.edge, tags=[source, *tags]

@@ -10,7 +10,7 @@ import msgspec
 from appliance.core.lifecycle.backup.contents import Piece
 from appliance.core.lifecycle.backup.model import FORMAT, MANIFEST, Manifest
 from appliance.core.lifecycle.backup.staging import Check, fact, opened
-from appliance.core.migrations import scripts
+from appliance.core.migrations import bars, scripts
 from appliance.errors import BackupError, DamagedError
 
 SHOWN = 3
@@ -69,13 +69,22 @@ def _databases(tree: Path, pieces: tuple[Piece, ...], manifest: Manifest, check:
         if piece.kind != "sqlite" or piece.name not in manifest.files:
             continue
         check()
-        newest = max(version for version, _, _ in scripts(piece.migrations))
-        if (has := manifest.schemas.get(piece.name, 0)) > newest:
-            told = f"{piece.name} is of a newer program: it has migration {has}, this version knows {newest}."
-            raise BackupError(told, "update the appliance, then restore.")
         if problem := whole(tree / piece.name):
             troubles.append(f"{piece.name}: {problem}")
+        elif barred := _barred(tree / piece.name, piece.migrations):
+            newest = max(version for version, _, _ in scripts(piece.migrations))
+            told = f"{piece.name} is of a newer program: it has migration {max(barred)}, this version knows {newest}."
+            raise BackupError(told, "update the appliance, then restore.")
     return troubles
+
+
+def _barred(path: Path, migrations: str) -> list[int]:
+    """Migrations of a whole database that keep this program from opening it. Raises DamagedError."""
+    try:
+        with opened(path) as connection:
+            return bars(connection, migrations)
+    except sqlite3.Error as error:
+        raise DamagedError(f"{path.name} is no database of ours: {error}.", "use another backup.") from error
 
 
 def whole(path: Path) -> str:

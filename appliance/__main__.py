@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 
-STARTS: dict[tuple[str, ...], str] = {(): "console", ("run",): "console", ("headless",): "headless"}
+STARTS: dict[tuple[str, ...], str] = {(): "console", ("run",): "console", ("headless",): "headless", ("attach",): "attach"}
 """Command lines that need no parser."""
 M_ARENA_MAX = -8
 """Of mallopt, from malloc.h."""
@@ -25,6 +25,10 @@ def main() -> None:
 
         cli.main()
         return
+    if mode == "attach":
+        from appliance import launch
+
+        raise SystemExit(launch.attach_only(os.environ))
     share_arena()
     gc.disable()  # until the first paint: modules that load are no garbage
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is wanted, and looking for them reads every package

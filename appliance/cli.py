@@ -36,7 +36,7 @@ COMPLETING = "_PRIME_SPARK_COMPLETE"
 """Set by the shell where it asks what could stand next."""
 AT_A_TAB = 1.0
 """Seconds that a shell waits for what could stand next."""
-STARTS = ("run", "headless")
+STARTS = ("run", "headless", "attach")
 
 
 class Root(Group):
@@ -130,6 +130,9 @@ def _start_command(name: str) -> click.Command:
     if name == "run":
         text = "Start the appliance with its console here, or attach to the one that runs (the default)."
         return Command("run", callback=lambda: _start("run"), help=text)
+    if name == "attach":
+        text = "Attach this terminal to the appliance that runs; never start one."
+        return Command("attach", callback=lambda: _start("attach"), help=text)
     text = "Start the appliance without a screen; keys are shortcuts, ? lists them."
     return Command("headless", callback=lambda: _start("headless"), help=text)
 
@@ -137,8 +140,8 @@ def _start_command(name: str) -> click.Command:
 def _start(mode: str) -> None:
     from appliance import launch
 
-    code = launch.console(os.environ) if mode == "run" else launch.headless(os.environ)
-    raise SystemExit(code)
+    modes = {"run": launch.console, "headless": launch.headless, "attach": launch.attach_only}
+    raise SystemExit(modes[mode](os.environ))
 
 
 def make_context(environ: Mapping[str, str]) -> Context:

@@ -20,9 +20,10 @@ from appliance import config, ending, paths
 from appliance.core import logs
 from appliance.core.lifecycle.backup import restoring
 from appliance.core.model import Actor
-from appliance.errors import AbsentError, ApplianceError, BackupError, ConfigError
+from appliance.errors import AbsentError, ApplianceError, BackupError, ConfigError, NotRunningError
 from appliance.errortext import error_text
 from appliance.lock import Lock
+from appliance.notify import Notifier
 from appliance.paths import Paths, socket_address
 from appliance.settings import Settings
 
@@ -42,6 +43,8 @@ UI_STOP = 1.0
 """What is left of them for the consoles' thread."""
 OWN_SCREEN = re.compile(r"/dev/(tty\d+|console)")
 """Terminals that the kernel makes of screen and keyboard (console(4))."""
+CONSOLE_UNIT = "PRIME_SPARK_OWN_SCREEN"
+"""Set in the environment where a console is kept on the machine's own screen: its keyboard is that console's."""
 FIRST_PAINT = 5.0
 """Seconds that services wait at most for the console's first paint."""
 
@@ -67,6 +70,20 @@ def keep_modules() -> None:
 def headless(environ: Mapping[str, str]) -> int:
     """Run the appliance without a screen; returns the exit code."""
     return _locked(environ, _run_headless, on_held=_say_held, stderr=True)
+
+
+def attach_only(environ: Mapping[str, str]) -> int:
+    """Hand this terminal to the appliance that runs, and never start one; returns the exit code."""
+    from appliance.session.handover import attach
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        say("error: the console needs a terminal.\nnext: use `prime-spark status`, or run it in a terminal.")
+        return 2
+    try:
+        return attach(socket_address(paths.find(environ).console_socket), environ)
+    except OSError:
+        say("error: no appliance runs here.\nnext: start it with `prime-spark` or `prime-spark headless`.")
+        return NotRunningError.exit_code
 
 
 Mode = Callable[[Settings, Paths, logs.LogRing, Mapping[str, str]], Coroutine[Any, Any, int]]
@@ -253,10 +270,14 @@ async def _run_headless(settings: Settings, where: Paths, ring: logs.LogRing, en
     ui.start()
     sessions = _make_sessions(appliance, ui, Owners())
     appliance.start([*_fronts(appliance, ui, sessions), _headless_service(appliance, settings)])
+    manager = Notifier(environ)
+    alive = asyncio.create_task(manager.attend(appliance.settled))
     keep_modules()
     gc.enable()
     answer("press ? for the keys")
     await appliance.stopping.wait()
+    manager.tell("STOPPING=1")
+    alive.cancel()
     await _end(appliance, ui, sessions, None)
     return 0
 
@@ -279,7 +300,7 @@ def _keyboards(settings: Settings) -> dict[str, Keyboard]:
     if settings.headless.serial:
         found[settings.headless.serial] = TerminalKeys(Path(settings.headless.serial))
     if settings.headless.keyboard == "auto":
-        if not on_own_screen():
+        if not (on_own_screen() or os.environ.get(CONSOLE_UNIT)):
             found["USB keyboards"] = EvdevKeyboard()
     elif settings.headless.keyboard:
         found[settings.headless.keyboard] = EvdevKeyboard(Path(settings.headless.keyboard))

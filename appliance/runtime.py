@@ -100,6 +100,11 @@ class Appliance:
         self.domains.register_actions(self.supervisor)
         self.supervisor.start()
 
+    async def settled(self) -> None:
+        """Return when every service has been tried. Called after start."""
+        if self.supervisor is not None:
+            await self.supervisor.settled()
+
     def _health_changed(self, before: ServiceStatus, after: ServiceStatus) -> None:
         log.info("%s is %s: %s", after.name, after.health.value, after.reason)
         event = HealthChanged(

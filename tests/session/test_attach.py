@@ -246,6 +246,16 @@ async def test_nobody_listens(tmp_path: Path, clients: Clients, pty: Pty) -> Non
     assert pty.restored
 
 
+async def test_attaching_never_starts_an_appliance(tmp_path: Path, pty: Pty) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "appliance", "attach", stdin=pty.slave, stdout=pty.slave, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PRIME_SPARK_HOME": str(tmp_path)},
+    )  # fmt: skip
+    _, said = await child.communicate()
+    assert (child.returncode, list(tmp_path.iterdir())) == (3, [])
+    assert b"no appliance runs here" in said
+
+
 async def test_a_stale_socket_is_taken_over(ui: UiThread, rig: Rig, tmp_path: Path, clients: Clients, pty: Pty) -> None:
     stale = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     stale.bind(str(clients.path))

@@ -329,6 +329,14 @@ def test_a_key_of_the_machines_own_keyboard_comes_once(
     assert set(launch._keyboards(Settings())) == boards
 
 
+def test_the_keyboard_is_left_to_a_console_on_the_machines_own_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_RDONLY))))
+    monkeypatch.delenv(launch.CONSOLE_UNIT, raising=False)
+    assert set(launch._keyboards(Settings())) == {"USB keyboards"}
+    monkeypatch.setenv(launch.CONSOLE_UNIT, "1")
+    assert launch._keyboards(Settings()) == {}
+
+
 def test_keys_are_answered_at_any_level_of_the_log(tmp_path: Path) -> None:
     root = logging.getLogger()
     before, handlers = root.level, list(root.handlers)

@@ -5,7 +5,8 @@
     bootslots healthy              the committed slot came up: GRUB's count of starts is 0 again
     bootslots uncommitted          exit code 0 while a trial runs that nobody has found healthy (for a unit's ExecCondition)
     bootslots deadline COMMAND …   runs COMMAND while a trial runs that nobody has found healthy
-    bootslots stopping             before a restart: a Pi's firmware is asked for the trial, which counts as tried from here on
+    bootslots stopping             before a restart: a Pi's firmware is asked for the trial, which counts as tried from here on.
+                                   prime-spark.way=tryboot|swap on the kernel's command line chooses how (else: what it can)
     bootslots show                 the choice, one KEY=VALUE a line
 
 Options before the command: --boot DIR (/boot/firmware), --run DIR (/run/prime-spark), --cmdline FILE (/proc/cmdline),
@@ -128,6 +129,12 @@ class Boot:
                 found = "ro" in words[5].split(",") or "ro" in words[-1].split(",")
         return found
 
+    def asks(self) -> bool:
+        """Whether this kernel can ask the Pi's firmware for one start of the other slot: Raspberry Pi's can, Debian's not."""
+        words = self.places.cmdline.read_text(errors="replace").split()
+        way = next((word.partition("=")[2] for word in words if word.startswith("prime-spark.way=")), "")
+        return way == "tryboot" or (way != "swap" and "rpi" in os.uname().release)
+
     def restarting(self) -> bool:
         """Whether systemd is about to start this machine again, and not to power it off."""
         return "reboot.target" in self.run(["systemctl", "list-jobs", "--no-legend", "--no-pager"])
@@ -221,8 +228,10 @@ def _deadline(boot: Boot, words: Sequence[str]) -> int:
 
 def _stopping(boot: Boot, _: Sequence[str]) -> int:
     if isinstance(boot.store, PiStore) and boot.look()[0].left and boot.restarting():
-        boot.change(rules.stopping)
-        boot.places.reboot_param.write_text("0 tryboot")
+        asks = boot.asks()
+        boot.change(lambda now: rules.stopping(now, arm=not asks))
+        if asks:
+            boot.places.reboot_param.write_text("0 tryboot")
     return 0
 
 

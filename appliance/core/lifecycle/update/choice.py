@@ -30,6 +30,8 @@ class Choice(NamedTuple):
     """Starts of the committed slot since one was healthy, as GRUB counts them."""
     good: str = ""
     """Slots whose present contents ran healthily once: "", "A", "B" or "AB"."""
+    armed: int = 0
+    """1: the Pi's firmware is told to boot the trial as if it were committed; the trial's first act is to take that back."""
 
 
 def other(slot: str) -> str:
@@ -49,12 +51,12 @@ def bootable(now: Choice, slot: str) -> bool:
 
 def cleared(now: Choice) -> Choice:
     """Without a trial."""
-    return now._replace(trial="", left=0, seen=0)
+    return now._replace(trial="", left=0, seen=0, armed=0)
 
 
 def set_primary(now: Choice, slot: str) -> Choice:
     """Have the next start try a slot; the committed one needs no trial."""
-    return cleared(now) if slot == now.committed else now._replace(trial=slot, left=1, seen=0)
+    return cleared(now) if slot == now.committed else now._replace(trial=slot, left=1, seen=0, armed=0)
 
 
 def set_good(now: Choice, slot: str, booted: str) -> Choice:
@@ -88,13 +90,18 @@ def set_bad(now: Choice, slot: str, booted: str) -> Choice:
 
 
 def started(now: Choice, booted: str) -> Choice:
-    """Note what this start booted."""
-    return now._replace(left=0, seen=1) if booted == now.trial else now
+    """Note what this start booted; whatever it was, only the committed slot is booted without being asked for from here on."""
+    return now._replace(left=0, seen=1, armed=0) if booted == now.trial else now._replace(armed=0)
 
 
-def stopping(now: Choice) -> Choice:
-    """Before a restart that asks the firmware for the trial: from here on it counts as tried."""
-    return now._replace(left=0) if now.trial else now
+def stopping(now: Choice, *, arm: bool) -> Choice:
+    """Before a restart into a trial that waits: from here on it counts as tried, as where GRUB writes `left` itself.
+
+    Args:
+        now: As it is.
+        arm: The firmware cannot be asked for one start of it: it is told to boot the trial, which takes that back itself.
+    """
+    return now._replace(left=0, armed=int(arm)) if now.trial and now.left else now
 
 
 def uncommitted(now: Choice, booted: str) -> bool:

@@ -1,8 +1,8 @@
 """The boot choice on the FAT partition that GRUB or the Pi's firmware reads. Imported by root's programs: nothing heavy here.
 
-The files have a fixed size and are only overwritten in place, without a truncation and with all that counts in the first sector
-of 512 bytes: a cut of the power leaves the old sector or the new one. Every key has a value of one length, so that even a mixture
-of both would be a choice that can be read.
+The files have a fixed size and are only overwritten in place, without a truncation, with all that counts in the first sector
+of 512 bytes: a cut of the power leaves the old sector or the new one. Every key has a value of one length, so that a mixture
+of both would be a choice that can be read too.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ class GrubStore:
 class PiStore:
     """autoboot.txt, which the Pi's firmware reads, and trial.txt beside it (arm64).
 
+    autoboot.txt names the committed slot, but for a moment: where the kernel cannot ask the firmware for one start of the trial,
+    it names the trial from the restart on, until the trial's initramfs, as its first act, names the committed slot again (`way=s`).
+
     Args:
         boot: Where the FAT partition is mounted.
     """
@@ -122,26 +125,28 @@ class PiStore:
         """(the choice, what of it could not be read). Raises ChoiceError where nothing can be told."""
         text = self.path.read_text("ascii", "replace") if self.path.is_file() else ""
         slots = {str(number): slot for slot, number in PARTITIONS.items()}
-        committed = slots.get(_section(text, "all").get("boot_partition", ""))
-        if committed is None:
+        named = slots.get(_section(text, "all").get("boot_partition", ""))
+        if named is None:
             raise ChoiceError(f"{self.path} does not tell which slot is committed")
         raw = self.trial.read_bytes() if self.trial.is_file() else b""
         found = pairs(raw.decode("ascii", "replace"))
-        now, wrong = choice_of(found, committed)
+        armed = found.get("way") == "s" and found.get("seen") == "0" and found.get("trial") == named != found.get("committed")
+        now, wrong = choice_of(found, other(named) if armed else named)
         lost = TRIAL if len(raw) != SECTOR or not {"trial", "left"} <= found.keys() else ""
-        tried = _section(text, "tryboot").get("boot_partition")
-        unlike = "" if tried == str(PARTITIONS[other(committed)]) else "the partition of [tryboot]"
-        return now, ", ".join(each for each in (lost, wrong, unlike) if each)
+        unlike = "" if _section(text, "tryboot").get("boot_partition") == str(PARTITIONS[other(named)]) else "[tryboot]"
+        return now._replace(armed=int(armed)), ", ".join(each for each in (lost, wrong, unlike) if each)
 
     def files(self, now: Choice) -> list[tuple[Path, bytes]]:
-        """What is to be written, in this order: a commit counts from the first file on; a trial needs the second only."""
-        notes = "# Prime Spark: the slot on trial\n" + lines_of(now, ("trial", "left", "seen", "good"))
-        return [(self.path, _autoboot(now.committed)), (self.trial, notes.encode("ascii").ljust(SECTOR - 1, b"#") + b"\n")]
+        """What is to be written, in this order: a trial counts as tried before it is booted; a commit counts at once."""
+        lines = lines_of(now, ("committed", "trial", "left", "seen", "good")) + f"way={'s' if now.armed else '-'}\n"
+        notes = ("# Prime Spark: the slot on trial\n" + lines).encode("ascii").ljust(SECTOR - 1, b"#") + b"\n"
+        both = [(self.path, _autoboot(now.trial if now.armed else now.committed)), (self.trial, notes)]
+        return both[::-1] if now.armed else both
 
 
-def _autoboot(committed: str) -> bytes:
-    tried = PARTITIONS[other(committed)]
-    text = f"[all]\ntryboot_a_b=1\nboot_partition={PARTITIONS[committed]}\n[tryboot]\nboot_partition={tried}\n"
+def _autoboot(named: str) -> bytes:
+    tried = PARTITIONS[other(named)]
+    text = f"[all]\ntryboot_a_b=1\nboot_partition={PARTITIONS[named]}\n[tryboot]\nboot_partition={tried}\n"
     return text.encode("ascii").ljust(SECTOR, b"\n")
 
 

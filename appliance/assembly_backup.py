@@ -34,7 +34,12 @@ def build(
             spine.clock, duckdb, report,
         ))  # fmt: skip
 
-    return BackupService(make, spine.settings.backup, spine.jobs, spine.state, spine.clock, tell)
+    def most_days() -> float:
+        from appliance.core.alerts.rules import effective
+
+        return next(rule.threshold for rule in effective(spine.settings.alerts.rules) if rule.name == "backup")
+
+    return BackupService(make, spine.settings.backup, spine.jobs, spine.state, spine.clock, tell, most_days)
 
 
 def actions(spine: Appliance, service: BackupService) -> list[Action]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from appliance.core.alerts import backups
 from appliance.core.clock import SystemClock
 from appliance.core.jobs import Jobs
+from appliance.core.lifecycle.backup.keeper import Keeper
 from appliance.core.lifecycle.backup.model import BackupStatus, Proof, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.service import BackupService
 from appliance.core.metrics import backup_samples
@@ -25,7 +27,7 @@ from appliance.screens.lifecycle_view import rows
 from tests.backup import rig
 from tests.backup.conftest import Kept
 from tests.screens.conftest import running
-from tests.support import wait_for
+from tests.support import ManualClock, wait_for
 
 pytestmark = pytest.mark.xdist_group("backup")
 
@@ -131,6 +133,43 @@ async def test_it_is_due_as_the_schedule_says_and_sooner_after_a_failure(kept: K
         lambda _: by_hand, by_hand.ground.settings, None, LiveState(SystemClock()), SystemClock(), tell  # type: ignore[arg-type]
     )  # fmt: skip
     assert service.moments() == {}
+
+
+async def nobody(*_: Any) -> None:
+    """Nobody listens."""
+
+
+async def test_it_is_absent_without_restic(kept: Kept) -> None:
+    keeper = kept.keeper()
+    keeper = Keeper(replaced(keeper.ground, environ={"PATH": str(kept.home)}))
+    service = BackupService(
+        lambda _: keeper, keeper.ground.settings, None, LiveState(SystemClock()), SystemClock(), nobody  # type: ignore[arg-type]
+    )  # fmt: skip
+    with pytest.raises(AbsentError, match="restic is not installed") as caught:
+        await service.start()
+    assert "sudo apt-get install restic" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("schedule", "days", "most", "health"),
+    [("0 3 * * *", 1.5, 3.0, Health.healthy), ("0 3 * * *", 2.5, 3.0, Health.degraded), ("", 2.5, 3.0, Health.healthy),
+     ("", 3.5, 3.0, Health.degraded), ("", 3.5, 9.0, Health.healthy), ("0 3 * * 0", 8.5, 9.0, Health.healthy),
+     ("0 3 * * 1-5", 2.3, 3.0, Health.healthy),
+     ("0 3 * * 0", 8.5, 3.0, Health.degraded)],
+)  # fmt: skip
+async def test_a_proof_that_is_too_old_is_not_healthy(
+    kept: Kept, schedule: str, days: float, most: float, health: Health
+) -> None:
+    keeper, clock = kept.keeper(schedule=schedule), ManualClock()
+    clock.wall_now = 1_800_000_000 // (7 * DAY) * 7 * DAY + 3 * DAY + 12 * 3600  # a Sunday's noon
+    keeper.book.targets["usb"] = target(last_good=clock.wall() - days * DAY, last_try=clock.wall())
+    service = BackupService(
+        lambda _: keeper, keeper.ground.settings, None, LiveState(clock), clock, nobody, lambda: most  # type: ignore[arg-type]
+    )  # fmt: skip
+    service.show()
+    report = await service.health()
+    assert report.health is health
+    assert (f"{days:.1f} days ago" in report.reason, "backup run" in report.next_step) == (health is Health.degraded,) * 2
 
 
 async def test_what_was_missed_is_made_up_for_after_the_start(

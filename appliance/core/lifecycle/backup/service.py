@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import shutil
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +36,7 @@ LOOK = 60.0
 AGAIN, LONGEST = 600.0, 21600.0
 """Seconds until a backup that failed is tried again: the first time, and ever."""
 HOW = 'write a target into the configuration, such as [backup.targets.nas] with path = "/mnt/nas/backup/control-pc".'
+INSTALL = "sudo apt-get install restic, then `prime-spark service restart backup`."
 Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
 
 
@@ -47,6 +50,7 @@ class BackupService:
         state: Where they are shown (Section.backup).
         clock: For the schedule.
         tell: Told what came of them.
+        most_days: Days after which the alert tells of a proof that is too old.
     """
 
     name = "backup"
@@ -61,6 +65,7 @@ class BackupService:
         state: LiveState,
         clock: Clock,
         tell: Tell,
+        most_days: Callable[[], float] = lambda: 3.0,
     ) -> None:
         self._make = make
         self._settings = settings
@@ -68,6 +73,7 @@ class BackupService:
         self._state = state
         self._clock = clock
         self._tell = tell
+        self._most_days = most_days
         self._handle: JobHandle | None = None
         self._ready: asyncio.Task[None] | None = None
         self._tried: dict[str, float] = {}
@@ -109,6 +115,8 @@ class BackupService:
         await self.prepared()
         if not self._settings.targets:
             raise AbsentError("no target for backups is configured", HOW)
+        if shutil.which("restic", path=self.keeper.ground.environ.get("PATH")) is None:
+            raise AbsentError("restic is not installed", INSTALL)
 
     async def run(self) -> None:
         """Make backups when they are due."""
@@ -225,15 +233,31 @@ class BackupService:
         """Jobs are ended by whoever runs them."""
 
     async def health(self) -> HealthReport:
-        """Degraded while a target has no backup that was proved, or its last one failed."""
+        """Degraded while a target has no backup that was proved, its last one failed, or its newest proof is too old."""
         targets = self._status.targets
         bad = [each for each in targets if each.problem]
         if bad:
             return HealthReport(Health.degraded, f"{bad[0].name}: {bad[0].problem}", bad[0].next_step)
         if new := [each.name for each in targets if each.last_good is None]:
             return HealthReport(Health.degraded, f"no backup yet at {', '.join(new)}", "make one: prime-spark backup run")
+        if old := [each for each in targets if self._overdue(each.last_good or 0.0)]:
+            days = (self._clock.wall() - (old[0].last_good or 0.0)) / 86400
+            told = f"the newest backup at {old[0].name} was proved {days:.1f} days ago"
+            return HealthReport(Health.degraded, told, "make one: prime-spark backup run")
         hours = (self._clock.wall() - min(each.last_good or 0.0 for each in targets)) / 3600
         return HealthReport(Health.healthy, f"proved {hours:.0f} h ago at {counted(len(targets), 'target')}")
+
+    def _overdue(self, last: float) -> bool:
+        """Whether a proof is older than the alert allows, or than twice the time from one backup of the schedule to the next."""
+        now = self._clock.wall()
+        if now - last > self._most_days() * 86400:
+            return True
+        if not self._settings.schedule:
+            return False
+        from appliance.core.tasks.cron import following
+
+        due = [moment for moment in islice(following(self._settings.schedule, self._settings.zone, last), 50) if moment > last]
+        return len(due) > 1 and now > max(due[1], last + 2 * (due[1] - due[0]))
 
 
 def told(each: TargetStatus) -> dict[str, Any]:

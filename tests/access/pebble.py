@@ -10,22 +10,19 @@ import struct
 import threading
 from pathlib import Path
 
-import pytest
-
 from tests.servers.child import Child
 from tests.servers.kafka_security import Authority
-from tests.support import free_ports
+from tests.support import capability, free_ports
 
 ROOT = Path(__file__).parents[2]
 
 
 def program() -> str:
-    """Its path; skips the test where it is not there."""
+    """Its path; skips the test where it is not there, see capability."""
     own = ROOT / ".pebble" / "pebble"
     found = str(own) if own.exists() else shutil.which("pebble")
-    if found is None:
-        pytest.skip("Pebble is not here; next: install Go, then scripts/setup.sh test")
-    return found
+    capability(found is not None, "Pebble")
+    return str(found)
 
 
 class _Answers(socketserver.StreamRequestHandler):

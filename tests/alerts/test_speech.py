@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from appliance.core.alerts.channels.speech import Speech
 from appliance.core.model import Severity
 from appliance.errors import AbsentError
 from appliance.settingalerts import AlertChannel
+from tests.support import needs_program
 
 NOTE = Note("node:nas", Severity.critical, {"alertname": "node"}, {"summary": "nas is\nunreachable"}, 1e9)
 NOTICE = Notice("voice", "r", "g", {}, (NOTE,))
@@ -82,9 +82,8 @@ async def test_a_program_that_hangs_is_ended(found: Path) -> None:
 
 
 async def test_a_real_voice_makes_a_real_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the real espeak-ng where it is installed: a WAV file of some length reaches the player."""
-    if shutil.which("espeak-ng") is None:
-        pytest.skip("espeak-ng is not installed: apt install espeak-ng")
+    """With the real espeak-ng: a WAV file of some length reaches the player."""
+    needs_program("espeak-ng")
     program(tmp_path, "aplay", f"cat > {tmp_path}/heard.wav")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     await Speech(channel()).send(NOTICE, "id-1", 0.0)

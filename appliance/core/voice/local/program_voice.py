@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from appliance.core.model import Health
@@ -17,7 +18,7 @@ AT_ONCE = 2
 """Programs that may speak at one time; what is beyond waits."""
 
 
-class ProgramVoice:
+class ProgramVoice(ABC):
     """Runs a program for each text (implements engine.TextToSpeech); whoever stops waiting ends it.
 
     Args:
@@ -38,9 +39,9 @@ class ProgramVoice:
         self._last_ms: float | None = None
         self._trouble = ""
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The program and its arguments; it is given the text, and gives a WAV file. Raises AbsentError."""
-        raise NotImplementedError
 
     async def synthesize(self, text: str) -> Speech:
         """Make the sound of a sentence or two; of a text without a word, no sound.
@@ -91,5 +92,5 @@ class ProgramVoice:
             time.time(),
         )
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 nothing to do is what it does
         """Nothing is held."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from appliance.core.ledgerclock import LedgerClock
 from appliance.core.llm.faults import Fault, LlmError
 from appliance.core.llm.model import LedgerEntry, Operation, Place, SentTo, Spent, Usage
 from appliance.core.ports import Clock
@@ -28,7 +28,6 @@ SUMS = (
 )
 """What each minute of the day comes to: adding up a day's entries for each answer would take longer with each of them. It lives
 with the writer's connection, and goes back with its transaction where that fails."""
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 COLUMNS = "id, time, who, endpoint, place, model, operation, why, bytes, tokens_in, tokens_out, cost, outcome"
 
 
@@ -75,7 +74,7 @@ class Ledger:
         self._clock = clock
         self._caps = caps
         self._keep = keep
-        self._boot = boot or _boot
+        self._ticks = LedgerClock(clock, "llm_clock", boot)
         self.spent = Spent(bytes_cap=caps.bytes, tokens_cap=caps.tokens, cost_cap=caps.cost)
         """As it was at the last entry or refresh."""
 
@@ -86,7 +85,7 @@ class Ledger:
 
     async def refresh(self) -> Spent:
         """Look what counts now. Raises StoreError."""
-        self.spent = await self._store.write(lambda connection: self._sum(connection, self._tick(connection)))
+        self.spent = await self._store.write(lambda connection: self._sum(connection, self._ticks.tick(connection)))
         return self.spent
 
     async def reserve(self, leaving: Leaving) -> int:
@@ -98,7 +97,7 @@ class Ledger:
         """
 
         def write(connection: sqlite3.Connection) -> tuple[int, Spent]:
-            tick = self._tick(connection)
+            tick = self._ticks.tick(connection)
             after = _plus(self._sum(connection, tick), leaving)
             if reason := _over(after, beyond=True):
                 raise LlmError(Fault.capped, f"{reason[0].upper()}{reason[1:]}.", "wait, or raise llm.cloud_*_per_day.")
@@ -143,7 +142,7 @@ class Ledger:
 
     async def _change(self, number: int, sql: str, values: tuple[Any, ...]) -> None:
         def write(connection: sqlite3.Connection) -> Spent:
-            tick = self._tick(connection)
+            tick = self._ticks.tick(connection)
             _prepare(connection, tick)
             before = _counted(connection, number)
             connection.execute(sql, values)
@@ -178,20 +177,6 @@ class Ledger:
             sum(each.requests for each in to), sum(each.bytes for each in to), sum(each.tokens for each in to),
             sum(each.cost for each in to), self._caps.bytes, self._caps.tokens, self._caps.cost, tuple(to[:TOLD]),
         )  # fmt: skip
-
-    def _tick(self, connection: sqlite3.Connection) -> float:
-        """The ledger's own time, which a jump of the clock neither turns back nor makes run ahead."""
-        wall, monotonic, boot = self._clock.wall(), self._clock.monotonic(), self._boot()
-        row = connection.execute("SELECT tick, boot, monotonic, wall FROM llm_clock").fetchone()
-        tick = wall
-        if row is not None:
-            passed = monotonic - row[2] if row[1] == boot else wall - row[3]
-            tick = row[0] + max(0.0, passed)
-        connection.execute(
-            "INSERT OR REPLACE INTO llm_clock (one, tick, boot, monotonic, wall) VALUES (1, ?, ?, ?, ?)",
-            (tick, boot, monotonic, wall),
-        )
-        return float(tick)
 
 
 def _prepare(connection: sqlite3.Connection, tick: float) -> None:

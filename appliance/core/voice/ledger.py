@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
+from appliance.core.ledgerclock import LedgerClock
 from appliance.core.ports import Clock
 from appliance.core.store import Store
 from appliance.core.voice.model import LedgerRow, LedgerTotals
@@ -24,7 +24,6 @@ ALL = -1
 """The day that stands for all days together."""
 CUT_OFF = "cut off"
 """Outcome of what has begun; it stays where the appliance ends before the request does."""
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAMES = ("row", "time", "service", "host", "kind", "utterance_id", "audio_bytes", "text_bytes", "outcome")
 
 
@@ -62,7 +61,7 @@ class VoiceLedger:
         self._clock = clock
         self._cap = cap_bytes
         self._keep = keep
-        self._boot = boot or _boot
+        self._ticks = LedgerClock(clock, "voice_ledger_clock", boot, _aligned)
         self.totals = LedgerTotals(cap_bytes=cap_bytes)
         """As they were at the last row or refresh."""
 
@@ -166,15 +165,7 @@ class VoiceLedger:
 
     def _today(self, connection: sqlite3.Connection) -> int:
         """The day by the ledger's own time: a jump of the clock begins no new one."""
-        wall, monotonic, boot = self._clock.wall(), self._clock.monotonic(), self._boot()
-        row = connection.execute("SELECT tick, boot, monotonic, wall FROM voice_ledger_clock").fetchone()
-        tick = wall
-        if row is not None:
-            passed = monotonic - row[2] if row[1] == boot else wall - row[3]
-            tick = _aligned(row[0], row[0] + max(0.0, passed), wall)
-        sql = "INSERT OR REPLACE INTO voice_ledger_clock (one, tick, boot, monotonic, wall) VALUES (1, ?, ?, ?, ?)"
-        connection.execute(sql, (tick, boot, monotonic, wall))
-        return int(tick // DAY)
+        return int(self._ticks.tick(connection) // DAY)
 
 
 def _aligned(before: float, tick: float, wall: float) -> float:

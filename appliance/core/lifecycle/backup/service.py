@@ -248,7 +248,7 @@ class BackupService:
         return HealthReport(Health.healthy, f"proved {hours:.0f} h ago at {counted(len(targets), 'target')}")
 
     def _overdue(self, last: float) -> bool:
-        """Whether a proof is older than the alert allows, or than twice the time from one backup of the schedule to the next."""
+        """Whether a proof is older than the alert allows, or than twice the time between two backups of the schedule."""
         now = self._clock.wall()
         if now - last > self._most_days() * 86400:
             return True

@@ -36,6 +36,8 @@ WORDS = {
     ("voice", "stt", "0"): "local, or the name of a service of [voice.services]",
     ("voice", "tts", "0"): "local, or the name of a service of [voice.services]",
     ("voice", "wake", "0"): "local, or the name of a service of [voice.services]",
+    ("update", "certificates"): "the whole path of a file, such as /etc/prime-spark/updates.pem, or nothing",
+    ("update", "window"): "HH:MM-HH:MM, such as 02:00-05:00",
     ("api", "admin_username"): "a name of a to z, 0 to 9, _ and -, 32 characters at most, or nothing",
 }
 """Settings whose form is a pattern; of a list, that of each item."""

@@ -34,6 +34,7 @@ from appliance.settingpower import PowerSettings, UpsSettings
 from appliance.settingsecrets import SecretSettings, VaultSettings
 from appliance.settingsources import SourceSettings
 from appliance.settingtasks import TaskSettings
+from appliance.settingupdate import UpdateSettings
 from appliance.settingvoice import VoiceSettings, WyomingSettings
 from appliance.settingvpn import VpnSettings
 
@@ -359,6 +360,7 @@ class Settings(Group):
     wyoming: WyomingSettings = WyomingSettings()
     observe: ObserveSettings = ObserveSettings()
     backup: BackupSettings = BackupSettings()
+    update: UpdateSettings = UpdateSettings()
 
 
 @functools.cache

@@ -197,7 +197,8 @@ class Volatile(Disk):
 
     def read(self, offset: int, length: int, into: Path) -> Path:
         """Copy some bytes into a file, and return it."""
-        with self.durable.open("rb") as source, into.open("wb") as target:
+        held = self.durable if self._process is None else self.seen  # a restart loses nothing
+        with held.open("rb") as source, into.open("wb") as target:
             source.seek(offset)
             target.write(source.read(length))
         return into

@@ -147,7 +147,7 @@ class Machine:
             shutil.copy(OVMF_VARS, variables)
         firmware = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"]
         firmware += ["-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
-        return [self.program, "-M", "q35", "-cpu", "max", *self.common(), *firmware]
+        return [self.program, "-M", "q35", "-cpu", "max,-svm", *self.common(), *firmware]
 
     def common(self) -> list[str]:
         """What both kinds of machine have."""

@@ -24,7 +24,7 @@ KEYS = {
     "ctrl+d": "\x04",
 }
 """Keys by name, as an xterm sends them."""
-LOG_LIMIT = 4_000_000
+LOG_LIMIT = 40_000_000
 """Bytes of a recording that are kept in memory; what comes later is shown and not recorded."""
 
 

@@ -130,6 +130,13 @@ class Host(Protocol):
         """Begin an orderly halt; says what was done. Raises AbsentError where that is not possible, DeviceError."""
 
 
+class Restarter(Protocol):
+    """The machine that the appliance runs on, as something that can be started again."""
+
+    async def restart(self) -> str:
+        """Begin an orderly restart; says what was done. Raises AbsentError where that is not possible, DeviceError."""
+
+
 class Picture(Protocol):
     """A decoded picture: height × width × 3, uint8, RGB."""
 

@@ -110,8 +110,9 @@ class GrubStore:
 class PiStore:
     """autoboot.txt, which the Pi's firmware reads, and trial.txt beside it (arm64).
 
-    autoboot.txt names the committed slot, but for a moment: where the kernel cannot ask the firmware for one start of the trial,
-    it names the trial from the restart on, until the trial's initramfs, as its first act, names the committed slot again (`way=s`).
+    autoboot.txt names the committed slot, but for a moment: where the kernel cannot ask the firmware for one start of the
+    trial, it names the trial from the restart on, until the first act of the trial's initramfs names the committed slot again
+    (`way=s`).
 
     Args:
         boot: Where the FAT partition is mounted.

@@ -189,3 +189,14 @@ class SlotProof(msgspec.Struct, frozen=True):
     message: str
     size: int | None = None
     """Bytes that were read."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a look at the source found."""
+
+    said: str
+    """In one sentence."""
+    newest: Release | None = None
+    """What to install; None where nothing is newer."""
+    releases: tuple[Release, ...] = ()
+    """All for this machine, newest first."""

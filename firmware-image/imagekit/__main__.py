@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from imagekit import base, cache, keys, plan, release, system
+from imagekit import base, cache, deb, keys, plan, release, system
 from imagekit.errors import BuildError
 from imagekit.shell import say
 
@@ -55,7 +55,7 @@ def build(given: argparse.Namespace) -> None:
     release.room(wanted)
     with cache.locked(wanted.cache):
         signed = keys.signer(wanted.cache, given.key, given.cert, given.keyring)
-        ground = system.root(wanted, base.root(wanted, given.sources), None)
+        ground = system.root(wanted, base.root(wanted, given.sources), deb.package(wanted, given.sources))
         made = release.parts(wanted, ground, signed)
         release.bundle(wanted, made, signed)
         if given.command == "build":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
-from imagekit import cache, packages
-from imagekit.errors import BuildError
-from imagekit.plan import ARCHES, MACHINES, SUITE, Plan
+from imagekit import cache, foreign, packages
+from imagekit.plan import SUITE, Plan
 from imagekit.shell import need, run, say, step
 
 EXCLUDED = (
@@ -32,16 +30,37 @@ def root(plan: Plan, given_sources: Path | None = None) -> Path:
     return cache.made(plan.cache, f"base-{plan.arch}", key, lambda into: _make(plan, names, lines, into)) / "root"
 
 
+def tools(plan: Plan, given_sources: Path | None = None) -> Path:
+    """A small root for this machine's own processor, with the Python that images have. From the cache or made now."""
+    arch = run("dpkg", "--print-architecture").strip()
+    lines = packages.archive_lines(packages.SOURCES.read_text(), backports=False) if given_sources is None else given_sources.read_text()
+
+    def make(into: Path) -> None:
+        debs = plan.cache / f"debs-{SUITE}-{arch}"
+        debs.mkdir(parents=True, exist_ok=True)
+        with step(f"making a root with Python for the building machine ({into / 'log'})"):
+            run(*command(arch, ["python3"], into / "root", debs), data=lines, env={"TMPDIR": str(into)}, log=into / "log")
+            keep(into / "root", debs)
+
+    return cache.made(plan.cache, f"tools-{arch}", cache.digest(VERSION, lines), make) / "root"
+
+
 def _make(plan: Plan, names: list[str], lines: str, into: Path) -> None:
     need("mmdebstrap", "unshare")
-    emulation(plan.arch)
+    apart = foreign.is_foreign(plan.arch)
+    if apart:
+        foreign.emulation(plan.arch)
     debs = plan.cache / f"debs-{SUITE}-{plan.arch}"
     debs.mkdir(parents=True, exist_ok=True)
     with step(f"making the base root for {plan.arch}: {len(names)} packages and what they need ({into / 'log'})"):
         try:
-            run(*command(plan.arch, names, into / "root", debs), data=lines, env={"TMPDIR": str(into)}, log=into / "log")
+            run(*command(plan.arch, names, into / "root", debs, apart=apart), data=lines, env={"TMPDIR": str(into)}, log=into / "log")
+            if apart:
+                foreign.unpack(into / "root", into / "unpack.log")
         finally:
             keep(into / "root", debs)
+    if apart:
+        foreign.configure(into / "root", plan.epoch, into / "configure.log")
     say(f"  {manifest(into / 'root').count(chr(10))} packages")
 
 
@@ -54,45 +73,19 @@ def keep(target: Path, debs: Path) -> None:
             each.rename(debs / each.name)
 
 
-def command(arch: str, names: list[str], target: Path, debs: Path) -> list[str]:
-    """The command line of mmdebstrap; packages are kept in `debs` for the next time."""
-    words = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=minbase",
-        "--format=directory",
-    ]
-    words += [
-        f"--architectures={arch}",
-        f"--include={','.join(names)}",
-        "--skip=download/empty",
-        "--skip=essential/unlink",
-        "--skip=cleanup/apt/cache",
-    ]
-    words += [f"--dpkgopt={each}" for each in (*EXCLUDED, "force-unsafe-io", "force-confold")] + [
-        f"--aptopt={each}" for each in APT
-    ]
+def command(arch: str, names: list[str], target: Path, debs: Path, *, apart: bool = False) -> list[str]:
+    """The command line of mmdebstrap; packages are taken from `debs` where it has them. `apart`: only fetch and extract them."""
+    words = ["unshare", "--mount", "--propagation", "private", "mmdebstrap", "--mode=root", "--format=directory"]
+    words += [f"--architectures={arch}", "--variant=extract" if apart else "--variant=minbase", f"--include={','.join(names)}"]
+    if apart:
+        words += ["--include=apt", f"--include={foreign.REQUIRED.format(suite=SUITE, arch=arch)}"]
+    words += ["--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt/cache"]
+    words += [f"--dpkgopt={each}" for each in (*EXCLUDED, "force-unsafe-io", "force-confold")]
+    words += [f"--aptopt={each}" for each in APT]
     fill = f'mkdir -p "$1/var/cache/apt/archives"; find "{debs}" -name "*.deb" -exec cp -t "$1/var/cache/apt/archives" {{}} +'
-    words += [f"--setup-hook={fill}", f"--essential-hook={KEEP_INITRAMFS}", SUITE, str(target), "-"]
+    held = "--extract-hook" if apart else "--essential-hook"
+    words += [f"--setup-hook={fill}", f"{held}={KEEP_INITRAMFS}", SUITE, str(target), "-"]
     return words
-
-
-def emulation(arch: str) -> None:
-    """Check that this machine can run programs of that processor. Raises BuildError."""
-    if platform.machine() == MACHINES[arch]:
-        return
-    need("arch-test")
-    try:
-        run("arch-test", arch)
-    except BuildError as error:
-        raise BuildError(
-            f"This machine cannot run programs for {arch}.",
-            "sudo apt-get install qemu-user-static binfmt-support; then `arch-test` lists the processors that it can run.",
-        ) from error
 
 
 def manifest(root_tree: Path) -> str:
@@ -102,5 +95,3 @@ def manifest(root_tree: Path) -> str:
     )
     return "".join(sorted(shown.splitlines(keepends=True)))
 
-
-__all__ = ["ARCHES", "command", "emulation", "manifest", "root"]

@@ -48,6 +48,7 @@ FOLDERS = {
     "soxr": ("core/inference", "core/voice", "hw/sound"),
     "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
+    "httpx": ("verbs", "core/deploy/probes.py", "core/lifecycle/update/source_web.py"),
     "hassil": ("core/voice/intents/grammar.py", "core/voice/intents/unknown.py"),
     "PIL": ("core/inference", "core/analytics/picture.py", "hw"),
     "pyroute2": ("hw/wireguard",),

@@ -48,7 +48,13 @@ FOLDERS = {
     "soxr": ("core/inference", "core/voice", "hw/sound"),
     "asyncpg": ("core/analytics/timescale", "core/memory/documents.py"),
     "asyncssh": ("session", "core/fleet"),
-    "httpx": ("verbs", "core/deploy/probes.py", "core/lifecycle/update/source_web.py"),
+    "httpx": (
+        "verbs",
+        "core/alerts/channels/posting.py",
+        "core/deploy/probes.py",
+        "core/tasks/handlers",
+        "core/lifecycle/update/source_web.py",
+    ),  # fmt: skip
     "hassil": ("core/voice/intents/grammar.py", "core/voice/intents/unknown.py"),
     "PIL": ("core/inference", "core/analytics/picture.py", "hw"),
     "pyroute2": ("hw/wireguard",),

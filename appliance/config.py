@@ -81,16 +81,31 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "make it readable for this user.") from error
 
 
-def check_keys(document: dict[str, Any], path: Path, text: str) -> None:
-    """Refuse the first unknown key, naming its line and the nearest known one. Raises ConfigError."""
+def check_keys(document: Mapping[str, Any], path: Path, text: str, below: tuple[str, ...] = ()) -> None:
+    """Refuse the first unknown key, naming its line and the nearest known one. Raises ConfigError.
+
+    Args:
+        document: Settings.
+        path: The file with them.
+        text: What stands in it.
+        below: The table in which they stand there.
+    """
     known = set(all_keys())
     for key in _leaves(document, ()):
         if _is_rule(key) or (key in known and key != RULES):
             continue
-        where, name = f"{path}:{line_of(text, key)}", ".".join(key)
+        where, name = f"{path}:{line_of(text, (*below, *key))}", ".".join(key)
         if any(key == full[: len(key)] for full in known):
             raise ConfigError(f"{where}: {name} is a table, not a value.", f"write its keys below [{name}].")
         raise ConfigError(f"{where}: unknown key {name}.", _nearest(key, known))
+
+
+def check_part(document: Mapping[str, Any], path: Path, text: str, below: tuple[str, ...]) -> Settings:
+    """Settings that stand in a table of another file, checked like the configuration. Arguments and errors of `check_keys`."""
+    check_keys(document, path, text, below)
+    origins: dict[tuple[str, ...], str] = {}
+    _merge({}, document, origins, path, text, below)
+    return _validated(document, {key[len(below) :]: where for key, where in origins.items()})
 
 
 def _nearest(key: tuple[str, ...], known: set[tuple[str, ...]]) -> str:
@@ -222,7 +237,7 @@ def _finite(document: Mapping[str, Any], origins: dict[tuple[str, ...], str], pr
             raise ConfigError(f"{origins.get(key, 'settings')}: {'.'.join(key)}: {value} is no number.", fix(key, quoted=True))
 
 
-def _validated(document: dict[str, Any], origins: dict[tuple[str, ...], str]) -> Settings:
+def _validated(document: Mapping[str, Any], origins: dict[tuple[str, ...], str]) -> Settings:
     _finite(document, origins)
     try:
         return Settings.model_validate_json(msgspec.json.encode(document, enc_hook=str), strict=True)

@@ -49,23 +49,28 @@ def of_settings() -> dict[str, Any]:
     return Settings.model_json_schema()
 
 
-def fix(key: tuple[str, ...], *, quoted: bool) -> str:
+def fix(key: tuple[str, ...], *, quoted: bool, root: dict[str, Any] | None = None) -> str:
     """What to write for a key.
 
     Args:
         key: Its path; items of lists are counted.
         quoted: Whether texts stand in quotes there, as in TOML; in the environment they do not.
+        root: JSON Schema in which it stands; None for that of the settings.
     """
-    root = of_settings()
+    root = root or of_settings()
     schema = _at(root, key[:-1])
     if schema is not None and schema.get("properties") and _at(root, key) is None:
         names = list(schema["properties"])
         near = difflib.get_close_matches(key[-1], names, n=1, cutoff=0.5)
-        return f"did you mean {near[0]}?" if near else f"remove it; the keys of [{'.'.join(key[:-1])}] are {', '.join(names)}."
+        return f"did you mean {near[0]}?" if near else f"remove it; the keys {_of(key)}are {', '.join(names)}."
     schema = _at(root, key)
     if schema is None:
         return "`prime-spark config show` lists every key with its meaning."
     return f"write {_form(key, schema, quoted)}{_default(schema, quoted)}."
+
+
+def _of(key: tuple[str, ...]) -> str:
+    return f"of [{'.'.join(key[:-1])}] " if key[:-1] else ""
 
 
 def _at(root: dict[str, Any], key: tuple[str, ...]) -> dict[str, Any] | None:

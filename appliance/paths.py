@@ -1,7 +1,7 @@
 """The only place that knows where files lie.
 
 PRIME_SPARK_HOME=DIR puts everything under DIR; beside it PRIME_SPARK_CONFIG=FILE and PRIME_SPARK_RUN=DIR (sockets) name two
-places of their own. Without it root uses the directories of the Filesystem Hierarchy Standard, other users those of the XDG
+places of their own, and PRIME_SPARK_SYSTEM=DIR the machine's identity, which our image has. Without it root uses the directories of the Filesystem Hierarchy Standard, other users those of the XDG
 Base Directory specification.
 """
 
@@ -29,6 +29,8 @@ class Paths:
     run: Path
     """Sockets."""
     logs: Path
+    system: Path | None = None
+    """What the machine itself is called, reached and entered by; only on our image."""
 
     @property
     def database(self) -> Path:
@@ -124,7 +126,8 @@ def find(environ: Mapping[str, str] | None = None, *, root: bool | None = None) 
     if env.get("PRIME_SPARK_HOME"):
         home = Path(env["PRIME_SPARK_HOME"]).expanduser().absolute()
         config = Path(env.get("PRIME_SPARK_CONFIG") or home / "config.toml")
-        return Paths(config, None, home / "data", Path(env.get("PRIME_SPARK_RUN") or home / "run"), home / "logs")
+        system = Path(env["PRIME_SPARK_SYSTEM"]) if env.get("PRIME_SPARK_SYSTEM") else None
+        return Paths(config, None, home / "data", Path(env.get("PRIME_SPARK_RUN") or home / "run"), home / "logs", system)
     if os.geteuid() == 0 if root is None else root:
         return Paths(
             SYSTEM_CONFIG, BOOT_CONFIG, Path("/var/lib/prime-spark"), Path("/run/prime-spark"), Path("/var/log/prime-spark")

@@ -105,6 +105,8 @@ class BackupSettings(Group):
     """Contains the local measurements (DuckDB)."""
     files: bool = False
     """Contains exported answers and files on their way to and from machines."""
+    system: bool = True
+    """Contains the machine's own name, network, Wi-Fi, logins and host key, where it was started from our image."""
     check_percent: Annotated[float, Field(gt=0, le=100)] = 10.0
     """Share of the repository's data that `backup verify` reads besides the snapshot."""
     limit_hours: Annotated[float, Field(gt=0, le=168)] = 6.0

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -130,6 +130,27 @@ class Accounts:
 
         await self._store.write(insert)
         return await self.get(name)
+
+    async def adopt(self, people: Iterable[tuple[str, Role, str, tuple[str, ...] | None]]) -> None:
+        """Have these accounts, all of them or none; what is not said of one stays as it is.
+
+        Args:
+            people: (name, role, argon2id hash or "", public keys or None) of each; the keys are all that it has then.
+
+        Raises:
+            ConflictError: There would be no administrator any more.
+            StoreError: The disk.
+        """
+        wanted, now = tuple(people), self._clock.wall()
+
+        def take(connection: sqlite3.Connection) -> None:
+            before = _admins(connection)
+            for each in wanted:
+                _adopt(connection, *each, now)
+            if before and not _admins(connection):
+                raise ConflictError("No administrator would be left.", "leave one user the role admin.")
+
+        await self._store.write(take)
 
     async def remove(self, name: str) -> None:
         """Delete an account. Raises NotFoundError; ConflictError for the last admin."""
@@ -277,6 +298,23 @@ def _select_users(connection: sqlite3.Connection) -> list[UserInfo]:
 
 def _admins(connection: sqlite3.Connection) -> set[str]:
     return {row[0] for row in connection.execute("SELECT name FROM users WHERE role = 'admin'")}
+
+
+def _adopt(
+    connection: sqlite3.Connection, name: str, role: Role, digest: str, keys: tuple[str, ...] | None, now: float
+) -> None:
+    connection.execute(
+        "INSERT INTO users VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET role = excluded.role, "
+        "password_hash = CASE excluded.password_hash WHEN '' THEN password_hash ELSE excluded.password_hash END",
+        (name, role.name, digest, now),
+    )
+    if digest:
+        connection.execute("DELETE FROM access_sessions WHERE user = ?", (name,))
+    if keys is not None:
+        connection.execute("DELETE FROM user_keys WHERE user = ?", (name,))
+        rows = [(fingerprint(key), name, key) for key in keys]
+        sql = "INSERT OR REPLACE INTO user_keys (fingerprint, user, public_key) VALUES (?, ?, ?)"
+        connection.executemany(sql, rows)
 
 
 def _keep_an_admin(connection: sqlite3.Connection, name: str) -> None:

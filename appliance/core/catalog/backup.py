@@ -25,7 +25,7 @@ LOOK = 900.0
 """Seconds for a look into the repositories."""
 HERE = frozenset({"console", "socket"})
 """Fronts of whoever is at this machine, who may name a file of theirs."""
-Part = Literal["settings", "secrets", "state", "streams", "models", "model_files", "memory", "analytics", "files"]
+Part = Literal["settings", "secrets", "state", "streams", "models", "model_files", "memory", "analytics", "files", "system"]
 
 
 class Running(Params):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from appliance.core.lifecycle.backup.model import Gap
 from appliance.settingbackup import BackupSettings
 
 SPINE, STREAMS, MEMORY = "appliance.core.migrations", "appliance.core.streams.migrations", "appliance.core.memory.migrations"
-PARTS = ("settings", "secrets", "state", "streams", "models", "model_files", "memory", "analytics", "files")
+PARTS = ("settings", "secrets", "state", "streams", "models", "model_files", "memory", "analytics", "files", "system")
+SYSTEM, RECORD = "system", "first-boot.json"
+"""The machine's identity; and in it, that a file of this card was applied, which is no part of that."""
 MANIFESTS = (".toml", ".json", ".txt", ".md", ".labels")
 """Endings of what describes a model; everything else of it is its files."""
 
@@ -63,6 +66,10 @@ class Places(Protocol):
     def files(self) -> Path:
         """Files on their way to and from machines."""
 
+    @property
+    def system(self) -> Path | None:
+        """What the machine is called, reached and entered by; only on our image."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -87,7 +94,7 @@ class Piece:
 
 def pieces(places: Places) -> tuple[Piece, ...]:
     """All that can be in a backup, in the order of copying: the audit's mark may lag behind its database, and never lead."""
-    return (
+    found = (
         Piece("settings", "settings/config.toml", places.config, "file"),
         Piece("settings", "settings/inventory.toml", places.data / "inventory.toml", "file"),
         Piece("secrets", "secrets/all", places.secrets, "tree"),
@@ -102,15 +109,25 @@ def pieces(places: Places) -> tuple[Piece, ...]:
         Piece("files", "files/exports", places.exports, "tree", takes=lambda name: not name.endswith(".backup.age")),
         Piece("files", "files/files", places.files, "tree"),
     )
+    if places.system is None:
+        return found
+    return (*found, Piece("system", "system/all", places.system, "tree", takes=lambda name: name != RECORD))
 
 
 def _describes(name: str) -> bool:
     return name.endswith(MANIFESTS)
 
 
-def wanted(settings: BackupSettings) -> tuple[str, ...]:
-    """The parts that the settings want."""
-    return tuple(part for part in PARTS if getattr(settings, part))
+def wanted(settings: BackupSettings, places: Places | None = None) -> tuple[str, ...]:
+    """The parts that the settings want, and that there are at these places."""
+    without = {SYSTEM} if places is not None and places.system is None else set()
+    return tuple(part for part in PARTS if getattr(settings, part) and part not in without)
+
+
+def closed(places: Places) -> frozenset[str]:
+    """Parts that this process may not restore: the machine's identity is root's."""
+    system = places.system
+    return frozenset() if system is not None and os.access(system.parent, os.W_OK) else frozenset({SYSTEM})
 
 
 WHY = {
@@ -123,11 +140,13 @@ WHY = {
     "memory": "tier 2 is held elsewhere where tier 3 is configured; backup.memory adds it",
     "analytics": "large, and of yesterday; backup.analytics adds it",
     "files": "copies of what lies elsewhere; backup.files adds them",
+    "system": "backup.system is off, or this machine was not started from our image",
 }
 NAMES = {
     "settings": "settings", "secrets": "keys and secrets", "state": "users, audit, state", "streams": "outbox and dead letters",
     "models": "manifests of models", "model_files": "files of models", "memory": "values of the memory on this disk",
     "analytics": "local measurements", "files": "exports and kept files",
+    "system": "name, network and logins of the machine itself",
 }  # fmt: skip
 ALWAYS = (
     Gap("the system and the program", "they are installed anew"),

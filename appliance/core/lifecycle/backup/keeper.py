@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from appliance.core.lifecycle.backup import archive, proof, restoring, staging, targets
 from appliance.core.lifecycle.backup.alone import Alone, blocking
 from appliance.core.lifecycle.backup.book import Book, merged
-from appliance.core.lifecycle.backup.contents import PARTS, Places, gaps, pieces, wanted
+from appliance.core.lifecycle.backup.contents import PARTS, Places, closed, gaps, pieces, wanted
 from appliance.core.lifecycle.backup.faults import NoRepositoryError
 from appliance.core.lifecycle.backup.model import Exported, Manifest, Pending, Proof, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.restic import Restic
@@ -157,7 +157,7 @@ class Keeper:
         self.book.change(name, lambda was: replace(was, last_try=now, problem=told, next_step=step, failures=was.failures + 1))
 
     async def _stage(self, doing: str) -> Manifest:
-        ground, parts = self.ground, wanted(self.ground.settings)
+        ground, parts = self.ground, wanted(self.ground.settings, self.ground.places)
         self.ground.report(doing, None)
         await asyncio.to_thread(archive.recovery_key, ground.secrets)  # made before the secrets are copied
         chosen = [piece for piece in pieces(ground.places) if piece.part in parts]
@@ -360,7 +360,7 @@ class Keeper:
             self.ground.report("fetching a backup", None)
             try:
                 manifest = await fetch(restoring.incoming(data))
-                parts = restoring.choose(manifest, only)
+                parts = restoring.choose(manifest, only, closed(self.ground.places))
                 if manifest.device_id != self.ground.device_id and not other:
                     told = f"The backup is of {manifest.device_id}; this machine is {self.ground.device_id}."
                     raise ConflictError(told, "to make this machine that one, say --other-device.")

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -65,12 +66,15 @@ def _plan(data: Path) -> Plan:
         raise BackupError(f"The prepared restore cannot be read: {error}.", step) from error
 
 
-def choose(manifest: Manifest, only: tuple[str, ...]) -> tuple[str, ...]:
-    """The parts that are restored. Raises InvalidArgumentsError."""
+def choose(manifest: Manifest, only: tuple[str, ...], closed: Collection[str] = ()) -> tuple[str, ...]:
+    """The parts that are restored, without those that this process may not. Raises InvalidArgumentsError."""
+    if barred := [each for each in only if each in closed]:
+        step = "put the file on a fresh card, with [restore] in prime-spark.toml: docs/first-boot.md"
+        raise InvalidArgumentsError(f"The part {barred[0]} comes back at a first start only.", step)
     if missing := [each for each in only if each not in manifest.parts]:
         told = f"The backup does not contain {', '.join(missing)}."
         raise InvalidArgumentsError(told, f"it has: {', '.join(manifest.parts)}.")
-    return tuple(part for part in manifest.parts if not only or part in only)
+    return tuple(part for part in manifest.parts if part not in closed and (not only or part in only))
 
 
 def arm(data: Path, manifest: Manifest, parts: tuple[str, ...], source: str) -> Pending:

@@ -77,7 +77,7 @@ class BackupService:
         self._handle: JobHandle | None = None
         self._ready: asyncio.Task[None] | None = None
         self._tried: dict[str, float] = {}
-        self._status = BackupStatus(schedule=settings.schedule, parts=wanted(settings))
+        self._status = BackupStatus(schedule=settings.schedule)
 
     @functools.cached_property
     def keeper(self) -> Keeper:
@@ -225,8 +225,9 @@ class BackupService:
     def show(self, **changes: Any) -> None:
         """Put the status where it is seen."""
         known = tuple(self.keeper.book.targets.values())
-        parts = wanted(self._settings)
-        self._status = replace(self._status, targets=known, gaps=gaps(parts, self.keeper.outside()), **changes)
+        parts = wanted(self._settings, self.keeper.ground.places)
+        missing = gaps(parts, self.keeper.outside())
+        self._status = replace(self._status, targets=known, parts=parts, gaps=missing, **changes)
         self._state.put(Section.backup, self._status)
 
     async def stop(self) -> None:

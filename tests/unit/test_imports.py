@@ -54,7 +54,7 @@ FOLDERS = {
         "core/deploy/probes.py",
         "core/tasks/handlers",
         "core/lifecycle/update/source_web.py",
-    ),  # fmt: skip
+    ),
     "hassil": ("core/voice/intents/grammar.py", "core/voice/intents/unknown.py"),
     "PIL": ("core/inference", "core/analytics/picture.py", "hw"),
     "pyroute2": ("hw/wireguard",),

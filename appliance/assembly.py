@@ -17,6 +17,7 @@ from appliance import (
     assembly_llm,
     assembly_power,
     assembly_tasks,
+    assembly_update,
     assembly_voice,
     upsparts,
 )
@@ -140,13 +141,14 @@ class Domains:
         self.tasks = assembly_tasks.build(spine, self.memory, self.inference, self.llm, self.voice, self._s3_files, self._tell)
         self.agents = assembly_agents.build(spine)
         self.backup = assembly_backup.build(spine, self.duck.copy_to, self._tell, environ)
+        self.update = assembly_update.build(spine, self.backup, self._tell, environ)
         self.access = assembly_api.ApiAccess(spine)
         self.access.further.append(lambda api: assembly_llm.routes(self.llm, api.actor_of, api.allow))
         self.access.further.append(lambda api: assembly_llm.talk_routes(self.llm, api))
         book, topic = RuleBook(spine.store, clock), settings.windows.rules_topic
         self.rules = RulesService(book, lambda: self.streams.connected, topic, clock)
         spine.jobs.on_end = self._note
-        self.setup = SetupService(spine.accounts, state, settings.node.device_id)
+        self.setup = SetupService(spine.accounts, state, settings.node.device_id, spine.paths.run)
         self.queues = QueueService(bus, self.analytics.status, state)
 
     def _make_vpn(self) -> vpn.Vpn:
@@ -240,6 +242,7 @@ class Domains:
             *self.deploy.services(),
             *self.agents.services(),
             self.backup,
+            self.update,
             *self._sink(),
             *self._traces(),
         ]
@@ -317,7 +320,7 @@ class Domains:
         add(*task_actions.task_actions(self.tasks, lambda: assembly_tasks.task_key(spine.secrets)))
         add(*self.deploy.actions(), *assembly_llm.actions(self.llm))
         add(*assembly_assistant.actions(spine, self.assistant), *assembly_voice.actions(self.voice))
-        add(*assembly_backup.actions(spine, self.backup))
+        add(*assembly_backup.actions(spine, self.backup), *assembly_update.actions(spine, self.update))
         add(*self.access.actions())
         add(*doctor.actions(self._examine))
 

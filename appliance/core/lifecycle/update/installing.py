@@ -1,0 +1,165 @@
+"""One update, from a bundle to a slot that the next start tries; and the way back to the former slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from appliance.core.lifecycle.update.book import Pending
+from appliance.core.lifecycle.update.choice import Choice, fell_back, other, uncommitted
+from appliance.core.lifecycle.update.faults import RefusedError, ServiceAwayError
+from appliance.core.lifecycle.update.gate import baseline
+from appliance.core.lifecycle.update.ground import Ground
+from appliance.core.lifecycle.update.image import Facts
+from appliance.core.lifecycle.update.model import Outcome, OutcomeKind
+from appliance.core.lifecycle.update.rauc import Bundle
+from appliance.errors import ApplianceError, UpdateError
+
+Report = Callable[[float | None, str], None]
+OLDER = "install it nevertheless with --allow-older; what it cannot read of newer data it leaves as it is."
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for.
+
+    Attributes:
+        bundle: File that root can read.
+        older: It may be older than what runs, or the same.
+        backup: A backup is made first.
+        owner: Who asks.
+    """
+
+    bundle: Path
+    older: bool
+    backup: bool
+    owner: str
+
+
+async def install(ground: Ground, order: Order, report: Report) -> Outcome:
+    """Write a bundle into the other slot, to be tried by the next start.
+
+    Raises:
+        UpdateError: It is refused, or did not succeed; what runs is untouched in every case.
+        ApplianceError: The backup before it was not made, or the notes cannot be kept.
+    """
+    facts = ground.image.facts()
+    begun = ground.clock.wall()
+    try:
+        bundle = await examine(ground, order, facts, report)
+    except RefusedError as error:
+        await ground.conclude(_outcome(ground, OutcomeKind.refused, facts.version, None, error))
+        raise
+    if order.backup:
+        report(None, "making a backup first")
+        report(None, await ground.backup(order.owner))
+    free(ground, facts)
+    pending = Pending(
+        other(facts.booted), bundle.version, facts.version, begun, before=baseline(ground.services()), by=order.owner,
+    )  # fmt: skip
+    await ground.keep(pending=pending)
+    return await _write(ground, order.bundle, pending, report)
+
+
+async def examine(ground: Ground, order: Order, facts: Facts, report: Report) -> Bundle:
+    """Look whether a bundle may be installed. Raises UpdateError; RefusedError where it is the bundle's fault."""
+    free(ground, facts)
+    if not await asyncio.to_thread(order.bundle.is_file):
+        raise RefusedError(f"{order.bundle} is not there, or is no file.", "check the path.")
+    report(None, "checking the signature")
+    status = await ground.rauc.status()  # also tells whether RAUC is at work for somebody else
+    bundle = await ground.rauc.info(order.bundle)
+    if bundle.compatible != status.compatible:
+        told = f"The bundle is for {bundle.compatible}, and this machine is {status.compatible}."
+        raise RefusedError(told, "take the bundle whose name ends in this machine's architecture.")
+    if not order.older:
+        await asyncio.to_thread(_check_age, bundle.version, facts.version)
+    return bundle
+
+
+def free(ground: Ground, facts: Facts) -> Choice:
+    """The boot choice, while the other slot may be written. Raises UpdateError while it may not."""
+    now, _ = ground.image.choice()
+    if uncommitted(now, facts.booted):
+        step = "wait until it is committed or given up: prime-spark update status"
+        raise UpdateError(f"Slot {facts.booted} is on trial, and slot {now.committed} is the way back.", step)
+    return now
+
+
+def _check_age(version: str, running: str) -> None:
+    from appliance.core.lifecycle.update.releases import relation
+
+    found = relation(version, running)
+    if found == "equal":
+        raise RefusedError(f"{running} runs already.", OLDER.replace("it nevertheless", "it again"))
+    if found == "older":
+        raise RefusedError(f"{version} is older than {running}, which runs.", OLDER)
+    if found == "unknown":
+        raise RefusedError(f"Whether {version or 'a bundle without a version'} is newer than {running} cannot be told.", OLDER)
+
+
+async def _write(ground: Ground, bundle: Path, pending: Pending, report: Report) -> Outcome:
+    def told(share: float, what: str) -> None:
+        report(share, f"{what} (slot {pending.slot})")
+
+    try:
+        await ground.rauc.install(bundle, 60 * ground.settings.limit_minutes, told)
+        now, _ = ground.image.choice()
+        if now.trial != pending.slot or not now.left:
+            raise UpdateError("RAUC wrote the slot, but the next start does not try it.", "see journalctl -u rauc; try again.")
+    except ServiceAwayError:
+        raise  # it may still be writing: what comes of it is seen later
+    except ApplianceError as error:
+        kind = OutcomeKind.refused if isinstance(error, RefusedError) else OutcomeKind.failed
+        await ground.conclude(_outcome(ground, kind, pending.former, pending.version, error), pending=None)
+        raise
+    return await written(ground, pending)
+
+
+async def written(ground: Ground, pending: Pending) -> Outcome:
+    """Note that a slot waits for its trial. Raises StoreError."""
+    done = Outcome(
+        OutcomeKind.installed, ground.clock.wall(), pending.former, pending.version,
+        f"slot {pending.slot} is tried at the next start", "restart: prime-spark update reboot",
+    )  # fmt: skip
+    fresh = {
+        **ground.book.notes.slots,
+        pending.slot: replace(ground.book.slot(pending.slot), version=pending.version, problem=""),
+    }
+    return await ground.conclude(done, pending=replace(pending, phase="written"), slots=fresh)
+
+
+def _outcome(ground: Ground, kind: OutcomeKind, former: str, version: str | None, error: ApplianceError) -> Outcome:
+    return Outcome(kind, ground.clock.wall(), former, version, error.message, error.next_step)
+
+
+async def go_back(ground: Ground, owner: str) -> Pending:
+    """Have the next start try the former slot. Raises UpdateError where there is no way back."""
+    facts = ground.image.facts()
+    slot, now = other(facts.booted), free(ground, facts)
+    if now.trial == slot and now.left:
+        raise UpdateError(f"Slot {slot} is tried at the next start already.", "restart: prime-spark update reboot")
+    if fell_back(now, facts.booted) or slot not in now.good:
+        why = "was tried and not found healthy" if fell_back(now, facts.booted) else "never ran healthily as it is now"
+        raise UpdateError(
+            f"There is no way back: slot {slot} {why}.", "install the version that you want: prime-spark update install"
+        )
+    version = ground.book.slot(slot).version or next(
+        (each.version for each in (await ground.rauc.status()).of(slot) if each.kind == "rootfs" and each.version), ""
+    )
+    pending = Pending(
+        slot, version, facts.version, ground.clock.wall(), "writing", "rollback", baseline(ground.services()), owner,
+    )  # fmt: skip
+    await ground.keep(pending=pending)
+    try:
+        await ground.rauc.mark("active", "other")
+    except ApplianceError:
+        await ground.keep(pending=None)
+        raise
+    waiting = replace(pending, phase="written")
+    await ground.keep(pending=waiting)
+    return waiting

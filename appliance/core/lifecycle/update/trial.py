@@ -1,0 +1,139 @@
+"""What a start finds: a trial to judge, one that failed, an update that was cut off; and the commit of what runs."""
+
+from __future__ import annotations
+
+import logging
+
+from msgspec.structs import replace
+
+from appliance.core.lifecycle.update.book import Pending
+from appliance.core.lifecycle.update.choice import Choice, fell_back, uncommitted
+from appliance.core.lifecycle.update.ground import Ground
+from appliance.core.lifecycle.update.image import Facts
+from appliance.core.lifecycle.update.installing import written
+from appliance.core.lifecycle.update.model import Outcome, OutcomeKind
+from appliance.errors import ApplianceError, UpdateError
+
+log = logging.getLogger(__name__)
+
+AGAIN = "see what is told of it, then install it again or take another version: prime-spark update install"
+
+
+async def settle(ground: Ground) -> bool:
+    """Bring the notes to what the boot choice tells; whether nothing is being written any more.
+
+    It may be called at any time, and cut off at any point.
+
+    Raises:
+        UpdateError: RAUC does not answer, or the boot choice cannot be read.
+        StoreError: The notes cannot be kept.
+    """
+    await ground.tell_last()
+    facts, pending = ground.image.facts(), ground.book.notes.pending
+    if pending is not None and pending.phase == "writing" and facts.booted != pending.slot:
+        if await ground.rauc.busy():
+            return False
+        await _wrote(ground, pending)
+        pending = ground.book.notes.pending
+    now, _ = ground.image.choice()
+    if facts.booted == now.trial:
+        return True  # its health decides
+    if pending is not None and facts.booted == pending.slot and now.committed == pending.slot:
+        await _stays(ground, facts, pending)
+    elif fell_back(now, facts.booted) or (pending is not None and now.trial != pending.slot):
+        await _fell_back(ground, facts, now, pending)
+    return True
+
+
+async def _wrote(ground: Ground, pending: Pending) -> None:
+    """What came of a write that nobody here waited for."""
+    now, _ = ground.image.choice()
+    waits = now.trial == pending.slot and bool(now.left)
+    if pending.kind == "rollback":
+        await ground.keep(pending=replace(pending, phase="written") if waits else None)
+        return
+    system = next((each for each in (await ground.rauc.status()).of(pending.slot) if each.kind == "rootfs"), None)
+    if waits and system is not None and (system.version or "") == pending.version:
+        await written(ground, pending)
+        return
+    why = f"the power went, or the program ended, while slot {pending.slot} was written; what runs is untouched"
+    done = Outcome(OutcomeKind.cut, ground.clock.wall(), pending.former, pending.version, why, "install it again.")
+    await ground.conclude(done, pending=None)
+
+
+async def _fell_back(ground: Ground, facts: Facts, now: Choice, known: Pending | None) -> None:
+    pending = known or Pending(now.trial, ground.book.slot(now.trial).version, phase="written")
+    if not pending.reason:
+        pending = replace(pending, reason=_why(now, facts))
+        await ground.keep(pending=pending)  # before the boot choice forgets it
+    try:
+        await ground.rauc.mark("bad", "other")
+    except ApplianceError as error:  # it is booted by nobody in any case; the commit of what runs clears it
+        log.warning("slot %s could not be marked as bad: %s", pending.slot, error)
+    why = f"slot {pending.slot} was not kept: {pending.reason}"
+    done = Outcome(OutcomeKind.fell_back, ground.clock.wall(), facts.version, pending.version, why, AGAIN)
+    slots = {**ground.book.notes.slots, pending.slot: replace(ground.book.slot(pending.slot), problem=pending.reason)}
+    await ground.conclude(done, pending=None, slots=slots)
+
+
+def _why(now: Choice, facts: Facts) -> str:
+    if not fell_back(now, facts.booted):
+        return "its trial was taken back"
+    if now.seen:
+        return "it started, and was not found healthy in time"
+    return "it did not get as far as its first programs, or the power went while it started"
+
+
+async def _stays(ground: Ground, facts: Facts, pending: Pending) -> None:
+    """A trial was committed."""
+    kind = OutcomeKind.rolled_back if pending.kind == "rollback" else OutcomeKind.committed
+    done = Outcome(kind, ground.clock.wall(), pending.former, facts.version, f"slot {facts.booted} was found healthy")
+    await ground.conclude(done, pending=None, slots=_kept(ground, facts))
+
+
+def _kept(ground: Ground, facts: Facts) -> dict[str, object]:
+    note = replace(ground.book.slot(facts.booted), version=facts.version, committed=ground.clock.wall(), problem="")
+    return {**ground.book.notes.slots, facts.booted: note}
+
+
+async def commit(ground: Ground) -> None:
+    """Make what runs the slot that is booted from now on. Raises UpdateError, StoreError."""
+    facts = ground.image.facts()
+    before, _ = ground.image.choice()
+    await ground.rauc.mark("good")
+    now, _ = ground.image.choice()
+    if now.committed != facts.booted or uncommitted(now, facts.booted):
+        raise UpdateError(f"RAUC did not commit slot {facts.booted}.", "see journalctl -u rauc; it is tried again.")
+    pending = ground.book.notes.pending
+    if pending is not None and pending.slot == facts.booted:
+        await _stays(ground, facts, pending)
+    elif before.committed != facts.booted and not uncommitted(before, facts.booted):
+        why = f"slot {before.committed} did not start; slot {facts.booted} runs and is the committed one now"
+        version = ground.book.slot(before.committed).version
+        done = Outcome(OutcomeKind.fell_back, ground.clock.wall(), facts.version, version, why, AGAIN)
+        await ground.conclude(done, slots=_kept(ground, facts))
+    else:
+        await ground.keep(slots=_kept(ground, facts))
+
+
+def needs_commit(ground: Ground, now: Choice, facts: Facts) -> bool:
+    """Whether a healthy start leaves something to write: starts that were counted, a trial that is over, the first one."""
+    noted = ground.book.slot(facts.booted).version == facts.version
+    over = fell_back(now, facts.booted) or now.committed != facts.booted
+    return over or now.boots > 0 or facts.booted not in now.good or not noted
+
+
+async def give_up(ground: Ground, facts: Facts, reason: str) -> str:
+    """Leave a trial: the reason is kept for the other slot, and the machine is started again. What was done, in words.
+
+    Raises:
+        AbsentError: It cannot be started again from here; the image's own deadline does it then.
+        DeviceError: It did not.
+    """
+    pending = ground.book.notes.pending
+    if pending is None or pending.slot != facts.booted:
+        pending = Pending(facts.booted, facts.version, phase="written")
+    if not pending.reason:
+        log.error("the trial of %s is given up: %s", facts.version, reason)
+        await ground.keep(pending=replace(pending, reason=reason))
+    return await ground.machine.restart()

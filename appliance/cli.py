@@ -17,7 +17,7 @@ import click
 from appliance import __version__, paths
 from appliance.errors import ApplianceError, ConfigError, InvalidArgumentsError, NotRunningError
 from appliance.errortext import error_text
-from appliance.verbs import agent, infer, static
+from appliance.verbs import agent, firstboot, infer, static
 from appliance.verbs.client import Client, SocketClient
 from appliance.verbs.context import Context, error_json
 from appliance.verbs.dynamic import noun_group
@@ -26,7 +26,7 @@ from appliance.verbs.nouns import NOUNS, about
 
 OWN = {command.name: command for command in (
     static.status, static.services, static.actions, infer.infer, static.settings, static.doctor, static.completion,
-    agent.agent,
+    agent.agent, firstboot.first_boot, firstboot.data,
 )}  # fmt: skip
 INSIDE = {command.name: command for command in (
     static.status, static.services, static.actions, infer.infer, static.inside_settings, static.doctor,

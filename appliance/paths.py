@@ -1,8 +1,8 @@
 """The only place that knows where files lie.
 
 PRIME_SPARK_HOME=DIR puts everything under DIR; beside it PRIME_SPARK_CONFIG=FILE and PRIME_SPARK_RUN=DIR (sockets) name two
-places of their own, and PRIME_SPARK_SYSTEM=DIR the machine's identity, which our image has. Without it root uses the directories of the Filesystem Hierarchy Standard, other users those of the XDG
-Base Directory specification.
+places of their own, and PRIME_SPARK_SYSTEM=DIR the machine's identity, which our image has. Without it root uses the
+directories of the Filesystem Hierarchy Standard, other users those of the XDG Base Directory specification.
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from appliance.core.auth import Accounts
 from appliance.core.figures import counted
+from appliance.core.lifecycle.firstboot.model import Outcome, read_outcome
 from appliance.core.model import Health, HealthReport, Role
 from appliance.core.state import LiveState, Section
 
@@ -17,10 +19,20 @@ class SetupService:
     summary = "Users, roles and keys"
     depends: tuple[str, ...] = ("store",)
 
-    def __init__(self, accounts: Accounts, state: LiveState, device_id: str) -> None:
+    def __init__(self, accounts: Accounts, state: LiveState, device_id: str, run: Path | None = None) -> None:
+        """Store what it needs.
+
+        Args:
+            accounts: The accounts.
+            state: Where consoles look.
+            device_id: Name of this appliance.
+            run: Where it is told what came of the first-boot file; None where there is none.
+        """
         self._accounts = accounts
         self._state = state
         self._device_id = device_id
+        self._run = run
+        self._outcome: Outcome | None = None
 
     async def start(self) -> None:
         """Look for an administrator."""
@@ -36,11 +48,20 @@ class SetupService:
     async def refresh(self) -> None:
         """Look again, after a change."""
         admins = [user for user in await self._accounts.users() if user.role is Role.admin]
-        self._state.put(Section.setup, {"admin": bool(admins), "host_name": self._device_id, "done": bool(admins)})
+        self._outcome = await asyncio.to_thread(read_outcome, self._run) if self._run is not None else None
+        told = self._outcome if self._outcome is not None and self._outcome.wrong else None
+        place = f"{told.file}:{told.line}" if told is not None and told.line else told.file if told is not None else ""
+        self._state.put(Section.setup, {
+            "admin": bool(admins), "host_name": self._device_id, "done": bool(admins),
+            "problem": f"{place}: {told.message}" if told is not None else "",
+            "next_step": told.next_step if told is not None else "",
+        })  # fmt: skip
 
     async def health(self) -> HealthReport:
         """Degraded before there is an administrator: the SSH server listens, and has nobody to let in who could change much."""
         users = await self._accounts.users()
+        if self._outcome is not None and self._outcome.wrong:
+            return HealthReport(Health.degraded, f"the first-boot file: {self._outcome.message}", self._outcome.next_step)
         if not any(user.role is Role.admin for user in users):
             who = f"only {counted(len(users), 'user')} without that role" if users else "nobody"
             reason = f"no administrator yet: {who} can log in over SSH"

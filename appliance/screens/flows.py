@@ -257,14 +257,17 @@ class Flows:
         devices: tuple[Device, ...] = self._app.spark.get(Section.devices).value or ()
         found = ", ".join(device.name for device in devices if device.health.value == "healthy") or "nothing"
         missing = ", ".join(device.name for device in devices if device.health.value == "absent") or "nothing"
+        setup = self._app.spark.get(Section.setup).value or {}
+        broken = [setup["problem"], f"Next: {setup['next_step']}", ""] if setup.get("problem") else []
         intro = [
+            *broken,
             "Welcome. Nobody is administrator yet, so nobody can log in over SSH.",
             f"Found: {found}",
             f"Not found: {missing}",
             "Esc: later (command: setup: complete)",
             "",
         ]
-        name = (self._app.spark.get(Section.setup).value or {}).get("host_name", "")
+        name = setup.get("host_name", "")
         properties = {
             "device_id": {"type": "string", "default": name, "description": "name of this appliance"},
             "admin": {"type": "string", "default": "admin", "description": "first administrator"},

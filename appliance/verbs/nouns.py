@@ -45,6 +45,7 @@ NOUNS: Mapping[str, str] = MappingProxyType({
     "task": "Work for the workers: submit, look, cancel, retry",
     "tls": "Certificates of the API: show, export, renew",
     "totp": "Second factors",
+    "update": "Updates of the image: look, install, go back, verify",
     "user": "Accounts",
     "voice": "What is heard and said: commands, engines, privacy, recordings",
     "vpn": "The WireGuard tunnel: peers, keys, files, and why one is down",

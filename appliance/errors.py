@@ -97,11 +97,7 @@ class DiskFullError(StoreError):
 
 
 class DatabaseError(StoreError):
-    """The analytics database did not do its part.
-
-    Args:
-        sqlstate: What the server said (PostgreSQL, appendix A); empty where it said nothing.
-    """
+    """The analytics database did not do its part; `sqlstate` is what the server said (PostgreSQL, appendix A), or empty."""
 
     code = "database"
 
@@ -374,11 +370,7 @@ class UnreachableError(ShellError):
 
 
 class CommandFailedError(ApplianceError):
-    """A command on another machine ended with another status than 0.
-
-    Args:
-        exit_status: Its status; None where not the status but what it brought about shows the failure.
-    """
+    """A command on another machine ended with another status than 0; None where what it brought about shows the failure."""
 
     code = "command_failed"
 

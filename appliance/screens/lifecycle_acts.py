@@ -31,7 +31,10 @@ class Acts:
 
     def do(self, what: str) -> None:
         """One of the page's own keys."""
-        free = {"run": self._run, "export": self._export, "key": self._key, "look": self._look}
+        free = {
+            "run": self._run, "export": self._export, "key": self._key, "look": self._look, "check": self._check,
+            "install": self._install, "back": self._back, "restart": self._restart, "prove": self._prove,
+        }  # fmt: skip
         if what in free:
             self._flows.start(free[what](), what)
             return
@@ -43,6 +46,34 @@ class Acts:
         else:
             works = {"verify": self._verify, "restore": self._restore, "forget": self._forget}
             self._flows.start(works[what](chosen), what)
+
+    def open(self, panel: str, key: str) -> None:
+        """All of what the cursor is on in a table."""
+        self.do("open")
+
+    async def _check(self) -> None:
+        self._page.say("looking at the source of releases", "muted")
+        found = await self._flows.invoke("update.check")
+        self._page.say(found.said, "ok")
+
+    async def _install(self) -> None:
+        status = self._page.update
+        told = "it is fetched and written; the next start tries it. Jobs shows how far it is"
+        if status is not None and status.newest is not None:
+            await self._flows.do("update.install", {"what": status.newest.version}, told)
+            return
+        answer = await ask_for(self._page, "update.install", "A release, or a bundle on this machine", ("what", "allow_older"))
+        if answer is not None:
+            self._page.say(told, "ok")
+
+    async def _back(self) -> None:
+        await self._flows.do("update.rollback", {}, "the next start tries the former slot: s restarts")
+
+    async def _restart(self) -> None:
+        await self._flows.do("update.reboot", {}, "this machine starts again")
+
+    async def _prove(self) -> None:
+        await self._flows.do("update.verify", {}, "both slots are read again and compared; Jobs shows what came of it")
 
     async def _run(self) -> None:
         await self._flows.do("backup.run", {}, "a backup is being made, and proved; Jobs shows how far it is")

@@ -33,7 +33,8 @@ RULES: tuple[Row, ...] = (
     (("already processing",), BusyError, "Another update is being installed.", "wait for it: prime-spark update status"),
     (
         ("was not provided by any", "could not connect", "error creating proxy", "noreply", "message bus without replying",
-         "did not receive a reply", "activation via systemd failed", "startserviceby", "unit rauc.service", "timed out"),
+         "did not receive a reply", "activation via systemd failed", "startserviceby", "unit rauc.service", "timed out",
+         "timeout was reached", "service disappeared"),
         ServiceAwayError, "RAUC's service, which installs updates, does not answer.", AWAY,
     ),
     (
@@ -47,8 +48,17 @@ RULES: tuple[Row, ...] = (
         "check the clock (timedatectl); if it is right, a bundle signed by a newer certificate is needed.",
     ),
     (
+        ("is too small for image",), UpdateError, "The slot is smaller than what the bundle brings.",
+        "this machine needs a fresh image, with larger slots: make a backup, flash it, restore the backup.",
+    ),
+    (
+        ("cms routines::verification failure", "content verify error", "digest failure", "bundle payload"), RefusedError,
+        "The bundle was altered after it had been signed.", RETRY,
+    ),
+    (
         ("self-signed certificate", "self signed certificate", "unable to get local issuer", "unable to get issuer",
-         "certificate signature failure", "unable to verify the first certificate", "verify error"),
+         "certificate signature failure", "unable to verify the first certificate", "verify error",
+         "signature verification failed"),
         RefusedError, "The bundle is signed by a key that this machine does not trust.", KEY,
     ),
     (
@@ -57,21 +67,12 @@ RULES: tuple[Row, ...] = (
         RefusedError, "The file ends without a signature: it is truncated, was never signed, or is no bundle.", RETRY,
     ),
     (
-        ("verification failure", "content verify error", "digest failure", "does not match", "signature verification failed",
-         "bundle payload", "failed verifying"),
-        RefusedError, "The bundle was altered after it had been signed.", RETRY,
-    ),
-    (
         ("compatible mismatch",), RefusedError, "The bundle is for another kind of machine.",
         "take the bundle of this architecture: its name ends in the one that `prime-spark update status` shows.",
     ),
     (
         ("not supported by this rauc", "unsupported bundle format", "is not allowed", "version mismatch"), RefusedError,
         "The bundle has a format that this image does not take.", "build it as the image's own builder does.",
-    ),
-    (
-        ("is too small for image",), UpdateError, "The slot is smaller than what the bundle brings.",
-        "this machine needs a fresh image, with larger slots: make a backup, flash it, restore the backup.",
     ),
     (
         ("no space left",), UpdateError, "There was no room left.", "free space on the data partition, then try again.",

@@ -51,7 +51,7 @@ class UserTable(Group):
     """What they may do."""
     password: Annotated[str, AfterValidator(words.password)] = ""
     """8 characters at least; struck out of the file once it is applied."""
-    password_hash: Annotated[Texts, Field(max_length=2), OneOrMore] = ()
+    password_hash: Annotated[tuple[Annotated[str, AfterValidator(words.usable_hash)], ...], Field(max_length=2), OneOrMore] = ()
     """Instead: "$argon2id$…" for the appliance, "$y$…" or "$6$…" for the shell, or both in a list."""
     ssh_keys: Annotated[Texts, Field(max_length=32), AfterValidator(words.keys)] = ()
     """Lines of .pub files."""
@@ -173,7 +173,7 @@ class FirstBoot(Group):
     wifi: Annotated[tuple[WifiTable, ...], Field(max_length=32)] = ()
     nodes: Annotated[tuple[NodeTable, ...], Field(max_length=2000)] = ()
     settings: dict[str, Any] = Field({})
-    secrets: dict[str, Annotated[str, Field(min_length=1, max_length=65536), AfterValidator(words.unmasked)]] = Field({})
+    secrets: dict[Annotated[str, AfterValidator(words.secret)], Annotated[str, Field(min_length=1, max_length=65536), AfterValidator(words.unmasked)]] = Field({})
     restore: RestoreTable | None = None
     applied: AppliedTable | None = None
 
@@ -182,8 +182,6 @@ class FirstBoot(Group):
         words.once([each.name for each in self.users], "user")
         words.once([each.name for each in self.nodes], "machine")
         words.once([f"{each.ssid} ({each.interface})" for each in self.wifi], "Wi-Fi network")
-        for name in self.secrets:
-            words.secret(name)
         if len({each.country for each in self.wifi}) > 1:
             raise SettingError("the Wi-Fi networks are in several countries", "give the one where the machine stands.")
         return self

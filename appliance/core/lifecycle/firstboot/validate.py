@@ -115,8 +115,8 @@ def _reason(fault: Any) -> Any:
 
 
 def _told(path: Path, text: str, fault: Any) -> FileError:
-    key = fault["loc"]
-    line = line_of(text, _dotted(key))
+    key = tuple(each for each in fault["loc"] if each != "[key]")
+    line = _line(text, key)
     shown = _shown(key)
     if isinstance(reason := _reason(fault), SettingError):
         return FileError(path, line, f"{shown}: {reason}" if shown else str(reason), reason.next_step)
@@ -128,9 +128,10 @@ def _told(path: Path, text: str, fault: Any) -> FileError:
     return FileError(path, line, f"{shown}: {FAULTS.get(fault['type'], fault['msg'])}", step)
 
 
-def _dotted(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A secret's name as it is written without quotes."""
-    return ("secrets", *str(key[1]).split(".")) if key[:1] == ("secrets",) and len(key) > 1 else key
+def _line(text: str, key: tuple[Any, ...]) -> int:
+    """Where it is written; a secret's name may stand there without quotes, as tables within tables."""
+    plain = ("secrets", *str(key[1]).split(".")) if key[:1] == ("secrets",) and len(key) > 1 else key
+    return max(line_of(text, key), line_of(text, plain))
 
 
 def _shown(key: tuple[Any, ...]) -> str:

@@ -223,12 +223,19 @@ def recovery_key(text: str) -> str:
     return text
 
 
-def secret(name: str) -> None:
-    """Whether this may name a secret that is given. Raises SettingError."""
+def usable_hash(text: str) -> str:
+    """A hash of a password. Raises SettingError."""
+    kind_of_hash(text)
+    return text
+
+
+def secret(name: str) -> str:
+    """A name of a secret that may be given. Raises SettingError."""
     if SECRET.fullmatch(name) is None or ".." in name:
         raise SettingError(f"{name[:80]!r} is no name of a secret", "write one such as kafka.password (with quotes around it).")
     if name in OWN_SECRETS:
         raise SettingError(f"{name} is made on the device", "take it away; a backup brings the old one back.")
+    return name
 
 
 def once(names: Sequence[str], what: str) -> None:

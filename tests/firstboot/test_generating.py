@@ -1,0 +1,144 @@
+"""What is written into /etc is what the system's own programs understand."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from appliance.core.lifecycle.firstboot import hashing, network
+from appliance.core.lifecycle.firstboot.generate import generate
+from appliance.core.lifecycle.firstboot.model import Identity, Interface, Login, Radio
+from tests.firstboot import rig
+from tests.firstboot.test_applying import files
+from tests.support import needs_program
+
+
+def test_the_files_say_what_the_machine_is_called_and_where_it_stands(used: rig.Box) -> None:
+    assert used.etc("hostname") == "spark-7\n"
+    assert "127.0.1.1 spark-7\n" in used.etc("hosts")
+    assert (used.root / "etc/localtime").readlink() == Path("/usr/share/zoneinfo/Europe/Zurich")
+    assert used.etc("locale.conf") == "LANG=C.UTF-8\n"
+    assert 'XKBLAYOUT="ch"\n' in used.etc("default/keyboard")
+    assert used.etc("machine-id") == (used.data / "system/machine-id").read_text()
+
+
+def test_accounts_of_the_image_stay_as_they_are(used: rig.Box) -> None:
+    assert used.etc("passwd") == rig.PASSWD + "ada:x:1000:1000::/home/ada:/bin/bash\n"
+    assert used.etc("group") == ("root:x:0:\nsudo:x:27:ada\nadm:x:4:syslog,ada\nprime-spark:x:990:\nada:x:1000:\n")
+    shadow = dict(line.split(":")[:2] for line in used.etc("shadow").splitlines())
+    assert (shadow["root"], shadow["prime-spark"]) == ("*", "!")
+    assert hashing.fits("correct horse", shadow["ada"])
+    assert not hashing.fits("correct hors", shadow["ada"])
+    assert (used.root / "etc/shadow").stat().st_mode & 0o777 == 0o640
+    assert used.etc("ssh/authorized_keys/ada") == rig.KEY + "\n"
+    assert "NOPASSWD" not in used.etc("sudoers.d/prime-spark")
+    assert (used.data / "home/ada/.profile").exists()
+    assert (used.data / "home/ada").stat().st_mode & 0o777 == 0o700
+
+
+def test_called_again_it_ends_the_same_and_who_has_gone_is_gone(used: rig.Box) -> None:
+    before, data = files(used.root), files(used.data)
+    generate(used.data, used.root)
+    assert (files(used.root), files(used.data)) == (before, data)
+    used.write('[[users]]\nname = "ada"\nrole = "admin"\npassword = "correct horse"\n[[wifi]]\nssid = "a"\ncountry = "CH"\n'
+               'interface = "wlan1"\nsecurity = "open"\n')  # fmt: skip
+    assert used.apply().state == "applied"
+    assert used.etc("passwd") == rig.PASSWD
+    assert "ada" not in used.etc("shadow") + used.etc("group")
+    assert not list((used.root / "etc/ssh/authorized_keys").iterdir())
+    assert [each.name for each in (used.root / "etc/wpa_supplicant").iterdir()] == ["wpa_supplicant-wlan1.conf"]
+
+
+def test_a_start_after_an_update_finds_another_image(used: rig.Box) -> None:
+    """The accounts of the new image, and the same people, host key and number of the machine."""
+    etc = used.root / "etc"
+    (etc / "passwd").write_text(
+        "root:x:0:0:root:/root:/bin/bash\nnew:x:1001:1001::/:/bin/false\nprime-spark:x:991:991::/:/bin/false\n"
+    )
+    (etc / "machine-id").write_text("e" * 32 + "\n")
+    key = used.etc("ssh/ssh_host_ed25519_key")
+    (etc / "ssh/ssh_host_ed25519_key").unlink()
+    generate(used.data, used.root)
+    assert "ada:x:1000:1000:" in used.etc("passwd")
+    assert "new:x:1001:" in used.etc("passwd")
+    assert used.etc("ssh/ssh_host_ed25519_key") == key
+    assert used.etc("machine-id") == "0123456789abcdef0123456789abcdef\n"
+
+
+def test_an_identity_that_cannot_be_read_does_not_stop_the_start(used: rig.Box) -> None:
+    (used.data / "system/identity.json").write_text("{")
+    (used.root / "etc/passwd").write_text(rig.PASSWD)
+    generate(used.data, used.root)
+    assert used.etc("passwd") == rig.PASSWD
+
+
+@pytest.mark.parametrize(("ssid", "password"), [("IEEE", "password"), ("a b#c", "p\"a'ss$12345"), ("x" * 32, "z" * 63)])
+def test_the_key_of_a_wifi_is_that_of_wpa_passphrase(ssid: str, password: str) -> None:
+    program = needs_program("wpa_passphrase")
+    said = subprocess.run([program, ssid], input=password + "\n", capture_output=True, text=True, check=True).stdout
+    derived = hashing.wifi_key(ssid, password)
+    assert f"\tpsk={derived}\n" in said
+    assert hashing.wifi_key(ssid, derived.upper()) == derived
+
+
+def test_a_login_hash_is_one_that_other_programs_check(used: rig.Box) -> None:
+    program = needs_program("mkpasswd")
+    digest = used.identity().logins[0].hash
+    setting = digest.rpartition("$")[0]
+    again = subprocess.run([program, "-S", setting, "-s"], input="correct horse", capture_output=True, text=True, check=False)
+    assert again.stdout.strip() == digest, again.stderr
+
+
+def test_the_host_key_is_one_of_ssh(used: rig.Box) -> None:
+    program = needs_program("ssh-keygen")
+    key = used.root / "etc/ssh/ssh_host_ed25519_key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    public = subprocess.run([program, "-y", "-f", key], capture_output=True, text=True, check=True).stdout
+    assert public.split()[:2] == used.etc("ssh/ssh_host_ed25519_key.pub").split()[:2]
+
+
+def test_sshd_understands_its_part(used: rig.Box) -> None:
+    program = needs_program("sshd")
+    config = used.root / "etc/ssh/sshd_config.d/10-prime-spark.conf"
+    key = used.root / "etc/ssh/ssh_host_ed25519_key"
+    said = subprocess.run(
+        [program, "-T", "-f", config, "-h", key, "-o", f"HostKey={key}"], capture_output=True, text=True, check=False
+    )
+    assert "authorizedkeysfile /etc/ssh/authorized_keys/%u .ssh/authorized_keys" in said.stdout, said.stderr
+    assert "passwordauthentication no" in said.stdout
+
+
+def test_interfaces_and_networks() -> None:
+    identity = Identity(
+        interfaces=(Interface("wired", dhcp=False, address=("192.0.2.10/24", "2001:db8::2/64"), gateway=("192.0.2.1",),
+                              dns=("192.0.2.53",), search=("example.net",)), Interface("eth1")),
+        radios=(Radio("first", psk="a" * 64, country="CH", hidden=True), Radio("open \"one\"", security="open", country="CH"),
+                Radio("new", security="wpa3", passphrase='quo"te#', country="CH")),
+    )  # fmt: skip
+    found = network.files(identity)
+    assert sorted(found) == [
+        "etc/systemd/network/10-prime-spark-eth1.network", "etc/systemd/network/10-prime-spark-wired.network",
+        "etc/systemd/network/10-prime-spark-wlan0.network", "etc/wpa_supplicant/wpa_supplicant-wlan0.conf",
+    ]  # fmt: skip
+    wired = configparser.RawConfigParser(strict=False)
+    wired.read_string(found["etc/systemd/network/10-prime-spark-wired.network"][0])
+    assert (wired["Match"]["type"], wired["Network"]["dhcp"], wired["Network"]["domains"]) == ("ether", "no", "example.net")
+    assert "Address=192.0.2.10/24\nAddress=2001:db8::2/64\n" in found["etc/systemd/network/10-prime-spark-wired.network"][0]
+    text, mode = found["etc/wpa_supplicant/wpa_supplicant-wlan0.conf"]
+    assert mode == 0o600
+    assert text.count("network={") == 3
+    assert "ssid=" + b'open "one"'.hex() in text
+    assert "scan_ssid=1\n    key_mgmt=WPA-PSK" in text
+    assert 'sae_password="quo"te#"' in text
+
+
+def test_an_administrator_without_a_password_needs_none(box: rig.Box) -> None:
+    from appliance.core.lifecycle.firstboot.logins import files as written
+
+    found = {path: text for path, text, _ in written(box.root, [Login("eve", 1000, True, "", (rig.KEY,)), Login("kim", 1001)])}
+    assert "eve ALL=(ALL:ALL) NOPASSWD: ALL\n" in found["etc/sudoers.d/prime-spark"]
+    assert "kim" not in found["etc/sudoers.d/prime-spark"]
+    assert "eve:*:::::::\nkim:*:::::::\n" in found["etc/shadow"]

@@ -52,7 +52,7 @@ class Builder:
     """
 
     def __init__(self, home: Path, arch: str = "amd64") -> None:
-        self.home, self.arch = home, arch
+        self.home, self.arch, self.cache = home, arch, CACHE
         self.secret, self.public = home / "release.key", home / "release.pub"
         home.mkdir(parents=True, exist_ok=True)
         if not self.secret.exists():
@@ -65,6 +65,16 @@ class Builder:
     def bundle(self, version: str, files: Files | None = None) -> Built:
         """Only a bundle of another version, from the same system."""
         return self._call("bundle", version, files)
+
+    def resign(self, bundle: Path) -> Path:
+        """The bundle, signed with a key that no machine trusts."""
+        key, cert, target = self.home / "foreign.key", self.home / "foreign.pem", self.home / f"foreign-{bundle.name}"
+        subject = ["-subj", "/O=example.net/CN=A stranger", "-days", "3650"]
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(cert), *subject)
+        target.unlink(missing_ok=True)
+        trusted = ["--keyring", str(bundle.parent / "keyring.pem"), "--signing-keyring", str(cert)]
+        run("rauc", "resign", f"--cert={cert}", f"--key={key}", *trusted, str(bundle), str(target))
+        return target
 
     def release(self, into: Path, *bundles: Path) -> Path:
         """A release directory as a source has it: the bundles, their sums, and the signature of the list."""
@@ -86,7 +96,7 @@ class Builder:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
         words = [sys.executable, "-m", "imagekit", command, "--arch", self.arch, "--out", str(out), "--version", version]
-        words += ["--extra", str(extra), "--cache", str(CACHE), "--fast"]
+        words += ["--extra", str(extra), "--cache", str(self.cache), "--fast"]
         env = os.environ | {"PYTHONPATH": str(CHECKOUT / "firmware-image")}
         began = os.times().elapsed
         log = self.home / f"{command}-{version}.log"

@@ -33,6 +33,7 @@ class Wishes:
         memory: MiB.
         network: Whether there is a card at all.
         serial: Whether there is a serial port.
+        display: Whether there is a screen of its own.
         rtc: What the clock says at the start (QEMU's `-rtc base=`).
         web: A port on loopback here which the guest reaches at http://10.0.2.100/.
         ports: Ports of the guest by name, forwarded from loopback here.
@@ -42,6 +43,7 @@ class Wishes:
     memory: int = 1536
     network: bool = True
     serial: bool = True
+    display: bool = True
     rtc: str = ""
     web: int = 0
     ports: dict[str, int] = field(default_factory=lambda: dict(GUEST_PORTS))
@@ -147,7 +149,8 @@ class Machine:
             shutil.copy(OVMF_VARS, variables)
         firmware = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"]
         firmware += ["-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
-        return [self.program, "-M", "q35", "-cpu", "max,-svm", *self.common(), *firmware]
+        display = ["-vga", "std"] if self.wishes.display else []
+        return [self.program, "-M", "q35", "-cpu", "max,-svm", *self.common(), *display, *firmware]
 
     def common(self) -> list[str]:
         """What both kinds of machine have."""

@@ -21,14 +21,16 @@ class Pi(Machine):
         disk: See Machine.
         wishes: See Machine.
         name: See Machine.
+        words: What the firmware adds to the kernel's command line of its own, as the Pi's does.
     """
 
     arch = "arm64"
     program = "qemu-system-aarch64"
     board = ("-M", "virt,gic-version=2", "-cpu", "cortex-a76")
 
-    def __init__(self, disk: Disk, wishes: Wishes | None = None, name: str = "pi") -> None:
+    def __init__(self, disk: Disk, wishes: Wishes | None = None, name: str = "pi", words: str = "") -> None:
         super().__init__(disk, wishes, name)
+        self.words = f"console=ttyAMA0 {words}".strip()
         self.choices: list[pifirmware.Choice] = []
         """What the firmware started, oldest first."""
         self.fault: Exception | None = None
@@ -72,7 +74,7 @@ class Pi(Machine):
         words += ["-dtb", str(pifirmware.device_tree(bare, choice, tree)), "-kernel", str(choice.kernel)]
         if choice.initrd is not None:
             words += ["-initrd", str(choice.initrd)]
-        return [*words, "-append", choice.cmdline]
+        return [*words, "-append", f"{choice.cmdline} {self.words}"]
 
     def _begin(self, tryboot: bool) -> None:
         self.choices.append(pifirmware.choose(self.disk, tryboot, self._run))

@@ -1,0 +1,123 @@
+"""The image as its user meets it: what is put on the card, and what is asked over SSH when it runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from imagelab.disk import Disk
+from imagelab.machine import Machine
+from imagelab.ssh import Login, RefusedError
+
+FIRST_BOOT = "prime-spark.toml"
+WEB = "http://10.0.2.100"
+READY = "Overview"
+"""What the console shows when it is there."""
+GOOD = {"healthy", "absent"}
+
+
+def first_boot(login: Login, *, hostname: str = "edge-test", more: str = "", password: str = "") -> str:
+    """A first-boot file with one administrator, who may log in at the machine too."""
+    word = f'password = "{password}"\n' if password else ""
+    return f"""# Written by the tests.
+[system]
+hostname = "{hostname}"
+timezone = "Europe/Zurich"
+
+[[users]]
+name = "{login.user}"
+role = "admin"
+{word}ssh_keys = ["{login.public}"]
+shell = true
+
+[settings.update]
+source = "{WEB}/releases"
+schedule = ""
+health_seconds = 10
+trial_minutes = 12
+{more}"""
+
+
+class Guest:
+    """A machine, and somebody who may log in there.
+
+    Args:
+        machine: It.
+        login: An administrator of the first-boot file.
+    """
+
+    def __init__(self, machine: Machine, login: Login) -> None:
+        self.machine, self.login = machine, login
+
+    def root(self, line: str, limit: float = 180.0, stdin: bytes | None = None) -> str:
+        """What a command of root prints. Raises RefusedError where it does not end with 0."""
+        quoted = line.replace("'", "'\\''")
+        return self.login.run(self.machine.port("ssh"), f"sudo sh -c '{quoted}'", limit, stdin)
+
+    def python(self, program: str, limit: float = 300.0) -> str:
+        """What a program prints that the appliance's own Python runs as root."""
+        return self.root("exec /opt/prime-spark/bin/python -", limit, program.encode())
+
+    def spark(self, line: str, limit: float = 180.0) -> str:
+        """What a verb of the appliance prints."""
+        return self.root(f"prime-spark {line}", limit)
+
+    def json(self, line: str, limit: float = 180.0) -> Any:
+        """The same, as values."""
+        return json.loads(self.spark(f"{line} --json", limit))
+
+    def wait(self, what: str, look: Callable[[], Any], limit: float = 600.0) -> Any:
+        """The first value that is something. A machine that cannot be asked is no fault until `limit` seconds are over."""
+        ends, last = time.monotonic() + limit, ""
+        while time.monotonic() < ends:
+            try:
+                if value := look():
+                    return value
+                last = "it was not so"
+            except (RefusedError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+                last = str(error)
+            time.sleep(1)
+        shown = self.machine.screen.text()
+        raise AssertionError(f"not within {limit:g} s: {what}; at last: {last}\nthe console shows\n{shown}")
+
+    def wait_up(self, limit: float = 600.0) -> None:
+        """Wait until it can be logged in to and the appliance has tried every service."""
+        self.wait("every service was tried", self._tried, limit)
+
+    def unwell(self) -> dict[str, str]:
+        """Services that are neither healthy nor absent with a reason and a next step, with what they say."""
+        found: dict[str, str] = {}
+        for each in self.json("services"):
+            said = f"{each['health']}: {each['reason']}; next: {each['next_step']}"
+            if each["health"] not in GOOD or (each["health"] == "absent" and not (each["reason"] and each["next_step"])):
+                found[each["name"]] = said
+        return found
+
+    def update(self) -> dict[str, Any]:
+        """The state of the updates."""
+        status: dict[str, Any] = self.json("update status")
+        return status
+
+    def boot_id(self) -> str:
+        """Which start this is."""
+        return self.root("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def slot(self) -> str:
+        """The slot that the kernel was told to have booted: A or B."""
+        words = self.root("cat /proc/cmdline").split()
+        return next(word.partition("=")[2] for word in words if word.startswith("rauc.slot="))
+
+    def version(self) -> str:
+        """The version of the image that runs."""
+        return self.root(". /etc/os-release; echo $IMAGE_VERSION").strip()
+
+    def _tried(self) -> bool:
+        return all(each["phase"] not in {"waiting", "starting"} for each in self.json("services"))
+
+
+def prepare(disk: Disk, text: str) -> None:
+    """Put a first-boot file onto the card, as somebody does at their computer."""
+    disk.put_file("config", FIRST_BOOT, text)

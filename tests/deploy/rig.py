@@ -86,9 +86,9 @@ class NodeRig(SshServer):
 
     def __init__(self, name: str, base: Path, authorized: str, variables: str = "") -> None:
         self.name = name
-        self.variables = f"SetEnv {variables}\n" if variables else ""
         self.base = base
         self.own = base / f"node-{name}"
+        self.variables = f"SetEnv HOME={self.own} {variables}\n"  # logins read no start-up files of whoever runs the tests
         for part in ("units", "state", "deploy"):
             (self.own / part).mkdir(parents=True)
         super().__init__(base / f"ssh-{name}", authorized)

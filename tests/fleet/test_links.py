@@ -232,8 +232,8 @@ async def test_an_account_that_runs_nothing_is_told_as_that(linked: Linked, serv
         await links.run("agent", ["true"])
 
 
-async def test_programs_answer_in_the_c_locale(linked: Linked, serve: Serve) -> None:
-    links = linked(reach(serve(settings=["SetEnv LC_ALL=de_DE.UTF-8"])))
+async def test_programs_answer_in_the_c_locale(linked: Linked, serve: Serve, tmp_path: Path) -> None:
+    links = linked(reach(serve(settings=[f"SetEnv HOME={tmp_path} LC_ALL=de_DE.UTF-8"])))
     assert (await links.run("agent", ["sh", "-c", "echo $LC_ALL"])).stdout == b"C\n"
     said: list[bytes] = []
     await links.stream("agent", ["sh", "-c", "echo $LC_ALL"], lambda _, data: said.append(data))

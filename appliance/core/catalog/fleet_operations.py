@@ -180,12 +180,7 @@ class Desk:
             kind: What it does.
             positional: Parameters without a name on the command line; the kind's first needed one where it is None.
         """
-        follows = not kind.changes
-        further: dict[str, Any] = {
-            "own_machine": (bool, Field(False, description="Also the machine that the appliance runs on"))
-        }
-        defaults = {"canary": (int, Field(0, ge=0, le=100, description="Nodes that go first"))} if follows else {}
-        form = _form(kind, {**(further if kind.own_machine() else {}), **defaults})
+        form = _form(kind)
 
         async def handler(call: Invocation, given: Any) -> OperationStatus:
             return await self._both(call.actor, kind, given)
@@ -231,8 +226,14 @@ class Desk:
         return await self.service.wait(begun.operation_id, seconds) if seconds else begun
 
 
-def _form(kind: Kind, fields: dict[str, Any]) -> type[Params]:
+@functools.cache
+def _form(kind: Kind) -> type[Params]:
     """The kind's arguments, and how it goes through its nodes."""
+    fields: dict[str, Any] = {}
+    if kind.own_machine():
+        fields["own_machine"] = (bool, Field(False, description="Also the machine that the appliance runs on"))
+    if not kind.changes:
+        fields["canary"] = (int, Field(0, ge=0, le=100, description="Nodes that go first"))
     name = f"On{kind.name.title().replace('.', '')}"
     return create_model(name, __base__=(kind.params, Going), **fields)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from appliance.screens.glyphs import Caps
 from appliance.session.manager import Session, Sessions
 from tests.session.rig import Memory
 from tests.support import wait_for
+
+COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
+"""Nobody asks Seen for colours, and pyte takes longer for them than for the text."""
 
 
 class Seen:
@@ -44,7 +48,7 @@ class Seen:
         if self.size != (self._screen.columns, self._screen.lines) or len(written) < self._read:
             self._begin()
         if len(written) > self._read or not self._text:  # a screen of text is dear to make
-            self._stream.feed(bytes(written[self._read :]))
+            self._stream.feed(COLOURS.sub(b"", bytes(written[self._read :])))
             self._read = len(written)
             self._text = "\n".join(self._screen.display)
         return self._text

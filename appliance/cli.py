@@ -97,6 +97,10 @@ def _add_own(group: click.Group, noun: str, ctx: click.Context) -> None:
         from appliance.verbs import backup
 
         backup.nest(group)
+    elif noun == "update" and not isinstance(group, Away) and not _client(ctx).local:
+        from appliance.verbs import update
+
+        update.nest(group)
     elif noun == "llm":
         from appliance.verbs import llm
 

@@ -12,6 +12,7 @@ from appliance.core.deploy.model import DeployStatus
 from appliance.core.inference.sources.model import SourceState, SourceStatus
 from appliance.core.inference.status import InferenceStatus
 from appliance.core.lifecycle.backup.model import BackupStatus
+from appliance.core.lifecycle.update.model import TrialState, UpdateStatus
 from appliance.core.memory.model import MemoryStatus, TierStatus
 from appliance.core.memory.sync import SyncTotals
 from appliance.core.model import Health, HostSample, InferenceStats, QueueStatus, ServiceStatus
@@ -52,6 +53,7 @@ def samples(state: LiveState) -> Iterator[Sample]:
     yield from task_samples(state.get(Section.tasks).value)
     yield from deploy_samples(state.get(Section.deployments).value)
     yield from backup_samples(state.get(Section.backup).value)
+    yield from update_samples(state.get(Section.update).value)
     yield from domain_samples(state)
 
 
@@ -79,6 +81,33 @@ def backup_samples(status: object) -> Iterator[Sample]:
         for name, words, value in numbers:
             if value is not None:
                 yield Sample(name, "gauge", words, value, (("target", each.name),))
+
+
+def update_samples(status: object) -> Iterator[Sample]:
+    """Which system runs, its trial, what came of the last update; nothing off our image."""
+    if not isinstance(status, UpdateStatus) or status.booted is None:
+        return
+    slots = (("version", status.version), ("slot", status.booted), ("claimed", status.committed or ""))
+    yield Sample("edge_update_info", "gauge", "1 for the system that runs", 1.0, slots)
+    for state in TrialState:
+        holds = float(state is status.trial.state)
+        yield Sample("edge_update_trial", "gauge", "1 for how the trial is", holds, (("state", state.value),))
+    newest, last, trial = status.newest, status.last, status.trial
+    held = len(trial.holds) if trial.state is TrialState.running else None
+    yield Sample("edge_update_available", "gauge", "1 while the source has a newer release", float(newest is not None))
+    numbers = (
+        ("edge_update_trial_steady_seconds", "For how long all has been well in a trial", trial.steady),
+        ("edge_update_trial_left_seconds", "Until a trial is given up", trial.left),
+        ("edge_update_trial_held", "Services that hold a trial", held),
+        ("edge_update_checked_timestamp_seconds", "When the source was looked at", status.checked),
+        ("edge_update_progress", "Of what is being done, 0 to 1", status.progress),
+    )  # fmt: skip
+    for name, words, value in numbers:
+        if value is not None:
+            yield Sample(name, "gauge", words, value)
+    if last is not None:
+        outcome = (("outcome", last.kind.value), ("version", last.version or ""))
+        yield Sample("edge_update_last_timestamp_seconds", "gauge", "When the last update ended, and how", last.time, outcome)
 
 
 def power_samples(status: object) -> Iterator[Sample]:

@@ -32,6 +32,7 @@ from appliance.verbs import (
     sources,
     streams,
     tasks,
+    update,
     values,
     voice_text,
     vpn,
@@ -202,6 +203,7 @@ def _callback(action: ActionInfo, secrets: dict[str, bool], read: tuple[str, ...
                 sources,
                 streams,
                 tasks,
+                update,
                 voice_text,
                 vpn,
             )

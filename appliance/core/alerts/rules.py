@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from appliance.core.alerts import agents, backups, certificates, delivering, nodes
+from appliance.core.alerts import agents, backups, certificates, delivering, nodes, updates
 from appliance.core.alerts.reading import Measure
 from appliance.core.alerts.reading import Reading as Reading  # noqa: PLC0414 the engine takes it from here
 from appliance.core.inference.status import InferenceStatus
@@ -247,6 +247,8 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule("api-latency", "API p95", not_read("API latency"), 500, Severity.warning, for_seconds=300, unit="ms"),
     Rule("certificate", "Certificates, valid for", certificates.left, 14, Severity.critical, below=True, unit="days"),
     Rule("backup", "Days without a proved backup", backups.unproved, 3, Severity.critical, unit="days"),
+    Rule("update", "Updates", updates.kept, 0.5, Severity.critical, unit=None, well="the last one was kept"),
+    Rule("update-waiting", "Days that a newer release has been there", updates.waiting, 30, Severity.warning, unit="days"),
     Rule("redis-memory", "Redis memory", redis_memory, 85, Severity.warning, unit="%"),
     Rule("kafka-lag", "Kafka consumer lag", kafka_lag, 1000, Severity.warning, for_seconds=300),
     Rule("vpn-peer", "VPN peers", vpn_peers, 0.5, Severity.warning, unit=None, well="none is down"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from imagekit import base, cache, trees, wheels
 from imagekit.chroot import inside
 from imagekit.errors import BuildError
-from imagekit.plan import CHECKOUT, FIRMWARE, MACHINES, PYTHON, Plan
+from imagekit.plan import CHECKOUT, FIRMWARE, PYTHON, Plan
 from imagekit.shell import run, say, step
 
 PACKAGING = FIRMWARE / "packaging"
@@ -25,6 +25,9 @@ HOME = Path("opt/prime-spark")
 SITE = HOME / f"lib/python{PYTHON}/site-packages"
 PYTHON_DEPENDS = (f"python3 (>= {PYTHON})", "python3 (<< 3.14)")
 
+RECOMMENDED = {"arm64": "wireguard-tools, age, python3-lgpio", "amd64": "wireguard-tools, age"}
+"""What it can do without. Debian has no python3-lgpio (pins of a Pi 5), Raspberry Pi OS has it."""
+
 CONFIGURATION = f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {PYTHON}\nexecutable = /usr/bin/python{PYTHON}\n"
 
 SCRIPT = "#!/opt/prime-spark/bin/python\nimport sys\n\nfrom appliance.__main__ import main\n\nsys.exit(main())\n"
@@ -35,7 +38,7 @@ Architecture: {arch}
 Maintainer: The Prime Spark developers <prime-spark@localhost>
 Installed-Size: {size}
 Depends: {depends}
-Recommends: rauc, wireguard-tools, age
+Recommends: {recommends}
 Section: admin
 Priority: optional
 Description: edge appliance for the Control PC
@@ -44,16 +47,26 @@ Description: edge appliance for the Control PC
 """
 
 
-def package(plan: Plan, sources: Path | None = None) -> Path:
-    """The package of that version, from the cache or made now. Raises BuildError."""
+def package(plan: Plan, public: Path, sources: Path | None = None) -> Path:
+    """The package of that version, from the cache or made now.
+
+    Args:
+        plan: What is built.
+        public: The key that releases are checked with (minisign).
+        sources: sources.list for Debian's packages; None for this machine's own archive.
+
+    Raises:
+        BuildError: It could not be made.
+    """
     check_models()
     own = [CHECKOUT / name for name in ("appliance", "requirements/run.txt", "pyproject.toml", "README.md", "LICENSE")]
-    key = cache.digest(VERSION, plan.version, str(plan.epoch), wheels.FROM_DEBIAN[plan.arch].__repr__(), PACKAGING, *own, *models())
+    key = cache.digest(VERSION, plan.version, str(plan.epoch), ", ".join(depends(plan.arch)), str(plan.fast), public, PACKAGING, *own, *models())
 
     def make(into: Path) -> None:
         with step(f"making the Debian package for {plan.arch}"):
             tree = into / "tree"
             fill(plan, tree, into, sources)
+            trees.write(tree / "usr/share/prime-spark/release.pub", public.read_text())
             finish(plan, tree)
             pack(plan, tree, into / f"prime-spark_{plan.version}_{plan.arch}.deb")
         cache.remove(tree)
@@ -138,7 +151,7 @@ def finish(plan: Plan, tree: Path) -> None:
             (control / script).chmod(0o755)
     size = sum(each.lstat().st_size for each in tree.rglob("*") if each.is_file() and not each.is_symlink()) // 1024
     trees.write(
-        control / "control", CONTROL.format(version=plan.version, arch=plan.arch, size=size, depends=", ".join(depends(plan.arch)))
+        control / "control", CONTROL.format(version=plan.version, arch=plan.arch, size=size, depends=", ".join(depends(plan.arch)), recommends=RECOMMENDED[plan.arch])
     )
     etc = sorted(f"/{each.relative_to(tree)}" for each in (tree / "etc").rglob("*") if each.is_file())
     trees.write(control / "conffiles", "".join(f"{name}\n" for name in etc))
@@ -167,5 +180,3 @@ def pack(plan: Plan, tree: Path, target: Path) -> None:
     level = "3" if plan.fast else "15"
     run("dpkg-deb", "--root-owner-group", "-Zzstd", f"-z{level}", "--build", tree, target, env=plan.env)
 
-
-__all__ = ["MACHINES", "check_models", "compiled", "depends", "licences", "models", "package", "sums"]

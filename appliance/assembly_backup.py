@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance.core.catalog.backup import backup_actions
+from appliance.core.catalog.firstboot import reset_actions
 from appliance.core.lifecycle.backup.service import BackupService
 from appliance.core.model import Severity
 
@@ -44,4 +45,7 @@ def build(
 
 def actions(spine: Appliance, service: BackupService) -> list[Action]:
     """All."""
-    return backup_actions(service, spine.paths.exports, spine.settings.node.device_id)
+    return [
+        *backup_actions(service, spine.paths.exports, spine.settings.node.device_id),
+        *reset_actions(spine.paths.run),
+    ]

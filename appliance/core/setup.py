@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.core.auth import Accounts
 from appliance.core.figures import counted
-from appliance.core.lifecycle.firstboot.model import Outcome, read_outcome
+from appliance.core.lifecycle.firstboot.model import Fault, Outcome, read_fault, read_outcome
 from appliance.core.model import Health, HealthReport, Role
 from appliance.core.state import LiveState, Section
 
@@ -33,6 +33,7 @@ class SetupService:
         self._device_id = device_id
         self._run = run
         self._outcome: Outcome | None = None
+        self._fault: Fault | None = None
 
     async def start(self) -> None:
         """Look for an administrator."""
@@ -48,20 +49,32 @@ class SetupService:
     async def refresh(self) -> None:
         """Look again, after a change."""
         admins = [user for user in await self._accounts.users() if user.role is Role.admin]
-        self._outcome = await asyncio.to_thread(read_outcome, self._run) if self._run is not None else None
-        told = self._outcome if self._outcome is not None and self._outcome.wrong else None
-        place = f"{told.file}:{told.line}" if told is not None and told.line else told.file if told is not None else ""
+        if self._run is not None:
+            self._outcome, self._fault = await asyncio.to_thread(lambda run: (read_outcome(run), read_fault(run)), self._run)
+        problem, step = self._problem()
         self._state.put(Section.setup, {
-            "admin": bool(admins), "host_name": self._device_id, "done": bool(admins),
-            "problem": f"{place}: {told.message}" if told is not None else "",
-            "next_step": told.next_step if told is not None else "",
+            "admin": bool(admins), "host_name": self._device_id, "done": bool(admins), "problem": problem, "next_step": step,
         })  # fmt: skip
+
+    def _problem(self) -> tuple[str, str]:
+        """What was the matter with the data partition or the first-boot file at this start, and the next step."""
+        if self._fault is not None:
+            told = f"The data partition is not used: {self._fault.reason}. What is set now is kept in memory only."
+            return (
+                told,
+                "`:` setup: reset-data empties it; then the machine begins anew, or with the backup of prime-spark.toml.",
+            )
+        found = self._outcome
+        if found is None or not found.wrong:
+            return "", ""
+        return f"{found.file}{f':{found.line}' if found.line else ''}: {found.message}", found.next_step
 
     async def health(self) -> HealthReport:
         """Degraded before there is an administrator: the SSH server listens, and has nobody to let in who could change much."""
         users = await self._accounts.users()
-        if self._outcome is not None and self._outcome.wrong:
-            return HealthReport(Health.degraded, f"the first-boot file: {self._outcome.message}", self._outcome.next_step)
+        problem, step = self._problem()
+        if problem:
+            return HealthReport(Health.unhealthy if self._fault is not None else Health.degraded, problem, step)
         if not any(user.role is Role.admin for user in users):
             who = f"only {counted(len(users), 'user')} without that role" if users else "nobody"
             reason = f"no administrator yet: {who} can log in over SSH"

@@ -20,6 +20,8 @@ from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
 
+NOTICE = "notice.d/first-boot.txt"
+"""What the console says before the appliance has it."""
 ERASE = ".erase-everything"
 """Lies in the data partition when all of it is to go at the next start."""
 
@@ -38,6 +40,13 @@ def apply(job: Job) -> Outcome:
 def tell(run: Path, outcome: Outcome) -> None:
     """Say it to whoever looks, until the next start. Raises OSError."""
     run.mkdir(parents=True, exist_ok=True)
+    notice = run / NOTICE
+    if outcome.wrong:
+        notice.parent.mkdir(exist_ok=True)
+        place = f"{outcome.file}:{outcome.line}" if outcome.line else outcome.file
+        notice.write_text(f"{place}: {outcome.message}\nNext: {outcome.next_step}\n", encoding="utf-8")
+    else:
+        notice.unlink(missing_ok=True)
     part = run / f".{OUTCOME}.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1))
     part.chmod(0o644)

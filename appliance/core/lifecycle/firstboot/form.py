@@ -173,7 +173,10 @@ class FirstBoot(Group):
     wifi: Annotated[tuple[WifiTable, ...], Field(max_length=32)] = ()
     nodes: Annotated[tuple[NodeTable, ...], Field(max_length=2000)] = ()
     settings: dict[str, Any] = Field({})
-    secrets: dict[Annotated[str, AfterValidator(words.secret)], Annotated[str, Field(min_length=1, max_length=65536), AfterValidator(words.unmasked)]] = Field({})
+    secrets: dict[
+        Annotated[str, AfterValidator(words.secret)],
+        Annotated[str, Field(min_length=1, max_length=65536), AfterValidator(words.unmasked)],
+    ] = Field({})
     restore: RestoreTable | None = None
     applied: AppliedTable | None = None
 

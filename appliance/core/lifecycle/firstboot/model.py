@@ -162,6 +162,23 @@ class Job:
     clock: str
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """Why the data partition is not used, and what to do."""
+
+    reason: str
+    next: str
+
+
+def read_fault(run: Path) -> Fault | None:
+    """Why the data partition is not used; None where it is."""
+    try:
+        return msgspec.json.decode((run / FAULT).read_bytes(), type=Fault)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        return Fault(f"{FAULT} cannot be read: {error}", "see `journalctl -u prime-spark-data`")
+
+
 def identity_file(data: Path) -> Path:
     """Where a machine's identity lies on the data partition."""
     return data / "system/identity.json"

@@ -115,6 +115,11 @@ class Lifecycle(Panelled):
         if self.has_class(ALL) or self.panel != "system":
             self._show_backups()
 
+    def lay_out(self) -> None:
+        """Show the panel that is open; slots only where there are some."""
+        super().lay_out()
+        self._show_system()
+
     def _show_system(self) -> None:
         brief = not self.has_class(ALL) and self.panel != "system"
         told = self._fit(system.lines(self.update, self.service("update"), keys=True, brief=brief, glyphs=self.spark.glyphs))

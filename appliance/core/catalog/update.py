@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from appliance.core.actions import Action, Invocation, NoParams, Params
+from appliance.core.figures import counted
 from appliance.core.lifecycle.update.model import Checked, TrialState, UpdateStatus
 from appliance.core.lifecycle.update.service import UpdateService
 from appliance.core.model import JobStatus, Role
@@ -68,7 +69,7 @@ def _looks(service: UpdateService, state: LiveState) -> list[Action]:
 
     return [
         Action("update.status", "Show which system runs, which is on trial, what the last update came to", status, query=True,
-               role=Role.viewer, brief=brief),
+               role=Role.viewer, brief=brief, shortcut="i"),
         Action("update.check", "Look whether the source has a newer release", check, role=Role.operator, timeout=ASKING,
                brief=lambda found: found.said),
         Action("update.verify", "Read both slots again, and compare them with what was written", verify, Verifying,
@@ -84,7 +85,9 @@ def brief(status: UpdateStatus) -> str:
         return f"under way: {status.doing}"
     runs = f"{status.version} runs from slot {status.booted}"
     if status.trial.state is TrialState.running:
-        return f"{runs}, on trial"
+        trial = status.trial
+        held = counted(len(trial.holds), "service")
+        return f"{runs}, on trial: {trial.steady or 0:.0f} s steady of {trial.needed or 0:.0f}, held by {held}"
     if status.trial.state is TrialState.waiting:
         return f"{runs}; {status.trial.version or 'another'} waits for a restart"
     return f"{runs}; {status.newest.version} is there" if status.newest is not None else runs

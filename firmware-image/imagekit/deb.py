@@ -18,7 +18,7 @@ from imagekit.shell import run, say, step
 
 PACKAGING = FIRMWARE / "packaging"
 MODELS = CHECKOUT / ".models"
-VERSION = "4"
+VERSION = "5"
 """Raised whenever the way of making the package changes."""
 
 HOME = Path("opt/prime-spark")
@@ -70,7 +70,8 @@ def package(plan: Plan, public: Path, sources: Path | None = None) -> Path:
             finish(plan, tree)
             pack(plan, tree, into / f"prime-spark_{plan.version}_{plan.arch}.deb")
         cache.remove(tree)
-        cache.remove(into / "own")
+        for scratch in ("own", "ours"):
+            cache.remove(into / scratch)
 
     return next(cache.made(plan.cache, f"deb-{plan.arch}", key, make).glob("*.deb"))
 
@@ -87,10 +88,27 @@ def check_models() -> None:
         raise BuildError(f"No model is in {MODELS}.", "fetch them: scripts/setup.sh run")
 
 
+def libraries(plan: Plan, sources: Path | None) -> Path:
+    """The tree with all Python packages but our own, compiled; from the cache or made now. Raises BuildError."""
+    found = wheels.fetched(plan)
+    tools = base.tools(plan, sources)
+
+    def make(into: Path) -> None:
+        with step(f"unpacking and compiling the Python packages for {plan.machine}"):
+            wheels.install(sorted(found.glob("*.whl")), into / SITE, plan.machine)
+            compiled(into, SITE, tools, plan.epoch)
+
+    return cache.made(plan.cache, f"libraries-{plan.machine}", cache.digest(VERSION, found.name, tools.parent.name), make)
+
+
 def fill(plan: Plan, tree: Path, into: Path, sources: Path | None) -> None:
     """Lay out all files of the package. Raises BuildError."""
-    found = sorted(wheels.fetched(plan).glob("*.whl"))
-    wheels.install([*found, wheels.own(plan, into / "own")], tree / SITE, plan.machine)
+    ours = into / "ours"
+    wheels.install([wheels.own(plan, into / "own")], ours / SITE, plan.machine)
+    compiled(ours, SITE, base.tools(plan, sources), plan.epoch)
+    tree.mkdir()
+    for layer in (libraries(plan, sources), ours):
+        trees.copy(layer, tree)
     for each in models():
         shutil.copytree(each, tree / "usr/share/prime-spark/models" / each.relative_to(MODELS))
     trees.write(tree / HOME / "pyvenv.cfg", CONFIGURATION)
@@ -102,13 +120,11 @@ def fill(plan: Plan, tree: Path, into: Path, sources: Path | None) -> None:
     trees.write(tree / "usr/share/doc/prime-spark/copyright", licences(tree / SITE))
     changes = (CHECKOUT / "CHANGELOG.md").read_bytes()
     (tree / "usr/share/doc/prime-spark/changelog.gz").write_bytes(gzip.compress(changes, 9, mtime=0))
-    compiled(tree, base.tools(plan, sources), plan.epoch)
 
 
-def compiled(tree: Path, tools: Path, epoch: int) -> None:
-    """Compile all Python files of the package, for their content and not for their time. Raises BuildError."""
-    site = f"/mnt/{HOME}/lib"
-    words = ("-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash", "-s", "/mnt", "-p", "/", site)
+def compiled(tree: Path, below: Path, tools: Path, epoch: int) -> None:
+    """Compile all Python files below a directory of a tree, for their content and not for their time. Raises BuildError."""
+    words = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", "/mnt", "-p", "/", f"/mnt/{below}")
     try:
         inside(tools, epoch, f"/usr/bin/python{PYTHON}", *words, bound=tree)
     except BuildError as error:
@@ -177,6 +193,6 @@ def sums(tree: Path) -> str:
 def pack(plan: Plan, tree: Path, target: Path) -> None:
     """Make the .deb. Raises BuildError."""
     os.utime(tree, (plan.epoch, plan.epoch))
-    level = "3" if plan.fast else "15"
+    level = "1" if plan.fast else "15"
     run("dpkg-deb", "--root-owner-group", "-Zzstd", f"-z{level}", "--build", tree, target, env=plan.env)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what is missing: setup.sh run [test]. Idempotent; a stamp of the inputs makes a second run quick.
+# Sets up what is missing: setup.sh run [test] [image]. Idempotent; a stamp of the inputs makes a second run quick.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,12 @@ TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockde
     redis-server postgresql bindfs fuse3
     openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
     procps python3 podman runc netavark iptables busybox-static docker-compose haproxy
-    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd)
+    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd minisign)
+# Building an image (any Debian; programs of the other processor run in emulation), and starting it.
+IMAGE_PACKAGES=(mmdebstrap debian-archive-keyring squashfs-tools fdisk e2fsprogs dosfstools mtools rauc grub-common grub-efi-amd64-bin
+    minisign xz-utils git arch-test qemu-user-static binfmt-support)
+TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf)
+MACHINE_PACKAGES=(qemu-system-arm qemu-efi-aarch64 device-tree-compiler)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
 if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi
 
@@ -188,15 +193,19 @@ for part in "$@"; do
         .venv/bin/python scripts/fetch_models.py .models
         ;;
     test)
-        system_packages "${TEST_PACKAGES[@]}"
+        system_packages "${TEST_PACKAGES[@]}" "${IMAGE_PACKAGES[@]}"
         virtual_environment test requirements/run.txt requirements/dev.txt requirements/models.txt
         .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/windows.txt
         .venv/bin/python scripts/fetch_samples.py .models/samples
         kafka
         pebble
         ;;
+    image)
+        system_packages "${IMAGE_PACKAGES[@]}" "${MACHINE_PACKAGES[@]}"
+        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/image.txt
+        ;;
     *)
-        say "unknown part $part; use run or test"
+        say "unknown part $part; use run, test or image"
         exit 2
         ;;
     esac

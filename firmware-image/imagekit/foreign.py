@@ -38,7 +38,7 @@ def emulation(arch: str) -> None:
     if not entry.exists() or "enabled" not in entry.read_text():
         raise BuildError(
             f"This machine cannot run programs for {arch}.",
-            "sudo apt-get install qemu-user-static binfmt-support; in a container, its host needs them.",
+            "sudo apt-get install qemu-user-static; in a container, its host needs them.",
         )
 
 

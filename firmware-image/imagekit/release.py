@@ -10,7 +10,7 @@ from pathlib import Path
 from imagekit import cache, disk, filesystems, grub, layout, system, trees
 from imagekit.errors import BuildError
 from imagekit.keys import Signer
-from imagekit.plan import Plan
+from imagekit.plan import FIRMWARE, Plan
 from imagekit.shell import run, step
 
 FILES = system.FILES
@@ -76,7 +76,7 @@ def config(plan: Plan, image: Path) -> None:
     with tempfile.TemporaryDirectory(dir=plan.cache, prefix="work-") as scratch:
         tree = Path(scratch) / "config"
         tree.mkdir()
-        trees.lay([FILES / "config", FILES / f"config-{plan.arch}"], tree)
+        trees.lay([FIRMWARE / "boot", FILES / "config", FILES / f"config-{plan.arch}"], tree)
         if plan.arch == "amd64":
             grub.efi(tree / "EFI/BOOT/BOOTX64.EFI")
         filesystems.fat(tree, image, layout.CONFIG_MIB, layout.CONFIG_LABEL, plan.epoch, layout.volume("config"))

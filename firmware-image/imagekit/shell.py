@@ -113,6 +113,6 @@ HINTS = {
     "Could not resolve": "the network is not there: connect it, and give the same command again; what is downloaded is kept.",
     "Unable to connect": "the package archive does not answer: try again later; what is downloaded is kept.",
     "NO_PUBKEY": "the key of the archive is not here: sudo apt-get install debian-archive-keyring",
-    "Exec format error": "this machine cannot run programs of that processor: sudo apt-get install qemu-user-static binfmt-support",
+    "Exec format error": "this machine cannot run programs of that processor: sudo apt-get install qemu-user-static",
 }
 """What a program says, and what to do about it."""

@@ -119,7 +119,7 @@ def _sentence(what: str) -> str:
 
 def _carry_out(job: Job) -> Record | None:
     """What is prepared; None where nothing is. Raises ApplianceError, OSError."""
-    if not (job.data / PREPARED).exists():
+    if not any((job.data / PREPARED).glob("*")):
         return None
     from appliance.core.lifecycle.firstboot import stage
 

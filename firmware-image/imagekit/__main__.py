@@ -20,7 +20,8 @@ def main() -> int:
         say(f"{error}\nimage: next: {error.next_step}")
         return 1
     except OSError as error:
-        say(f"{error.filename or 'A file'}: {error.strerror}.\nimage: next: make room or give the rights, then the same command again.")
+        say(f"{error.filename or 'A file'}: {error.strerror}.")
+        say("next: make room or give the rights, then the same command again.")
         return 1
     except KeyboardInterrupt:
         say("stopped; the same command goes on from what is finished")

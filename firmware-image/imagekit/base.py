@@ -9,7 +9,8 @@ from imagekit.plan import SUITE, Plan
 from imagekit.shell import need, run, say, step
 
 EXCLUDED = (
-    "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
     "path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias", "path-exclude=/usr/share/lintian/*",
 )  # fmt: skip
 """What of packages is not unpacked. Licences stay."""
@@ -33,7 +34,11 @@ def root(plan: Plan, given_sources: Path | None = None) -> Path:
 def tools(plan: Plan, given_sources: Path | None = None) -> Path:
     """A small root for this machine's own processor, with the Python that images have. From the cache or made now."""
     arch = run("dpkg", "--print-architecture").strip()
-    lines = packages.archive_lines(packages.SOURCES.read_text(), backports=False) if given_sources is None else given_sources.read_text()
+    lines = (
+        packages.archive_lines(packages.SOURCES.read_text(), backports=False)
+        if given_sources is None
+        else given_sources.read_text()
+    )
 
     def make(into: Path) -> None:
         debs = plan.cache / f"debs-{SUITE}-{arch}"
@@ -54,7 +59,12 @@ def _make(plan: Plan, names: list[str], lines: str, into: Path) -> None:
     debs.mkdir(parents=True, exist_ok=True)
     with step(f"making the base root for {plan.arch}: {len(names)} packages and what they need ({into / 'log'})"):
         try:
-            run(*command(plan.arch, names, into / "root", debs, apart=apart), data=lines, env={"TMPDIR": str(into)}, log=into / "log")
+            run(
+                *command(plan.arch, names, into / "root", debs, apart=apart),
+                data=lines,
+                env={"TMPDIR": str(into)},
+                log=into / "log",
+            )
             if apart:
                 foreign.unpack(into / "root", into / "unpack.log")
         finally:
@@ -74,7 +84,7 @@ def keep(target: Path, debs: Path) -> None:
 
 
 def command(arch: str, names: list[str], target: Path, debs: Path, *, apart: bool = False) -> list[str]:
-    """The command line of mmdebstrap; packages are taken from `debs` where it has them. `apart`: only fetch and extract them."""
+    """The command line of mmdebstrap; packages are taken from `debs` where it has them. `apart`: only extract them."""
     words = ["unshare", "--mount", "--propagation", "private", "mmdebstrap", "--mode=root", "--format=directory"]
     words += [f"--architectures={arch}", "--variant=extract" if apart else "--variant=minbase", f"--include={','.join(names)}"]
     if apart:
@@ -94,4 +104,3 @@ def manifest(root_tree: Path) -> str:
         "dpkg-query", f"--admindir={root_tree / 'var/lib/dpkg'}", "-W", "-f", "${Package}\t${Version}\t${Architecture}\n"
     )
     return "".join(sorted(shown.splitlines(keepends=True)))
-

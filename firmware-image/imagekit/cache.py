@@ -40,7 +40,7 @@ def files(top: Path) -> Iterator[bytes]:
         about = path.lstat() if os.path.lexists(path) else None
         yield f"{path.relative_to(top)}:{stat.S_IMODE(about.st_mode) if about else None}:".encode()
         if path.is_symlink():
-            yield os.readlink(path).encode()
+            yield os.fsencode(path.readlink())
         elif path.is_file():
             with path.open("rb") as file:
                 yield hashlib.file_digest(file, "sha256").digest()

@@ -25,7 +25,9 @@ def arguments() -> argparse.ArgumentParser:
     }
     for name, text in works.items():
         _options(commands.add_parser(name, help=text, description=f"Makes {text}."))
-    two = commands.add_parser("compare", help="what differs between two builds", description="Says what differs between two builds.")
+    two = commands.add_parser(
+        "compare", help="what differs between two builds", description="Says what differs between two builds."
+    )
     two.add_argument("first", type=Path, help="a directory that `build` made, or one of its files")
     two.add_argument("second", type=Path)
     return parser
@@ -77,7 +79,9 @@ def build(given: argparse.Namespace) -> None:
 
 def _package(wanted: Plan, key: publish.ReleaseKey, sources: Path | None, *, copied: bool) -> Path:
     """The Debian package. It has the appliance's own version: a bundle of another one has the same package in it."""
-    made = deb.package(Plan(wanted.arch, own_version(), wanted.out, wanted.cache, epoch=wanted.epoch, fast=wanted.fast), key.public, sources)
+    made = deb.package(
+        Plan(wanted.arch, own_version(), wanted.out, wanted.cache, epoch=wanted.epoch, fast=wanted.fast), key.public, sources
+    )
     if copied:
         for old in wanted.out.glob(f"prime-spark_*_{wanted.arch}.deb"):
             old.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -80,7 +79,7 @@ def _about(path: Path) -> tuple[str, str, str, str]:
     about = path.lstat()
     content = ""
     if path.is_symlink():
-        content = os.readlink(path)
+        content = str(path.readlink())
     elif stat.S_ISREG(about.st_mode):
         content = _hash(path)
     changed = "" if path.is_dir() and not path.is_symlink() else str(int(about.st_mtime))

@@ -28,7 +28,9 @@ PYTHON_DEPENDS = (f"python3 (>= {PYTHON})", "python3 (<< 3.14)")
 RECOMMENDED = {"arm64": "wireguard-tools, age, python3-lgpio", "amd64": "wireguard-tools, age"}
 """What it can do without. Debian has no python3-lgpio (pins of a Pi 5), Raspberry Pi OS has it."""
 
-CONFIGURATION = f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {PYTHON}\nexecutable = /usr/bin/python{PYTHON}\n"
+CONFIGURATION = (
+    f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {PYTHON}\nexecutable = /usr/bin/python{PYTHON}\n"
+)
 
 SCRIPT = "#!/opt/prime-spark/bin/python\nimport sys\n\nfrom appliance.__main__ import main\n\nsys.exit(main())\n"
 
@@ -60,7 +62,17 @@ def package(plan: Plan, public: Path, sources: Path | None = None) -> Path:
     """
     check_models()
     own = [CHECKOUT / name for name in ("appliance", "requirements/run.txt", "pyproject.toml", "README.md", "LICENSE")]
-    key = cache.digest(VERSION, plan.version, str(plan.epoch), ", ".join(depends(plan.arch)), str(plan.fast), public, PACKAGING, *own, *models())
+    key = cache.digest(
+        VERSION,
+        plan.version,
+        str(plan.epoch),
+        ", ".join(depends(plan.arch)),
+        str(plan.fast),
+        public,
+        PACKAGING,
+        *own,
+        *models(),
+    )
 
     def make(into: Path) -> None:
         with step(f"making the Debian package for {plan.arch}"):
@@ -141,8 +153,12 @@ def licences(site: Path) -> str:
         said = head.get("License-Expression") or ", ".join(classes) or (head.get("License") or "").strip().split("\n")[0][:80]
         rows.append(f" {head['Name']} {head['Version']}: {said or 'see its files'}")
     return (
-        "Prime Spark\n\n" + (CHECKOUT / "LICENSE").read_text() + "\nIt comes with these Python packages; the texts of their licences lie in\n"
-        f"/{SITE}/*.dist-info:\n\n" + "\n".join(rows) + "\n\nModels: see the manifest beside each, in /usr/share/prime-spark/models.\n"
+        "Prime Spark\n\n"
+        + (CHECKOUT / "LICENSE").read_text()
+        + "\nIt comes with these Python packages; the texts of their licences lie in\n"
+        f"/{SITE}/*.dist-info:\n\n"
+        + "\n".join(rows)
+        + "\n\nModels: see the manifest beside each, in /usr/share/prime-spark/models.\n"
     )
 
 
@@ -167,7 +183,14 @@ def finish(plan: Plan, tree: Path) -> None:
             (control / script).chmod(0o755)
     size = sum(each.lstat().st_size for each in tree.rglob("*") if each.is_file() and not each.is_symlink()) // 1024
     trees.write(
-        control / "control", CONTROL.format(version=plan.version, arch=plan.arch, size=size, depends=", ".join(depends(plan.arch)), recommends=RECOMMENDED[plan.arch])
+        control / "control",
+        CONTROL.format(
+            version=plan.version,
+            arch=plan.arch,
+            size=size,
+            depends=", ".join(depends(plan.arch)),
+            recommends=RECOMMENDED[plan.arch],
+        ),
     )
     etc = sorted(f"/{each.relative_to(tree)}" for each in (tree / "etc").rglob("*") if each.is_file())
     trees.write(control / "conffiles", "".join(f"{name}\n" for name in etc))
@@ -195,4 +218,3 @@ def pack(plan: Plan, tree: Path, target: Path) -> None:
     os.utime(tree, (plan.epoch, plan.epoch))
     level = "1" if plan.fast else "15"
     run("dpkg-deb", "--root-owner-group", "-Zzstd", f"-z{level}", "--build", tree, target, env=plan.env)
-

@@ -111,6 +111,6 @@ def squashfs(tree: Path, image: Path, compress: str, epoch: int) -> None:
     )
     if image.stat().st_size > layout.SYSTEM_MIB * layout.MIB:
         raise BuildError(
-            f"The root has {image.stat().st_size // layout.MIB} MiB and does not fit into a system partition of {layout.SYSTEM_MIB} MiB.",
+            f"The root has {image.stat().st_size // layout.MIB} MiB, a system partition {layout.SYSTEM_MIB} MiB.",
             "compress with zstd, or take packages out of firmware-image/packages.",
         )

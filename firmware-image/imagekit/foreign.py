@@ -54,7 +54,7 @@ def _register(conf: Path) -> None:
 
 
 def unpack(root: Path, log: Path) -> None:
-    """Unpack the packages in the root's cache of apt into the root, without emulation but for scripts before. Raises BuildError."""
+    """Unpack the packages in the root's cache of apt; only the scripts before it are emulated. Raises BuildError."""
     debs = sorted(root.glob("var/cache/apt/archives/*.deb"))
     awk = root / "usr/bin/awk"
     if not awk.is_symlink():
@@ -62,7 +62,16 @@ def unpack(root: Path, log: Path) -> None:
     trees.write(root / "usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
     (root / "var/lib/dpkg/status").touch()
     with step(f"unpacking {len(debs)} packages"):
-        run("dpkg", f"--root={root}", FORCED, "--no-triggers", "--unpack", *debs, env={"DEBIAN_FRONTEND": "noninteractive"}, log=log)
+        run(
+            "dpkg",
+            f"--root={root}",
+            FORCED,
+            "--no-triggers",
+            "--unpack",
+            *debs,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            log=log,
+        )
 
 
 def configure(root: Path, epoch: int, log: Path) -> None:

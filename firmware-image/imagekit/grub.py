@@ -9,8 +9,10 @@ from imagekit.shell import need, run
 
 MODULES_DIR = Path("/usr/lib/grub/x86_64-efi")
 MODULES = (
-    "part_gpt", "fat", "linux", "normal", "test", "true", "loadenv", "search", "search_label", "search_fs_uuid", "configfile", "echo", "serial",
-    "terminal", "terminfo", "reboot", "halt", "sleep", "minicmd", "ls", "cat", "regexp", "probe", "all_video", "efi_gop", "eval", "read", "keystatus",
+    "part_gpt", "fat", "linux", "normal", "test", "true", "loadenv", "search", "search_label", "search_fs_uuid",
+    "configfile", "echo", "serial",
+    "terminal", "terminfo", "reboot", "halt", "sleep", "minicmd", "ls", "cat", "regexp", "probe", "all_video", "efi_gop",
+    "eval", "read", "keystatus",
 )  # fmt: skip
 
 

@@ -64,7 +64,8 @@ def partitions(arch: str) -> list[Partition]:
     """The table for a processor."""
     rows = (
         ("config", ESP, CONFIG_MIB, ""), ("boot-a", BASIC, BOOT_MIB, ""), ("boot-b", BASIC, BOOT_MIB, ""),
-        ("system-a", ROOTS[arch], SYSTEM_MIB, NO_AUTO), ("system-b", ROOTS[arch], SYSTEM_MIB, NO_AUTO), ("data", LINUX, DATA_MIB, ""),
+        ("system-a", ROOTS[arch], SYSTEM_MIB, NO_AUTO), ("system-b", ROOTS[arch], SYSTEM_MIB, NO_AUTO), ("data", LINUX,
+        DATA_MIB, ""),
     )  # fmt: skip
     found, at = [], FIRST
     for number, (label, kind, mib, flags) in enumerate(rows, 1):

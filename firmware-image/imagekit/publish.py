@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,9 @@ def release_key(cache: Path, secret: Path | None, public: Path | None) -> Releas
         BuildError: Only one of both is given, or a file is missing.
     """
     if (secret is None) != (public is None):
-        raise BuildError("A secret key and its public key belong together.", "give both, MINISIGN_KEY=FILE and MINISIGN_PUB=FILE, or none.")
+        raise BuildError(
+            "A secret key and its public key belong together.", "give both, MINISIGN_KEY=FILE and MINISIGN_PUB=FILE, or none."
+        )
     if secret is not None and public is not None:
         for file in (secret, public):
             if not file.is_file():
@@ -78,7 +79,7 @@ def sign(out: Path, key: ReleaseKey) -> None:
     partial, signature = out / f"{SUMS}.partial", out / f"{SIGNATURE}.partial"
     partial.write_text("".join(lines))
     run("minisign", "-S", "-s", key.secret, "-m", partial, "-x", signature, "-t", "Prime Spark release")
-    os.replace(partial, out / SUMS)
-    os.replace(signature, out / SIGNATURE)
+    partial.replace(out / SUMS)
+    signature.replace(out / SIGNATURE)
     if not key.own:
         say(WARNING.format(place=key.secret.parent))

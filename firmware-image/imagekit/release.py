@@ -113,7 +113,8 @@ def bundle(plan: Plan, made: Parts, signed: Signer) -> Path:
 def manifest(plan: Plan, made: Parts) -> str:
     """RAUC's description of the bundle."""
     return (
-        f"[update]\ncompatible=prime-spark-{plan.arch}\nversion={plan.version}\nbuild={plan.epoch}\n\n[bundle]\nformat=verity\n\n"
+        f"[update]\ncompatible=prime-spark-{plan.arch}\nversion={plan.version}\nbuild={plan.epoch}\n\n"
+        "[bundle]\nformat=verity\n\n"
         f"[image.bootfs]\nfilename={made.boot.name}\n\n[image.rootfs]\nfilename={made.rootfs.name}\n"
     )
 

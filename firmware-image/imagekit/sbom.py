@@ -1,8 +1,8 @@
-"""The list of the software in an image (SBOM), in CycloneDX: packages of Debian by debsbom, Python packages and models added."""
+"""The list of the software in an image (SBOM, CycloneDX): packages of Debian by debsbom; Python packages and models added."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.util
 import json
 import sys
@@ -26,11 +26,13 @@ def write(plan: Plan, root: Path) -> Path:
     if importlib.util.find_spec("debsbom") is None:
         raise BuildError("debsbom is not installed.", "scripts/setup.sh image, or: pip install -r requirements/image.txt")
     target = plan.out / f"{plan.name}.cdx.json"
-    at = datetime.datetime.fromtimestamp(plan.epoch, datetime.UTC).isoformat()
+    at = dt.datetime.fromtimestamp(plan.epoch, dt.UTC).isoformat()
     with step(f"listing the software ({target})"):
         run(
-            sys.executable, "-m", "debsbom", "generate", "-t", "cdx", "-r", root, "-o", target.with_suffix("").with_suffix(""), "--timestamp", at,
-            "--cdx-serialnumber", str(layout.identity(plan.name)), "--distro-name", "prime-spark", "--distro-version", plan.version,
+            sys.executable, "-m", "debsbom", "generate", "-t", "cdx", "-r", root, "-o",
+            target.with_suffix("").with_suffix(""), "--timestamp", at,
+            "--cdx-serialnumber", str(layout.identity(plan.name)), "--distro-name", "prime-spark", "--distro-version",
+            plan.version,
             "--distro-arch", plan.arch, "--cdx-schema-version", "1.6",
         )  # fmt: skip
         found = json.loads(target.read_text())
@@ -41,7 +43,9 @@ def write(plan: Plan, root: Path) -> Path:
 
 def python_packages(root: Path) -> list[dict[str, Any]]:
     """The Python packages that the appliance brings, as components."""
-    heads = [HeaderParser().parsestr(file.read_text(errors="replace")) for file in root.glob(f"{SITE_PACKAGES}/*.dist-info/METADATA")]
+    heads = [
+        HeaderParser().parsestr(file.read_text(errors="replace")) for file in root.glob(f"{SITE_PACKAGES}/*.dist-info/METADATA")
+    ]
     return sorted((component(head) for head in heads), key=lambda each: str(each["bom-ref"]))
 
 

@@ -109,8 +109,8 @@ def failure(words: Sequence[str], status: int, said: str, log: Path | None) -> B
 
 HINTS = {
     "No space left on device": "make room (the build needs about 12 GB in its cache), or give another place with --cache DIR.",
-    "Temporary failure resolving": "the network is not there: connect it, and give the same command again; what is downloaded is kept.",
-    "Could not resolve": "the network is not there: connect it, and give the same command again; what is downloaded is kept.",
+    "Temporary failure resolving": "connect the network, and give the same command again; what is downloaded is kept.",
+    "Could not resolve": "connect the network, and give the same command again; what is downloaded is kept.",
     "Unable to connect": "the package archive does not answer: try again later; what is downloaded is kept.",
     "NO_PUBKEY": "the key of the archive is not here: sudo apt-get install debian-archive-keyring",
     "Exec format error": "this machine cannot run programs of that processor: sudo apt-get install qemu-user-static",

@@ -17,14 +17,17 @@ VERSION = "4"
 """Raised whenever the way of making a system changes."""
 
 EMPTIED = (
-    "var/log", "var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/man", "var/lib/apt/lists", "var/tmp", "tmp", "run", "root/.cache",
+    "var/log", "var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/man", "var/lib/apt/lists", "var/tmp",
+    "tmp", "run", "root/.cache",
     "var/lib/systemd/catalog", "var/lib/systemd/deb-systemd-helper-enabled", "var/lib/redis", "var/lib/dbus",
 )  # fmt: skip
 """Directories that stay, without what the building left in them."""
 
 REMOVED = (
-    "etc/machine-id", "etc/hostname", "etc/resolv.conf", "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "etc/ssh/ssh_host_*",
-    "var/lib/dpkg/*-old", "etc/*-", "etc/initramfs-tools/update-initramfs.conf", "var/lib/apt/extended_states", "var/lib/systemd/random-seed", ".dockerenv",
+    "etc/machine-id", "etc/hostname", "etc/resolv.conf", "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list",
+    "etc/ssh/ssh_host_*",
+    "var/lib/dpkg/*-old", "etc/*-", "etc/initramfs-tools/update-initramfs.conf", "var/lib/apt/extended_states",
+    "var/lib/systemd/random-seed", ".dockerenv",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def twin(source: Path, target: Path) -> None:
 def lay(trees: Iterable[Path], root: Path) -> None:
     """Lay trees over a root: files replace files, their modes are kept, they belong to root.
 
-    Directories that are there keep their modes. A file that is replaced is unlinked first, so that other links to it stay as they are.
+    Directories that are there keep their modes. A file that is replaced is unlinked first: other links to it stay as they are.
 
     Raises:
         BuildError: A tree has a device, a socket or a pipe; or it wants a file where the root has a directory.

@@ -29,7 +29,8 @@ FROM_DEBIAN = {"arm64": frozenset({"evdev"}), "amd64": frozenset()}
 def environment(machine: str) -> dict[str, str]:
     """What markers of requirements look at, for the machine that is built for."""
     return {
-        "implementation_name": "cpython", "implementation_version": f"{PYTHON}.0", "os_name": "posix", "platform_machine": machine,
+        "implementation_name": "cpython", "implementation_version": f"{PYTHON}.0", "os_name": "posix",
+        "platform_machine": machine,
         "platform_python_implementation": "CPython", "platform_release": "", "platform_system": "Linux", "platform_version": "",
         "python_full_version": f"{PYTHON}.0", "python_version": PYTHON, "sys_platform": "linux", "extra": "",
     }  # fmt: skip
@@ -57,7 +58,10 @@ def wanted(text: str, arch: str) -> list[Requirement]:
 
 def platforms(machine: str) -> list[str]:
     """Names of platforms whose wheels run there, the newest first."""
-    old = [f"{name}_{machine}" for name in (("manylinux2014", "manylinux2010", "manylinux1") if machine == "x86_64" else ("manylinux2014",))]
+    old = [
+        f"{name}_{machine}"
+        for name in (("manylinux2014", "manylinux2010", "manylinux1") if machine == "x86_64" else ("manylinux2014",))
+    ]
     return [*(f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC, 4, -1)), *old, f"linux_{machine}"]
 
 
@@ -82,12 +86,15 @@ def fetched(plan: Plan) -> Path:
         (into / "requirements.txt").write_text("\n".join(needed) + "\n")
         with step(f"fetching {len(needed)} Python packages for {plan.machine}"):
             run(
-                *pip("download"), "--no-deps", "--only-binary=:all:", *targeted(plan.machine), "--dest", into, "-r", into / "requirements.txt",
+                *pip("download"), "--no-deps", "--only-binary=:all:", *targeted(plan.machine), "--dest", into, "-r",
+                into / "requirements.txt",
                 log=into / "log",
             )  # fmt: skip
         wrong = misfit([each.name for each in into.glob("*.whl")], plan.machine)
         if wrong:
-            raise BuildError(f"pip fetched what does not run on {plan.machine}: {' '.join(wrong)}.", "pin versions that have wheels for it.")
+            raise BuildError(
+                f"pip fetched what does not run on {plan.machine}: {' '.join(wrong)}.", "pin versions that have wheels for it."
+            )
 
     return cache.made(plan.cache, f"wheels-{plan.machine}", cache.digest(PYTHON, "\n".join(needed)), fetch)
 
@@ -104,7 +111,17 @@ def install(wheels: list[Path], target: Path, machine: str) -> None:
         BuildError: pip failed.
     """
     target.mkdir(parents=True)
-    run(*pip("install"), "--no-deps", "--no-index", "--no-compile", "--only-binary=:all:", *targeted(machine), "--target", target, *wheels)
+    run(
+        *pip("install"),
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        "--only-binary=:all:",
+        *targeted(machine),
+        "--target",
+        target,
+        *wheels,
+    )
     for name in ("bin", "share", "include", "__pycache__"):
         shutil.rmtree(target / name, ignore_errors=True)
     for each in (*target.glob("*.dist-info/direct_url.json"), *target.glob("*.dist-info/REQUESTED")):
@@ -112,7 +129,9 @@ def install(wheels: list[Path], target: Path, machine: str) -> None:
     for record in target.glob("*.dist-info/RECORD"):
         lines = record.read_text().splitlines(keepends=True)
         gone = ("../", "direct_url.json", "REQUESTED")
-        record.write_text("".join(line for line in lines if not line.startswith("../") and line.split(",")[0].rpartition("/")[2] not in gone))
+        record.write_text(
+            "".join(line for line in lines if not line.startswith("../") and line.split(",")[0].rpartition("/")[2] not in gone)
+        )
 
 
 def own(plan: Plan, into: Path) -> Path:
@@ -131,7 +150,18 @@ def own(plan: Plan, into: Path) -> Path:
 
 def targeted(machine: str) -> list[str]:
     """Options that make pip choose for that machine instead of this one."""
-    words = ["--implementation", "cp", "--python-version", PYTHON, "--abi", f"cp{PYTHON.replace('.', '')}", "--abi", "abi3", "--abi", "none"]
+    words = [
+        "--implementation",
+        "cp",
+        "--python-version",
+        PYTHON,
+        "--abi",
+        f"cp{PYTHON.replace('.', '')}",
+        "--abi",
+        "abi3",
+        "--abi",
+        "none",
+    ]
     for each in platforms(machine):
         words += ["--platform", each]
     return words

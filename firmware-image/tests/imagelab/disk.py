@@ -176,7 +176,16 @@ class Volatile(Disk):
         self.starts += 1
         options = [f"durable={self.durable}", f"seen={self.seen}", f"seed={self.seed + self.starts}"]
         with (self.home / "nbdkit.log").open("ab") as log:
-            command = ["nbdkit", "-f", "-U", str(self.socket), "python", str(HERE / "volatile_disk.py"), *options]
+            command = [
+                "nbdkit",
+                "--exit-with-parent",
+                "-f",
+                "-U",
+                str(self.socket),
+                "python",
+                str(HERE / "volatile_disk.py"),
+                *options,
+            ]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for_sync(self.socket.exists, 20, "nbdkit listens")
 

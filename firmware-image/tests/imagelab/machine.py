@@ -20,6 +20,8 @@ from imagelab.screen import Screen
 
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""What begins a command so that it ends when whoever runs the tests is killed."""
 GUEST_PORTS = {"ssh": 22, "console": 8022, "api": 8000}
 WEB = "10.0.2.100"
 """The address and the name under which the guest reaches what the test serves."""
@@ -181,7 +183,7 @@ class Machine:
         qmp, serial = self._listen("qmp"), self._listen("serial")
         said = self._run / "said"
         with said.open("wb") as file:
-            self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+            self._process = subprocess.Popen([*WITH_US, *self.command()], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         try:
             self.qmp = Qmp(qmp)
             if self.wishes.serial:

@@ -74,7 +74,7 @@ ABOUT = MappingProxyType({
     "users": "accounts: roles, passwords, second factors, locks",
     "sessions": "who is logged in where, and the tokens of programs",
     "voice": "what it hears and does: microphone, wake words, engines",
-    "lifecycle": "backups: where, when proved, what is in them, restores",
+    "lifecycle": "updates and backups: what runs, what is newer, what is proved",
 })  # fmt: skip
 """Page → what it shows."""
 SHORT = MappingProxyType({

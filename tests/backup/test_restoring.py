@@ -210,6 +210,14 @@ async def test_a_database_in_use_is_copied_as_it_is_at_one_moment(tmp_path: Path
     store.close()
 
 
+async def test_a_newer_database_that_was_only_added_to_is_taken(used: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(rig.places(used).database)) as connection, connection:
+        connection.execute("INSERT INTO migrations VALUES (9999, '9999_future.sql', 'x', 1)")
+    made = staged(used, tmp_path / "tree")
+    assert proof.prove(tmp_path / "tree", contents.pieces(rig.places(used)), made, unstopped) == made
+    assert made.schemas["state/appliance.sqlite"] == 9999
+
+
 async def test_a_newer_database_is_refused_with_the_next_step(used: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(rig.places(used).database)) as connection, connection:
         connection.execute("INSERT INTO migrations (version, name, sha256) VALUES (9999, '9999_future.sql', 'x')")

@@ -8,11 +8,13 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import httpx
+from typing import TYPE_CHECKING
 
 from appliance.core.lifecycle.update.source import About, Access, Part, SourceError, whole
 from appliance.errors import UpdateError
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT, ANSWER = 10.0, 30.0
 """Seconds for a connection, and for each next piece of an answer."""
@@ -41,6 +43,8 @@ class Web:
     """
 
     def __init__(self, address: str, access: Access) -> None:
+        import httpx
+
         self._access = access
         try:
             self._base = httpx.URL(address.rstrip("/") + "/")
@@ -80,6 +84,8 @@ class Web:
             yield Part(first, size, self._blocks(answer, name))
 
     def _blocks(self, answer: httpx.Response, name: str) -> Iterator[bytes]:
+        import httpx
+
         began, came = time.monotonic(), 0
         try:
             for block in answer.iter_raw():
@@ -95,6 +101,8 @@ class Web:
 
     @contextmanager
     def _asked(self, method: str, name: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        import httpx
+
         given = {"user-agent": "prime-spark-update", "accept-encoding": "identity", **headers}
         try:
             with self._client() as client, client.stream(method, self._base.join(name), headers=given) as answer:
@@ -107,6 +115,8 @@ class Web:
             ) from error
 
     def _client(self) -> httpx.Client:
+        import httpx
+
         limits = httpx.Timeout(ANSWER, connect=CONNECT)
         try:
             return httpx.Client(
@@ -132,6 +142,8 @@ class Web:
             raise UpdateError(told, "nothing was taken; use another source, or ask its owner.")
 
     def _told(self, error: httpx.HTTPError, name: str) -> UpdateError:
+        import httpx
+
         host, said = self._base.host, str(error)[:SAID] or type(error).__name__
         if isinstance(error, httpx.ProxyError):
             return UpdateError(f"The proxy does not let {host} be reached: {said}.", "see update.proxy and the proxy itself.")

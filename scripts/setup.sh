@@ -11,7 +11,7 @@ TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockde
     prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd minisign)
 # Building an image (any Debian; programs of the other processor run in emulation), and starting it.
 IMAGE_PACKAGES=(mmdebstrap debian-archive-keyring squashfs-tools fdisk e2fsprogs dosfstools mtools rauc grub-common grub-efi-amd64-bin
-    minisign xz-utils git qemu-user-static)
+    device-tree-compiler minisign xz-utils git qemu-user-static)
 TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf nbdkit nbdkit-plugin-python device-tree-compiler)
 MACHINE_PACKAGES=(qemu-system-arm)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagekit import cache, disk, filesystems, grub, layout, system, trees
+from imagekit import cache, disk, filesystems, grub, layout, pi, system, trees
 from imagekit.errors import BuildError
 from imagekit.keys import Signer
 from imagekit.plan import FIRMWARE, Plan
@@ -45,12 +47,15 @@ def parts(plan: Plan, base_system: Path, signed: Signer) -> Parts:
 
 
 def identify(tree: Path, plan: Plan) -> None:
-    """Write into os-release which image this is."""
+    """Write into os-release which image this is, and below which time the clock cannot be."""
     file = tree / "usr/lib/os-release"
     ours = ("IMAGE_ID=", "IMAGE_VERSION=", "VARIANT_ID=", "VARIANT=")
     lines = [line for line in file.read_text().splitlines() if not line.startswith(ours)]
     lines += ["IMAGE_ID=prime-spark", f"IMAGE_VERSION={plan.version}", f"VARIANT_ID={plan.arch}", 'VARIANT="Prime Spark"']
     trees.write(file, "\n".join(lines) + "\n")
+    clock = tree / "usr/lib/clock-epoch"
+    trees.write(clock, "")
+    os.utime(clock, (plan.epoch, plan.epoch))
     link = tree / "etc/os-release"
     if not link.exists():
         link.symlink_to("../usr/lib/os-release")
@@ -64,8 +69,7 @@ def boot(plan: Plan, root: Path, tree: Path, image: Path) -> None:
     shutil.copyfile(found, tree / "vmlinuz")
     shutil.copyfile(ramfs, tree / "initrd.img")
     if plan.arch == "arm64":
-        for each in sorted(root.glob("usr/lib/linux-image-*/broadcom/bcm2712*.dtb")):
-            shutil.copyfile(each, tree / each.name)
+        pi.device_trees(root, tree)
     if plan.extra and (plan.extra / ".boot").is_dir():
         trees.lay([plan.extra / ".boot"], tree)
     filesystems.fat(tree, image, layout.BOOT_MIB, "BOOT", plan.epoch, layout.volume("boot"))
@@ -82,13 +86,28 @@ def config(plan: Plan, image: Path) -> None:
         filesystems.fat(tree, image, layout.CONFIG_MIB, layout.CONFIG_LABEL, plan.epoch, layout.volume("config"))
 
 
-def data(plan: Plan, image: Path) -> None:
-    """Make the data partition, as large as the image has it."""
+def data(plan: Plan, made: Parts, image: Path) -> None:
+    """Make the data partition, as large as the image has it. RAUC finds there what both slots have."""
     with tempfile.TemporaryDirectory(dir=plan.cache, prefix="work-") as scratch:
         tree = Path(scratch) / "data"
         tree.mkdir()
         trees.lay([FILES / "data"], tree)
+        trees.write(tree / "rauc/central.raucs", slots(plan, made))
         filesystems.ext4(tree, image, layout.DATA_MIB, "data", plan.epoch)
+
+
+def slots(plan: Plan, made: Parts) -> str:
+    """RAUC's record of what is in the slots, as if its bundle had been installed into both."""
+    found = []
+    for kind, file in (("bootfs", made.boot), ("rootfs", made.rootfs)):
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        text = (
+            f"bundle.compatible=prime-spark-{plan.arch}\nbundle.version={plan.version}\nbundle.build={plan.epoch}\n"
+            f"status=ok\nsha256={digest}\nsize={file.stat().st_size}\n"
+        )
+        found += [f"[slot.{kind}.{number}]\n{text}" for number in (0, 1)]
+    return "\n".join(found)
 
 
 def bundle(plan: Plan, made: Parts, signed: Signer) -> Path:
@@ -125,7 +144,7 @@ def image(plan: Plan, made: Parts) -> Path:
     first, store = plan.out / "config.vfat", plan.out / "data.ext4"
     with step(f"putting the image together ({target})"):
         config(plan, first)
-        data(plan, store)
+        data(plan, made, store)
         both = {"boot-a": made.boot, "boot-b": made.boot, "system-a": made.rootfs, "system-b": made.rootfs}
         disk.assemble(target, plan.arch, {"config": first, "data": store, **both})
     return target

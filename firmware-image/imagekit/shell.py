@@ -31,6 +31,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "git": "git",
     "debugfs": "e2fsprogs",
+    "dtc": "device-tree-compiler",
 }
 """Which Debian package has which program."""
 

@@ -33,6 +33,7 @@ class Wishes:
 
     Attributes:
         memory: MiB.
+        processors: How many. On a busy machine one is quicker than two, which wait for each other.
         network: Whether there is a card at all.
         serial: Whether there is a serial port.
         display: Whether there is a screen of its own.
@@ -43,6 +44,7 @@ class Wishes:
     """
 
     memory: int = 1536
+    processors: int = int(os.environ.get("PRIME_SPARK_PROCESSORS", "2"))
     network: bool = True
     serial: bool = True
     display: bool = True
@@ -152,12 +154,12 @@ class Machine:
         firmware = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"]
         firmware += ["-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
         display = ["-vga", "std"] if self.wishes.display else []
-        return [self.program, "-M", "q35", "-cpu", "max,-svm", *self.common(), *display, *firmware]
+        return [self.program, "-M", "q35", "-cpu", "max,-svm,-la57", *self.common(), *display, *firmware]
 
     def common(self) -> list[str]:
         """What both kinds of machine have."""
         wishes, run = self.wishes, self._run
-        words = ["-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", str(wishes.memory)]
+        words = ["-accel", "tcg,thread=multi,tb-size=512", "-smp", str(wishes.processors), "-m", str(wishes.memory)]
         words += ["-nodefaults", "-no-user-config", "-display", "none"]
         words += ["-blockdev", self.disk.blockdev(), "-device", "virtio-blk-pci,drive=disk,bootindex=1"]
         words += ["-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"]

@@ -69,7 +69,18 @@ class Pi(Machine):
         bare, tree = self._run / "bare.dtb", self._run / "tree.dtb"
         if not bare.exists():
             machine = f"{self.board[1]},dumpdtb={bare}"
-            run(self.program, "-M", machine, *self.board[2:], "-m", str(self.wishes.memory), "-smp", "2", "-display", "none")
+            run(
+                self.program,
+                "-M",
+                machine,
+                *self.board[2:],
+                "-m",
+                str(self.wishes.memory),
+                "-smp",
+                str(self.wishes.processors),
+                "-display",
+                "none",
+            )
         words = [self.program, *self.board, *self.common(), "-action", "reboot=shutdown"]
         words += ["-dtb", str(pifirmware.device_tree(bare, choice, tree)), "-kernel", str(choice.kernel)]
         if choice.initrd is not None:

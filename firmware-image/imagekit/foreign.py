@@ -77,5 +77,5 @@ def unpack(root: Path, log: Path) -> None:
 def configure(root: Path, epoch: int, log: Path) -> None:
     """Configure what was unpacked, in emulation. Raises BuildError."""
     with step(f"configuring the packages in emulation, some minutes ({log})"):
-        inside(root, epoch, "dpkg", "--force-confold,unsafe-io", "--configure", "--pending", log=log)
+        inside(root, epoch, "env", "INITRD=No", "dpkg", "--force-confold,unsafe-io", "--configure", "--pending", log=log)
     (root / "usr/sbin/policy-rc.d").unlink()

@@ -53,6 +53,8 @@ class Notes(msgspec.Struct, frozen=True):
     last: Outcome | None = None
     told: bool = True
     """False while `last` was not yet told as an event."""
+    stood_in: str = ""
+    """Slot that did not start although it is committed; told once, until it does."""
     slots: dict[str, SlotNote] = {}
     newest: Release | None = None
     checked: float | None = None

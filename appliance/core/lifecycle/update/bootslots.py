@@ -181,7 +181,7 @@ def _get_state(boot: Boot, words: Sequence[str]) -> int:
 
 def _set_state(boot: Boot, words: Sequence[str]) -> int:
     slot, booted = _slot(words), boot.booted()
-    if words[1:] not in (["good"], ["bad"]):
+    if list(words[1:]) not in (["good"], ["bad"]):
         raise ChoiceError(f"a state is good or bad, not {' '.join(words[1:])!r}")
     turn = rules.set_good if words[1] == "good" else rules.set_bad
     boot.change(lambda now: turn(now, slot, booted))

@@ -83,9 +83,7 @@ def set_bad(now: Choice, slot: str, booted: str) -> Choice:
     if slot != now.committed:
         return found
     if booted not in SLOTS or booted in {slot, now.trial}:
-        raise ChoiceError(
-            f"slot {slot} is the committed one, and no other is known to start: commit this trial or give it up first"
-        )
+        raise ChoiceError(f"slot {slot} is the committed one and no other is known to start: end the trial first, either way")
     return found._replace(committed=booted)  # it runs although the committed one was to: that one does not start
 
 

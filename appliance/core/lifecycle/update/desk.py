@@ -292,6 +292,9 @@ class Desk:
             held = f", held by {', '.join(each.service for each in run.holds[:3])}" if run.holds else ""
             told = f"{run.version} is on trial: well for {run.steady or 0:.0f} of {run.needed or 0:.0f} s{held}"
             return HealthReport(Health.degraded, told, "wait: it is kept or left by itself.", said[2])
+        if status.booted is not None and status.booted != status.committed:
+            told = f"slot {status.committed} did not start, slot {status.booted} stands in"
+            return HealthReport(Health.degraded, told, "install a version again; the next restart tries it again.", said[2])
         if status.repaired:
             return HealthReport(Health.degraded, f"the boot choice was repaired: {status.repaired}", "watch the card.", said[2])
         return HealthReport(Health.healthy, *said)

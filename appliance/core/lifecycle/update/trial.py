@@ -42,6 +42,7 @@ async def settle(ground: Ground) -> bool:
         await _stays(ground, facts, pending)
     elif fell_back(now, facts.booted) or (pending is not None and now.trial != pending.slot):
         await _fell_back(ground, facts, now, pending)
+    await _stands_in(ground, facts, now)
     return True
 
 
@@ -84,6 +85,19 @@ def _why(now: Choice, facts: Facts) -> str:
     return "it did not get as far as its first programs, or the power went while it started"
 
 
+async def _stands_in(ground: Ground, facts: Facts, now: Choice) -> None:
+    """Tell once that the boot manager started the other slot. It is not committed: the next start tries the right one again."""
+    missed = now.committed if now.committed != facts.booted else ""
+    if missed == ground.book.notes.stood_in:
+        return
+    if not missed:
+        await ground.keep(stood_in="")
+        return
+    why = f"slot {missed}, the committed one, did not start; slot {facts.booted} stands in until the next start"
+    done = Outcome(OutcomeKind.fell_back, ground.clock.wall(), facts.version, ground.book.slot(missed).version, why, AGAIN)
+    await ground.conclude(done, stood_in=missed)
+
+
 async def _stays(ground: Ground, facts: Facts, pending: Pending) -> None:
     """A trial was committed."""
     kind = OutcomeKind.rolled_back if pending.kind == "rollback" else OutcomeKind.committed
@@ -99,7 +113,6 @@ def _kept(ground: Ground, facts: Facts) -> dict[str, object]:
 async def commit(ground: Ground) -> None:
     """Make what runs the slot that is booted from now on. Raises UpdateError, StoreError."""
     facts = ground.image.facts()
-    before, _ = ground.image.choice()
     await ground.rauc.mark("good")
     now, _ = ground.image.choice()
     if now.committed != facts.booted or uncommitted(now, facts.booted):
@@ -107,20 +120,16 @@ async def commit(ground: Ground) -> None:
     pending = ground.book.notes.pending
     if pending is not None and pending.slot == facts.booted:
         await _stays(ground, facts, pending)
-    elif before.committed != facts.booted and not uncommitted(before, facts.booted):
-        why = f"slot {before.committed} did not start; slot {facts.booted} runs and is the committed one now"
-        version = ground.book.slot(before.committed).version
-        done = Outcome(OutcomeKind.fell_back, ground.clock.wall(), facts.version, version, why, AGAIN)
-        await ground.conclude(done, slots=_kept(ground, facts))
     else:
         await ground.keep(slots=_kept(ground, facts))
 
 
 def needs_commit(ground: Ground, now: Choice, facts: Facts) -> bool:
     """Whether a healthy start leaves something to write: starts that were counted, a trial that is over, the first one."""
+    if now.committed != facts.booted:  # it stands in for the one that did not start
+        return False
     noted = ground.book.slot(facts.booted).version == facts.version
-    over = fell_back(now, facts.booted) or now.committed != facts.booted
-    return over or now.boots > 0 or facts.booted not in now.good or not noted
+    return fell_back(now, facts.booted) or now.boots > 0 or facts.booted not in now.good or not noted
 
 
 async def give_up(ground: Ground, facts: Facts, reason: str) -> str:

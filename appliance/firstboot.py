@@ -32,18 +32,36 @@ def apply(boot: Path = BOOT, data: Path = DATA, root: Path = ROOT, run: Path | N
 
     Raises:
         AbsentError: The system is not our image.
+        ConflictError: The appliance runs, and holds what would be changed.
     """
     from appliance import __version__
     from appliance.core.lifecycle.firstboot import apply as applying
     from appliance.core.lifecycle.firstboot import card, generate
     from appliance.core.lifecycle.firstboot.model import Job
+    from appliance.errors import ConflictError
 
     card.demand_image(root)
     clock = time.strftime(CLOCK, time.gmtime())
-    job = Job(boot, data, root, run or root / "run/prime-spark", FirstBootParts(), __version__, clock)
+    parts = FirstBootParts()
+    if _runs(parts.places(data / "prime-spark").lock):
+        raise ConflictError("The appliance runs.", "start the machine again: the file is applied then, before the appliance.")
+    job = Job(boot, data, root, run or root / "run/prime-spark", parts, __version__, clock)
     outcome = applying.apply(job)
     generate.generate(data, root)
     return outcome
+
+
+def _runs(path: Path) -> bool:
+    """Whether an appliance holds its lock; one that is not there is not made: it would be root's."""
+    from appliance.lock import Lock
+
+    if not path.exists():
+        return False
+    lock = Lock(path)
+    if not lock.take():
+        return True
+    lock.release()
+    return False
 
 
 class FirstBootParts:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,13 @@ def used(seed: rig.Box, tmp_path: Path) -> rig.Box:
     """A copy of it."""
     shutil.copytree(seed.base, tmp_path / "used", symlinks=True)
     return rig.Box(tmp_path / "used")
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory, where there is one: what is cut at each step waits for the disk at each step."""
+    if not Path("/dev/shm").is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)

@@ -11,6 +11,7 @@ import pytest
 from appliance import cli, paths
 from appliance.core.lifecycle.firstboot import erase, reading
 from appliance.firstboot import FirstBootParts, told
+from appliance.lock import Lock
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
 from tests.firstboot import rig
@@ -175,6 +176,19 @@ def test_applying_is_for_our_image_alone(box: rig.Box, tmp_path: Path) -> None:
     assert (code, json.loads(text)["state"]) == (0, "applied")
     code, text = line(tmp_path, "first-boot", "check", str(box.file))
     assert (code, "was applied (the clock showed" in text) == (0, True)
+
+
+def test_while_the_appliance_runs_nothing_is_applied(used: rig.Box, tmp_path: Path) -> None:
+    places = [f"--{name}={path}" for name, path in (("boot", used.boot), ("data", used.data), ("root", used.root))]
+    used.write('[system]\nhostname = "other"\n')
+    lock = Lock(used.places.lock)
+    assert lock.take()
+    code, text = line(tmp_path, "first-boot", "apply", *places)
+    assert (code, "The appliance runs" in text) == (1, True), text
+    assert used.identity().hostname == "spark-7"
+    lock.release()
+    assert line(tmp_path, "first-boot", "apply", *places)[0] == 0
+    assert used.identity().hostname == "other"
 
 
 def test_the_example_is_valid_and_says_nothing(box: rig.Box) -> None:

@@ -167,7 +167,9 @@ def _network(_: Path, root: Path, identity: Identity) -> None:
 
 
 def _owners(data: Path, root: Path, _: Identity) -> None:
-    """The appliance's number may be another one in another version of the image."""
+    """The appliance's number may be another one in another version of the image; and a cut may leave a file of root's there."""
     home, ids = home_of(data), card.owner(root)
-    if home.exists() and ids is not None and home.stat().st_uid != ids[0]:
+    if ids is not None and any(
+        each.stat().st_uid != ids[0] for each in (*home.glob("data/*"), *home.glob("*"), home) if each.exists()
+    ):
         records.hand_over(data, root)

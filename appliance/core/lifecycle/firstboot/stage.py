@@ -15,16 +15,19 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.core.audit import AuditLog
 from appliance.core.auth import Accounts
 from appliance.core.clock import SystemClock
 from appliance.core.lifecycle.backup.contents import Places
 from appliance.core.lifecycle.firstboot import card, records
 from appliance.core.lifecycle.firstboot.model import PREPARED, Person, Plan, Record, record_file
-from appliance.core.model import Role
+from appliance.core.model import Actor, Role
+from appliance.core.secrets import Secrets
 from appliance.core.store import Store
 from appliance.errors import ConflictError, StoreError
 
 PLAN = "plan.json"
+CARD = Actor("first-boot file", Role.admin, "card")
 
 
 def root_of(data: Path) -> Path:
@@ -76,9 +79,9 @@ def carry_out(data: Path, root: Path, places: Places) -> Record:
     ready = root_of(data) / "ready"
     plan = _plan(ready)
     changed = _move(ready / "tree", data)
-    if plan.people:
+    if plan.people or places.database.exists():
         places.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        asyncio.run(_adopt(places.database, plan.people))
+        asyncio.run(_adopt(places, plan))
     for folder in changed | {data}:
         card.flush(folder)
     records.hand_over(data, root)
@@ -109,12 +112,17 @@ def _move(tree: Path, data: Path) -> set[Path]:
     return changed
 
 
-async def _adopt(database: Path, people: tuple[Person, ...]) -> None:
-    store = Store(database)
+async def _adopt(places: Places, plan: Plan) -> None:
+    """The accounts, and that they came: whoever had the card in his hands decided it."""
+    clock, people = SystemClock(), plan.people
+    store = Store(places.database)
     store.open()
     try:
         wanted = [(each.name, Role(each.role), each.hash, each.keys) for each in people]
-        await Accounts(store, SystemClock()).adopt(wanted)
+        await Accounts(store, clock).adopt(wanted)
+        key = Secrets(places.secrets, {}).get_or_create("audit.key")
+        facts = {"tables": list(plan.record.parts), "users": {each.name: each.role for each in people}}
+        await AuditLog(store, key, clock, mark=places.audit_mark).record(CARD, "setup.first-boot", facts, "done", "")
     finally:
         store.close()
 

@@ -304,7 +304,8 @@ def _adopt(
     connection: sqlite3.Connection, name: str, role: Role, digest: str, keys: tuple[str, ...] | None, now: float
 ) -> None:
     connection.execute(
-        "INSERT INTO users VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET role = excluded.role, "
+        "INSERT INTO users (name, role, password_hash, created) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET role = excluded.role, "
         "password_hash = CASE excluded.password_hash WHEN '' THEN password_hash ELSE excluded.password_hash END",
         (name, role.name, digest, now),
     )

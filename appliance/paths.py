@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-BOOT_CONFIG = Path("/boot/firmware/prime-spark.toml")
+BOOT_CONFIG = Path("/boot/firmware/prime-spark-settings.toml")  # prime-spark.toml is the first-boot file, whose form is another
 SYSTEM_CONFIG = Path("/etc/prime-spark/config.toml")
 
 

@@ -14,7 +14,7 @@ MOST = 1 << 20
 """Bytes; a larger file is none of ours."""
 WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 STRAYS = re.compile(r"(?i)^[._~#]*prime-spark.*toml.*|.*prime-spark.*\.(bak|swp|swo|tmp|old|orig|save)$")
-KNOWN = frozenset({"prime-spark.toml", "prime-spark.toml.example"})
+KNOWN = frozenset({"prime-spark.toml", "prime-spark.toml.example", "prime-spark-settings.toml"})
 TEXT = ".txt"
 
 

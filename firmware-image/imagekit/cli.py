@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from imagekit import base, cache, compare, deb, keys, publish, release, sbom, system
@@ -71,18 +72,17 @@ def build(given: argparse.Namespace) -> None:
             ground = base.root(wanted, given.sources)
         if given.command == "base":
             return
-        package = _package(wanted, key, given.sources, copied=given.command != "bundle")
+        package = _package(wanted, given, key)
         if given.command != "deb":
             _image(wanted, given, system.root(wanted, ground, package))
         publish.sign(wanted.out, key)
 
 
-def _package(wanted: Plan, key: publish.ReleaseKey, sources: Path | None, *, copied: bool) -> Path:
-    """The Debian package. It has the appliance's own version: a bundle of another one has the same package in it."""
-    made = deb.package(
-        Plan(wanted.arch, own_version(), wanted.out, wanted.cache, epoch=wanted.epoch, fast=wanted.fast), key.public, sources
-    )
-    if copied:
+def _package(wanted: Plan, given: argparse.Namespace, key: publish.ReleaseKey) -> Path:
+    """The Debian package. Within an image it has the appliance's own version: all bundles of one state have the same package."""
+    version = wanted.version if given.command == "deb" else own_version()
+    made = deb.package(replace(wanted, version=version, extra=None), key.public, given.sources)
+    if given.command != "bundle":
         for old in wanted.out.glob(f"prime-spark_*_{wanted.arch}.deb"):
             old.unlink()
         shutil.copyfile(made, wanted.out / made.name)

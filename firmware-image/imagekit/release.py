@@ -152,7 +152,8 @@ def image(plan: Plan, made: Parts) -> Path:
 
 def room(plan: Plan) -> None:
     """Check that there is room for a build. Raises BuildError."""
-    for place, gib in ((plan.cache, 12), (plan.out, 6)):
+    begun = any(plan.cache.glob(f"system-{plan.arch}-*")) if plan.cache.is_dir() else False
+    for place, gib in ((plan.cache, 6 if begun else 12), (plan.out, 6)):
         place.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(place).free / 2**30
         if free < gib:

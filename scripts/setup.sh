@@ -12,7 +12,7 @@ TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockde
 # Building an image (any Debian; programs of the other processor run in emulation), and starting it.
 IMAGE_PACKAGES=(mmdebstrap debian-archive-keyring squashfs-tools fdisk e2fsprogs dosfstools mtools rauc grub-common grub-efi-amd64-bin
     device-tree-compiler minisign xz-utils git qemu-user-static)
-TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf nbdkit nbdkit-plugin-python device-tree-compiler)
+TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf nbdkit nbdkit-plugin-python device-tree-compiler shellcheck console-setup)
 MACHINE_PACKAGES=(qemu-system-arm)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
 if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi

@@ -79,7 +79,7 @@ def build(given: argparse.Namespace) -> None:
 
 
 def _package(wanted: Plan, given: argparse.Namespace, key: publish.ReleaseKey) -> Path:
-    """The Debian package. Within an image it has the appliance's own version: all bundles of one state have the same package."""
+    """The Debian package. In an image it has the appliance's own version: all bundles of one state share it."""
     version = wanted.version if given.command == "deb" else own_version()
     made = deb.package(replace(wanted, version=version, extra=None), key.public, given.sources)
     if given.command != "bundle":

@@ -135,6 +135,11 @@ class Machine:
                 return int(found[1])
         raise LookupError(f"nothing leads to port {guest} of the guest:\n{said}")
 
+    def picture(self, file: Path) -> Path:
+        """What the machine's own screen shows, as PNG; the serial line's is drawn by imagelab.picture."""
+        self.monitor.command("screendump", filename=str(file), format="png")
+        return file
+
     def resets(self) -> int:
         """How often the machine began anew since it was switched on."""
         return len(self.monitor.happened("RESET"))

@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -68,7 +69,7 @@ set -eu
 echo "$*" >> "{root}/calls"
 while [ -e "{root}/hold-$1" ]; do sleep 0.02; done
 cd {here}
-exec {python} -m appliance.core.lifecycle.update.bootslots --boot "{root}/firmware" --run "{root}/run" \\
+exec {python} -S -m appliance.core.lifecycle.update.bootslots --boot "{root}/firmware" --run "{root}/run" \\
     --cmdline "{root}/cmdline" "$@"
 """
 SYSTEM_SIZE, BOOT_SIZE = 192 << 10, 64 << 10
@@ -123,11 +124,7 @@ class Machine:
     """
 
     def __init__(self, root: Path, ca: Path) -> None:
-        self.root, self.noted, self.clock = root, Recorded(), ManualClock()
-        self.services = [service("store"), service("kafka", Health.absent), service("voice")]
-        self._bus: subprocess.Popen[bytes] | None = None
-        self._rauc: subprocess.Popen[bytes] | None = None
-        self.places = Places(root / "firmware", root / "run", root / "cmdline")
+        self.take_over(root)
         for name in ("firmware/EFI/BOOT", "mnt", "run", "data"):
             (root / name).mkdir(parents=True)
         slots = "".join(SLOT.format(n=n, s=s, b=s.upper(), root=root) for n, s in enumerate("ab"))
@@ -138,9 +135,18 @@ class Machine:
         for each in "ab":
             (root / f"system-{each}.img").write_bytes(bytes(SYSTEM_SIZE))
             (root / f"boot-{each}.img").write_bytes(bytes(BOOT_SIZE))
-        self.environ = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={root}/bus"}
         self.runs("A", "1.0.0")
-        self.boots("started")
+        for path, content in GrubStore(self.places.boot).files(Choice("A", good="A")):
+            path.write_bytes(content)
+
+    def take_over(self, root: Path) -> None:
+        """Be the one that lies there already; RAUC runs already, or not."""
+        self.root, self.noted, self.clock = root, Recorded(), ManualClock()
+        self.services = [service("store"), service("kafka", Health.absent), service("voice")]
+        self._bus: subprocess.Popen[bytes] | None = None
+        self._rauc: subprocess.Popen[bytes] | None = None
+        self.places = Places(root / "firmware", root / "run", root / "cmdline")
+        self.environ = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={root}/bus"}
 
     def runs(self, slot: str, version: str) -> None:
         """Say what this start came from."""
@@ -179,7 +185,7 @@ class Machine:
         private = [needs_program("unshare"), "--mount", "--propagation", "private"]
         command = [*private, needs_program("rauc"), "-c", f"{self.root}/system.conf", "service", f"--override-boot-slot={slot}"]
         with (self.root / "rauc.log").open("ab") as log:
-            self._rauc = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log)
+            self._rauc = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, start_new_session=True)
 
     async def up(self) -> None:
         """Return when RAUC answers."""
@@ -192,12 +198,12 @@ class Machine:
                 return False
             return True
 
-        await wait_for(answers, 20)
+        await wait_for(answers, 20, every=0.1)
 
     def end_rauc(self, *, kill: bool = False) -> None:
         """End the service, or kill it as a cut of the power would."""
         if self._rauc is not None:
-            self._rauc.kill() if kill else self._rauc.terminate()
+            os.killpg(self._rauc.pid, signal.SIGKILL if kill else signal.SIGTERM)  # with the backend that it may have called
             self._rauc.wait()
             self._rauc = None
 
@@ -239,7 +245,7 @@ class Machine:
         store, state = Store(self.root / "data/appliance.sqlite"), LiveState(self.clock)
         await asyncio.to_thread(store.open)
         jobs = Jobs(store, state, self.clock)
-        desk = Desk(self.ground(**settings), jobs, state, look=0.01, again=0.01)
+        desk = Desk(self.ground(**settings), jobs, state, look=0.02, again=0.3)
         await desk.open()
         running = asyncio.create_task(desk.run())
         try:

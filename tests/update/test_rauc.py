@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,17 +12,6 @@ from appliance.core.lifecycle.update.rauc import Rauc
 from appliance.errors import AbsentError, UpdateError
 from tests.update import raucrig
 from tests.update.raucrig import Bundles, Machine
-
-
-@pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    return raucrig.make_bundles(tmp_path_factory.mktemp("bundles"))
-
-
-@pytest.fixture
-def machine(tmp_path: Path, bundles: Bundles) -> Iterator[Machine]:
-    with raucrig.machine(tmp_path / "machine", bundles) as found:
-        yield found
 
 
 async def test_a_bundle_goes_into_the_other_slot_which_is_tried_next(machine: Machine, bundles: Bundles) -> None:

@@ -138,6 +138,10 @@ class Desk:
                 return self._again
             await asyncio.sleep(self._look)
 
+    def poke(self) -> None:
+        """Have the watch look now."""
+        self._poked.set()
+
     @property
     def busy(self) -> bool:
         """Whether an order is being carried out."""

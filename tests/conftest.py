@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.order import arrange
 from tests.unit.doctor_support import Machine
 
 pytest_plugins = ["tests.servers.fixtures"]
@@ -54,11 +55,9 @@ def real_passwords(cheap_passwords: tuple[object, ...], monkeypatch: pytest.Monk
 
 
 @pytest.hookimpl(tryfirst=True)  # before the runner of many reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the serial tests on one worker, one after the other."""
-    for item in items:
-        if item.get_closest_marker("serial") is not None:
-            item.add_marker(pytest.mark.xdist_group("serial"))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep on one worker what belongs together; see tests.order."""
+    arrange(items, sort=hasattr(config, "workerinput"))
 
 
 def pytest_collection_finish() -> None:

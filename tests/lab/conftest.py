@@ -25,14 +25,6 @@ def needs_lab() -> None:
     capability(not reason, reason)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the runner of many reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker run them all: they share the lab."""
-    for item in items:
-        if "tests/lab/" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("lab"))
-
-
 @pytest.fixture(scope="package")
 def whole_lab() -> Iterator[Lab]:
     """Seven nodes in a lab of this run's own, one of them for containers; it ends with the last test of this folder."""

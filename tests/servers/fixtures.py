@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.order import last_users
+
 if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of them
     from tests.servers.kafka import KafkaServer
     from tests.servers.kafka_cluster import KafkaCluster
@@ -23,6 +25,21 @@ if TYPE_CHECKING:  # the clients are slow to import, and most runs want none of 
     from tests.servers.redis import RedisServer
     from tests.servers.s3 import Bucket, S3Server
     from tests.servers.sound import SoundRoom
+
+LAST = pytest.StashKey[dict[str, pytest.Item]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See which test is the last one that wants a broker."""
+    session.stash[LAST] = last_users(session.items)
+
+
+@pytest.hookimpl(trylast=True)  # when the test's own fixtures are gone
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End a broker after the last test that wants it: it would take a part of a processor until the end of the run."""
+    for name, last in item.session.stash[LAST].items():
+        if item is last and isinstance(item, pytest.Function):
+            item._fixtureinfo.name2fixturedefs[name][-1].finish(item._request)
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,7 @@ def kafka(kafka_and_proxy: tuple[KafkaServer, FaultyProxy]) -> Iterator[Topics]:
 
 @pytest.fixture(scope="session")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """This worker's three brokers; tests use kafka_cluster, and the mark xdist_group("kafka_cluster") keeps them on one."""
+    """This worker's three brokers; tests use kafka_cluster; see tests.order."""
     from tests.servers.kafka_cluster import KafkaCluster
 
     with KafkaCluster(tmp_path_factory.mktemp("kafka-cluster")) as cluster:

@@ -246,7 +246,6 @@ async def test_topics_are_made_where_missing_and_never_altered(kafka: Topics) ->
     assert again.topics[names[0].name].number("retention.ms") == 1000
 
 
-@pytest.mark.xdist_group("kafka_cluster")
 async def test_one_broker_of_three_lost_costs_nothing(kafka_cluster: KafkaCluster) -> None:
     topic = f"cluster-{secrets.token_hex(4)}"
     reached = access(kafka_cluster.bootstrap())
@@ -265,7 +264,6 @@ async def test_one_broker_of_three_lost_costs_nothing(kafka_cluster: KafkaCluste
     await check(alive, topic, sent)
 
 
-@pytest.mark.xdist_group("kafka_cluster")
 async def test_too_few_replicas_are_named(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.core.streams.kafka_lanes.PATIENCE", 1.0)
     topic = f"cluster-{secrets.token_hex(4)}"

@@ -20,7 +20,6 @@ from tests.servers.kafka_security import SECURED, Authority, Security
 from tests.support import wait_for
 
 SAFE: dict[str, Any] = {"enable_idempotence": True, "acks": "all", "compression_type": "snappy"}  # as the contract wants it
-WHOLE_CLUSTER = pytest.mark.xdist_group("kafka_cluster")
 
 
 async def send(client: dict[str, Any], topic: str, values: list[bytes], **settings: Any) -> None:
@@ -180,7 +179,6 @@ def test_what_does_not_start_says_why(tmp_path: Path) -> None:
     assert not server.child.running
 
 
-@WHOLE_CLUSTER
 async def test_a_killed_broker_of_three_costs_nothing(kafka_cluster: KafkaCluster) -> None:
     topic = "survives"
     await kafka_cluster.nodes[1].create_topic(topic)
@@ -203,7 +201,6 @@ async def test_a_killed_broker_of_three_costs_nothing(kafka_cluster: KafkaCluste
     assert await read(kafka_cluster.client(), topic, 201) == [b"%d" % each for each in range(201)]
 
 
-@WHOLE_CLUSTER
 async def test_with_two_of_three_paused_nothing_is_acknowledged(kafka_cluster: KafkaCluster) -> None:
     topic = "waits"
     await kafka_cluster.nodes[1].create_topic(topic)
@@ -219,7 +216,6 @@ async def test_with_two_of_three_paused_nothing_is_acknowledged(kafka_cluster: K
     assert await read(kafka_cluster.client(), topic, 2) == [b"before", b"after"]
 
 
-@WHOLE_CLUSTER
 async def test_a_leader_moves_on_order(kafka_cluster: KafkaCluster) -> None:
     topic = "moves"
     await kafka_cluster.nodes[1].create_topic(topic)

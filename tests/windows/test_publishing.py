@@ -25,7 +25,7 @@ from tests.streams.kafka_rig import stored
 from tests.support import wait_for
 from tests.windows.support import envelope
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("windows")]
+pytestmark = pytest.mark.timeout(120)
 
 ADMIN = Actor("ada", Role.admin, "console")
 CONFIG = """

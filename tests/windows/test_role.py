@@ -25,7 +25,7 @@ from tests.servers.kafka import KafkaServer
 from tests.support import free_port, wait_for
 from tests.windows.support import Topics, WindowsRole, envelope, rule
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("windows")]
+pytestmark = pytest.mark.timeout(240)
 
 LONG = pytest.mark.skipif(not os.environ.get("PRIME_SPARK_LONG_TESTS"), reason="over a minute: set PRIME_SPARK_LONG_TESTS=1")
 

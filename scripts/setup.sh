@@ -12,6 +12,7 @@ TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockde
 # Building an image (any Debian; programs of the other processor run in emulation), and starting it.
 IMAGE_PACKAGES=(mmdebstrap debian-archive-keyring squashfs-tools fdisk e2fsprogs dosfstools mtools rauc grub-common grub-efi-amd64-bin
     device-tree-compiler minisign xz-utils git qemu-user-static)
+TEST_PACKAGES+=(wpasupplicant whois e2fsprogs)
 TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf nbdkit nbdkit-plugin-python device-tree-compiler shellcheck console-setup)
 MACHINE_PACKAGES=(qemu-system-arm)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
@@ -49,6 +50,7 @@ new_services() {
     local name
     for name in "$@"; do
         case "$name" in
+        wpasupplicant) [[ -e /usr/sbin/wpa_supplicant ]] || printf 'wpa_supplicant ' ;;
         redis-server) [[ -e /usr/bin/redis-server ]] || printf 'redis-server ' ;;
         openssh-server) [[ -e /usr/sbin/sshd ]] || printf 'ssh ' ;;
         nut-server) [[ -e /lib/nut/upsd ]] || printf 'nut-server nut-driver ' ;;

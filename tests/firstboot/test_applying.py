@@ -124,7 +124,7 @@ def test_a_later_file_changes_what_it_names_and_nothing_else(used: rig.Box) -> N
     assert [each.ssid for each in now.radios] == ["café"]
     assert (now.hostname, now.logins, now.interfaces) == (was.hostname, was.logins, was.interfaces)
     assert used.rows("SELECT name, role, password_hash FROM users ORDER BY name") == users
-    assert 'sae_password="another one"' in used.etc("wpa_supplicant/wpa_supplicant-wlan0.conf")
+    assert f"sae_password={b'another one'.hex()}" in used.etc("wpa_supplicant/wpa_supplicant-wlan0.conf")
 
 
 def test_to_apply_it_again_the_secrets_are_written_anew(used: rig.Box) -> None:

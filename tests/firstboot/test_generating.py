@@ -111,12 +111,25 @@ def test_sshd_understands_its_part(used: rig.Box) -> None:
     assert "passwordauthentication no" in said.stdout
 
 
+def test_wpa_supplicant_understands_its_part(tmp_path: Path) -> None:
+    """It reads the file, and then finds that there is no such interface; nothing of this machine's network is touched."""
+    program, config = needs_program("wpa_supplicant"), tmp_path / "wpa.conf"
+    radios = [Radio("first", psk="a" * 64, country="CH", hidden=True), Radio('o "1" é#', security="open"),
+              Radio("new", security="wpa3", passphrase='quo"te# x')]  # fmt: skip
+    for text, good in ((network.supplicant(radios), True), (network.supplicant(radios).replace("psk=a", "psk=?"), False)):
+        config.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith("ctrl_interface")))
+        words = [program, "-d", "-D", "none", "-i", "nosuch0", "-c", str(config)]
+        said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stdout
+        assert ("failed to parse" not in said) is good, said
+        assert "id=2 ssid='new'" in said, said
+
+
 def test_interfaces_and_networks() -> None:
     identity = Identity(
         interfaces=(Interface("wired", dhcp=False, address=("192.0.2.10/24", "2001:db8::2/64"), gateway=("192.0.2.1",),
                               dns=("192.0.2.53",), search=("example.net",)), Interface("eth1")),
         radios=(Radio("first", psk="a" * 64, country="CH", hidden=True), Radio("open \"one\"", security="open", country="CH"),
-                Radio("new", security="wpa3", passphrase='quo"te#', country="CH")),
+                Radio("new", security="wpa3", passphrase='quo"te# x', country="CH")),
     )  # fmt: skip
     found = network.files(identity)
     assert sorted(found) == [
@@ -132,7 +145,7 @@ def test_interfaces_and_networks() -> None:
     assert text.count("network={") == 3
     assert "ssid=" + b'open "one"'.hex() in text
     assert "scan_ssid=1\n    key_mgmt=WPA-PSK" in text
-    assert 'sae_password="quo"te#"' in text
+    assert "sae_password=" + b'quo"te# x'.hex() in text
 
 
 def test_an_administrator_without_a_password_needs_none(box: rig.Box) -> None:

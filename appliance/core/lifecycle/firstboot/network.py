@@ -49,7 +49,7 @@ def _network(radio: Radio, priority: int) -> str:
     if radio.security == "open":
         lines.append("key_mgmt=NONE")
     elif radio.security == "wpa3":
-        lines += ["key_mgmt=SAE", "ieee80211w=2", f'sae_password="{radio.passphrase}"']
+        lines += ["key_mgmt=SAE", "ieee80211w=2", f"sae_password={radio.passphrase.encode().hex()}"]
     else:
         lines += ["key_mgmt=WPA-PSK WPA-PSK-SHA256", f"psk={radio.psk}"]
     return "network={\n" + "".join(f"    {line}\n" for line in lines) + "}\n"

@@ -55,7 +55,10 @@ def lines_of(now: Choice, keys: tuple[str, ...]) -> str:
 
 
 def overwrite(path: Path, data: bytes) -> None:
-    """Replace a file's bytes in place, durably; a file that is not there is made. Raises OSError."""
+    """Replace a file's bytes in place, durably. Raises OSError.
+
+    A file that is not there is made, and one that is longer is cut; neither happens to files that were sound before.
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_SYNC | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -65,6 +68,8 @@ def overwrite(path: Path, data: bytes) -> None:
         done = os.pwrite(handle, data, 0)
         if done != len(data):
             raise OSError(f"only {done} of {len(data)} bytes were written to {path}")
+        if os.fstat(handle).st_size > len(data):
+            os.ftruncate(handle, len(data))
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -9,8 +9,8 @@ from imagekit import layout, trees
 from imagekit.errors import BuildError
 from imagekit.shell import run
 
-EXCLUDED = ("boot", "proc", "sys", "dev", "run", "tmp", "data", "mnt", "media")
-"""Directories of the root whose content the squashfs does not have; they stay as places to mount on."""
+EXCLUDED = ("boot/!(firmware)", "boot/firmware/*", "proc/*", "sys/*", "dev/*", "run/*", "tmp/*", "data/*", "mnt/*", "media/*")
+"""What of the root the squashfs does not have; the directories stay as places to mount on, /boot/firmware too."""
 
 GROWN = 2**40 * 2 // 4096
 """Blocks that the data partition can grow to without moving a thing: 2 TiB."""
@@ -89,7 +89,6 @@ def squashfs(tree: Path, image: Path, compress: str, epoch: int) -> None:
     """Make a squashfs of a root, without what is mounted over. Raises BuildError."""
     image.unlink(missing_ok=True)
     level = ("-Xcompression-level", "19") if compress == "zstd" else ()
-    gone = [f"{name}/*" for name in EXCLUDED]
     env = {"SOURCE_DATE_EPOCH": str(epoch)}
     run(
         "mksquashfs",
@@ -106,7 +105,7 @@ def squashfs(tree: Path, image: Path, compress: str, epoch: int) -> None:
         "-xattrs",
         "-wildcards",
         "-e",
-        *gone,
+        *EXCLUDED,
         env=env,
     )
     if image.stat().st_size > layout.SYSTEM_MIB * layout.MIB:

@@ -51,7 +51,7 @@ async def test_off_our_image_it_says_so_and_shows_no_slots(bench: Bench) -> None
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["console", "wide"])
-async def test_slots_and_what_is_newer_are_seen(bench: Bench, size: tuple[int, int]) -> None:
+async def test_slots_the_gate_and_what_is_newer_are_seen(bench: Bench, size: tuple[int, int]) -> None:
     put(bench, statuses.RUNS)
     seen = bench.open(CONSOLE, size)
     await system(seen, "from slot B, which is claimed")
@@ -63,16 +63,9 @@ async def test_slots_and_what_is_newer_are_seen(bench: Bench, size: tuple[int, i
     put(bench, statuses.FELL)
     await seen.shows("1.3.0 was left again for 1.2.0")
     await seen.shows("not to be booted")
-    assert unsafe(seen.display.replace("\n", "")) == set()
-    await seen.end()
-
-
-@pytest.mark.parametrize("size", SIZES, ids=["console", "wide"])
-async def test_the_gate_of_a_trial_is_seen(bench: Bench, size: tuple[int, int]) -> None:
     put(bench, statuses.TRIAL)
-    seen = bench.open(CONSOLE, size)
-    await seen.press("gz", "trial of 1.3.0: 41 s steady of 60, 0 services hold it")  # whatever panel is open
-    await seen.press("\t", "8 min 20 s left, then slot B is started again")
+    await seen.shows("trial of 1.3.0: 41 s steady of 60, 0 services hold it")
+    await seen.shows("8 min 20 s left, then slot B is started again")
     await seen.shows("on trial: slot B is claimed")
     put(bench, statuses.HELD)
     await seen.shows("0 s steady of 60, 6 services hold it")
@@ -80,15 +73,18 @@ async def test_the_gate_of_a_trial_is_seen(bench: Bench, size: tuple[int, int]) 
     await seen.shows("and 2 services more")
     put(bench, statuses.WAITS)
     await seen.shows("1.3.0 in slot A: the next start tries it; s restarts")
+    assert unsafe(seen.display.replace("\n", "")) == set()
     await seen.end()
 
 
-async def test_what_is_in_no_backup_has_a_panel_of_its_own_on_a_small_screen(bench: Bench) -> None:
-    put(bench, statuses.RUNS)
-    seen = bench.open(CONSOLE)
-    await seen.press("gz", "nothing is backed up")
+async def test_a_small_screen_has_panels_and_a_viewer_is_offered_no_change(bench: Bench) -> None:
+    put(bench, statuses.TRIAL)
+    seen = bench.open(CONSOLE, role=Role.viewer)
+    await seen.press("gz", "trial of 1.3.0: 41 s steady of 60, 0 services hold it")  # whatever panel is open
+    await seen.shows("nothing is backed up")
     assert "logs: they are of this machine" not in seen.prose
     await seen.press("\t", "Slot A")
+    assert "Install" not in seen.display
     await seen.press("\t", "logs: they are of this machine")
     await seen.press("\t", "nothing is backed up")
     assert "Slot A" not in seen.display
@@ -132,27 +128,13 @@ async def test_keys_ask_and_then_do(bench: Bench) -> None:
     await seen.press("p", "both slots are read again")
     assert [name.partition(".")[2] for name, _ in asked] == ["check", "install", "rollback", "reboot", "verify"]
     assert asked[1][1] == {"what": "1.3.0"}
-    await seen.end()
-
-
-async def test_without_a_newer_release_it_asks_for_one(bench: Bench) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
-    stand_in(bench, asked)("update.install", Installing, dangerous=False)
+    asked.clear()
+    make("update.install", Installing, dangerous=False)
     put(bench, replace(statuses.RUNS, newest=None))
-    seen = bench.open(CONSOLE)
-    await system(seen, "nothing is newer")
+    await seen.shows("nothing is newer")
     await seen.press("i", "A release, or a bundle on this machine")
     await seen.fill("what", "/media/usb/prime-spark-1.3.0-arm64.raucb")
     await seen.fill("allow_older", "")
     await wait_for(lambda: asked, 20)
     assert asked == [("update.install", {"what": "/media/usb/prime-spark-1.3.0-arm64.raucb"})]
-    await seen.end()
-
-
-async def test_a_viewer_is_offered_no_change(bench: Bench) -> None:
-    put(bench, statuses.RUNS)
-    seen = bench.open(CONSOLE, role=Role.viewer)
-    await seen.press("gz", "System")
-    await seen.press("\t", "Slot A")
-    assert "Install" not in seen.display
     await seen.end()

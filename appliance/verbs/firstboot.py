@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,12 @@ def apply(context: Context, boot: Path, data: Path, root: Path, as_json: bool) -
 def status(context: Context, boot: Path, data: Path, root: Path, as_json: bool) -> int:
     """Show what came of the file at this start; exit code 2 where something of it is wrong."""
     from appliance.core.lifecycle.firstboot.model import read_outcome
-    from appliance.errors import AbsentError
+    from appliance.errors import AbsentError, NotAuthorizedError
 
-    outcome = read_outcome(root / "run/prime-spark")
+    run = root / "run/prime-spark"
+    if run.exists() and not os.access(run, os.X_OK):
+        raise NotAuthorizedError(f"{run} is not this user's.", "sudo prime-spark first-boot status")
+    outcome = read_outcome(run)
     if outcome is None:
         told = "Nothing is known of a first-boot file at this start."
         raise AbsentError(told, "it is read where the machine was started from our image: docs/first-boot.md")

@@ -14,7 +14,6 @@ GROUPS = ("sudo", "adm", "systemd-journal")
 NOBODY = 60000
 """Numbers from 1000 to here are people's."""
 SSHD = """# Written at every start from the identity of this machine.
-HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /etc/ssh/authorized_keys/%u .ssh/authorized_keys
 PasswordAuthentication no
 KbdInteractiveAuthentication no

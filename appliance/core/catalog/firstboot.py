@@ -28,7 +28,7 @@ def reset_actions(run: Path) -> list[Action]:
             told = "The data partition is sound, or this machine was not started from our image."
             raise PreconditionError(told, "to begin anew all the same, as root: prime-spark data reset --erase-everything")
         child = await asyncio.create_subprocess_exec(
-            "systemctl", "start", "--no-block", UNIT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            "systemctl", "start", UNIT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE, env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
         )  # fmt: skip
         said = (await child.communicate())[1]
@@ -39,5 +39,5 @@ def reset_actions(run: Path) -> list[Action]:
 
     return [
         Action("setup.reset-data", "Empty a data partition that cannot be used, and start again", reset, role=Role.admin,
-               dangerous=True, confirm_text="Everything that may still lie in the data partition is lost. Go on?"),
+               timeout=310, dangerous=True, confirm_text="Everything that may still lie in the data partition is lost. Go on?"),
     ]  # fmt: skip

@@ -55,7 +55,7 @@ def update_actions(service: UpdateService, state: LiveState) -> list[Action]:
 def _looks(service: UpdateService, state: LiveState) -> list[Action]:
     async def status(_: Invocation, __: NoParams) -> UpdateStatus:
         try:
-            await service.desk.refresh()
+            await service.desk.refresh(ask=True)
         except AbsentError:
             return state.get(Section.update).value or UpdateStatus()
         return service.desk.status

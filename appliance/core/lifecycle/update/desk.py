@@ -102,8 +102,10 @@ class Desk:
             return await self._judge(facts)
         if self.busy:
             return IDLE
+        writing = ground.book.notes.pending is not None and ground.book.notes.pending.phase == "writing"
         if not await trial.settle(ground):
             return self._again
+        self._rauc = None if writing else self._rauc
         left = ground.settings.health_seconds - (ground.clock.monotonic() - self._began)
         if self._committed or left > 0:
             return IDLE if self._committed else left
@@ -228,6 +230,7 @@ class Desk:
             try:
                 return await work(report)
             finally:
+                self._rauc = None
                 await self.refresh(doing="", progress=None)
                 self._poked.set()
 
@@ -262,8 +265,13 @@ class Desk:
             raise BusyError("An update is being written.", "wait for it: prime-spark update status")
         return await self.ground.machine.restart()
 
-    async def refresh(self, **changes: Any) -> None:
-        """Look at everything anew, and show it; what cannot be read is told by the health, and shown as it was."""
+    async def refresh(self, *, ask: bool = False, **changes: Any) -> None:
+        """Look at everything anew, and show it; what cannot be read is told by the health, and shown as it was.
+
+        Args:
+            ask: Ask RAUC too, which takes it some programs; else only where an order may have changed what it would say.
+            changes: What else is shown.
+        """
         ground = self.ground
         try:
             facts = ground.image.facts()
@@ -273,7 +281,7 @@ class Desk:
             self.show(**changes)
             return
         try:
-            self._rauc = await ground.rauc.status()
+            self._rauc = self._rauc if self._rauc is not None and not ask else await ground.rauc.status()
         except ApplianceError as error:  # while it writes, it answers nobody
             log.debug("RAUC did not tell its status: %s", error)
         notes, repaired = ground.book.notes, ground.image.repaired()

@@ -8,13 +8,6 @@ from imagekit import cache, foreign, packages
 from imagekit.plan import SUITE, Plan
 from imagekit.shell import need, run, say, step
 
-EXCLUDED = (
-    "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-    "path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias", "path-exclude=/usr/share/lintian/*",
-)  # fmt: skip
-"""What of packages is not unpacked. Licences stay."""
-
 APT = ('Acquire::Languages "none"', "Acquire::Retries 3", 'APT::Install-Recommends "false"')
 VERSION = "3"
 """Raised whenever the way of making a base root changes."""
@@ -27,7 +20,7 @@ def root(plan: Plan, given_sources: Path | None = None) -> Path:
     """The base root of that processor, from the cache or made now. Raises BuildError."""
     names = packages.wanted(plan.arch)
     lines = packages.sources(plan.arch, given_sources)
-    key = cache.digest(VERSION, lines, "\n".join(names), "\n".join((*EXCLUDED, *APT)))
+    key = cache.digest(VERSION, lines, "\n".join(names), "\n".join((*packages.EXCLUDED, *APT)))
     return cache.made(plan.cache, f"base-{plan.arch}", key, lambda into: _make(plan, names, lines, into)) / "root"
 
 
@@ -90,7 +83,7 @@ def command(arch: str, names: list[str], target: Path, debs: Path, *, apart: boo
     if apart:
         words += ["--include=apt", f"--include={foreign.REQUIRED.format(suite=SUITE, arch=arch)}"]
     words += ["--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt/cache"]
-    words += [f"--dpkgopt={each}" for each in (*EXCLUDED, "force-unsafe-io", "force-confold")]
+    words += [f"--dpkgopt={each}" for each in (*packages.EXCLUDED, "force-unsafe-io", "force-confold")]
     words += [f"--aptopt={each}" for each in APT]
     fill = f'mkdir -p "$1/var/cache/apt/archives"; find "{debs}" -name "*.deb" -exec cp -t "$1/var/cache/apt/archives" {{}} +'
     held = "--extract-hook" if apart else "--essential-hook"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from imagekit import trees
+from imagekit import packages, trees
 from imagekit.chroot import inside
 from imagekit.errors import BuildError
 from imagekit.plan import MACHINES
@@ -62,16 +62,13 @@ def unpack(root: Path, log: Path) -> None:
     trees.write(root / "usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
     (root / "var/lib/dpkg/status").touch()
     with step(f"unpacking {len(debs)} packages"):
-        run(
-            "dpkg",
-            f"--root={root}",
-            FORCED,
-            "--no-triggers",
-            "--unpack",
-            *debs,
-            env={"DEBIAN_FRONTEND": "noninteractive"},
-            log=log,
-        )
+        put(root, debs, log, *(f"--{each}" for each in packages.EXCLUDED))
+
+
+def put(root: Path, debs: list[Path], log: Path, *options: str) -> None:
+    """Unpack packages into a root by this machine's own dpkg. Raises BuildError."""
+    words = ["dpkg", f"--root={root}", FORCED, "--no-triggers", *options, "--unpack"]
+    run(*words, *debs, env={"DEBIAN_FRONTEND": "noninteractive"}, log=log)
 
 
 def configure(root: Path, epoch: int, log: Path) -> None:

@@ -13,6 +13,13 @@ SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 COMPONENTS = "main non-free-firmware"
 BACKPORTS = f"{SUITE}-backports"
 
+EXCLUDED = (
+    "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias", "path-exclude=/usr/share/lintian/*",
+)  # fmt: skip
+"""What of packages is not unpacked. Licences stay."""
+
 
 def wanted(arch: str, lists: Path = LISTS) -> list[str]:
     """The packages of an image, in the order of their names; `name/suite` asks for one from that suite.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
-from imagekit import cache, trees
+from imagekit import cache, foreign, trees
 from imagekit.chroot import inside
 from imagekit.errors import BuildError
 from imagekit.plan import FIRMWARE, Plan
@@ -53,7 +52,7 @@ def _make(plan: Plan, base: Path, deb: Path | None, into: Path) -> None:
     (target / "etc/initramfs-tools/update-initramfs.conf").unlink(missing_ok=True)
     if deb is not None:
         with step(f"installing {deb.name}"):
-            install(target, deb, plan.epoch, into / "deb.log")
+            install(target, deb, plan, into / "deb.log")
     trees.lay(layered(plan.arch), target)
     with step("making the initramfs"):
         inside(target, plan.epoch, "update-initramfs", "-c", "-k", "all", log=into / "initramfs.log")
@@ -61,21 +60,19 @@ def _make(plan: Plan, base: Path, deb: Path | None, into: Path) -> None:
     clean(target, plan.epoch)
 
 
-def install(target: Path, deb: Path, epoch: int, log: Path) -> None:
-    """Install our package into a root. Raises BuildError."""
-    inner = target / "prime-spark.deb"
-    shutil.copyfile(deb, inner)
+def install(target: Path, deb: Path, plan: Plan, log: Path) -> None:
+    """Install our package into a root: unpacked by this machine's dpkg, configured by the root's own. Raises BuildError."""
     policy = target / "usr/sbin/policy-rc.d"
     trees.write(policy, "#!/bin/sh\nexit 101\n", 0o755)
     try:
-        inside(target, epoch, "dpkg", "--install", "--force-unsafe-io", f"/{inner.name}", log=log)
+        foreign.put(target, [deb], log)
+        inside(target, plan.epoch, "dpkg", "--force-unsafe-io", "--configure", "--pending", log=log)
     except BuildError as error:
         raise BuildError(
             f"The package could not be installed into the image: {error}",
             "add what it depends on to firmware-image/packages/base.txt.",
         ) from error
     finally:
-        inner.unlink()
         policy.unlink()
 
 

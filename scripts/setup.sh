@@ -8,7 +8,7 @@ TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockde
     redis-server postgresql bindfs fuse3
     openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
     procps python3 podman runc netavark iptables busybox-static docker-compose haproxy
-    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd minisign)
+    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd minisign dbus-daemon)
 # Building an image (any Debian; programs of the other processor run in emulation), and starting it.
 IMAGE_PACKAGES=(mmdebstrap debian-archive-keyring squashfs-tools fdisk e2fsprogs dosfstools mtools rauc grub-common grub-efi-amd64-bin
     device-tree-compiler minisign xz-utils git qemu-user-static)

@@ -20,5 +20,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 @pytest.fixture
 def machine(tmp_path: Path, bundles: Bundles) -> Iterator[Machine]:
     """Two slots and RAUC."""
-    with raucrig.machine(tmp_path / "machine", bundles) as found:
+    with raucrig.machine(tmp_path / "machine", bundles, quick=True) as found:
+        yield found
+
+
+@pytest.fixture
+def whole(tmp_path: Path, bundles: Bundles) -> Iterator[Machine]:
+    """The same, and RAUC asks our program alone."""
+    with raucrig.machine(tmp_path / "machine", bundles, quick=False) as found:
         yield found

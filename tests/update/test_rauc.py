@@ -14,19 +14,19 @@ from tests.update import raucrig
 from tests.update.raucrig import Bundles, Machine
 
 
-async def test_a_bundle_goes_into_the_other_slot_which_is_tried_next(machine: Machine, bundles: Bundles) -> None:
-    await machine.up()
+async def test_a_bundle_goes_into_the_other_slot_which_is_tried_next(whole: Machine, bundles: Bundles) -> None:
+    await whole.up()
     steps: list[tuple[float, str]] = []
-    await machine.rauc.install(bundles["good"], 60, lambda share, what: steps.append((share, what)))
-    now = machine.choice
+    await whole.rauc.install(bundles["good"], 60, lambda share, what: steps.append((share, what)))
+    now = whole.choice
     assert (now.committed, now.trial, now.left, now.good) == ("A", "B", 1, "A")
     assert steps[-1][0] == 1.0
     assert any("rootfs.1" in what for _, what in steps)
-    status = await machine.rauc.status()
+    status = await whole.rauc.status()
     assert (status.booted, status.compatible) == ("A", "prime-spark-amd64")
     assert status.primary == "rootfs.1"
     system, boot = sorted(status.of("B"), key=lambda each: each.kind, reverse=True)
-    content = (machine.root / "system-b.img").read_bytes()
+    content = (whole.root / "system-b.img").read_bytes()
     assert (system.version, system.status, system.size) == ("2.0.0", "ok", len(content))
     assert system.sha256 == hashlib.sha256(content).hexdigest()
     assert boot.kind == "bootfs"

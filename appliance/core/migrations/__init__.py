@@ -84,7 +84,17 @@ def _apply(connection: sqlite3.Connection, version: int, name: str, sql: str, di
         row = (version, name, digest, not watch.end())
         connection.execute("INSERT INTO migrations (version, name, sha256, expands) VALUES (?, ?, ?, ?)", row)
         connection.execute("COMMIT")
+    except sqlite3.Error:
+        _undo(connection)
+        meanwhile = connection.execute("SELECT sha256 FROM migrations WHERE version = ?", (version,)).fetchone()
+        if meanwhile is None:
+            raise
+        _compare(name, meanwhile[0], digest)  # a start that was given up as too slow goes on in its thread, and was first
     finally:
-        connection.set_authorizer(None)
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        _undo(connection)
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    connection.set_authorizer(None)
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -20,12 +20,12 @@ def sound_server(environ: Mapping[str, str], root: Path) -> tuple[str, str]:
     named = environ.get("PULSE_SERVER", "")
     if named.startswith(("unix:", "/")):
         path = Path(named.removeprefix("unix:"))
-        return (named, "") if path.exists() else ("", f"PULSE_SERVER names {path}, and nothing is there")
+        return (named, "") if os.access(path, os.F_OK) else ("", f"PULSE_SERVER names {path}, and nothing is there")
     if named:
         return named, ""
     running = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     for name in ("pulse/native", "pipewire-0"):
         path = root / running.lstrip("/") / name
-        if path.exists():
+        if os.access(path, os.F_OK):  # exists() fails where a directory may not be entered, as in a service without homes
             return str(path), ""
     return "", ""

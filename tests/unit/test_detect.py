@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from appliance.core.doctor.checks import gpio, hailo, i2c, microphone, ups
 from appliance.core.doctor.devices import HEALTH, detectors
 from appliance.core.model import Device, Health
+from appliance.core.soundserver import sound_server
 from tests.unit.doctor_support import Machine
 
 
@@ -52,6 +55,23 @@ def test_a_microphone_behind_a_sound_server_is_not_said_to_be_missing(machine: M
     assert (there.health, "may offer one" in there.reason) == (Health.healthy, True)
     assert (gone.health, "nothing is there" in gone.reason) == (Health.unhealthy, True)
     assert none.health is Health.absent
+
+
+def test_a_directory_that_may_not_be_entered_holds_no_sound_server(machine: Machine) -> None:
+    sockets = machine.file("run/user/7/pulse/native").parent
+    environ = {"XDG_RUNTIME_DIR": "/run/user/7"}
+    assert sound_server(environ, machine.root)[0].endswith("pulse/native")
+    child = os.fork()
+    if child == 0:  # as a user who may not look there
+        try:
+            sockets.chmod(0)
+            if os.geteuid() == 0:
+                os.seteuid(65534)
+            os._exit(0 if sound_server(environ, machine.root) == ("", "") else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    sockets.chmod(0o700)
 
 
 def test_a_mouses_battery_is_no_ups(machine: Machine) -> None:

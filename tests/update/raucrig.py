@@ -189,8 +189,16 @@ class Machine:
     def start_rauc(self) -> None:
         """The bus and the service; the mounts of the service are its own and go with it."""
         if self._bus is None:
-            command = [needs_program("dbus-daemon"), f"--config-file={self.root}/bus.conf", "--nofork", "--nopidfile"]
-            self._bus = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            command = [
+                needs_program("dbus-daemon"),
+                f"--config-file={self.root}/bus.conf",
+                "--nofork",
+                "--nopidfile",
+                "--print-address",
+            ]
+            self._bus = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            assert self._bus.stdout is not None
+            assert self._bus.stdout.readline()  # it listens: RAUC ends at once where nobody does
         slot = (self.root / "cmdline").read_text().partition("rauc.slot=")[2][0]
         private = [needs_program("unshare"), "--mount", "--propagation", "private"]
         command = [*private, needs_program("rauc"), "-c", f"{self.root}/system.conf", "service", f"--override-boot-slot={slot}"]
@@ -224,7 +232,7 @@ class Machine:
         self.end_rauc()
         if self._bus is not None:
             self._bus.terminate()
-            self._bus.wait()
+            self._bus.communicate()
 
     def hold(self, command: str) -> Path:
         """Have RAUC's backend stop at this command until the file is removed."""

@@ -66,7 +66,7 @@ def test_a_directory_that_may_not_be_entered_holds_no_sound_server(machine: Mach
         try:
             sockets.chmod(0)
             if os.geteuid() == 0:
-                os.seteuid(65534)
+                os.setuid(65534)
             os._exit(0 if sound_server(environ, machine.root) == ("", "") else 1)
         finally:
             os._exit(2)

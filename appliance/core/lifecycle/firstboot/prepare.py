@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from appliance.core.auth import hash_password
-from appliance.core.lifecycle.firstboot import erase, hashing, reading, records, stage, validate
+from appliance.core.lifecycle.firstboot import card, erase, hashing, reading, records, stage, validate
 from appliance.core.lifecycle.firstboot.form import FirstBoot, UserTable
 from appliance.core.lifecycle.firstboot.model import (
     Identity,
@@ -69,7 +70,10 @@ def _restore(job: Job, path: Path, text: str, found: FirstBoot, tree: Path) -> t
     if job.parts.places(home_of(job.data)).database.exists():
         step = "take [restore] away and use `prime-spark backup restore`; or begin anew: `prime-spark data reset`."
         raise FileError(path, line_of(text, ("restore",)), "restore: this machine has data already", step)
-    parts = job.parts.restore(home_of(tree), tree / "system", validate.source(path, text, found))
+    source = validate.source(path, text, found)
+    locks = source.repository is not None  # restic puts a lock into a repository, also for reading
+    with card.writable(job.boot, job.root) if locks else contextlib.nullcontext():
+        parts = job.parts.restore(home_of(tree), tree / "system", source)
     return tuple(f"restored {each}" for each in parts)
 
 

@@ -128,7 +128,7 @@ async def test_every_verb_has_json(bench: Bench, running: bool, tmp_path: Path) 
 
     found = await asyncio.to_thread(leaves, cli.root())
     bare = {path for path, each in found.items() if not any("--json" in param.opts for param in each.params)}
-    assert bare == {("run",), ("headless",), ("fleet", "shell")}  # these are a terminal
+    assert bare == {("run",), ("headless",), ("attach",), ("fleet", "shell")}  # these are a terminal
     where = bench.appliance.paths
     if not running:
         where = paths.find({"PRIME_SPARK_HOME": str(tmp_path / "other")})

@@ -80,6 +80,7 @@ class Desk:
 
     async def _watch(self) -> None:
         while True:
+            self._poked.clear()  # whoever pokes from here on has another turn
             try:
                 pause = await self._turn()
                 self.problem = None
@@ -88,7 +89,6 @@ class Desk:
                     log.error("the update cannot be looked after: %s", error)
                 self.problem, pause = error, self._again
             await self.refresh()
-            self._poked.clear()
             try:
                 await asyncio.wait_for(self._poked.wait(), pause)
             except TimeoutError:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from imagekit import base as base_root
 from imagekit import cache, foreign, trees
 from imagekit.chroot import inside
 from imagekit.errors import BuildError
-from imagekit.plan import FIRMWARE, Plan
+from imagekit.plan import FIRMWARE, PYTHON, Plan
 from imagekit.shell import step
 
 FILES = FIRMWARE / "files"
-VERSION = "4"
+VERSION = "5"
 """Raised whenever the way of making a system changes."""
 
 EMPTIED = (
-    "var/log", "var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/man", "var/lib/apt/lists", "var/tmp",
+    "var/log", "var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/fontconfig",
+    "var/cache/man", "var/lib/apt/lists", "var/tmp",
     "tmp", "run", "root/.cache",
     "var/lib/systemd/catalog", "var/lib/systemd/deb-systemd-helper-enabled", "var/lib/redis", "var/lib/dbus",
 )  # fmt: skip
@@ -57,7 +59,16 @@ def _make(plan: Plan, base: Path, deb: Path | None, into: Path) -> None:
     with step("making the initramfs"):
         inside(target, plan.epoch, "update-initramfs", "-c", "-k", "all", log=into / "initramfs.log")
     inside(target, plan.epoch, "systemctl", "preset-all", log=into / "preset.log")
+    compiled(plan, target)
     clean(target, plan.epoch)
+
+
+def compiled(plan: Plan, target: Path) -> None:
+    """Compile Debian's own Python files anew: what its scripts made depends on the environment that they ran in."""
+    places = [f"/mnt/{name}" for name in ("usr/lib/python3", f"usr/lib/python{PYTHON}") if (target / name).is_dir()]
+    words = ("-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", "/mnt", "-p", "/")
+    with step("compiling Debian's Python files"):
+        inside(base_root.tools(plan), plan.epoch, f"/usr/bin/python{PYTHON}", *words, *places, bound=target)
 
 
 def install(target: Path, deb: Path, plan: Plan, log: Path) -> None:

@@ -226,7 +226,7 @@ async def test_a_cut_while_a_slot_is_written_leaves_what_runs(point: str, machin
         assert desk.status.pending == "B"
 
 
-async def test_a_committed_system_counts_as_healthy_and_a_stand_in_does_not(machine: Machine, bundles: Bundles) -> None:
+async def test_a_committed_system_counts_as_healthy_and_a_stand_in_does_not(machine: Machine) -> None:
     path = machine.places.boot / "EFI/BOOT/grubenv"
     path.write_bytes(path.read_bytes().replace(b"boots=0", b"boots=3"))
     await machine.up()
@@ -242,11 +242,6 @@ async def test_a_committed_system_counts_as_healthy_and_a_stand_in_does_not(mach
         desk.poke()
         await desk.refresh()
         assert machine.choice.committed == "B"
-    async with machine.desk() as desk:
-        await desk.refresh()
-        assert machine.noted.kinds == ["update.fell_back"]
-        await installed(machine, desk, bundles["good"])  # over the one that does not start
-        assert (machine.choice.committed, machine.choice.trial) == ("A", "B")
 
 
 async def test_slots_are_read_again_and_damage_is_told(machine: Machine, bundles: Bundles) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -89,10 +90,9 @@ class Desk:
                     log.error("the update cannot be looked after: %s", error)
                 self.problem, pause = error, self._again
             await self.refresh()
-            try:
-                await asyncio.wait_for(self._poked.wait(), pause)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):  # wait_for would lose a cancellation that meets a poke (Python 3.11)
+                    await self._poked.wait()
 
     async def _turn(self) -> float:
         """What is to be done now, and for how many seconds there is nothing else then. Raises ApplianceError."""

@@ -67,7 +67,8 @@ async def run_on_terminal(
 async def written_out(channel: TtyChannel) -> None:
     """Wait until a closed terminal has taken its last bytes; one that takes nothing is left as it is."""
     try:
-        await asyncio.wait_for(channel.ended.wait(), WRITE_OUT)
+        async with asyncio.timeout(WRITE_OUT):
+            await channel.ended.wait()
     except TimeoutError:
         log.warning("a terminal took nothing for %g s and was left as it is", WRITE_OUT)
         channel.abandon()
@@ -275,7 +276,8 @@ async def receive_terminal(connection: socket.socket) -> tuple[Hello, list[int]]
     connection.setblocking(False)
     loop.add_reader(connection.fileno(), readable.set)
     try:
-        await asyncio.wait_for(readable.wait(), HELLO_TIME)
+        async with asyncio.timeout(HELLO_TIME):
+            await readable.wait()
     except TimeoutError:
         raise TimeoutError(f"nothing came within {HELLO_TIME:g} s") from None
     finally:

@@ -205,7 +205,8 @@ class SshService:
             gate.hang_up("The appliance closes its SSH server.")
         try:
             if self.keeper.connections:
-                await asyncio.wait_for(self.keeper.emptied.wait(), GRACE)
+                async with asyncio.timeout(GRACE):
+                    await self.keeper.emptied.wait()
         except TimeoutError:
             log.warning("%d SSH connections did not close in time and were cut", len(self.keeper.connections))
         for gate in list(self.keeper.connections):

@@ -124,7 +124,8 @@ class Turn:
                 break
             left = ends - asyncio.get_running_loop().time()
             try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, left))
+                async with asyncio.timeout(max(0.0, left)):
+                    await self._changed.wait()
             except TimeoutError:
                 break
         return self.status(since)

@@ -81,7 +81,8 @@ class Watchdog:
         """Wait for the next look, or for a failure; then look."""
         device = self._device
         try:
-            await asyncio.wait_for(device.failed.wait(), self._limits.poll)
+            async with asyncio.timeout(self._limits.poll):
+                await device.failed.wait()
         except TimeoutError:
             pass
         else:

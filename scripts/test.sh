@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run all tests, WORKERS (3) at a time. Where no more than a few fail, those run once more, one at a time, and are told either way.
+# Run all tests, WORKERS (4) at a time. Where no more than a few fail, those run once more, one at a time, and are told either way.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 FEW=5
@@ -17,7 +17,7 @@ if [ ! -d tests/unit/__pycache__ ]; then
   wait # what is wrong with a file is told by the run itself
 fi
 
-"${pytest[@]}" -n "${WORKERS:-3}" --dist loadgroup --no-loadscope-reorder --durations=15 "$@" # tests/order.py has the order
+"${pytest[@]}" -n "${WORKERS:-4}" --dist loadgroup --no-loadscope-reorder --durations=15 "$@" # tests/order.py has the order
 status=$?
 failed="$cache/v/cache/lastfailed"
 if [ "$status" != 1 ] || [ ! -f "$failed" ]; then

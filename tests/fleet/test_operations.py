@@ -153,7 +153,7 @@ async def test_a_link_that_is_cut_in_the_midst_is_unknown_and_never_failed(rig: 
     (fleet.root / "a/hang").touch()
     planned = await rig.service.plan("rig.set", {"value": "new"}, ["all"], QUICK, "alice")
     await rig.service.apply(planned.operation_id, "alice")
-    await wait_for(lambda: journal(fleet) == ["do a"])
+    await wait_for(lambda: journal(fleet) == ["do a"] and fleet.running["a"].returncode is None)
     fleet.cut("a")
     ended = await rig.service.wait(planned.operation_id)
     assert ended.stage is Stage.failed

@@ -40,7 +40,7 @@ HELD = replace(TRIAL, trial=replace(TRIAL.trial, steady=0.0, left=62.0, holds=(
 FELL = replace(
     RUNS, newest=None, slots=(replace(A, state=SlotState.bad, version="1.3.0", problem="kafka: no broker answers"), B),
     last=Outcome(
-        OutcomeKind.fell_back, NOW - 600, "1.2.0", "1.3.0", "slot A was not kept: kafka: no broker answers", "take another."
+        OutcomeKind.fell_back, NOW - 3 * DAY, "1.2.0", "1.3.0", "slot A was not kept: kafka: no broker answers", "take another."
     ),
 )  # fmt: skip
 ELSEWHERE = UpdateStatus(version="1.2.0")

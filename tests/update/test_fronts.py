@@ -52,7 +52,7 @@ def lines(status: UpdateStatus, **changes: Any) -> str:
                    "trial of 1.3.0: 41 s steady of 60, 0 services hold it", "8 min 20 s left, then slot B is started again"]),
         ("held", ["0 s steady of 60, 6 services hold it", "kafka: no broker answers", "next: see the network",
                   "and 2 services more", "1 min 2 s left"]),
-        ("fell", ["1.3.0 was left again for 1.2.0, 10 min ago", "slot A was not kept: kafka: no broker answers",
+        ("fell", ["1.3.0 was left again for 1.2.0, 3 d ago", "slot A was not kept: kafka: no broker answers",
                   "next: take another.", "slot A      1.3.0; not to be booted; kafka: no broker answers"]),
         ("elsewhere", ["1.2.0; this machine was not started from our image", "docs/update.md"]),
     ],

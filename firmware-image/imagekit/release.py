@@ -49,9 +49,10 @@ def parts(plan: Plan, base_system: Path, signed: Signer) -> Parts:
 def identify(tree: Path, plan: Plan) -> None:
     """Write into os-release which image this is, and below which time the clock cannot be."""
     file = tree / "usr/lib/os-release"
-    ours = ("IMAGE_ID=", "IMAGE_VERSION=", "VARIANT_ID=", "VARIANT=")
+    ours = ("IMAGE_ID=", "IMAGE_VERSION=", "VARIANT_ID=", "VARIANT=", "DEFAULT_HOSTNAME=")
     lines = [line for line in file.read_text().splitlines() if not line.startswith(ours)]
     lines += ["IMAGE_ID=prime-spark", f"IMAGE_VERSION={plan.version}", f"VARIANT_ID={plan.arch}", 'VARIANT="Prime Spark"']
+    lines.append("DEFAULT_HOSTNAME=control-pc")
     trees.write(file, "\n".join(lines) + "\n")
     clock = tree / "usr/lib/clock-epoch"
     trees.write(clock, "")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from appliance.core.dispatch import Dispatcher
     from appliance.core.model import Actor
 
-QUICK = 5.0
+QUICK = 20.0
 """Seconds in which the appliance must say what an action is; it then has the action's own time."""
 AUDITED = 15.0
 """Seconds more, for the audit's rows and the way there and back."""

@@ -60,6 +60,7 @@ def test_a_tunnel_of_the_kernel_carries_a_peer(guest: Guest) -> None:
 
 @pytest.mark.image_full
 def test_an_update_is_tried_and_kept(guest: Guest, builder: Builder, newer: Built, web: tuple[Path, int]) -> None:
+    guest.wait_up(900)
     builder.release(web[0] / "releases", newer.bundle)
     boot = guest.boot_id()
     guest.spark("update install --no-backup --wait --yes", limit=900)

@@ -108,10 +108,9 @@ def test_grub_takes_its_configuration() -> None:
 def test_the_boot_choice_of_a_new_image_is_slot_a() -> None:
     wanted = (Choice("A", good="A"), "")
     assert GrubStore(FILES / "config-amd64").read() == wanted
-    autoboot = FILES / "config-arm64/autoboot.txt"
-    assert [data for path, data in PiStore(FILES / "config-arm64").files(wanted[0]) if path == autoboot] == [
-        autoboot.read_bytes()
-    ]
+    pi = PiStore(FILES / "config-arm64")
+    assert pi.read() == wanted
+    assert [data for _, data in pi.files(wanted[0])] == [path.read_bytes() for path in (pi.path, pi.trial)]
 
 
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])

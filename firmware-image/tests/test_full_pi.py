@@ -63,7 +63,7 @@ def test_an_update_is_tried_once_and_kept(pi: Pi, guest: Guest, pi_builder: Buil
     pi_builder.release(web[0] / "releases", pi_builder.bundle(NEWER).bundle)
     starts = len(pi.choices)
     guest.spark("update install --no-backup --wait --yes", limit=3600)
-    guest.spark("update reboot --yes")
+    guest.restart()
     assert pi.wait_boots(starts + 1, 900).partition == 3
     guest.wait("it is kept", lambda: guest.version() == NEWER and guest.update()["committed"] == "B", 1800)
 
@@ -72,7 +72,7 @@ def test_an_update_that_fails_gives_way(pi: Pi, guest: Guest, pi_builder: Builde
     pi_builder.release(web[0] / "releases", pi_builder.bundle(BROKEN, NO_APPLIANCE).bundle)
     starts = len(pi.choices)
     guest.spark("update install --no-backup --wait --yes", limit=3600)
-    guest.spark("update reboot --yes")
+    guest.restart()
     assert pi.wait_boots(starts + 1, 900).partition == 2
     assert pi.wait_boots(starts + 2, 2400).partition == 3
     guest.wait("the former system runs", lambda: guest.version() == NEWER and guest.slot() == "B", 900)

@@ -76,7 +76,7 @@ def test_an_update_that_never_becomes_healthy_gives_way_to_the_former_system(
     builder.release(web[0] / "releases", broken.bundle)
     boot = running.boot_id()
     running.spark("update install --no-backup --wait --yes", limit=1800)
-    running.spark("update reboot --yes")
+    running.restart()
     running.wait("the trial runs", lambda: (now := running.boot_id()) != boot and (running.version(), now)[0] == BROKEN, 900)
     running.wait("the former system runs", lambda: running.version() == VERSION and running.slot() == "A", 2400)
     running.wait_up()
@@ -91,9 +91,9 @@ def test_an_update_that_never_becomes_healthy_gives_way_to_the_former_system(
 def test_an_update_can_be_taken_back(running: Guest, builder: Builder, newer: Built, web: tuple[Path, int]) -> None:
     builder.release(web[0] / "releases", newer.bundle)
     running.spark("update install --no-backup --wait --yes", limit=1800)
-    running.spark("update reboot --yes")
+    running.restart()
     running.wait("the new system is kept", lambda: running.version() == NEWER and running.update()["committed"] == "B", 1200)
-    running.spark("update rollback --reboot --yes")
+    running.restart("update rollback --reboot --yes")
     running.wait(
         "the former system is kept", lambda: running.version() == VERSION and running.update()["committed"] == "A", 1200
     )

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from appliance.errors import BackupError, DamagedError, DiskFullError, InvalidAr
 from appliance.lock import Lock
 from appliance.settingbackup import BackupSettings, BackupTarget
 from tests.backup import rig
+from tests.cutting import killed_at
 from tests.support import needs_program
 
 PARTS = ("settings", "secrets", "state", "streams", "models")
@@ -67,30 +67,6 @@ def facts(home: Path) -> tuple[Any, ...]:
 
 BEFORE = (["ada"], "# later\n", True, True)
 AFTER = (["ada", "bob"], "# machines\n", False, True)
-
-
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Do it in a child that is killed at its nth change of the disk; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        left = step
-
-        def cut(real: Callable[..., Any]) -> Callable[..., Any]:
-            def change(*args: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **named)
-
-            return change
-
-        os.rename, os.fsync, os.mkdir, os.unlink = cut(os.rename), cut(os.fsync), cut(os.mkdir), cut(os.unlink)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def test_cut_at_any_step_the_next_start_ends_in_the_new_state(old: Path, tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ import asyncio
 import functools
 import os
 import shutil
-import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from appliance.core.secrets import Secrets
 from appliance.core.store import Store
 from appliance.core.watermark import Watermark
 from appliance.firstboot import FirstBootParts
+from tests.cutting import killed_at
 from tests.firstboot import rig
 
 ARGON = "$argon2id$v=19$m=65536,t=3,p=4$dfbTv832hsQOP9JSJEu20g$7og7YKttZiao1tSbVLncMviOAi+qlRQuU5eglH+Fycg"
@@ -146,31 +146,6 @@ def test_who_is_changed_keeps_what_is_not_said(used: rig.Box) -> None:
     outcome = used.apply()
     assert (outcome.state, outcome.message) == ("broken", "No administrator would be left.")
     assert used.identity().logins == (was,)
-
-
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Do it in a child that is killed at its nth change of a disk; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        left = step
-
-        def cut(real: Callable[..., Any]) -> Callable[..., Any]:
-            def change(*args: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **named)
-
-            return change
-
-        for name in ("rename", "replace", "fsync", "mkdir", "unlink", "pwrite", "ftruncate", "chown"):
-            setattr(os, name, cut(getattr(os, name)))
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def done(box: rig.Box) -> tuple[Any, ...]:

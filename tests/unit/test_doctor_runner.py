@@ -22,8 +22,8 @@ from tests.support import wait_for
 from tests.unit.doctor_support import Machine
 
 EXPECTED = {
-    "backup", "clock_sync", "config", "disk_space", "espeak", "first_boot", "fleet", "gpio", "hailo", "haproxy", "hef", "i2c", "kafka",
-    "libraries", "microphone", "models", "nas_mount", "portaudio", "ports", "python", "redis", "terminal", "ups", "vpn",
+    "backup", "clock_sync", "config", "disk_space", "espeak", "first_boot", "fleet", "gpio", "hailo", "haproxy", "hef", "i2c",
+    "kafka", "libraries", "microphone", "models", "nas_mount", "portaudio", "ports", "python", "redis", "terminal", "ups", "vpn",
 }  # fmt: skip
 
 

@@ -130,3 +130,14 @@ async def _follow(process: asyncio.subprocess.Process, output: Output, stdin: by
         process.stdin.close()
     await asyncio.gather(pump("stdout", process.stdout), pump("stderr", process.stderr))
     return await process.wait()
+
+
+def journal(fleet: Fleet) -> list[str]:
+    """What was done on all nodes, in its order."""
+    path = fleet.root / "journal"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def values(fleet: Fleet) -> dict[str, str]:
+    """What each node's value is now."""
+    return {path.parent.name: path.read_text().strip() for path in sorted(fleet.root.glob("*/value"))}

@@ -30,7 +30,7 @@ class Pi(Machine):
 
     def __init__(self, disk: Disk, wishes: Wishes | None = None, name: str = "pi", words: str = "") -> None:
         super().__init__(disk, wishes, name)
-        self.words = f"console=ttyAMA0 {words}".strip()
+        self.words = words
         self.choices: list[pifirmware.Choice] = []
         """What the firmware started, oldest first."""
         self.fault: Exception | None = None
@@ -85,7 +85,7 @@ class Pi(Machine):
         words += ["-dtb", str(pifirmware.device_tree(bare, choice, tree)), "-kernel", str(choice.kernel)]
         if choice.initrd is not None:
             words += ["-initrd", str(choice.initrd)]
-        return [*words, "-append", f"{choice.cmdline} {self.words}"]
+        return [*words, "-append", f"{choice.cmdline} {self.words}".strip()]
 
     def _begin(self, tryboot: bool) -> None:
         self.choices.append(pifirmware.choose(self.disk, tryboot, self._run))

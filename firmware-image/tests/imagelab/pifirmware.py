@@ -16,6 +16,8 @@ from imagelab.run import run
 
 BOOTABLE = {2: "boot-a", 3: "boot-b"}
 """Partitions with a kernel, by their numbers."""
+UART = "/pl011@9000000"
+"""The UART in the device tree of QEMU's `virt` machine."""
 WORD = re.compile(rb"reboot: Restarting system with command '([^']*)'")
 
 
@@ -107,6 +109,7 @@ def device_tree(bare: Path, choice: Choice, target: Path) -> Path:
     node = "/chosen/bootloader"
     run("fdtput", "-p", "-t", "u", str(target), node, "partition", str(choice.partition))
     run("fdtput", "-t", "u", str(target), node, "tryboot", str(int(choice.tryboot)))
+    run("fdtput", "-p", "-t", "s", str(target), "/aliases", "serial10", UART)  # ttyAMA10, as the Pi 5 names its first UART
     return target
 
 

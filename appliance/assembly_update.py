@@ -44,9 +44,11 @@ def desk(
     """What does the work, on an image and a machine that are given."""
     from appliance.core.lifecycle.update.book import Book
     from appliance.core.lifecycle.update.desk import Desk
+    from appliance.core.lifecycle.update.gate import network
     from appliance.core.lifecycle.update.ground import Ground
     from appliance.core.lifecycle.update.rauc import Rauc
     from appliance.core.lifecycle.update.shop import Shop
+    from appliance.hw.host import connected
 
     wanted, data = spine.settings.update, spine.paths.data
 
@@ -57,7 +59,8 @@ def desk(
         return "a backup was made and proved"
 
     def services() -> tuple[ServiceStatus, ...]:
-        return spine.state.get(Section.services).value or ()
+        found: tuple[ServiceStatus, ...] = spine.state.get(Section.services).value or ()
+        return (*found, network(connected())) if found else ()
 
     return Desk(
         Ground(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import time
@@ -11,6 +12,9 @@ import psutil
 
 from appliance.core.model import HostSample, NetworkCounters
 from appliance.hw.thermal import temperature, throttled
+
+INTERFACES = Path("/sys/class/net")
+"""Where the kernel tells of interfaces; those of devices have `device` there."""
 
 
 class PsutilHost:
@@ -78,3 +82,23 @@ def _rates(now: tuple[int, int], before: tuple[int, int] | None, elapsed: float)
     if before is None or elapsed <= 0 or now[0] < before[0] or now[1] < before[1]:
         return None, None
     return (now[0] - before[0]) / elapsed, (now[1] - before[1]) / elapsed
+
+
+def connected(sysfs: Path = INTERFACES) -> bool:
+    """Whether an interface of a device (none that a program made) is up and has an address that reaches beyond its own link.
+
+    Args:
+        sysfs: The directory of the interfaces.
+    """
+    stats = psutil.net_if_stats()
+    for name, addresses in psutil.net_if_addrs().items():
+        if name not in stats or not stats[name].isup or not (sysfs / name / "device").exists():
+            continue
+        if any(_reaches(each.address) for each in addresses if each.family in {socket.AF_INET, socket.AF_INET6}):
+            return True
+    return False
+
+
+def _reaches(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return not (address.is_link_local or address.is_loopback or address.is_unspecified)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import psutil
 import pytest
 
-from appliance.core.lifecycle.update.gate import Gate, Verdict, baseline, told
+from appliance.core.lifecycle.update.gate import PATIENCE, Gate, Verdict, baseline, kept, network, told
 from appliance.core.lifecycle.update.planning import within
 from appliance.core.model import Health, Phase
+from appliance.hw import host
 from tests.update.raucrig import service
 
 HEALTHY, DEGRADED, UNHEALTHY, ABSENT = Health.healthy, Health.degraded, Health.unhealthy, Health.absent
@@ -48,6 +55,43 @@ def test_it_must_be_well_without_a_break() -> None:
     assert gate.look(WELL, 1061).steady == 0
     assert gate.look(WELL, 1120).verdict is Verdict.wait
     assert gate.look(WELL, 1121).verdict is Verdict.commit
+
+
+def test_what_is_only_degraded_holds_for_a_while_and_is_told_when_it_is_kept() -> None:
+    down, kept_out = service("vpn", DEGRADED, "laptop is down"), service("voice", UNHEALTHY, "no microphone")
+    gate = Gate({"vpn": "healthy", "voice": "healthy"}, 60, 600, 0)
+    seen = gate.look([down, WELL[0]], PATIENCE - 1)
+    assert (seen.verdict, [each.service for each in seen.holds], seen.lacking) == (Verdict.wait, ["vpn"], ())
+    seen = gate.look([down, WELL[0]], PATIENCE)
+    assert (seen.verdict, seen.holds, [each.service for each in seen.lacking]) == (Verdict.wait, (), ["vpn"])
+    assert [each.service for each in gate.look([down, kept_out], PATIENCE + 1).holds] == ["voice"]
+    gate.look([down, WELL[0]], PATIENCE + 2)
+    seen = gate.look([down, WELL[0]], PATIENCE + 62)
+    assert seen.verdict is Verdict.commit
+    assert kept("B", seen.lacking) == "slot B was found healthy, although degraded: vpn: laptop is down"
+    assert kept("B", ()) == "slot B was found healthy"
+
+
+def test_a_system_that_lost_the_network_is_not_kept() -> None:
+    before = baseline([*WELL, network(True)])
+    assert [each.service for each in Gate(before, 10, 600, 0).look([*WELL, network(False)], 400).holds] == ["network"]
+    assert Gate(baseline([*WELL, network(False)]), 10, 600, 0).look([*WELL, network(False)], 0).holds == ()
+
+
+def test_a_network_is_an_address_on_a_device(tmp_path: Path) -> None:
+    stats = {name: SimpleNamespace(isup=name != "wlan0") for name in ("lo", "eth0", "wlan0", "wg0", "eth1")}
+    for name in ("eth0", "wlan0", "eth1"):
+        (tmp_path / name / "device").mkdir(parents=True)
+
+    def seen(**addresses: str) -> bool:
+        families = {name: socket.AF_INET6 if ":" in each else socket.AF_INET for name, each in addresses.items()}
+        found = {name: [SimpleNamespace(family=families[name], address=each)] for name, each in addresses.items()}
+        with patch.object(psutil, "net_if_addrs", lambda: found), patch.object(psutil, "net_if_stats", lambda: stats):
+            return host.connected(tmp_path)
+
+    assert seen(eth0="192.0.2.7")
+    assert seen(eth0="169.254.3.4", eth1="2001:db8::7")
+    assert not seen(eth0="fe80::1%eth0", wlan0="192.0.2.7", wg0="10.8.0.1", lo="127.0.0.1", eth9="192.0.2.7")
 
 
 def test_it_is_given_up_when_the_time_is_over_and_says_why() -> None:

@@ -221,7 +221,7 @@ def _deadline(boot: Boot, words: Sequence[str]) -> int:
         raise ChoiceError("the command that starts the machine again is missing")
     now = boot.look()[0]
     if rules.uncommitted(now, boot.booted()):
-        say(f"slot {now.trial} was not found healthy in time: slot {now.committed} is started again")
+        say(f"slot {now.trial} was not found healthy: slot {now.committed} is started again")
         boot.run(words)
     return 0
 

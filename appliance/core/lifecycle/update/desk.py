@@ -131,7 +131,7 @@ class Desk:
             )
             self.show(trial=run)
             if seen.verdict is Verdict.commit:
-                await trial.commit(ground)
+                await trial.commit(ground, seen.lacking)
                 self._committed = True
                 return 0.0
             if seen.verdict is Verdict.give_up:

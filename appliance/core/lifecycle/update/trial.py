@@ -8,10 +8,11 @@ from msgspec.structs import replace
 
 from appliance.core.lifecycle.update.book import Pending
 from appliance.core.lifecycle.update.choice import Choice, fell_back, uncommitted
+from appliance.core.lifecycle.update.gate import kept
 from appliance.core.lifecycle.update.ground import Ground
 from appliance.core.lifecycle.update.image import Facts
 from appliance.core.lifecycle.update.installing import written
-from appliance.core.lifecycle.update.model import Outcome, OutcomeKind
+from appliance.core.lifecycle.update.model import Outcome, OutcomeKind, Waiting
 from appliance.errors import ApplianceError, UpdateError
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _why(now: Choice, facts: Facts) -> str:
     if not fell_back(now, facts.booted):
         return "its trial was taken back"
     if now.seen:
-        return "it started, and was not found healthy in time"
+        return "it started, and its appliance was not found healthy"
     return "it did not get as far as its first programs, or the power went while it started"
 
 
@@ -98,10 +99,10 @@ async def _stands_in(ground: Ground, facts: Facts, now: Choice) -> None:
     await ground.conclude(done, stood_in=missed)
 
 
-async def _stays(ground: Ground, facts: Facts, pending: Pending) -> None:
+async def _stays(ground: Ground, facts: Facts, pending: Pending, lacking: tuple[Waiting, ...] = ()) -> None:
     """A trial was committed."""
     kind = OutcomeKind.rolled_back if pending.kind == "rollback" else OutcomeKind.committed
-    done = Outcome(kind, ground.clock.wall(), pending.former, facts.version, f"slot {facts.booted} was found healthy")
+    done = Outcome(kind, ground.clock.wall(), pending.former, facts.version, kept(facts.booted, lacking))
     await ground.conclude(done, pending=None, slots=_kept(ground, facts))
 
 
@@ -110,8 +111,8 @@ def _kept(ground: Ground, facts: Facts) -> dict[str, object]:
     return {**ground.book.notes.slots, facts.booted: note}
 
 
-async def commit(ground: Ground) -> None:
-    """Make what runs the slot that is booted from now on. Raises UpdateError, StoreError."""
+async def commit(ground: Ground, lacking: tuple[Waiting, ...] = ()) -> None:
+    """Make what runs the slot that is booted from now on; `lacking` is degraded and was not. Raises UpdateError, StoreError."""
     facts = ground.image.facts()
     await ground.rauc.mark("good")
     now, _ = ground.image.choice()
@@ -119,7 +120,7 @@ async def commit(ground: Ground) -> None:
         raise UpdateError(f"RAUC did not commit slot {facts.booted}.", "see journalctl -u rauc; it is tried again.")
     pending = ground.book.notes.pending
     if pending is not None and pending.slot == facts.booted:
-        await _stays(ground, facts, pending)
+        await _stays(ground, facts, pending, lacking)
     else:
         await ground.keep(slots=_kept(ground, facts))
 

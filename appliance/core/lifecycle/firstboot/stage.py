@@ -80,6 +80,8 @@ def carry_out(data: Path, root: Path, places: Places) -> Record:
     plan = _plan(ready)
     changed = _move(ready / "tree", data)
     if plan.people or places.database.exists():
+        for each in (places.database.parent, places.database, places.secrets):
+            _demand_own(each)
         places.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         asyncio.run(_adopt(places, plan))
     for folder in changed | {data}:
@@ -95,7 +97,7 @@ def carry_out(data: Path, root: Path, places: Places) -> Record:
 def _plan(ready: Path) -> Plan:
     try:
         return msgspec.json.decode((ready / PLAN).read_bytes(), type=Plan)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         step = f"move {ready} away, and start again: the file on the card is applied anew then."
         raise StoreError(f"What was prepared cannot be read: {error}.", step) from error
 
@@ -105,11 +107,20 @@ def _move(tree: Path, data: Path) -> set[Path]:
     changed = set()
     for folder, _, names in os.walk(tree):
         target = data / Path(folder).relative_to(tree)
+        _demand_own(target)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in sorted(names):
             Path(folder, name).replace(target / name)
             changed.add(target)
     return changed
+
+
+def _demand_own(path: Path) -> None:
+    """Root writes into the appliance's home: nobody may have put a link there. Raises StoreError."""
+    if path.is_symlink():
+        raise StoreError(
+            f"{path} is a link, and not the appliance's own.", f"look where it leads, remove it (rm {path}), start again."
+        )
 
 
 async def _adopt(places: Places, plan: Plan) -> None:

@@ -39,29 +39,18 @@ def apply(boot: Path = BOOT, data: Path = DATA, root: Path = ROOT, run: Path | N
     from appliance.core.lifecycle.firstboot import card, generate
     from appliance.core.lifecycle.firstboot.model import Job
     from appliance.errors import ConflictError
+    from appliance.lock import Lock
 
     card.demand_image(root)
     clock = time.strftime(CLOCK, time.gmtime())
     parts = FirstBootParts()
-    if _runs(parts.places(data / "prime-spark").lock):
+    if Lock(parts.places(data / "prime-spark").lock).held():
         raise ConflictError("The appliance runs.", "start the machine again: the file is applied then, before the appliance.")
     job = Job(boot, data, root, run or root / "run/prime-spark", parts, __version__, clock)
-    outcome = applying.apply(job)
-    generate.generate(data, root)
-    return outcome
-
-
-def _runs(path: Path) -> bool:
-    """Whether an appliance holds its lock; one that is not there is not made: it would be root's."""
-    from appliance.lock import Lock
-
-    if not path.exists():
-        return False
-    lock = Lock(path)
-    if not lock.take():
-        return True
-    lock.release()
-    return False
+    try:
+        return applying.apply(job)
+    finally:
+        generate.generate(data, root)
 
 
 class FirstBootParts:

@@ -155,3 +155,32 @@ def test_an_administrator_without_a_password_needs_none(box: rig.Box) -> None:
     assert "eve ALL=(ALL:ALL) NOPASSWD: ALL\n" in found["etc/sudoers.d/prime-spark"]
     assert "kim" not in found["etc/sudoers.d/prime-spark"]
     assert "eve:*:::::::\nkim:*:::::::\n" in found["etc/shadow"]
+
+
+def test_what_is_said_of_an_interface_takes_nothing_else_from_it() -> None:
+    """The names by multicast, and the wire before the air, are those of the files that say it of all interfaces."""
+    wanted = Identity(
+        interfaces=(Interface("eth0", dhcp=False, address=("192.0.2.10/24",)),), radios=(Radio("x", psk="a" * 64),)
+    )
+    written = network.files(wanted)
+    tree = Path(__file__).parents[2] / "firmware-image/files/root/usr/lib/systemd/network"
+    for name, theirs in (("eth0", "80-prime-spark-ethernet"), ("wlan0", "81-prime-spark-wireless")):
+        ours, default = configparser.RawConfigParser(strict=False), configparser.RawConfigParser(strict=False)
+        ours.read_string(written[f"etc/systemd/network/10-prime-spark-{name}.network"][0])
+        default.read(tree / f"{theirs}.network")
+        told = {section: dict(default[section]) for section in default.sections() if section != "Match"}
+        told["Network"].pop("dhcp")
+        told["Network"].pop("ipv6acceptra")  # what networkd does anyhow
+        assert {section: {key: ours[section][key] for key in keys} for section, keys in told.items()} == told
+
+
+@pytest.mark.parametrize("name", ["machine-id", "identity.json"])
+def test_a_damaged_file_costs_itself_only(used: rig.Box, name: str) -> None:
+    (used.data / "system" / name).write_bytes(b"\xff\xfe" * 16)
+    (used.root / "etc/systemd/network/10-prime-spark-eth0.network").unlink()
+    used.apply()
+    there = (used.root / "etc/systemd/network/10-prime-spark-eth0.network").exists()
+    assert there is (name == "machine-id")
+    assert len(used.etc("machine-id").strip()) == 32
+    if name == "machine-id":
+        assert (used.data / "system/machine-id").read_text() == used.etc("machine-id")

@@ -11,6 +11,7 @@ import pytest
 from appliance import cli, paths
 from appliance.core.lifecycle.firstboot import erase, reading
 from appliance.firstboot import FirstBootParts, told
+from appliance.firstboot import apply as start
 from appliance.lock import Lock
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
@@ -211,3 +212,46 @@ def test_the_example_is_valid_and_says_nothing(box: rig.Box) -> None:
         'key = ""', f'key = "AGE-SECRET-KEY-1{"Q" * 58}"'
     )
     assert set(check(box.file, filled.encode(), FirstBootParts()).tables) == set(document)
+
+
+TOO_MUCH = {"depth": "[" * 3000 + "]" * 3000, "digits": "1" * 5000, "hexadecimal": "0x" + "f" * 5000}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_what_no_check_foresaw_costs_the_machine_nothing_else(used: rig.Box, name: str) -> None:
+    used.write(f"[settings.x]\na = {TOO_MUCH[name]}\n")
+    (used.root / "etc/hostname").unlink()  # /etc is in memory: a start begins without it
+    outcome = start(used.boot, used.data, used.root, used.run)
+    assert outcome.state in {"broken", "failed"}
+    assert used.told()["next_step"]
+    assert used.etc("hostname") == "spark-7\n"
+
+
+def test_a_link_in_the_appliances_home_leads_root_nowhere(used: rig.Box) -> None:
+    identity = (used.data / "system/identity.json").read_bytes()
+    used.places.lock.unlink(missing_ok=True)
+    used.places.lock.symlink_to(used.data / "system/identity.json")
+    start(used.boot, used.data, used.root, used.run)
+    assert (used.data / "system/identity.json").read_bytes() == identity
+    used.places.lock.unlink()
+    aside, secrets = used.data / "aside", used.places.secrets
+    secrets.rename(aside)
+    secrets.symlink_to(aside)
+    used.write('[secrets]\n"redis.password" = "abc def"\n')
+    outcome = used.apply()
+    assert (outcome.state, "is a link" in outcome.message) == ("failed", True)
+    assert not (aside / "redis.password").exists()
+    secrets.unlink()
+    assert used.apply().state == "applied"
+    assert (secrets / "redis.password").read_text() == "abc def"
+
+
+def test_passwords_that_are_not_read_do_not_stay_unsaid(used: rig.Box) -> None:
+    assert used.apply().warnings == ()
+    text = used.file.read_text(encoding="utf-8")
+    used.file.write_text(text.replace("*" * len("correct horse"), "another long one"), encoding="utf-8")
+    outcome = used.apply()
+    assert outcome.state == "kept"
+    assert outcome.warnings == (
+        "prime-spark.toml has new passwords and the table [applied]: take that table away, or the passwords out",
+    )

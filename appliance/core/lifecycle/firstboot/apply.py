@@ -5,6 +5,7 @@ This runs at every start, before the network: what checks and stages a file is l
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -29,9 +30,16 @@ ERASE = ".erase-everything"
 def apply(job: Job) -> Outcome:
     """Apply the file, or carry to its end what a cut left; the outcome is also told in the run directory.
 
-    Nothing raises: a machine starts with whatever it has, and says what is wrong.
+    Nothing raises but where it cannot be told: a machine starts with whatever it has, and says what is wrong.
     """
-    found = _apply(job)
+    try:
+        found = _apply(job)
+    except Exception as error:  # the file is anybody's text; what no check foresaw must not cost the machine its network
+        log.exception("the first-boot file could not be read or applied")
+        step = "see `journalctl -u prime-spark-identity`; take the file away, or make it simpler, and start again."
+        found = Outcome(
+            "failed", str(job.boot / NAME), None, f"It could not be read or applied ({type(error).__name__}).", step
+        )
     log.log(logging.ERROR if found.wrong else logging.INFO, "first-boot file: %s %s", found.state, found.message)
     tell(job.run, found)
     return found
@@ -77,7 +85,7 @@ def _new(job: Job, path: Path, settled: tuple[str, ...]) -> Outcome:
     try:
         raw = reading.read(path)
         if (was := _before(job, path, raw)) is not None:
-            return replace(was, warnings=(*settled, *_strays(job.boot)))
+            return replace(was, warnings=(*settled, *was.warnings, *_strays(job.boot)))
         from appliance.core.lifecycle.firstboot import stage, validate
         from appliance.core.lifecycle.firstboot.prepare import prepare
 
@@ -110,7 +118,22 @@ def _before(job: Job, path: Path, raw: bytes) -> Outcome | None:
     if b"applied" not in raw:
         return None
     applied = reading.parse(path, reading.decode(path, raw)).get("applied")
-    return Outcome("kept", str(path), clock=str(applied.get("clock", ""))) if isinstance(applied, dict) else None
+    if not isinstance(applied, dict):
+        return None
+    return Outcome("kept", str(path), clock=str(applied.get("clock", "")), warnings=_unread(path, raw, record))
+
+
+def _unread(path: Path, raw: bytes, record: Record | None) -> tuple[str, ...]:
+    """What is to be said of passwords that were written into an applied file: they are not read, and stay in it."""
+    if record is not None:  # as this machine left it: nothing more is loaded
+        left = raw[: record.length].removeprefix(reading.BOM)
+        if hashlib.sha256(left).hexdigest() == record.masked:
+            return ()
+    from appliance.core.lifecycle.firstboot import erase
+
+    if not erase.holds_secrets(raw):
+        return ()
+    return (f"{path.name} has new passwords and the table [applied]: take that table away, or the passwords out",)
 
 
 def _sentence(what: str) -> str:

@@ -96,6 +96,15 @@ def is_that(raw: bytes, record: Record) -> bool:
         return False
 
 
+def holds_secrets(raw: bytes) -> bool:
+    """Whether a file has secrets that are not struck out; one that is no TOML has none that could be told from the rest."""
+    try:
+        text = raw.removeprefix(BOM).decode()
+        return masked(text) != text
+    except (UnicodeDecodeError, TOMLKitError):
+        return False
+
+
 def note(record: Record) -> bytes:
     """What is put behind an applied file."""
     table = {"clock": record.clock, "device": record.device, "version": record.version}

@@ -21,7 +21,7 @@ HOST_KEY = "ssh_host_ed25519_key"
 def generate(data: Path, root: Path) -> None:
     """Write what the machine is called, reached and entered by.
 
-    Nothing raises: what cannot be written is in the log, and the rest is there. Called twice, it ends the same.
+    Nothing raises: what cannot be read or written is in the log, and the rest is there. Called twice, it ends the same.
 
     Args:
         data: The data partition.
@@ -35,7 +35,7 @@ def generate(data: Path, root: Path) -> None:
     for work in (_machine_id, _names, _language, _entrances, _network, _owners):
         try:
             work(data, root, identity)
-        except (ApplianceError, OSError) as error:
+        except (ApplianceError, OSError, ValueError) as error:  # a file that is damaged may be no text
             log.error("%s: %s", work.__name__.strip("_"), error)
 
 
@@ -56,7 +56,7 @@ def put(path: Path, text: str, mode: int = 0o644) -> None:
 def _machine_id(data: Path, root: Path, _: Identity) -> None:
     """The one with which the machine began stays."""
     kept, here = data / "system/machine-id", root / "etc/machine-id"
-    known = kept.read_text(encoding="ascii").strip() if kept.exists() else ""
+    known = kept.read_text(encoding="ascii", errors="replace").strip() if kept.exists() else ""
     now = here.read_text(encoding="ascii", errors="replace").strip() if here.exists() else ""
     if not _is_id(known):
         known = now if _is_id(now) else uuid.uuid4().hex

@@ -175,7 +175,7 @@ def read_fault(run: Path) -> Fault | None:
         return msgspec.json.decode((run / FAULT).read_bytes(), type=Fault)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         return Fault(f"{FAULT} cannot be read: {error}", "see `journalctl -u prime-spark-data`")
 
 
@@ -198,5 +198,5 @@ def read_outcome(run: Path) -> Outcome | None:
     """What came of the file at this start; None where this machine was not started from our image, or it cannot be read."""
     try:
         return msgspec.json.decode((run / OUTCOME).read_bytes(), type=Outcome)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

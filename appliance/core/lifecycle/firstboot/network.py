@@ -16,22 +16,30 @@ def files(identity: Identity) -> dict[str, tuple[str, int]]:
     for radio in identity.radios:  # a Wi-Fi of which nothing else is said gets its addresses from the router
         if "wifi" not in links:
             links.setdefault(radio.interface, Interface(radio.interface))
-    found = {LINKS.replace("*", name): (link(each), 0o644) for name, each in links.items()}
+    wireless = {"wifi", *(each.interface for each in identity.radios)}
+    found = {LINKS.replace("*", name): (link(each, wireless=name in wireless), 0o644) for name, each in links.items()}
     for name in sorted({each.interface for each in identity.radios}):
         mine = [each for each in identity.radios if each.interface == name]
         found[RADIOS.replace("*", name)] = (supplicant(mine), 0o600)
     return found
 
 
-def link(wish: Interface) -> str:
-    """How one interface gets its addresses (systemd.network(5))."""
-    lines = ["[Match]", KINDS.get(wish.name, f"Name={wish.name}"), "", "[Network]", f"DHCP={'yes' if wish.dhcp else 'no'}"]
+def link(wish: Interface, *, wireless: bool = False) -> str:
+    """How one interface gets its addresses (systemd.network(5)); the rest is as where nothing is said of it."""
+    lines = ["[Match]", KINDS.get(wish.name, f"Name={wish.name}"), "", "[Link]", "RequiredForOnline=no", ""]
+    lines += ["[Network]", f"DHCP={'yes' if wish.dhcp else 'no'}", "MulticastDNS=yes"]
+    if wireless:
+        lines.append("IgnoreCarrierLoss=3s")
     for name, values in (("Address", wish.address), ("Gateway", wish.gateway), ("DNS", wish.dns)):
         lines += [f"{name}={value}" for value in values]
     if wish.search:
         lines.append(f"Domains={' '.join(wish.search)}")
-    if wish.dns:  # those of the file, and none beside them
-        lines += ["", "[DHCPv4]", "UseDNS=no", "", "[DHCPv6]", "UseDNS=no"]
+    dns = ["UseDNS=no"] if wish.dns else []  # those of the file, and none beside them
+    metric = ["RouteMetric=2048"] if wireless else []  # a wire goes first
+    domains = [] if wish.search else ["UseDomains=yes"]
+    for section, keys in (("DHCPv4", [*dns, *metric, *domains]), ("DHCPv6", dns), ("IPv6AcceptRA", [*dns, *metric])):
+        if keys:
+            lines += ["", f"[{section}]", *keys]
     return HEAD + "\n".join(lines) + "\n"
 
 

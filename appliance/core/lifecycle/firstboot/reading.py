@@ -66,6 +66,8 @@ def parse(path: Path, text: str) -> dict[str, Any]:
         line = int(told[2]) if told and told[2] else text.count("\n") + 1
         step = 'mend this line: KEY = VALUE below its [TABLE], texts in quotes ("…"), each key only once.'
         raise FileError(path, line, f"this is no TOML: {told[1] if told else error}", step) from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+        raise FileError(path, None, f"this is more than can be read: {error}", "write it simpler.") from None
 
 
 def strays(boot: Path) -> tuple[str, ...]:

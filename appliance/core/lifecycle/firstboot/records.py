@@ -55,7 +55,7 @@ def _read(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         step = f"restore a backup, or remove {path}: the machine then starts without it."
         raise StoreError(f"{path} cannot be read: {error}.", step) from error
 

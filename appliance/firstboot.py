@@ -112,8 +112,8 @@ def main(words: list[str]) -> int:
     except ApplianceError as error:
         sys.stderr.write(error_text(error) + "\n")
         return error.exit_code
-    for line in told(outcome):
-        sys.stderr.write(line + "\n")
+    where = sys.stderr if outcome.wrong or outcome.warnings else sys.stdout  # the image's screen shows what stands on stderr
+    where.writelines(f"{line}\n" for line in told(outcome))
     return 2 if outcome.wrong else 0
 
 

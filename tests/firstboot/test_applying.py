@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import os
 import shutil
@@ -18,7 +19,7 @@ from appliance.core.audit import verify
 from appliance.core.auth import Accounts
 from appliance.core.clock import SystemClock
 from appliance.core.fleet.inventory import FleetInventory
-from appliance.core.lifecycle.firstboot import stage, validate
+from appliance.core.lifecycle.firstboot import card, stage, validate
 from appliance.core.lifecycle.firstboot.apply import ERASE, apply
 from appliance.core.lifecycle.firstboot.prepare import prepare
 from appliance.core.model import Role
@@ -106,6 +107,17 @@ def test_the_secrets_are_overwritten_where_they_stand(box: rig.Box) -> None:
     changed = [old for old, new in zip(before, after, strict=False) if old != new]
     assert len(changed) == len(f"{ARGON}{CRYPT}abc def") - (ARGON + CRYPT).count("*")
     assert b"[applied]" in after[len(before) :]
+
+
+def test_the_card_is_written_by_one_program_at_a_time(box: rig.Box) -> None:
+    """The boot choice is written under the same lock: bootslots.py."""
+    other = os.open(box.boot, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with card.writable(box.boot, box.root), pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(other)
 
 
 def test_it_is_applied_once(used: rig.Box) -> None:

@@ -86,6 +86,17 @@ def test_no_boot_waits_for_a_network() -> None:
     assert os.readlink(FILES / "root/etc/systemd/system/systemd-networkd-wait-online.service") == "/dev/null"
 
 
+def test_the_first_partition_is_written_by_one_unit_after_the_other() -> None:
+    after = re.findall(r"^After=(.*)", filetree.unit("prime-spark-identity.service"), re.MULTILINE)
+    assert {"prime-spark-bootchoice.service", "boot-firmware.mount"} <= set(" ".join(after).split())
+    assert "identity" not in filetree.unit("prime-spark-bootchoice.service")
+
+
+def test_a_backup_has_the_time_to_be_restored() -> None:
+    assert "\nTimeoutStartSec=1h\n" in filetree.unit("prime-spark-identity.service")
+    assert "\nTimeoutStartSec=30min\n" in filetree.unit("prime-spark.service")
+
+
 def test_the_service_has_no_more_rights_than_it_needs() -> None:
     text = filetree.unit("prime-spark.service")
     held = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"^\w+=", line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -58,9 +59,23 @@ def give(tree: Path, ids: tuple[int, int] | None) -> None:
 def writable(boot: Path, root: Path) -> Iterator[None]:
     """The card's first partition is writable meanwhile; only on our image is it mounted anew for that.
 
+    The program of the boot choice waits meanwhile, as this waits for it: they lock the same directory.
+
     Raises:
         StoreError: It cannot be made writable.
+        OSError: It is not there.
     """
+    handle = os.open(boot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with _mounted_anew(boot, root):
+            yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _mounted_anew(boot: Path, root: Path) -> Iterator[None]:
     if root != Path("/") or not is_image(root) or not _read_only(boot):
         yield
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from appliance.core.lifecycle.firstboot.reading import FileError, line_of
 from appliance.core.lifecycle.firstboot.words import kind_of_hash
 from appliance.core.secrets import write_private
 from appliance.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 FIRST_UID = 1000
 EVERYWHERE = "0.0.0.0"  # noqa: S104 the appliance's own server asks everybody for a key or a password
@@ -71,6 +74,7 @@ def _restore(job: Job, path: Path, text: str, found: FirstBoot, tree: Path) -> t
         step = "take [restore] away and use `prime-spark backup restore`; or begin anew: `prime-spark data reset`."
         raise FileError(path, line_of(text, ("restore",)), "restore: this machine has data already", step)
     source = validate.source(path, text, found)
+    log.warning("the backup of the first-boot file is proved and restored: this takes some minutes")
     locks = source.repository is not None  # restic puts a lock into a repository, also for reading
     with card.writable(job.boot, job.root) if locks else contextlib.nullcontext():
         parts = job.parts.restore(home_of(tree), tree / "system", source)

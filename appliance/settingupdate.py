@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from appliance import settingforms as forms
 from appliance.settingbackup import check_cron
@@ -63,3 +63,10 @@ class UpdateSettings(Group):
     """Minutes after which a new system that was not well long enough is left for the former one."""
     limit_minutes: Annotated[float, Field(ge=5, le=240)] = 60.0
     """Longest time that writing an update may take."""
+
+    @model_validator(mode="after")
+    def _limits(self) -> UpdateSettings:
+        if 60 * self.trial_minutes < 2 * self.health_seconds:
+            told = f"a trial of {self.trial_minutes:g} min leaves no time to start and be well for {self.health_seconds:g} s"
+            raise forms.SettingError(told, "make trial_minutes at least twice as long as health_seconds.")
+        return self

@@ -245,6 +245,7 @@ def test_a_disk_that_fills_up_or_refuses_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         assert isinstance(told(release, into, maker), DiskFullError)
+    assert part(into) == b""  # the room is everybody's
     assert fetch(release, into, maker).read_bytes() == WHOLE
     fetch(release, into, maker).unlink()
     (tmp_path / "file").touch()

@@ -100,7 +100,11 @@ def fetch(release: Release, into: Path, access: sources.Access, progress: Progre
             _bring(sources.of(place or "/", access), name, work, release)
         _settle(work.part, target)
     except OSError as error:
-        raise _disk(error, into) from error
+        told = _disk(error, into)
+        if isinstance(told, DiskFullError):  # everything else of the appliance writes there too
+            with contextlib.suppress(OSError):
+                work.part.unlink(missing_ok=True)
+        raise told from error
     return target
 
 
@@ -186,5 +190,8 @@ def _settle(part: Path, target: Path) -> None:
 
 def _disk(error: OSError, into: Path) -> UpdateError | DiskFullError:
     if error.errno in {28, 122}:  # ENOSPC, EDQUOT
-        return DiskFullError(f"No room for the bundle at {into}: {error.strerror}.", "free space there.")
+        return DiskFullError(
+            f"No room for the bundle at {into}: {error.strerror}.",
+            "what had come was removed. Free space there, then install again.",
+        )
     return UpdateError(f"The bundle cannot be kept at {into}: {error.strerror}.", "look at that disk (dmesg).")

@@ -82,9 +82,9 @@ def offered(sums: dict[str, str], source: sources.Source, arch: str) -> list[Rel
 def pick(releases: Iterable[Release], version: str) -> Release:
     """The release of that version. Raises NotFoundError."""
     known = list(releases)
-    for each in known:
-        if each.version == version or relation(each.version, version) == "equal":
-            return each
+    alike = [each for each in known if each.version == version or relation(each.version, version) == "equal"]
+    if alike:
+        return next((each for each in alike if each.version == version), alike[0])
     told = ", ".join(each.version for each in known[:8]) or "none for this machine"
     raise NotFoundError(f"The source has no version {version[:64]!r}.", f"it has: {told}. See: prime-spark update check")
 

@@ -46,6 +46,12 @@ def test_what_is_not_up_yet_is_not_well_yet(phase: Phase) -> None:
     assert look({"voice": "absent"}, DEGRADED, phase)
 
 
+def test_what_nobody_knew_before_must_be_up_too() -> None:
+    gate, coming = Gate({}, 60, 600, 0), [service("store", DEGRADED, "starting", Phase.starting)]
+    gate.look(coming, 0)
+    assert gate.look(coming, 100).verdict is Verdict.wait
+
+
 def test_it_must_be_well_without_a_break() -> None:
     gate = Gate(baseline(WELL), 60, 600, 1000)
     assert gate.look(WELL, 1000).verdict is Verdict.wait

@@ -58,7 +58,7 @@ def holds(services: Iterable[ServiceStatus], before: Mapping[str, str], worst: H
     """What keeps a trial from being committed.
 
     A service must be at least as well as it was before the update: what was absent, degraded or unhealthy then may be so now.
-    One that is new must not be unhealthy. One that is not there any more holds nothing.
+    One that is new must be up and not unhealthy. One that is not there any more holds nothing.
 
     Args:
         services: As they are.
@@ -74,7 +74,7 @@ def holds(services: Iterable[ServiceStatus], before: Mapping[str, str], worst: H
 
 def _well(now: ServiceStatus, before: str | None, worst: Health) -> bool:
     if before is None or before not in set(Health):
-        return now.health is not Health.unhealthy
+        return now.health is not Health.unhealthy and now.phase not in UNSETTLED
     if RANK[now.health] < min(RANK[Health(before)], RANK[worst]):
         return False
     return now.phase not in UNSETTLED or Health(before) in {Health.absent, Health.unhealthy}

@@ -55,6 +55,8 @@ class Notes(msgspec.Struct, frozen=True):
     """False while `last` was not yet told as an event."""
     stood_in: str = ""
     """Slot that did not start although it is committed; told once, until it does."""
+    left: str = ""
+    """Version that somebody went back from last."""
     slots: dict[str, SlotNote] = {}
     newest: Release | None = None
     checked: float | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ class Desk:
         self._began = ground.clock.monotonic()
         self._committed = False
         self._job: JobStatus | None = None
+        self._ordered = False
+        """From the moment an order is taken until its work has ended."""
+        self._settling = asyncio.Lock()
         self._restarting: set[asyncio.Task[None]] = set()
         self._poked = asyncio.Event()
         self._rauc: RaucStatus | None = None
@@ -103,7 +107,7 @@ class Desk:
         if self.busy:
             return IDLE
         writing = ground.book.notes.pending is not None and ground.book.notes.pending.phase == "writing"
-        if not await trial.settle(ground):
+        if not await self._settle():
             return self._again
         self._rauc = None if writing else self._rauc
         left = ground.settings.health_seconds - (ground.clock.monotonic() - self._began)
@@ -144,10 +148,18 @@ class Desk:
         """Have the watch look now."""
         self._poked.set()
 
+    async def _settle(self) -> bool:
+        """Bring the notes to what the boot choice tells, one at a time. Raises ApplianceError."""
+        async with self._settling:
+            return await trial.settle(self.ground)
+
     @property
     def busy(self) -> bool:
         """Whether an order is being carried out."""
-        return self._job is not None and self._jobs.get(self._job.job_id).state not in ENDED
+        if self._ordered and self._job is not None:  # one that was cancelled before its first step never told its end
+            known = next((each for each in self._jobs.all() if each.job_id == self._job.job_id), None)
+            return known is not None and known.state not in ENDED
+        return self._ordered
 
     async def check(self) -> Checked:
         """Look at the source, and remember what it has. Raises AbsentError, UpdateError."""
@@ -191,8 +203,12 @@ class Desk:
         older, first = older or wanted.allow_older, wanted.backup_first if backup is None else backup
 
         async def work(report: installing.Report) -> Outcome:
-            bundle = Path(what) if what.startswith("/") else await self._fetch(what, report)
-            return await installing.install(self.ground, installing.Order(bundle, older, first, owner), report)
+            given = what.startswith("/")
+            bundle = Path(what) if given else await self._fetch(what, report)
+            done = await installing.install(self.ground, installing.Order(bundle, older, first, owner), report)
+            if not given:
+                await self.ground.shop.clear()
+            return done
 
         job = await self.order("update.install", owner, work)
         if restart:
@@ -218,8 +234,6 @@ class Desk:
 
     async def order(self, name: str, owner: str, work: Callable[[installing.Report], Awaitable[Any]]) -> JobStatus:
         """Carry out one order as a job; never two at once. Raises BusyError, ApplianceError."""
-        if self.busy:
-            raise BusyError("Another order about updates is being carried out.", "wait for it: prime-spark update status")
         self.ground.image.facts()
 
         async def job(handle: JobHandle) -> Any:
@@ -230,12 +244,26 @@ class Desk:
             try:
                 return await work(report)
             finally:
-                self._rauc = None
+                self._ordered, self._rauc = False, None
                 await self.refresh(doing="", progress=None)
                 self._poked.set()
 
-        self._job = await self._jobs.submit(name, owner, job, at_once=True)
-        return self._job
+        async with self._taken():
+            self._job = await self._jobs.submit(name, owner, job, at_once=True)
+            return self._job
+
+    @asynccontextmanager
+    async def _taken(self) -> AsyncIterator[None]:
+        """Take an order, unless one is carried out; where it cannot be begun, none is. Raises BusyError."""
+        if self.busy:
+            raise BusyError("Another order about updates is being carried out.", "wait for it: prime-spark update status")
+        self._ordered, self._job = True, None
+        try:
+            async with self._settling:  # a look at what was before ends first
+                yield
+        except BaseException:
+            self._ordered = False
+            raise
 
     async def waited(self, job: JobStatus) -> JobStatus:
         """The job when it has ended. Raises UpdateError where it did not succeed."""
@@ -253,15 +281,15 @@ class Desk:
 
     async def rollback(self, owner: str) -> str:
         """Have the next start try the former slot; says what was done. Raises UpdateError where there is no way back."""
-        if self.busy:
-            raise BusyError("An update is being installed.", "wait for it: prime-spark update status")
-        pending = await installing.go_back(self.ground, owner)
+        async with self._taken():
+            pending = await installing.go_back(self.ground, owner)
+            self._ordered = False
         await self.refresh()
         return f"slot {pending.slot} ({pending.version or 'version not known'}) is tried at the next start"
 
     async def restart(self) -> str:
         """Start this machine again; says what was done. Raises BusyError, AbsentError, DeviceError."""
-        if self.busy or not await trial.settle(self.ground):
+        if self.busy or not await self._settle():
             raise BusyError("An update is being written.", "wait for it: prime-spark update status")
         return await self.ground.machine.restart()
 

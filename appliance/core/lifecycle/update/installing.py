@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from appliance.core.lifecycle.update.book import Pending
+from appliance.core.lifecycle.update.book import Pending, SlotNote
 from appliance.core.lifecycle.update.choice import Choice, fell_back, other, uncommitted
 from appliance.core.lifecycle.update.faults import RefusedError, ServiceAwayError
 from appliance.core.lifecycle.update.gate import baseline
@@ -58,11 +58,11 @@ async def install(ground: Ground, order: Order, report: Report) -> Outcome:
         report(None, "making a backup first")
         report(None, await ground.backup(order.owner))
     free(ground, facts)
-    pending = Pending(
+    pending, waited = Pending(
         other(facts.booted), bundle.version, facts.version, begun, before=baseline(ground.services()), by=order.owner,
-    )  # fmt: skip
+    ), ground.book.notes.pending  # fmt: skip
     await ground.keep(pending=pending)
-    return await _write(ground, order.bundle, pending, report)
+    return await _write(ground, order.bundle, pending, waited, report)
 
 
 async def examine(ground: Ground, order: Order, facts: Facts, report: Report) -> Bundle:
@@ -102,22 +102,44 @@ def _check_age(version: str, running: str) -> None:
         raise RefusedError(f"Whether {version or 'a bundle without a version'} is newer than {running} cannot be told.", OLDER)
 
 
-async def _write(ground: Ground, bundle: Path, pending: Pending, report: Report) -> Outcome:
+async def _write(ground: Ground, bundle: Path, pending: Pending, waited: Pending | None, report: Report) -> Outcome:
     def told(share: float, what: str) -> None:
         report(share, f"{what} (slot {pending.slot})")
 
     try:
         await ground.rauc.install(bundle, 60 * ground.settings.limit_minutes, told)
-        now, _ = ground.image.choice()
-        if now.trial != pending.slot or not now.left:
+        if not waits(ground, pending.slot):
             raise UpdateError("RAUC wrote the slot, but the next start does not try it.", "see journalctl -u rauc; try again.")
+        await _same(ground, pending)
     except ServiceAwayError:
         raise  # it may still be writing: what comes of it is seen later
     except ApplianceError as error:
         kind = OutcomeKind.refused if isinstance(error, RefusedError) else OutcomeKind.failed
-        await ground.conclude(_outcome(ground, kind, pending.former, pending.version, error), pending=None)
+        left = waited if waits(ground, pending.slot) else None  # it was not touched: what was installed before is tried
+        await ground.conclude(_outcome(ground, kind, pending.former, pending.version, error), pending=left)
         raise
     return await written(ground, pending)
+
+
+def waits(ground: Ground, slot: str) -> bool:
+    """Whether the next start tries a slot. Raises UpdateError."""
+    now, _ = ground.image.choice()
+    return now.trial == slot and bool(now.left)
+
+
+async def version_in(ground: Ground, slot: str) -> str | None:
+    """What RAUC wrote into a slot last; None where it did not. Raises UpdateError."""
+    return next((each.version for each in (await ground.rauc.status()).of(slot) if each.kind == "rootfs"), None)
+
+
+async def _same(ground: Ground, pending: Pending) -> None:
+    """See that what was written is what was looked at: the file may have been another one by then. Raises UpdateError."""
+    found = await version_in(ground, pending.slot)
+    if (found or "") == pending.version:
+        return
+    await ground.rauc.mark("bad", "other")
+    told = f"The file held another bundle when it was written: {found or 'no version'} and not {pending.version or 'none'}."
+    raise UpdateError(told, "keep it as it is until it is installed, and install it again.")
 
 
 async def written(ground: Ground, pending: Pending) -> Outcome:
@@ -126,10 +148,7 @@ async def written(ground: Ground, pending: Pending) -> Outcome:
         OutcomeKind.installed, ground.clock.wall(), pending.former, pending.version,
         f"slot {pending.slot} is tried at the next start", "restart: prime-spark update reboot",
     )  # fmt: skip
-    fresh = {
-        **ground.book.notes.slots,
-        pending.slot: replace(ground.book.slot(pending.slot), version=pending.version, problem=""),
-    }
+    fresh = {**ground.book.notes.slots, pending.slot: SlotNote(pending.version)}
     return await ground.conclude(done, pending=replace(pending, phase="written"), slots=fresh)
 
 
@@ -143,18 +162,18 @@ async def go_back(ground: Ground, owner: str) -> Pending:
     slot, now = other(facts.booted), free(ground, facts)
     if now.trial == slot and now.left:
         raise UpdateError(f"Slot {slot} is tried at the next start already.", "restart: prime-spark update reboot")
-    if fell_back(now, facts.booted) or slot not in now.good:
+    damage = ground.book.slot(slot).problem
+    if fell_back(now, facts.booted) or slot not in now.good or damage:
         why = "was tried and not found healthy" if fell_back(now, facts.booted) else "never ran healthily as it is now"
+        why = damage and f"is damaged ({damage})" if slot in now.good and damage else why
         raise UpdateError(
             f"There is no way back: slot {slot} {why}.", "install the version that you want: prime-spark update install"
         )
-    version = ground.book.slot(slot).version or next(
-        (each.version for each in (await ground.rauc.status()).of(slot) if each.kind == "rootfs" and each.version), ""
-    )
+    version = ground.book.slot(slot).version or await version_in(ground, slot) or ""
     pending = Pending(
         slot, version, facts.version, ground.clock.wall(), "writing", "rollback", baseline(ground.services()), owner,
     )  # fmt: skip
-    await ground.keep(pending=pending)
+    await ground.keep(pending=pending, left=facts.version)
     try:
         await ground.rauc.mark("active", "other")
     except ApplianceError:

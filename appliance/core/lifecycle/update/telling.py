@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from appliance.core.lifecycle.update.book import Notes, SlotNote
 from appliance.core.lifecycle.update.choice import SLOTS, Choice, uncommitted
 from appliance.core.lifecycle.update.image import Facts
-from appliance.core.lifecycle.update.model import Slot, SlotState, Trial, TrialState, UpdateStatus
+from appliance.core.lifecycle.update.model import Release, Slot, SlotState, Trial, TrialState, UpdateStatus
 from appliance.core.lifecycle.update.rauc import RaucStatus
+from appliance.core.lifecycle.update.releases import relation
 
 
 def told(status: UpdateStatus, facts: Facts, now: Choice, rauc: RaucStatus | None, notes: Notes, repaired: str) -> UpdateStatus:
@@ -29,9 +30,15 @@ def told(status: UpdateStatus, facts: Facts, now: Choice, rauc: RaucStatus | Non
         booted=facts.booted, committed=now.committed, version=facts.version, arch=facts.arch,
         slots=tuple(_slot(name, facts, now, rauc, notes.slots.get(name, SlotNote())) for name in SLOTS),
         trial=_trial(status.trial, facts, now, notes),
-        last=notes.last, newest=notes.newest, checked=notes.checked, check_problem=notes.check_problem,
+        last=notes.last, newest=_newer(notes.newest, facts), checked=notes.checked, check_problem=notes.check_problem,
         check_step=notes.check_step, repaired=repaired,
     )  # fmt: skip
+
+
+def _newer(newest: Release | None, facts: Facts) -> Release | None:
+    """What the source was last found to offer, unless it runs meanwhile."""
+    stale = newest is not None and relation(newest.version, facts.version) in {"equal", "older"}
+    return None if stale else newest
 
 
 def _slot(name: str, facts: Facts, now: Choice, rauc: RaucStatus | None, note: SlotNote) -> Slot:
@@ -42,9 +49,12 @@ def _slot(name: str, facts: Facts, now: Choice, rauc: RaucStatus | None, note: S
     sizes = [each.size for each in parts if each.size is not None]
     whole = bool(sizes) and len(sizes) == len(parts)
     state = _state(name, facts, now, pending=any(each.status == "pending" for each in parts), known=bool(version))
+    state = SlotState.bad if state is SlotState.former and note.problem and name != facts.booted else state
+    ours = name in now.good or name in {facts.booted, now.trial}  # else it was written over, or begun to be
     return Slot(
         name, state, None if state is SlotState.empty else version, sum(sizes) if whole else None,
-        system.installed if system is not None else None, note.committed, note.verified, note.problem,
+        system.installed if system is not None else None, note.committed if ours else None, note.verified if ours else None,
+        note.problem,
     )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from appliance.core.lifecycle.update.choice import Choice, fell_back, uncommitte
 from appliance.core.lifecycle.update.gate import kept
 from appliance.core.lifecycle.update.ground import Ground
 from appliance.core.lifecycle.update.image import Facts
-from appliance.core.lifecycle.update.installing import written
+from appliance.core.lifecycle.update.installing import version_in, waits, written
 from appliance.core.lifecycle.update.model import Outcome, OutcomeKind, Waiting
-from appliance.errors import ApplianceError, UpdateError
+from appliance.errors import ApplianceError, StoreError, UpdateError
 
 log = logging.getLogger(__name__)
 
@@ -49,33 +49,47 @@ async def settle(ground: Ground) -> bool:
 
 async def _wrote(ground: Ground, pending: Pending) -> None:
     """What came of a write that nobody here waited for."""
-    now, _ = ground.image.choice()
-    waits = now.trial == pending.slot and bool(now.left)
+    waiting = waits(ground, pending.slot)
     if pending.kind == "rollback":
-        await ground.keep(pending=replace(pending, phase="written") if waits else None)
+        await ground.keep(pending=replace(pending, phase="written") if waiting else None)
         return
-    system = next((each for each in (await ground.rauc.status()).of(pending.slot) if each.kind == "rootfs"), None)
-    if waits and system is not None and (system.version or "") == pending.version:
+    found = await version_in(ground, pending.slot)
+    if waiting and (found or "") == pending.version:
         await written(ground, pending)
         return
-    why = f"the power went, or the program ended, while slot {pending.slot} was written; what runs is untouched"
+    ended, left = "the power went, or the program ended,", replace(pending, version=found or "", phase="written")
+    why = (
+        f"{ended} before slot {pending.slot} was written: the next start tries {found or 'what it held'}, installed before"
+        if waiting else f"{ended} while slot {pending.slot} was written; what runs is untouched"
+    )  # fmt: skip
     done = Outcome(OutcomeKind.cut, ground.clock.wall(), pending.former, pending.version, why, "install it again.")
-    await ground.conclude(done, pending=None)
+    await ground.conclude(done, pending=left if waiting else None)
 
 
 async def _fell_back(ground: Ground, facts: Facts, now: Choice, known: Pending | None) -> None:
+    known_before = known is None and _told(ground, now.trial)
     pending = known or Pending(now.trial, ground.book.slot(now.trial).version, phase="written")
-    if not pending.reason:
+    if not pending.reason and not known_before:
         pending = replace(pending, reason=_why(now, facts))
         await ground.keep(pending=pending)  # before the boot choice forgets it
     try:
         await ground.rauc.mark("bad", "other")
     except ApplianceError as error:  # it is booted by nobody in any case; the commit of what runs clears it
         log.warning("slot %s could not be marked as bad: %s", pending.slot, error)
+    if known_before:
+        return
     why = f"slot {pending.slot} was not kept: {pending.reason}"
     done = Outcome(OutcomeKind.fell_back, ground.clock.wall(), facts.version, pending.version, why, AGAIN)
     slots = {**ground.book.notes.slots, pending.slot: replace(ground.book.slot(pending.slot), problem=pending.reason)}
     await ground.conclude(done, pending=None, slots=slots)
+
+
+def _told(ground: Ground, slot: str) -> bool:
+    """Whether that this trial was left is what was told last: the boot choice could not be brought to forget it."""
+    last, note = ground.book.notes.last, ground.book.slot(slot)
+    if last is None or last.kind is not OutcomeKind.fell_back:
+        return False
+    return (last.version or "") == note.version and bool(note.problem)
 
 
 def _why(now: Choice, facts: Facts) -> str:
@@ -145,5 +159,8 @@ async def give_up(ground: Ground, facts: Facts, reason: str) -> str:
         pending = Pending(facts.booted, facts.version, phase="written")
     if not pending.reason:
         log.error("the trial of %s is given up: %s", facts.version, reason)
-        await ground.keep(pending=replace(pending, reason=reason))
+        try:
+            await ground.keep(pending=replace(pending, reason=reason))
+        except StoreError as error:  # a system that cannot even write that is left all the more
+            log.error("why it is given up is not kept: %s", error)
     return await ground.machine.restart()

@@ -118,19 +118,22 @@ async def test_it_is_due_as_the_schedule_says_and_sooner_after_a_failure(kept: K
     async def tell(*_: Any) -> None:
         """Nobody listens."""
 
-    service = BackupService(
-        lambda _: keeper, keeper.ground.settings, None, LiveState(SystemClock()), SystemClock(), tell  # type: ignore[arg-type]
-    )  # fmt: skip
     three = 1_800_000_000 // 86400 * DAY + 3 * 3600
+    clock = ManualClock(three - 1800)
+    service = BackupService(
+        lambda _: keeper, keeper.ground.settings, None, LiveState(clock), clock, tell  # type: ignore[arg-type]
+    )  # fmt: skip
     keeper.book.targets["usb"] = target(first_seen=three - 7200, last_try=three - 3600, last_good=three - 3600)
     assert service.moments() == {"usb": three}
     keeper.book.targets["usb"] = target(last_try=three - 7200, failures=1)
     assert three - 7200 + 300 <= service.moments()["usb"] <= three - 7200 + 600
     keeper.book.targets["usb"] = target(last_try=three - 7200, failures=60)
     assert service.moments()["usb"] <= three, "never later than the schedule"
+    keeper.book.targets["usb"] = target(last_try=three + 4 * 365 * DAY)
+    assert service.moments() == {"usb": clock.wall()}, "the clock had run ahead: not in four years"
     by_hand = rig.keeper(kept.home, kept.repository, schedule="")
     service = BackupService(
-        lambda _: by_hand, by_hand.ground.settings, None, LiveState(SystemClock()), SystemClock(), tell  # type: ignore[arg-type]
+        lambda _: by_hand, by_hand.ground.settings, None, LiveState(clock), clock, tell  # type: ignore[arg-type]
     )  # fmt: skip
     assert service.moments() == {}
 

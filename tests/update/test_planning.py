@@ -13,6 +13,7 @@ from appliance.core.lifecycle.update.shop import Report
 from appliance.errors import UpdateError
 from tests.support import wait_for
 from tests.update.raucrig import Bundles, Machine
+from tests.update.test_desk import installed, kept, starts
 
 NEW = Release("2.0.0", "amd64", "/releases/prime-spark-2.0.0-amd64.raucb", sha256="0" * 64)
 HOUR = 3600.0
@@ -41,6 +42,9 @@ class Shelf:
 
     async def fetch(self, release: Release, report: Report) -> Path:
         return self.bundle
+
+    async def clear(self) -> None:
+        """Its bundle is not fetched: it stays."""
 
 
 def plan(desk: Desk, machine: Machine, bundles: Bundles) -> tuple[Planner, Shelf]:
@@ -113,6 +117,36 @@ async def test_what_was_not_kept_is_not_installed_again_by_itself(machine: Machi
         machine.clock.wall_now += 24 * HOUR
         await planner.turn()
         assert desk.status.trial.state is TrialState.none
+
+
+async def test_what_somebody_went_back_from_is_not_installed_again_by_itself(machine: Machine, bundles: Bundles) -> None:
+    async with machine.desk() as desk:
+        await installed(machine, desk, bundles["good"])
+    await starts(machine, "B")
+    async with machine.desk() as desk:
+        await kept(machine, desk)
+        await desk.rollback("ada")
+    await starts(machine, "A")
+    async with machine.desk(source="/releases", automatic="install") as desk:
+        await kept(machine, desk)
+        assert desk.status.committed == "A"
+        planner, shelf = plan(desk, machine, bundles)
+        await planner.turn()
+        assert shelf.looks == 1
+        assert desk.status.trial.state is TrialState.none
+
+
+async def test_a_clock_that_ran_ahead_does_not_put_the_next_look_off_for_years(machine: Machine, bundles: Bundles) -> None:
+    await machine.up()
+    async with machine.desk(source="/releases") as desk:
+        planner, shelf = plan(desk, machine, bundles)
+        await desk.ground.keep(tried=machine.clock.wall() + 4 * 365 * 24 * HOUR)
+        await planner.turn()
+        await planner.turn()
+        assert shelf.looks == 1
+        moment = planner.moment()
+        assert moment is not None
+        assert moment <= machine.clock.wall() + 24 * HOUR
 
 
 async def test_without_a_source_nothing_is_planned(machine: Machine) -> None:

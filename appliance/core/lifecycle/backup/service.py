@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 SETTLE = 120.0
 """Seconds after the start before a backup that was missed is made up for."""
+DAY = 86400.0
 LOOK = 60.0
 """Most seconds between two looks at the wall clock, which may jump."""
 AGAIN, LONGEST = 600.0, 21600.0
@@ -155,6 +156,9 @@ class BackupService:
         found = {}
         for name, each in self.keeper.book.targets.items():
             last = max(each.last_try or each.first_seen, self._tried.get(name, 0.0))
+            if last > self._clock.wall() + DAY:  # noted while the clock was wrong: it would be due in years
+                found[name] = self._clock.wall()
+                continue
             moment = next_after(self._settings.schedule, self._settings.zone, last)
             if each.failures:
                 soon = last + backoff(each.failures, AGAIN, LONGEST)

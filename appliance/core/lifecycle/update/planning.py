@@ -20,6 +20,8 @@ SETTLE = 120.0
 """Seconds after the start before a look that was missed is made up for."""
 LOOK = 60.0
 """Most seconds between two looks at the wall clock, which may jump."""
+DAY = 86400.0
+"""Seconds that a last look may lie ahead; one that lies further was noted while the clock was wrong."""
 SCHEDULE = "schedule"
 """The owner of what nobody asked for."""
 
@@ -59,7 +61,8 @@ class Planner:
             return None
         from appliance.core.tasks.cron import next_after
 
-        return next_after(wanted.schedule, wanted.zone, self._ground.book.notes.tried or self._first)
+        last, now = self._ground.book.notes.tried or self._first, self._ground.clock.wall()
+        return now if last > now + DAY else next_after(wanted.schedule, wanted.zone, last)
 
     async def turn(self) -> None:
         """What is due now. Raises ApplianceError."""
@@ -72,15 +75,19 @@ class Planner:
 
     async def _install(self, found: Checked) -> None:
         idle = self._desk.status.trial.state is TrialState.none and not self._desk.busy
-        last = self._ground.book.notes.last
-        failed = last is not None and not last.good and found.newest is not None and last.version == found.newest.version
         if found.newest is None or self._ground.settings.automatic == "tell" or not idle:
             return
-        if failed:
-            log.info("%s is not installed by itself again: it was not kept, or failed, before", found.newest.version)
+        if self._was_left(found.newest.version):
+            log.info("%s is not installed by itself again: it was left, not kept, or failed, before", found.newest.version)
             return
         job = await self._desk.install(SCHEDULE)
         await self._desk.waited(job)
+
+    def _was_left(self, version: str) -> bool:
+        """Whether a version was here before and did not stay: whoever wants it again says so."""
+        notes = self._ground.book.notes
+        failed = notes.last is not None and not notes.last.good and notes.last.version == version
+        return failed or notes.left == version or any(each.problem and each.version == version for each in notes.slots.values())
 
     def _may_restart(self, now: float) -> bool:
         pending, wanted = self._ground.book.notes.pending, self._ground.settings

@@ -68,3 +68,22 @@ def test_the_accounts_need_a_systemd_that_the_package_asks_for() -> None:
     """`u!`, an account that nobody can log in to, is of systemd 257."""
     assert "\nu! prime-spark " in (PACKAGE / "usr/lib/sysusers.d/prime-spark.conf").read_text()
     assert "systemd (>= 257)" in (FIRMWARE / "packaging/depends.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_the_command_stays_where_its_user_may_be(tmp_path: Path, may: bool) -> None:
+    tools, here = tmp_path / "bin", tmp_path / "here"
+    tools.mkdir()
+    here.mkdir()
+    heard = tmp_path / "heard"
+    for name, text in {
+        "id": "echo root",
+        "setpriv": f'case "$*" in *" test -x .") {"true" if may else "false"} ;; *) pwd >{heard} && echo "$*" >>{heard} ;; esac',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    command = ["/bin/sh", str(PACKAGE / "usr/bin/prime-spark"), "backup", "restore", "a file.age"]
+    subprocess.run(command, env={"PATH": str(tools)}, cwd=here, check=True)
+    where, said = heard.read_text().splitlines()
+    assert where == (str(here) if may else "/")
+    assert said.endswith("--init-groups /opt/prime-spark/bin/prime-spark backup restore a file.age")

@@ -78,7 +78,7 @@ def test_the_command_stays_where_its_user_may_be(tmp_path: Path, may: bool) -> N
     heard = tmp_path / "heard"
     for name, text in {
         "id": "echo root",
-        "setpriv": f'case "$*" in *" test -x .") {"true" if may else "false"} ;; *) pwd >{heard} && echo "$*" >>{heard} ;; esac',
+        "setpriv": f'case "$*" in *" test -x .") {str(may).lower()} ;; *) pwd >{heard} && echo "$*" >>{heard} ;; esac',
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)

@@ -12,6 +12,10 @@ from appliance.errors import InvalidArgumentsError, NotRunningError
 from appliance.verbs.context import Context
 from appliance.verbs.nouns import commands
 
+FURTHER = "Which options and arguments it takes is told while an appliance runs: start it with `prime-spark`."
+LENIENT = {"ignore_unknown_options": True}
+"""Of a command whose options are not known here."""
+
 
 class Command(click.Command):
     """A verb."""
@@ -58,10 +62,14 @@ class Away(Group):
                 "start it with `prime-spark` or `prime-spark headless`.",
             )
 
-        rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
-        settings = {"ignore_unknown_options": True, "help_option_names": []}
         told = commands(str(self.name)).get(name)
-        return Command(name, params=[rest], callback=run, short_help=told, hidden=told is None, context_settings=settings)
+        if told is None:
+            rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
+            plain = {"ignore_unknown_options": True, "help_option_names": []}
+            return Command(name, params=[rest], callback=run, hidden=True, context_settings=plain)
+        rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+        full = f"{told.rstrip('.')}.\n\n{FURTHER}"
+        return Command(name, params=[rest], callback=run, help=full, short_help=told, context_settings=LENIENT)
 
 
 def _aimed(option: click.Option | None) -> click.Option | None:

@@ -49,6 +49,8 @@ def test_a_noun_lists_its_commands_where_no_appliance_runs(tmp_path: Path) -> No
     assert (code, "Let the microphone hear again." in text) == (0, True), text
     code, text = away(tmp_path, "backup", "--help")
     assert (code, "restore-cancel" in text, " restore " in text) == (0, True, True), text
+    code, text = away(tmp_path, "voice", "unmute", "--help")
+    assert (code, "Let the microphone hear again." in text, "while an appliance runs" in text) == (0, True, True), text
 
 
 @pytest.mark.parametrize("words", [("voice", "mute"), ("voice", "nonsense", "--all"), ("backup", "run", "--json")])

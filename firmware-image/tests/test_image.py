@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import NEWER, VERSION
+from conftest import BROKEN, CARD, NEWER, VERSION
 from imagelab import tunnel
 from imagelab.build import Builder, Built
-from imagelab.guest import FIRST_BOOT, READY, Guest
+from imagelab.disk import Overlay
+from imagelab.guest import FIRST_BOOT, READY, Guest, stick_with
+from imagelab.machine import Machine, Wishes
+from imagelab.newcard import Taken, take
+from imagelab.ssh import Login
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def stick(newer: Built, broken: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stick with two updates."""
+    return stick_with(tmp_path_factory.mktemp("stick"), newer.bundle, broken.bundle)
+
+
+@pytest.fixture(scope="module")
+def new_card(
+    guest: Guest, built: Built, login: Login, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Machine, Taken]]:
+    """A machine that starts from a new card with the first one's backup."""
+    taken = take(guest)
+    disk = Overlay(built.image, tmp_path_factory.mktemp("new"), CARD)
+    taken.put(disk, guest)
+    with Machine(disk, Wishes(processors=1), "new-card") as machine:
+        yield machine, taken
+        machine.keep_record()
 
 
 def test_the_console_is_on_the_serial_line(guest: Guest) -> None:
@@ -56,25 +80,51 @@ def test_a_tunnel_of_the_kernel_carries_a_peer(guest: Guest) -> None:
     assert found["kind"] == "wireguard"
     assert found["handshake"] > 0
     assert found["ping"] == 0, found["said"]
+    guest.spark("vpn peer remove laptop --yes")
 
 
 @pytest.mark.image_full
-def test_an_update_is_tried_and_kept(guest: Guest, builder: Builder, newer: Built, web: tuple[Path, int]) -> None:
-    guest.wait_up(900)
+def test_a_release_is_found_over_http(guest: Guest, builder: Builder, newer: Built, web: tuple[Path, int]) -> None:
     builder.release(web[0] / "releases", newer.bundle)
+    guest.spark("update check --wait")
+    assert guest.update()["newest"]["version"] == NEWER
+
+
+@pytest.mark.image_full
+def test_a_backup_can_be_taken_along(guest: Guest, new_card: tuple[Machine, Taken]) -> None:
+    """The machine with the new card starts beside the tests that follow; it is looked at in the last one."""
+    assert new_card[1].content.startswith(b"age-encryption.org/v1")
+
+
+@pytest.mark.image_full
+def test_an_update_that_never_becomes_healthy_gives_way(guest: Guest, stick: Path, broken: Built) -> None:
     boot = guest.boot_id()
-    guest.spark("update install --no-backup --wait --yes", limit=900)
+    guest.spark(f"update install {guest.stick(stick)}/{broken.bundle.name} --no-backup --wait --yes", limit=900)
+    assert guest.update()["trial"]["state"] == "waiting"
+    guest.restart()
+    guest.wait("it is told", lambda: guest.boot_id() != boot and (guest.update()["last"] or {}).get("kind") == "fell_back", 900)
+    last = guest.update()["last"]
+    assert (guest.slot(), guest.version(), last["version"]) == ("A", VERSION, BROKEN)
+    assert "it started" in last["reason"], last
+    assert last["next_step"]
+
+
+@pytest.mark.image_full
+def test_an_update_is_tried_and_kept(guest: Guest, stick: Path, newer: Built) -> None:
+    guest.wait_up(900)
+    boot = guest.boot_id()
+    guest.spark(f"update install {guest.stick(stick)}/{newer.bundle.name} --no-backup --wait --yes", limit=900)
     assert guest.update()["trial"]["state"] == "waiting"
     guest.restart()
     guest.wait("it started again", lambda: guest.boot_id() != boot, 900)
-    guest.wait_up()
-    assert guest.version() == NEWER
-    assert guest.slot() == "B"
-    status = guest.wait("the new system is kept", lambda: (s := guest.update())["committed"] == "B" and s, 300)
-    assert status["last"]["kind"] == "committed"
-    assert guest.unwell() == {}
+    status = guest.wait("the new system is kept", lambda: (s := guest.update())["committed"] == "B" and s, 600)
+    assert (guest.slot(), guest.version(), status["last"]["kind"]) == ("B", NEWER, "committed")
+    guest.machine.screen.wait_for_text(READY, limit=300)
 
 
 @pytest.mark.image_full
-def test_the_console_is_there_after_the_update(guest: Guest) -> None:
-    guest.machine.screen.wait_for_text(READY, limit=300)
+def test_a_new_card_begins_with_the_backup(new_card: tuple[Machine, Taken], login: Login) -> None:
+    machine, taken = new_card
+    restored = Guest(machine, login)
+    restored.wait_up(1500)
+    taken.found(restored)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from imagelab.disk import Disk
 from imagelab.machine import Machine
+from imagelab.run import run
 from imagelab.ssh import Login, RefusedError
 
 FIRST_BOOT = "prime-spark.toml"
 WEB = "http://10.0.2.100"
+STICK = "RELEASES"
+"""The label of a stick's file system."""
 READY = "Overview"
 """What the console shows when it is there."""
 GOOD = {"healthy", "absent"}
@@ -65,6 +70,13 @@ class Guest:
     def spark(self, line: str, limit: float = 180.0) -> str:
         """What a verb of the appliance prints."""
         return self.root(f"prime-spark {line}", limit)
+
+    def stick(self, image: Path) -> str:
+        """Plug in a stick with bundles, and tell the directory at which the guest has it."""
+        self.machine.plug(image)
+        self.wait("the stick is there", lambda: self.root(f"ls /dev/disk/by-label/{STICK}"), 120)
+        self.root(f"mountpoint -q /media || mount -o ro /dev/disk/by-label/{STICK} /media")
+        return "/media"
 
     def restart(self, line: str = "update reboot --yes") -> None:
         """Have a verb start the machine again; the link may end before the verb does."""
@@ -122,6 +134,17 @@ class Guest:
 
     def _tried(self) -> bool:
         return all(each["phase"] not in {"waiting", "starting"} for each in self.json("services"))
+
+
+def stick_with(home: Path, *bundles: Path) -> Path:
+    """A stick's image with bundles."""
+    tree, image = home / "stick", home / "stick.img"
+    tree.mkdir(parents=True)
+    for each in bundles:
+        os.link(each, tree / each.name)
+    size = sum(each.stat().st_size for each in bundles) * 11 // 10 + (64 << 20)
+    run("mke2fs", "-q", "-t", "ext4", "-L", STICK, "-d", str(tree), str(image), f"{size >> 10}k")
+    return image
 
 
 def prepare(disk: Disk, text: str) -> None:

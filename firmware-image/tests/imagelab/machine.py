@@ -73,6 +73,7 @@ class Machine:
         self.log = disk.home / f"{name}.serial"
         self.screen = Screen(self._type)
         self.qmp: Qmp | None = None
+        self._sticks: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._serial: socket.socket | None = None
         self._run = Path(tempfile.mkdtemp(prefix="qemu-"))  # a UNIX socket's path must be short
@@ -140,6 +141,14 @@ class Machine:
         self.monitor.command("screendump", filename=str(file), format="png")
         return file
 
+    def plug(self, stick: Path) -> None:
+        """Plug in a stick with a file system, given as a raw image; the guest may read it."""
+        name = f"stick{len(self._sticks)}"
+        self._sticks.append(stick)
+        file = {"driver": "file", "filename": str(stick), "read-only": True}
+        self.monitor.command("blockdev-add", **{"driver": "raw", "node-name": name, "read-only": True, "file": file})
+        self.monitor.command("device_add", driver="scsi-hd", drive=name, id=name, bus="slots.0")
+
     def resets(self) -> int:
         """How often the machine began anew since it was switched on."""
         return len(self.monitor.happened("RESET"))
@@ -168,6 +177,7 @@ class Machine:
         words += ["-nodefaults", "-no-user-config", "-display", "none"]
         words += ["-blockdev", self.disk.blockdev(), "-device", "virtio-blk-pci,drive=disk,bootindex=1"]
         words += ["-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"]
+        words += ["-device", "virtio-scsi-pci,id=slots"]
         words += ["-qmp", f"unix:{run / 'qmp'}"]
         if wishes.serial:
             words += ["-chardev", f"socket,id=serial,path={run / 'serial'},logfile={self.log},logappend=on"]
@@ -187,6 +197,7 @@ class Machine:
         return ",".join(words)
 
     def _launch(self) -> None:
+        self._sticks = []
         qmp, serial = self._listen("qmp"), self._listen("serial")
         said = self._run / "said"
         with said.open("wb") as file:

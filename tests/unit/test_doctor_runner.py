@@ -23,8 +23,8 @@ from tests.unit.doctor_support import Machine
 
 EXPECTED = {
     "backup", "clock_sync", "config", "disk_space", "espeak", "first_boot", "fleet", "gpio", "hailo", "haproxy", "hef", "i2c",
-    "kafka", "libraries", "microphone", "models", "nas_mount", "portaudio", "ports", "python", "redis", "terminal", "ups",
-    "vpn",
+    "kafka", "libraries", "microphone", "models", "nas_mount", "portaudio", "ports", "python", "redis", "terminal",
+    "update", "ups", "vpn",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from appliance.core.model import CheckResult, Device
 from appliance.core.streams.kafka import Access
 from appliance.errors import ConfigError
 from appliance.settingbackup import BackupTarget
+from appliance.settingupdate import UpdateSettings
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class DoctorContext:
         haproxy: The balancer's program, by name or path.
         machines: Of the configuration, that are reached over SSH.
         backups: Targets of backups, by name.
+        updates: Where updates of the image come from.
         config_error: Why the settings cannot be taken; the rest is that of the defaults then.
     """
 
@@ -63,6 +65,7 @@ class DoctorContext:
     machines: tuple[Entry, ...] = ()
     haproxy: str = "haproxy"
     backups: Mapping[str, BackupTarget] = field(default_factory=dict)
+    updates: UpdateSettings = field(default_factory=UpdateSettings)
 
     def text(self, path: str) -> str:
         """A small file below the root, stripped; empty where it cannot be read."""

@@ -79,5 +79,6 @@ def context_for(settings: Settings, paths: Places, environ: Mapping[str, str]) -
         machines=tuple(configured(settings.fleet)),
         haproxy=settings.deploy.haproxy,
         backups=settings.backup.targets,
+        updates=settings.update,
         system_python=settings.hailo.python or DoctorContext.system_python,
     )

@@ -18,6 +18,12 @@ class ServiceAwayError(UpdateError):
     code = "rauc_away"
 
 
+class ForbiddenError(UpdateError):
+    """This user may not ask RAUC."""
+
+    code = "rauc_forbidden"
+
+
 class BusyError(UpdateError):
     """RAUC is at work already."""
 
@@ -38,8 +44,9 @@ RULES: tuple[Row, ...] = (
         ServiceAwayError, "RAUC's service, which installs updates, does not answer.", AWAY,
     ),
     (
-        ("accessdenied", "access denied", "rejected send message", "not authorized"), UpdateError,
-        "This user may not use RAUC's service.", "allow it in its D-Bus policy, as the image does for the user prime-spark.",
+        ("accessdenied", "access denied", "rejected send message", "not authorized"), ForbiddenError,
+        "This user may not use RAUC's service.",
+        "begin the command with sudo; the appliance's own user is let in by a D-Bus policy, as the image has one.",
     ),
     (("no such file: ", "failed to open bundle"), RefusedError, "The bundle is not there, or not for us.", "check its path."),
     (

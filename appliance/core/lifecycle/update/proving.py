@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from appliance.core.lifecycle.update.book import SlotNote
 from appliance.core.lifecycle.update.ground import Ground
 from appliance.core.lifecycle.update.model import SlotProof
 from appliance.core.lifecycle.update.rauc import RaucSlot
@@ -91,6 +92,11 @@ async def _keep(ground: Ground, found: list[SlotProof]) -> None:
             slots[name] = replace(note, problem=problem)
             await ground.tell("update.damaged", Severity.critical, {"slot": name, "problem": problem})
         else:
-            mended = "" if note.problem.endswith(DAMAGED) else note.problem
+            mended = "" if damaged(note) else note.problem
             slots[name] = replace(note, verified=ground.clock.wall(), problem=mended)
     await ground.keep(slots=slots)
+
+
+def damaged(note: SlotNote) -> bool:
+    """Whether what is wrong with a slot is what reading it again found, and not how its trial went."""
+    return note.problem.startswith(tuple(f"{part}: " for part in PARTS.values()))

@@ -64,7 +64,7 @@ class MainsPin:
         try:
             high = bool(self._device.pin.state)
         except Exception as error:
-            log.debug("a pin cannot be read", exc_info=True)  # libraries of pins have errors of their own, such as lgpio.error
+            log.debug("a pin cannot be read", exc_info=True)  # libraries of pins have errors of their own
             self.close()
             raise DeviceError(f"GPIO {self.wiring.pin} cannot be read: {error}.", "see: dmesg | tail") from error
         return high is self.wiring.high_is_mains
@@ -80,6 +80,9 @@ class MainsPin:
         try:
             import gpiozero
 
+            from appliance.hw import pins
+
+            pins.take_header()
             return gpiozero.InputDevice(self.wiring.pin, pull_up=pull, active_state=True if pull is None else None)
         except Exception as error:
             log.debug("a pin cannot be taken", exc_info=True)  # as above; and there may be no library at all

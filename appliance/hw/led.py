@@ -53,6 +53,9 @@ def _open(pin: int) -> Any:
     try:
         import gpiozero
 
+        from appliance.hw import pins
+
+        pins.take_header()
         return gpiozero.LED(pin)
     except Exception as error:
         log.debug("a pin cannot be taken", exc_info=True)  # pin libraries have errors of their own, or are not there

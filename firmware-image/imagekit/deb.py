@@ -25,8 +25,8 @@ HOME = Path("opt/prime-spark")
 SITE = HOME / f"lib/python{PYTHON}/site-packages"
 PYTHON_DEPENDS = (f"python3 (>= {PYTHON})", "python3 (<< 3.14)")
 
-RECOMMENDED = {"arm64": "wireguard-tools, age, python3-lgpio", "amd64": "wireguard-tools, age"}
-"""What it can do without. Debian has no python3-lgpio (pins of a Pi 5), Raspberry Pi OS has it."""
+RECOMMENDED = "wireguard-tools, age"
+"""What it can do without."""
 
 CONFIGURATION = (
     f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {PYTHON}\nexecutable = /usr/bin/python{PYTHON}\n"
@@ -189,7 +189,7 @@ def finish(plan: Plan, tree: Path) -> None:
             arch=plan.arch,
             size=size,
             depends=", ".join(depends(plan.arch)),
-            recommends=RECOMMENDED[plan.arch],
+            recommends=RECOMMENDED,
         ),
     )
     etc = sorted(f"/{each.relative_to(tree)}" for each in (tree / "etc").rglob("*") if each.is_file())

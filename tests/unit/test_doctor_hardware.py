@@ -58,15 +58,6 @@ async def test_gpio_closed_to_this_user(machine: Machine, monkeypatch: pytest.Mo
     assert "usermod -aG gpio" in result.fix
 
 
-async def test_gpio_of_a_pi_without_a_pin_library(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.file(PI, PI_NAME)
-    machine.file("dev/gpiochip0")
-    monkeypatch.setattr(gpio, "FACTORIES", ("no_such_pin_library",))
-    result = await gpio.CHECK.run(machine.context())
-    assert result.status == "warning"
-    assert "python3-lgpio" in result.fix
-
-
 def plug_respeaker(machine: Machine) -> None:
     for name, text in {"idVendor": "2886\n", "idProduct": "0018\n", "busnum": "1\n", "devnum": "4\n"}.items():
         machine.file(f"sys/bus/usb/devices/1-1.2/{name}", text)

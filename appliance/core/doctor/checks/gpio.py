@@ -8,6 +8,7 @@ from appliance.core.doctor.model import Check, DoctorContext
 from appliance.core.doctor.probe import in_thread
 from appliance.core.model import CheckResult
 
+
 def look(context: DoctorContext) -> CheckResult:
     """Whether there is a chip that this user may open."""
     chips = context.paths("dev/gpiochip*")

@@ -5,15 +5,15 @@ cd "$(dirname "$0")/.."
 
 RUN_PACKAGES=(ca-certificates libportaudio2 libasound2-plugins libusb-1.0-0 espeak-ng redis-server restic)
 TEST_PACKAGES=(strace openssh-client tmux librsvg2-bin fonts-dejavu-core umockdev gir1.2-umockdev-1.0 python3-gi
-    redis-server postgresql bindfs fuse3
+    postgresql bindfs fuse3
     openssh-server nut-server nut-client wireguard-go wireguard-tools nftables iproute2 iputils-ping iperf3
     procps python3 podman runc netavark iptables busybox-static docker-compose haproxy
-    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd minisign dbus-daemon)
+    prometheus prometheus-node-exporter flite sox pulseaudio pulseaudio-utils alsa-utils age zstd dbus-daemon)
 # Building an image (any Debian; programs of the other processor run in emulation), and starting it.
 IMAGE_PACKAGES=(mmdebstrap debian-archive-keyring squashfs-tools fdisk e2fsprogs dosfstools mtools rauc grub-common grub-efi-amd64-bin
     device-tree-compiler minisign xz-utils git qemu-user-static)
-TEST_PACKAGES+=(wpasupplicant whois e2fsprogs)
-TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf nbdkit nbdkit-plugin-python device-tree-compiler shellcheck console-setup)
+TEST_PACKAGES+=(wpasupplicant whois)
+TEST_PACKAGES+=(qemu-system-x86 qemu-utils ovmf nbdkit nbdkit-plugin-python shellcheck console-setup)
 MACHINE_PACKAGES=(qemu-system-arm)
 # Containers run by podman, behind Docker's command line: its own where the machine has it, else podman's.
 if ! command -v docker >/dev/null; then TEST_PACKAGES+=(podman-docker); fi
@@ -26,13 +26,12 @@ MARK="# Written by Prime Spark's setup.sh for the time of an installation"
 
 on_pi() { grep -qs "Raspberry Pi" /proc/device-tree/model; }
 
-# gpiozero reaches the Pi 5's pins through lgpio, which comes with the system's Python.
-if on_pi; then RUN_PACKAGES+=(python3-lgpio); fi
-
 # evdev has no wheel for these processors: pip builds it.
 if [[ "$(uname -m)" == aarch64 ]]; then RUN_PACKAGES+=(gcc libc6-dev linux-libc-dev python3-dev); fi
 
 say() { printf 'setup: %s\n' "$*" >&2; }
+
+without() { printf 'the tests %s are skipped, and fail under CI=true' "$1"; }
 
 missing_packages() {
     local name
@@ -140,7 +139,7 @@ virtual_environment() {
             { say "no Python 3.11 to 3.13 with venv here; next: sudo apt-get install python3-venv"; exit 1; }
         say "making .venv with $python"
         local site=()
-        # Pin and accelerator libraries of a Pi come with the system's Python: its environment must see them.
+        # The accelerator's library, and the camera's of a Pi, come with the system's Python: its environment must see them.
         if on_pi || [[ -e /dev/hailo0 ]]; then site=(--system-site-packages); fi
         "$python" -m venv "${site[@]}" .venv
     fi
@@ -160,7 +159,7 @@ kafka() {
     [[ -f .kafka/.stamp && "$(<.kafka/.stamp)" == "$sum" ]] && return 0
     command -v mvn >/dev/null || system_packages maven
     for program in java mvn; do
-        command -v "$program" >/dev/null || { say "no $program: the tests that want Kafka are skipped"; return 0; }
+        command -v "$program" >/dev/null || { say "no $program: $(without "that want Kafka")"; return 0; }
     done
     say "copying Kafka's jars"
     rm -rf .kafka
@@ -168,7 +167,7 @@ kafka() {
         .venv/bin/python -m tests.servers.kafka_archive 2>&1)"; then
         rm -rf .kafka
         say "$said"
-        say "Kafka is not to be had: the tests that want it are skipped"
+        say "Kafka is not to be had: $(without "that want it")"
         return 0
     fi
     printf '%s' "$sum" >.kafka/.stamp
@@ -178,10 +177,10 @@ pebble() {
     # Pebble, an ACME authority for tests, built from its Go module.
     local version=v2.10.1
     [[ -x .pebble/pebble && -f .pebble/.stamp && "$(<.pebble/.stamp)" == "$version" ]] && return 0
-    command -v go >/dev/null || { say "no go: the tests that want an ACME authority are skipped"; return 0; }
+    command -v go >/dev/null || { say "no go: $(without "that want an ACME authority")"; return 0; }
     say "building Pebble"
     if ! GOBIN="$PWD/.pebble" GOFLAGS=-p=2 go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$version" >/dev/null 2>&1; then
-        say "Pebble is not to be had: the tests that want an ACME authority are skipped"
+        say "Pebble is not to be had: $(without "that want an ACME authority")"
         return 0
     fi
     printf '%s' "$version" >.pebble/.stamp

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ OWN_SCREEN = re.compile(r"/dev/(tty\d+|console)")
 """Terminals that the kernel makes of screen and keyboard (console(4))."""
 CONSOLE_UNIT = "PRIME_SPARK_OWN_SCREEN"
 """Set in the environment where a console is kept on the machine's own screen: its keyboard is that console's."""
+LISTENING = 0.5
+"""Seconds between two looks whether an appliance that starts takes terminals already."""
 FIRST_PAINT = 5.0
 """Seconds that services wait at most for the console's first paint."""
 
@@ -54,7 +57,7 @@ def console(environ: Mapping[str, str]) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         say("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.")
         return 2
-    return _locked(environ, _run_console, on_held=_attach, stderr=False)
+    return _locked(environ, _run_console, on_held=_hand_over, stderr=False)
 
 
 def say(text: str) -> None:
@@ -74,16 +77,37 @@ def headless(environ: Mapping[str, str]) -> int:
 
 def attach_only(environ: Mapping[str, str]) -> int:
     """Hand this terminal to the appliance that runs, and never start one; returns the exit code."""
-    from appliance.session.handover import attach
-
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         say("error: the console needs a terminal.\nnext: use `prime-spark status`, or run it in a terminal.")
         return 2
+    where = paths.find(environ)
+    return _hand_over(where, Lock(where.lock), environ)
+
+
+def _hand_over(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
+    """Attach, as soon as the appliance that runs takes terminals; one that starts on a slow machine does not yet."""
+    from appliance.session.handover import attach
+
+    told = False
     try:
-        return attach(socket_address(paths.find(environ).console_socket), environ)
-    except OSError:
-        say("error: no appliance runs here.\nnext: start it with `prime-spark` or `prime-spark headless`.")
-        return NotRunningError.exit_code
+        while True:
+            try:
+                return attach(socket_address(where.console_socket), environ)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if not lock.held():
+                    break
+            if not told:
+                say(f"The appliance (process {lock.holder() or 'unknown'}) takes no terminal yet. Waiting; Ctrl-C ends that.")
+            told = True
+            time.sleep(LISTENING)
+    except KeyboardInterrupt:
+        say("error: it took no terminal.\nnext: see `prime-spark status`, or stop it: prime-spark appliance stop")
+        return 130
+    except OSError as error:
+        say(f"error: this terminal cannot be handed over: {error.strerror}.\nnext: be the user that the appliance runs as.")
+        return 1
+    say("error: no appliance runs here.\nnext: start it with `prime-spark` or `prime-spark headless`.")
+    return NotRunningError.exit_code
 
 
 Mode = Callable[[Settings, Paths, logs.LogRing, Mapping[str, str]], Coroutine[Any, Any, int]]
@@ -130,15 +154,6 @@ def _restore(where: Paths) -> None:
     except BackupError as error:
         raise ConfigError(error.message, error.next_step) from error
     say(f"restored {', '.join(done.parts)} of {done.device_id} from {done.source}")
-
-
-def _attach(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
-    from appliance.session.handover import attach
-
-    try:
-        return attach(socket_address(where.console_socket), environ)
-    except OSError:
-        return _say_held(where, lock, environ)
 
 
 def _say_held(_: Paths, lock: Lock, __: Mapping[str, str]) -> int:

@@ -279,7 +279,8 @@ async def receive_terminal(connection: socket.socket) -> tuple[Hello, list[int]]
         async with asyncio.timeout(HELLO_TIME):
             await readable.wait()
     except TimeoutError:
-        raise TimeoutError(f"nothing came within {HELLO_TIME:g} s") from None
+        if not readable.is_set():  # where this loop stood still for so long, what came meanwhile is in time
+            raise TimeoutError(f"nothing came within {HELLO_TIME:g} s") from None
     finally:
         loop.remove_reader(connection.fileno())
     data, descriptors, _, _ = socket.recv_fds(connection, HELLO, 2)

@@ -12,8 +12,7 @@ import pytest
 from conftest import BROKEN, CARD, NEWER, NO_APPLIANCE, TUNNEL, VERSION, needs_what_images_need
 from imagelab.build import Builder
 from imagelab.disk import Overlay
-from imagelab.guest import READY, Guest, first_boot, prepare
-from imagelab.machine import Wishes
+from imagelab.guest import READY, Guest, first_boot, prepare, stick_with
 from imagelab.pi import Pi
 from imagelab.ssh import Login
 
@@ -27,20 +26,26 @@ def pi_builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     return Builder(tmp_path_factory.mktemp("built-arm64"), "arm64")
 
 
+@pytest.fixture(scope="module")
+def pi_image(pi_builder: Builder) -> Path:
+    """The image, built once."""
+    return pi_builder.build(VERSION).image
+
+
+@pytest.fixture(scope="module")
+def updates(pi_builder: Builder, pi_image: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """(a stick with two updates, the good one, the one whose appliance never starts)."""
+    good, bad = pi_builder.bundle(NEWER).bundle, pi_builder.bundle(BROKEN, NO_APPLIANCE).bundle
+    return stick_with(tmp_path_factory.mktemp("stick"), good, bad), good, bad
+
+
 @pytest.fixture(scope="module", params=["tryboot", "swap"])
-def pi(
-    request: pytest.FixtureRequest,
-    pi_builder: Builder,
-    login: Login,
-    web: tuple[Path, int],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Pi]:
+def pi(request: pytest.FixtureRequest, pi_image: Path, login: Login, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pi]:
     """A machine at its first start that tries updates in one of the two ways, shared by the tests in their order."""
-    image = next(iter(pi_builder.home.glob("build-*/*.img")), None) or pi_builder.build(VERSION).image
-    disk = Overlay(image, tmp_path_factory.mktemp("card"), CARD)
+    disk = Overlay(pi_image, tmp_path_factory.mktemp("card"), CARD)
     prepare(disk, first_boot(login, hostname="edge-pi", more=TUNNEL))
     login.forget()
-    with Pi(disk, Wishes(web=web[1]), f"pi-{request.param}", f"prime-spark.way={request.param}") as machine:
+    with Pi(disk, name=f"pi-{request.param}", words=f"prime-spark.way={request.param}") as machine:
         yield machine
         machine.keep_record()
 
@@ -59,19 +64,19 @@ def test_it_starts_to_its_console(pi: Pi, guest: Guest) -> None:
     assert (guest.slot(), guest.version()) == ("A", VERSION)
 
 
-def test_an_update_is_tried_once_and_kept(pi: Pi, guest: Guest, pi_builder: Builder, web: tuple[Path, int]) -> None:
-    pi_builder.release(web[0] / "releases", pi_builder.bundle(NEWER).bundle)
+def test_an_update_is_tried_once_and_kept(pi: Pi, guest: Guest, updates: tuple[Path, Path, Path]) -> None:
+    stick, good, _ = updates
     starts = len(pi.choices)
-    guest.spark("update install --no-backup --wait --yes", limit=3600)
+    guest.spark(f"update install {guest.stick(stick)}/{good.name} --no-backup --wait --yes", limit=3600)
     guest.restart()
     assert pi.wait_boots(starts + 1, 900).partition == 3
     guest.wait("it is kept", lambda: guest.version() == NEWER and guest.update()["committed"] == "B", 1800)
 
 
-def test_an_update_that_fails_gives_way(pi: Pi, guest: Guest, pi_builder: Builder, web: tuple[Path, int]) -> None:
-    pi_builder.release(web[0] / "releases", pi_builder.bundle(BROKEN, NO_APPLIANCE).bundle)
+def test_an_update_that_fails_gives_way(pi: Pi, guest: Guest, updates: tuple[Path, Path, Path]) -> None:
+    stick, _, bad = updates
     starts = len(pi.choices)
-    guest.spark("update install --no-backup --wait --yes", limit=3600)
+    guest.spark(f"update install {guest.stick(stick)}/{bad.name} --no-backup --wait --yes", limit=3600)
     guest.restart()
     assert pi.wait_boots(starts + 1, 900).partition == 2
     assert pi.wait_boots(starts + 2, 2400).partition == 3

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from imagelab.disk import Disk
 from imagelab.qmp import Qmp, QmpError
@@ -78,7 +79,7 @@ class Machine:
         self._serial: socket.socket | None = None
         self._run = Path(tempfile.mkdtemp(prefix="qemu-"))  # a UNIX socket's path must be short
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import filetree
 import pytest
 from filetree import FILES, PACKAGE, TREES
+from imagekit import disk, release
+from imagekit.plan import Plan
 
 from appliance.core.lifecycle.update.choice import Choice
 from appliance.core.lifecycle.update.choicefiles import GrubStore, PiStore
@@ -111,13 +113,23 @@ def test_the_console_draws_on_standard_error() -> None:
     assert "\nStandardError=tty\n" in filetree.unit("prime-spark-console@.service")
 
 
+def test_both_slots_of_a_new_image_hold_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: dict[str, Path] = {}
+    monkeypatch.setattr(release, "config", lambda *_: None)
+    monkeypatch.setattr(release, "data", lambda *_: None)
+    monkeypatch.setattr(disk, "assemble", lambda _image, _arch, contents: filled.update(contents))
+    release.image(Plan("amd64", "1", tmp_path, tmp_path), release.Parts(tmp_path / "boot", tmp_path / "root"))
+    assert (filled["boot-a"], filled["system-a"]) == (filled["boot-b"], filled["system-b"])
+
+
 def test_grub_takes_its_configuration() -> None:
     needs_program("grub-script-check")
     subprocess.run(["grub-script-check", FILES / "config-amd64/EFI/BOOT/grub.cfg"], check=True)
 
 
-def test_the_boot_choice_of_a_new_image_is_slot_a() -> None:
-    wanted = (Choice("A", good="A"), "")
+def test_the_boot_choice_of_a_new_image_is_slot_a_and_b_is_as_good() -> None:
+    """Both hold the same system: GRUB leaves a damaged one, after four starts, for one that is noted as good only."""
+    wanted = (Choice("A", good="AB"), "")
     assert GrubStore(FILES / "config-amd64").read() == wanted
     pi = PiStore(FILES / "config-arm64")
     assert pi.read() == wanted

@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     boots: int = 0
     """Starts of the committed slot since one was healthy, as GRUB counts them."""
     good: str = ""
-    """Slots whose present contents ran healthily once: "", "A", "B" or "AB"."""
+    """Slots whose present contents ran healthily once: "", "A", "B" or "AB". In a new image both hold the same, and are."""
     armed: int = 0
     """1: the Pi's firmware is told to boot the trial as if it were committed; the trial's first act is to take that back."""
 

@@ -22,7 +22,7 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
     for number, each in enumerate(builders):
         each.cache = (
             tmp_path / f"cache-{number}"
-        )  # all is made anew: packages, wheels, system; but for the keys, which are chance
+        )  # all is made anew but for the keys
         if number:
             shutil.copytree(builders[0].cache / "keys", each.cache / "keys")
         made = each.build(VERSION)

@@ -141,6 +141,7 @@ def test_rauc_is_told_both_slots(arch: str) -> None:
     config = ConfigParser()
     config.read(FILES / f"root-{arch}/etc/rauc/system.conf")
     assert (config["system"]["compatible"], config["system"]["bundle-formats"]) == (f"prime-spark-{arch}", "verity")
+    assert config["keyring"]["use-bundle-signing-time"] == "true", "a clock that was never set may not hinder an update"
     for number, name in enumerate("ab"):
         root, boot = config[f"slot.rootfs.{number}"], config[f"slot.bootfs.{number}"]
         assert (root["device"], root["bootname"]) == (f"/dev/disk/by-partlabel/system-{name}", name.upper())

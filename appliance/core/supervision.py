@@ -32,6 +32,8 @@ class Policy:
     """How services are kept alive; times in seconds."""
 
     start_deadline: float = 20.0
+    first_times: float = 3.0
+    """So many times longer may the first start of each take: then all load at once, from a slow card, or emulated."""
     stop_deadline: float = 5.0
     probe_interval: float = 5.0
     probe_deadline: float = 3.0
@@ -73,6 +75,7 @@ class Supervised:
         self._task: asyncio.Task[None] | None = None
         self._run: asyncio.Task[None] | None = None
         self._halting = False
+        self._first = True
         self._poked = asyncio.Event()
         self._failures = 0
         self._came_up = False
@@ -155,13 +158,15 @@ class Supervised:
         self._came_up = False
         if self.status.health is not Health.absent:  # what is looked for again now and then stays absent meanwhile
             self._between(Phase.starting, "starting")
+        seconds = self._policy.start_deadline * (self._policy.first_times if self._first else 1)
+        self._first = False
         try:
-            async with asyncio.timeout(self._policy.start_deadline) as limit:
+            async with asyncio.timeout(seconds) as limit:
                 await self.service.start()
         except TimeoutError as error:
             await self._clean_up()
             if limit.expired():
-                raise TimeoutError(f"start took longer than {self._policy.start_deadline:g} s") from error
+                raise TimeoutError(f"start took longer than {seconds:g} s") from error
             raise
         except BaseException:
             await self._clean_up()

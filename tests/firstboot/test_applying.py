@@ -314,10 +314,17 @@ def test_copies_that_editors_leave_are_told(box: rig.Box) -> None:
 
 def test_what_is_asked_to_go_goes_before_anything_is_applied(used: rig.Box) -> None:
     (used.data / "lost+found").mkdir()
+    (used.data / "rauc").mkdir()
+    (used.data / "rauc/central.raucs").touch()
+    folders = {name: (used.data / name).stat().st_ino for name in ("home", "prime-spark", "rauc")}
     (used.data / ERASE).touch()
     used.write(QUICK)
     assert used.apply().state == "applied"
     assert [row[0] for row in used.rows("SELECT name FROM users")] == ["eve"]
     assert not (used.data / ERASE).exists()
     assert (used.data / "lost+found").is_dir()
+    assert {name: (used.data / name).stat().st_ino for name in folders} == folders, (
+        "/home is mounted from there, units want them"
+    )
+    assert not list((used.data / "rauc").iterdir())
     assert asyncio.run(person(used, "ada", "correct horse")) is None

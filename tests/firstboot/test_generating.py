@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from appliance.core.lifecycle.firstboot import hashing, network
+from appliance.core.lifecycle.firstboot import hashing, network, prepare
+from appliance.core.lifecycle.firstboot.form import UserTable
 from appliance.core.lifecycle.firstboot.generate import generate
 from appliance.core.lifecycle.firstboot.model import Identity, Interface, Login, Radio
 from tests.firstboot import rig
@@ -184,3 +186,12 @@ def test_a_damaged_file_costs_itself_only(used: rig.Box, name: str) -> None:
     assert len(used.etc("machine-id").strip()) == 32
     if name == "machine-id":
         assert (used.data / "system/machine-id").read_text() == used.etc("machine-id")
+
+
+def test_a_number_is_not_given_to_another_while_its_home_is_there(box: rig.Box) -> None:
+    (box.data / "home/bob").mkdir(parents=True)  # who may log in no more: /etc/passwd is the image's at each start
+    mine = os.getuid()
+    taken = prepare.taken(box.job())
+    assert (taken["bob"], taken["sshd"]) == (mine, 101)
+    user = UserTable(name="eve", ssh_keys=(rig.KEY,), shell=True)
+    assert prepare.login(user, {}, {**taken, "bob": prepare.FIRST_UID}).uid == prepare.FIRST_UID + 1

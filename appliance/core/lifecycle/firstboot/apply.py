@@ -193,17 +193,26 @@ def _strays(boot: Path, *, missing: bool = False) -> tuple[str, ...]:
     return tuple(told)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def empty_if_asked(data: Path) -> bool:
-    """Empty the data partition where that was asked for; the request goes last. Raises OSError."""
+    """Empty the data partition where that was asked for; the request goes last. Raises OSError.
+
+    Its directories stay, empty: one is mounted elsewhere already (/home), and units cannot do without others.
+    """
     if not (data / ERASE).exists():
         return False
     for each in data.iterdir():
         if each.name in {ERASE, "lost+found"}:
             continue
-        if each.is_dir() and not each.is_symlink():
-            shutil.rmtree(each)
-        else:
-            each.unlink()
+        folder = each.is_dir() and not each.is_symlink()
+        for one in each.iterdir() if folder else (each,):
+            _remove(one)
     card.flush(data)
     (data / ERASE).unlink()
     card.flush(data)

@@ -62,7 +62,7 @@ def prepare(job: Job, path: Path, raw: bytes, found: FirstBoot) -> Plan:
     for name, value in found.secrets.items():
         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(secrets / name, value.encode())
-    identity = _identity(found, was, validate.accounts(job.root))
+    identity = _identity(found, was, taken(job))
     records.write(identity_file(tree), identity)
     people = tuple(_person(each) for each in found.users)
     stage.check_people(job.parts.places(now).database, people)
@@ -115,6 +115,13 @@ def _complete(given: dict[str, Any], found: FirstBoot, known: Any) -> None:
             given[group] = {**inner, name: value}
 
 
+def taken(job: Job) -> Mapping[str, int]:
+    """Numbers that somebody has: accounts of the image, and those whose homes are there, also where they may log in no more."""
+    homes = job.data / "home"
+    owners = {each.name: each.stat().st_uid for each in homes.iterdir()} if homes.is_dir() else {}
+    return owners | dict(validate.accounts(job.root))
+
+
 def _identity(found: FirstBoot, was: Identity, taken: Mapping[str, int]) -> Identity:
     system = {name: getattr(found.system, name) for name in found.system.model_fields_set}
     changes: dict[str, Any] = {name: value for name, value in system.items() if value}
@@ -130,7 +137,7 @@ def _identity(found: FirstBoot, was: Identity, taken: Mapping[str, int]) -> Iden
     logins = {each.name: each for each in was.logins}
     for user in found.users:
         if user.shell:
-            logins[user.name] = _login(user, logins, taken)
+            logins[user.name] = login(user, logins, taken)
         else:
             logins.pop(user.name, None)
     return replace(was, **changes, logins=tuple(logins.values()))
@@ -142,7 +149,14 @@ def _radio(wish: Any) -> Radio:
     return Radio(wish.ssid, wish.interface, wish.security, psk, phrase, wish.country, wish.hidden)
 
 
-def _login(user: UserTable, known: Mapping[str, Login], taken: Mapping[str, int]) -> Login:
+def login(user: UserTable, known: Mapping[str, Login], taken: Mapping[str, int]) -> Login:
+    """How somebody logs in at the machine.
+
+    Args:
+        user: As the file has it.
+        known: Who may already.
+        taken: Numbers that somebody has.
+    """
     was = known.get(user.name)
     used = {each.uid for each in known.values()} | {uid for name, uid in taken.items() if name not in known}
     uid = was.uid if was else next(each for each in range(FIRST_UID, 60000) if each not in used)

@@ -13,7 +13,7 @@ CERT ?=
 MINISIGN_KEY ?=
 MINISIGN_PUB ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-IMAGEKIT = $(SUDO) env PYTHONPATH=firmware-image $(if $(SOURCE_DATE_EPOCH),SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) $(PY) -m imagekit
+IMAGEKIT = $(SUDO) env PYTHONPATH=firmware-image PYTHONDONTWRITEBYTECODE=1 $(if $(SOURCE_DATE_EPOCH),SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) $(PY) -m imagekit
 IMAGE_OPTIONS = --arch $(ARCH) --out $(OUT) $(if $(VERSION),--version $(VERSION)) $(if $(KEY),--key $(KEY)) $(if $(CERT),--cert $(CERT)) \
 	$(if $(MINISIGN_KEY),--minisign-key $(MINISIGN_KEY)) $(if $(MINISIGN_PUB),--minisign-pub $(MINISIGN_PUB))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagekit.errors import BuildError
+from imagekit.shell import say
 
 IMAGEKIT = Path(__file__).resolve().parent
 FIRMWARE = IMAGEKIT.parent
@@ -92,7 +94,13 @@ def own_epoch() -> int:
                 f"SOURCE_DATE_EPOCH is {given!r}, which is no number of seconds since 1970.", "set a number, or unset it."
             )
         return int(given)
+    known = f"safe.directory={CHECKOUT}"  # root may build what another user checked out: git would not look into it
     asked = subprocess.run(
-        ["git", "-C", str(CHECKOUT), "log", "-1", "--format=%ct"], capture_output=True, text=True, check=False
+        ["git", "-c", known, "-C", str(CHECKOUT), "log", "-1", "--format=%ct"], capture_output=True, text=True, check=False
     )
-    return int(asked.stdout) if asked.returncode == 0 and asked.stdout.strip().isdigit() else FLOOR
+    if asked.returncode == 0 and asked.stdout.strip().isdigit():
+        return int(asked.stdout)
+    day = time.strftime("%Y-%m-%d", time.gmtime(FLOOR))
+    say(f"git tells no time of a commit here ({asked.stderr.strip() or 'no answer'}): the image's clocks begin at {day}.")
+    say("next: where that matters, SOURCE_DATE_EPOCH=SECONDS before the command")
+    return FLOOR

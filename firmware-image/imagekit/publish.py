@@ -60,7 +60,7 @@ def release_key(cache: Path, secret: Path | None, public: Path | None) -> Releas
 
 
 def compress(image: Path) -> Path:
-    """Make the .img.xz that people write onto a card, and remove the .img. Raises BuildError."""
+    """Make the .img.xz that people write onto a card; the .img stays beside it. Raises BuildError."""
     need("xz")
     target = image.with_name(image.name + ".xz")
     target.unlink(missing_ok=True)

@@ -162,3 +162,13 @@ def test_the_root_of_a_foreign_processor_is_only_extracted() -> None:
     words = base.command("arm64", ["udev"], Path("root"), Path("debs"), apart=True)
     assert "--variant=extract" in words
     assert "--variant=minbase" in base.command("amd64", ["udev"], Path("root"), Path("debs"))
+
+
+def test_without_a_commit_the_time_of_the_build_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setattr(plan, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert plan.own_epoch() == plan.FLOOR
+    assert "clocks begin at 2017-07-14" in capsys.readouterr().err

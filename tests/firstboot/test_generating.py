@@ -135,13 +135,13 @@ def test_interfaces_and_networks() -> None:
     )  # fmt: skip
     found = network.files(identity)
     assert sorted(found) == [
-        "etc/systemd/network/10-prime-spark-eth1.network", "etc/systemd/network/10-prime-spark-wired.network",
-        "etc/systemd/network/10-prime-spark-wlan0.network", "etc/wpa_supplicant/wpa_supplicant-wlan0.conf",
+        "etc/systemd/network/10-prime-spark-eth1.network", "etc/systemd/network/10-prime-spark-wlan0.network",
+        "etc/systemd/network/11-prime-spark-wired.network", "etc/wpa_supplicant/wpa_supplicant-wlan0.conf",
     ]  # fmt: skip
     wired = configparser.RawConfigParser(strict=False)
-    wired.read_string(found["etc/systemd/network/10-prime-spark-wired.network"][0])
+    wired.read_string(found["etc/systemd/network/11-prime-spark-wired.network"][0])
     assert (wired["Match"]["type"], wired["Network"]["dhcp"], wired["Network"]["domains"]) == ("ether", "no", "example.net")
-    assert "Address=192.0.2.10/24\nAddress=2001:db8::2/64\n" in found["etc/systemd/network/10-prime-spark-wired.network"][0]
+    assert "Address=192.0.2.10/24\nAddress=2001:db8::2/64\n" in found["etc/systemd/network/11-prime-spark-wired.network"][0]
     text, mode = found["etc/wpa_supplicant/wpa_supplicant-wlan0.conf"]
     assert mode == 0o600
     assert text.count("network={") == 3
@@ -195,3 +195,9 @@ def test_a_number_is_not_given_to_another_while_its_home_is_there(box: rig.Box) 
     assert (taken["bob"], taken["sshd"]) == (mine, 101)
     user = UserTable(name="eve", ssh_keys=(rig.KEY,), shell=True)
     assert prepare.login(user, {}, {**taken, "bob": prepare.FIRST_UID}).uid == prepare.FIRST_UID + 1
+
+
+def test_one_interface_goes_before_its_kind() -> None:
+    """systemd.network(5): of the files that fit, the first in the order of their names counts."""
+    found = network.files(Identity(interfaces=(Interface("wifi"), Interface("wlan0"), Interface("wired"), Interface("zz0"))))
+    assert [name.split("-")[-1] for name in sorted(found)] == ["wlan0.network", "zz0.network", "wifi.network", "wired.network"]

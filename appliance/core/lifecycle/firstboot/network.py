@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from appliance.core.lifecycle.firstboot.model import Identity, Interface, Radio
 
-LINKS, RADIOS = "etc/systemd/network/10-prime-spark-*.network", "etc/wpa_supplicant/wpa_supplicant-*.conf"
+LINKS, RADIOS = "etc/systemd/network/1?-prime-spark-*.network", "etc/wpa_supplicant/wpa_supplicant-*.conf"
 KINDS = {"wired": "Type=ether\nKind=!*", "wifi": "Type=wlan"}
 """What systemd.network(5) calls them; bridges and the like are no wires."""
 HEAD = "# Written at every start from the identity of this machine.\n"
@@ -17,11 +17,16 @@ def files(identity: Identity) -> dict[str, tuple[str, int]]:
         if "wifi" not in links:
             links.setdefault(radio.interface, Interface(radio.interface))
     wireless = {"wifi", *(each.interface for each in identity.radios)}
-    found = {LINKS.replace("*", name): (link(each, wireless=name in wireless), 0o644) for name, each in links.items()}
+    found = {_file(name): (link(each, wireless=name in wireless), 0o644) for name, each in links.items()}
     for name in sorted({each.interface for each in identity.radios}):
         mine = [each for each in identity.radios if each.interface == name]
         found[RADIOS.replace("*", name)] = (supplicant(mine), 0o600)
     return found
+
+
+def _file(name: str) -> str:
+    """Where what is said of an interface lies: the first file that fits counts, and so one interface's goes before its kind's."""
+    return f"etc/systemd/network/{11 if name in KINDS else 10}-prime-spark-{name}.network"
 
 
 def link(wish: Interface, *, wireless: bool = False) -> str:

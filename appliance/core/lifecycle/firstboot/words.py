@@ -125,7 +125,7 @@ def keys(lines: tuple[str, ...]) -> tuple[str, ...]:
 def interface(text: str) -> str:
     """A network interface's name. Raises SettingError."""
     if INTERFACE.fullmatch(text) is None:
-        raise SettingError(f"{text[:80]!r} is no network interface", "write one such as eth0 or wlan0; or wired, or wifi.")
+        raise SettingError(f"{text[:80]!r} is no network interface", "write wired, or wifi; or one such as end0 or wlan0.")
     return text
 
 

@@ -87,3 +87,12 @@ def test_the_command_stays_where_its_user_may_be(tmp_path: Path, may: bool) -> N
     where, said = heard.read_text().splitlines()
     assert where == (str(here) if may else "/")
     assert said.endswith("--init-groups /opt/prime-spark/bin/prime-spark backup restore a file.age")
+
+
+def test_who_is_neither_root_nor_the_service_is_told_and_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("#!/bin/sh\necho ada\n")
+    (tmp_path / "id").chmod(0o755)
+    command = ["/bin/sh", str(PACKAGE / "usr/bin/prime-spark"), "status"]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "Next: sudo prime-spark status\n" in done.stderr

@@ -22,6 +22,19 @@ STICK = "RELEASES"
 """The label of a stick's file system."""
 READY = "Overview"
 """What the console shows when it is there."""
+ASK = """
+import http.client, socket, sys
+class Socket(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/prime-spark/api.sock")
+link = Socket("appliance", timeout=60)
+link.request("POST", "/api/v1/actions/NAME", '{"args": {}}', {"Content-Type": "application/json"})
+answer = link.getresponse()
+print(answer.read().decode())
+sys.exit(answer.status != 200)
+"""
+"""A question to the appliance by a program that starts ten times as fast as its command does, where a processor is emulated."""
 GOOD = {"healthy", "absent"}
 
 
@@ -87,6 +100,11 @@ class Guest:
         """The same, as values."""
         return json.loads(self.spark(f"{line} --json", limit))
 
+    def ask(self, action: str) -> Any:
+        """What an action without arguments answers."""
+        program = ASK.replace("NAME", action)
+        return json.loads(self.root("exec /usr/bin/python3 -ISE -", stdin=program.encode()))["result"]
+
     def wait(self, what: str, look: Callable[[], Any], limit: float = 600.0) -> Any:
         """The first value that is something. A machine that cannot be asked is no fault until `limit` seconds are over."""
         ends, last = time.monotonic() + limit, ""
@@ -108,7 +126,7 @@ class Guest:
     def unwell(self) -> dict[str, str]:
         """Services that are neither healthy nor absent with a reason and a next step, with what they say."""
         found: dict[str, str] = {}
-        for each in self.json("services"):
+        for each in self.ask("service.list"):
             said = f"{each['health']}: {each['reason']}; next: {each['next_step']}"
             if each["health"] not in GOOD or (each["health"] == "absent" and not (each["reason"] and each["next_step"])):
                 found[each["name"]] = said
@@ -116,7 +134,7 @@ class Guest:
 
     def update(self) -> dict[str, Any]:
         """The state of the updates."""
-        status: dict[str, Any] = self.json("update status")
+        status: dict[str, Any] = self.ask("update.status")
         return status
 
     def boot_id(self) -> str:
@@ -133,7 +151,7 @@ class Guest:
         return self.root(". /etc/os-release; echo $IMAGE_VERSION").strip()
 
     def _tried(self) -> bool:
-        return all(each["phase"] not in {"waiting", "starting"} for each in self.json("services"))
+        return all(each["phase"] not in {"waiting", "starting"} for each in self.ask("service.list"))
 
 
 def stick_with(home: Path, *bundles: Path) -> Path:

@@ -54,7 +54,7 @@ WRONG = {
     ),
     "gateway alone": ('[network.eth0]\ngateway = "192.0.2.1"\n', 1, "has no address beside it", "give an address"),
     "no address at all": ('[network.eth0]\ndhcp = false\n', 1, "there is no address", "give address"),
-    "interface": ('[network."a/b"]\ndhcp = true\n', 1, "no network interface", "eth0"),
+    "interface": ('[network."a/b"]\ndhcp = true\n', 1, "no network interface", "end0"),
     "Wi-Fi password": (f'{WIFI}password = "short"\n', 1, "8 to 63", "as the router shows it"),
     "Wi-Fi umlaut": (f'{WIFI}password = "pässwörter"\n', 1, "English keyboard", "wpa_passphrase"),
     "Wi-Fi without a password": (WIFI, 1, "the password is missing", 'security = "open"'),

@@ -20,9 +20,7 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
     builders[1].public.write_text(key.public.read_text())
     sums = []
     for number, each in enumerate(builders):
-        each.cache = (
-            tmp_path / f"cache-{number}"
-        )  # all is made anew but for the keys
+        each.cache = tmp_path / f"cache-{number}"  # all is made anew but for the keys
         if number:
             shutil.copytree(builders[0].cache / "keys", each.cache / "keys")
         made = each.build(VERSION)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filetree import FILES
+
+from tests.support import capability
 
 SCRIPT = FILES / "root/usr/lib/prime-spark/data-mount"
 PROGRAMS = ("udevadm", "blkid", "e2fsck", "mount", "umount", "mountpoint", "install", "systemd-growfs", "mkfs.ext4", "mke2fs")
@@ -90,12 +93,34 @@ def test_what_preening_cannot_mend_is_repaired(rig: Rig) -> None:
     assert ran.fault is None
 
 
+def test_one_that_lost_its_first_blocks_is_repaired_from_their_copies(rig: Rig, tmp_path: Path) -> None:
+    """With the programs themselves, on a file: blkid sees no file system there, and nothing of it is lost."""
+    for name in ("blkid", "e2fsck"):
+        (rig.programs / name).unlink()
+        path = shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
+        capability(path is not None, name)
+        rig.answer(name, f'exec {path} "$@"')
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/kept").write_text("acknowledged")
+    with rig.device.open("wb") as file:
+        file.truncate(160 << 20)
+    filesystem = ["/sbin/mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", str(tmp_path / "tree"), str(rig.device)]
+    subprocess.run(filesystem, check=True, env={})
+    with rig.device.open("r+b") as file:
+        file.write(bytes(64 << 10))
+    ran = rig.start()
+    assert ran.fault is None
+    assert [call for call in ran.calls if call.startswith("e2fsck")] == ["e2fsck -y /device"]
+    said = subprocess.run(["/sbin/debugfs", "-R", "cat kept", str(rig.device)], capture_output=True, text=True, check=True)
+    assert said.stdout == "acknowledged"
+
+
 @pytest.mark.parametrize(
     ("program", "does", "reason"),
-    [("blkid", "exit 2", "damaged beyond repair"), ("e2fsck", "exit 8", "damaged beyond repair"),
+    [("blkid", "echo vfat", "damaged beyond repair"), ("e2fsck", "exit 8", "damaged beyond repair"),
      ("mount", '[ "$2" = tmpfs ] || exit 32', "cannot be mounted"),
      ("e2fsck", "rm -r {data}; : >{data}; exit 0", "cannot be written")],
-    ids=["no-file-system", "beyond-repair", "not-mounted", "not-written"],
+    ids=["another-file-system", "beyond-repair", "not-mounted", "not-written"],
 )  # fmt: skip
 def test_one_that_cannot_be_used_is_left_as_it_is(rig: Rig, program: str, does: str, reason: str) -> None:
     rig.answer(program, does.format(data=rig.data))
@@ -106,6 +131,12 @@ def test_one_that_cannot_be_used_is_left_as_it_is(rig: Rig, program: str, does: 
     assert reason in ran.notice
     assert "mount -t tmpfs -o mode=755,size=50%,nodev,nosuid tmpfs /data" in ran.calls
     assert [call for call in ran.calls if call.startswith("mk")] == [], "nothing is ever formatted here"
+
+
+def test_what_no_program_knows_and_none_can_repair_is_left_as_it_is(rig: Rig) -> None:
+    rig.answer("blkid", "exit 2")
+    rig.answer("e2fsck", "exit 8")
+    assert (rig.start().fault or {})["reason"] == "its file system is damaged beyond repair"
 
 
 def test_a_disk_without_the_partition_starts_in_memory(rig: Rig) -> None:

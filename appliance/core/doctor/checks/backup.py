@@ -46,7 +46,7 @@ def _known(path: Path) -> dict[str, TargetStatus]:
     """What is remembered; nothing before the first backup, or where it cannot be read: then nothing is proved."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, TargetStatus])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
 
 

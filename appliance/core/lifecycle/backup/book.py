@@ -35,7 +35,7 @@ class Book:
             self.targets = msgspec.json.decode(self._path.read_bytes(), type=dict[str, TargetStatus])
         except FileNotFoundError:
             self.targets = {}
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("%s cannot be read, so no earlier proof is known: %s", self._path, error)
             self.targets = {}
 

@@ -24,7 +24,7 @@ def read(raw: bytes) -> Lock:
     """One lock. Raises BackupError."""
     try:
         return msgspec.json.decode(raw, type=Lock)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BackupError(f"A lock of the repository cannot be read: {error}.", "look at it: restic list locks") from error
 
 

@@ -28,7 +28,7 @@ def read_manifest(tree: Path) -> Manifest:
         return msgspec.json.decode(raw, type=Manifest)
     except FileNotFoundError:
         raise DamagedError(f"There is no {MANIFEST} in it.", "it is no backup of an appliance, or a damaged one.") from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedError(f"Its {MANIFEST} cannot be read: {error}.", "use another backup.") from error
 
 

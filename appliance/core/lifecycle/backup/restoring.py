@@ -61,7 +61,7 @@ def _plan(data: Path) -> Plan:
     path = root_of(data) / "ready" / PLAN
     try:
         return msgspec.json.decode(path.read_bytes(), type=Plan)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         step = f"move {path.parent} away, start, and restore again."
         raise BackupError(f"The prepared restore cannot be read: {error}.", step) from error
 
@@ -144,7 +144,7 @@ def apply(places: Places) -> Pending:
         (root / "ready").rename(root / "done")
         _flush(root)
         shutil.rmtree(root / "done")
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         step = "see that disk (dmesg, df), then start again: it goes on where it stopped."
         raise BackupError(f"The restore could not be applied: {error}.", step) from error
     log.info("restored %s of %s from %s", ", ".join(plan.pending.parts), plan.pending.device_id, plan.pending.source)

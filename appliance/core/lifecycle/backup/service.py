@@ -104,7 +104,7 @@ class BackupService:
         try:
             await asyncio.to_thread(keeper.prepare)
             done = await asyncio.to_thread(restoring.applied, data)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BackupError(f"{keeper.home} cannot be used: {error}.", "see the data partition.") from error
         await self.refresh()
         if done is not None:

@@ -83,7 +83,7 @@ class Book:
             self.notes = msgspec.json.decode(self._path.read_bytes(), type=Notes)
         except FileNotFoundError:
             self.notes = Notes()
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("%s cannot be read, so what is known of earlier updates is lost: %s", self._path, error)
             self.notes = Notes()
 

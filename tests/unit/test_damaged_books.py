@@ -10,7 +10,7 @@ from appliance.core.lifecycle.backup.book import Book as Backups
 from appliance.core.lifecycle.update.book import Book as Updates
 from appliance.core.lifecycle.update.book import Notes
 
-DAMAGE = {"no text": b'{"a": "\xff"}', "nulls": bytes(64), "cut": b'{"a'}
+DAMAGE = {"no text": b'{"slots": {"\xff": {}}}', "nulls": bytes(64), "cut": b'{"a'}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

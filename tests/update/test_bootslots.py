@@ -113,6 +113,19 @@ def test_damaged_files_are_written_anew_by_what_runs_and_told(damage: bytes, her
     assert all(path.read_bytes() == data for path, data in here.store.files(Choice("B", good="B")))
 
 
+def test_a_link_in_the_appliances_directory_leads_root_nowhere(here: Here, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("")
+    here.places.run.mkdir(parents=True, exist_ok=True)
+    (here.places.run / NOTE).symlink_to(other)
+    here.slot("B")
+    for path, _ in here.store.files(FRESH):
+        path.write_bytes(b"")
+    assert here.call("started") == 0
+    assert here.store.read() == (Choice("B", good="B"), "")
+    assert other.read_text() == ""
+
+
 def test_where_nothing_tells_the_slot_it_fails(here: Here) -> None:
     here.places.cmdline.write_text("quiet\n")
     for path, _ in here.store.files(FRESH):

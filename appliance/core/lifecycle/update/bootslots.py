@@ -142,7 +142,13 @@ class Boot:
     def _note(self, wrong: str) -> None:
         say(f"bootslots: {wrong}", sys.stderr)
         self.places.run.mkdir(parents=True, exist_ok=True)
-        with (self.places.run / NOTE).open("a", encoding="utf-8") as file:
+        way = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            handle = os.open(self.places.run / NOTE, way, 0o644)
+        except OSError as error:  # the directory is the appliance's: a link there leads root nowhere, and stops nothing
+            say(f"bootslots: that is not noted: {error}", sys.stderr)
+            return
+        with os.fdopen(handle, "a", encoding="utf-8") as file:
             file.write(f"{time.time():.0f} {wrong}\n")
 
 

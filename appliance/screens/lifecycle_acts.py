@@ -67,7 +67,8 @@ class Acts:
             self._page.say(told, "ok")
 
     async def _back(self) -> None:
-        await self._flows.do("update.rollback", {}, "the next start tries the former slot: s restarts")
+        found = await self._flows.invoke("update.rollback")
+        self._page.say(found["done"], "ok")
 
     async def _restart(self) -> None:
         await self._flows.do("update.reboot", {}, "this machine starts again")

@@ -47,6 +47,31 @@ async def test_a_slot_that_is_written_anew_has_no_dates_of_its_former_contents(m
         assert (slot.version, slot.committed, slot.verified) == ("2.0.0", None, None)
 
 
+async def test_the_version_that_was_flashed_is_known_from_the_other_slot(machine: Machine, bundles: Bundles) -> None:
+    async with machine.desk() as desk:
+        await installed(machine, desk, bundles["good"])  # within the first minute: nothing was committed yet
+    await starts(machine, "B")
+    async with machine.desk() as desk:
+        slot = desk.status.slot("A")
+        assert slot is not None
+        assert (slot.version, slot.state) == ("1.0.0", SlotState.committed)
+
+
+async def test_an_update_that_waits_can_be_taken_back(machine: Machine, bundles: Bundles) -> None:
+    async with machine.desk() as desk:
+        await installed(machine, desk, bundles["good"])
+        assert await desk.rollback("ada") == "2.0.0 is not tried; 1.0.0 runs on"
+        assert (desk.status.pending, machine.choice.trial, desk.ground.book.notes.left) == (None, "", "2.0.0")
+        assert desk.status.last is not None
+        assert (desk.status.last.kind, desk.status.last.version) == (OutcomeKind.rolled_back, "1.0.0")
+        desk.poke()
+        await desk.refresh()
+    await starts(machine, "A")
+    async with machine.desk() as desk:
+        assert desk.status.trial.state is TrialState.none
+    assert machine.noted.kinds == ["update.installed", "update.rolled_back"]
+
+
 async def test_of_two_orders_at_once_one_is_refused(machine: Machine, bundles: Bundles) -> None:
     async with machine.desk() as desk:
         await machine.up()

@@ -114,7 +114,8 @@ def _changes(service: UpdateService) -> list[Action]:
                dangerous=True, timeout=LONG, positional=("what",),
                confirm_text="The other slot is written. What runs stays as it is until the next start."),
         Action("update.rollback", "Have the next start boot the former system", rollback, GoingBack, Role.admin,
-               dangerous=True, timeout=ASKING, confirm_text="The next start tries the former system."),
+               dangerous=True, timeout=ASKING,
+               confirm_text="The next start tries the former system; an update that waits for its start is not tried."),
         Action("update.reboot", "Restart this machine, into the update where one waits", reboot, role=Role.admin,
                dangerous=True, timeout=ASKING, confirm_text="This machine is restarted now."),
     ]  # fmt: skip

@@ -280,12 +280,12 @@ class Desk:
         return await self.order("update.verify", owner, lambda report: proving.verify(self.ground, report))
 
     async def rollback(self, owner: str) -> str:
-        """Have the next start try the former slot; says what was done. Raises UpdateError where there is no way back."""
+        """Go back, or take back what waits; says what was done. Raises UpdateError where there is no way back."""
         async with self._taken():
-            pending = await installing.go_back(self.ground, owner)
+            done = await installing.go_back(self.ground, owner)
             self._ordered = False
         await self.refresh()
-        return f"slot {pending.slot} ({pending.version or 'version not known'}) is tried at the next start"
+        return done
 
     async def restart(self) -> str:
         """Start this machine again; says what was done. Raises BusyError, AbsentError, DeviceError."""

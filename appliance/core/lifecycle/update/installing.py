@@ -61,7 +61,8 @@ async def install(ground: Ground, order: Order, report: Report) -> Outcome:
     pending, waited = Pending(
         other(facts.booted), bundle.version, facts.version, begun, before=baseline(ground.services()), by=order.owner,
     ), ground.book.notes.pending  # fmt: skip
-    await ground.keep(pending=pending)
+    runs = replace(ground.book.slot(facts.booted), version=facts.version)  # the other system could not tell
+    await ground.keep(pending=pending, slots={**ground.book.notes.slots, facts.booted: runs})
     return await _write(ground, order.bundle, pending, waited, report)
 
 
@@ -156,12 +157,16 @@ def _outcome(ground: Ground, kind: OutcomeKind, former: str, version: str | None
     return Outcome(kind, ground.clock.wall(), former, version, error.message, error.next_step)
 
 
-async def go_back(ground: Ground, owner: str) -> Pending:
-    """Have the next start try the former slot. Raises UpdateError where there is no way back."""
+async def go_back(ground: Ground, owner: str) -> str:
+    """Have the next start try the former slot, or an update that waits no more; says what was done.
+
+    Raises:
+        UpdateError: There is no way back.
+    """
     facts = ground.image.facts()
     slot, now = other(facts.booted), free(ground, facts)
-    if now.trial == slot and now.left:
-        raise UpdateError(f"Slot {slot} is tried at the next start already.", "restart: prime-spark update reboot")
+    if waits(ground, slot):
+        return await _take_back(ground, facts, slot)
     damage = ground.book.slot(slot).problem
     if fell_back(now, facts.booted) or slot not in now.good or damage:
         why = "was tried and not found healthy" if fell_back(now, facts.booted) else "never ran healthily as it is now"
@@ -179,6 +184,17 @@ async def go_back(ground: Ground, owner: str) -> Pending:
     except ApplianceError:
         await ground.keep(pending=None)
         raise
-    waiting = replace(pending, phase="written")
-    await ground.keep(pending=waiting)
-    return waiting
+    await ground.keep(pending=replace(pending, phase="written"))
+    return f"slot {slot} ({version or 'version not known'}) is tried at the next start"
+
+
+async def _take_back(ground: Ground, facts: Facts, slot: str) -> str:
+    pending = ground.book.notes.pending
+    if pending is not None and pending.kind == "rollback":
+        raise UpdateError(f"Slot {slot} is tried at the next start already.", "restart: prime-spark update reboot")
+    version = pending.version if pending is not None and pending.slot == slot else await version_in(ground, slot) or ""
+    await ground.rauc.mark("bad", "other")
+    why = f"it waited in slot {slot}, and is not tried"
+    done = Outcome(OutcomeKind.rolled_back, ground.clock.wall(), version, facts.version, why)
+    await ground.conclude(done, pending=None, left=version)
+    return f"{version or f'slot {slot}'} is not tried; {facts.version} runs on"

@@ -143,7 +143,8 @@ def needs_commit(ground: Ground, now: Choice, facts: Facts) -> bool:
     """Whether a healthy start leaves something to write: starts that were counted, a trial that is over, the first one."""
     if now.committed != facts.booted:  # it stands in for the one that did not start
         return False
-    noted = ground.book.slot(facts.booted).version == facts.version
+    note = ground.book.slot(facts.booted)
+    noted = note.version == facts.version and note.committed is not None
     return fell_back(now, facts.booted) or now.boots > 0 or facts.booted not in now.good or not noted
 
 

@@ -36,6 +36,7 @@ OUTCOMES = {
     OutcomeKind.failed: "{version} was not installed; {former} runs on",
     OutcomeKind.cut: "installing {version} was cut off; {former} runs on",
 }
+HEALTHY = {OutcomeKind.committed, OutcomeKind.rolled_back}
 SAYS: dict[SlotState, Piece] = {
     SlotState.committed: ("claimed: every start boots it", "ok"), SlotState.trial: ("on trial", "warn"),
     SlotState.former: ("former: there is a way back to it", "text"), SlotState.bad: ("not to be booted", "bad"),
@@ -67,7 +68,7 @@ def lines(
     if not brief or (len(told) == 1 and (status.newest is not None or status.check_problem)):
         told.append(_newest(status, keys=keys))
     if not brief:
-        told += [*_last(status.last, status.trial.state), *_repaired(status), _plan(status)]
+        told += [*_last(status.last), *_repaired(status), _plan(status)]
     return told
 
 
@@ -109,8 +110,8 @@ def trial_lines(trial: Trial, committed: str | None = None, *, keys: bool = Fals
     """The update that is not committed, and what holds it."""
     name = trial.version or f"slot {trial.slot}"
     if trial.state is TrialState.waiting:
-        how = "s restarts" if keys else "prime-spark update reboot"
-        return [(_lead("pending"), (f"{name} in slot {trial.slot}: the next start tries it; {how}", "warn"))]
+        how = "s restarts, b takes it back" if keys else "prime-spark update reboot"
+        return [(_lead("pending"), (f"{name} in slot {trial.slot}: the next start tries it", "warn"), (f"; {how}", "muted"))]
     if trial.state is TrialState.failed:
         return [(_lead("trial"), (f"{name} did not pass: the machine goes back to the claimed slot", "bad"))]
     if trial.state is TrialState.none:
@@ -135,8 +136,17 @@ def _newest(status: UpdateStatus, *, keys: bool) -> Line:
     if status.newest is not None:
         size = "" if status.newest.size is None else f", {f.size(status.newest.size)}"
         out = f", of {f.since(status.newest.published)} ago" if status.newest.published else ""
-        how = "i installs it" if keys else "prime-spark update install"
-        return _lead("newer"), (f"{status.newest.version} is there{size}{out}", "accent"), (f"; {how}", "muted")
+        waits = status.pending is not None and status.trial.version == status.newest.version
+        how = "; i installs it" if keys else "; prime-spark update install"
+        stale: tuple[Piece, ...] = (
+            ((f"; the last look failed: {status.check_problem}", "warn"),) if status.check_problem else ()
+        )
+        return (
+            _lead("newer"),
+            (f"{status.newest.version} is there{size}{out}", "accent"),
+            ("" if waits else how, "muted"),
+            *stale,
+        )
     if status.check_problem:
         return _lead("newer"), (f"not known: {status.check_problem} ", "bad"), (f"next: {status.check_step}", "muted")
     if not status.source:
@@ -146,12 +156,13 @@ def _newest(status: UpdateStatus, *, keys: bool) -> Line:
     return _lead("newer"), ("nothing is newer", "ok"), (f", looked {f.since(status.checked)} ago", "muted")
 
 
-def _last(last: Outcome | None, trial: TrialState) -> list[Line]:
+def _last(last: Outcome | None) -> list[Line]:
     if last is None:
         return []
     words = OUTCOMES[last.kind].format(version=last.version or "a bundle", former=last.former or "what ran before")
     found: list[Line] = [(_lead("last"), (words, "ok" if last.good else "bad"), (f", {f.since(last.time)} ago", "muted"))]
-    if last.reason and (last.kind is not OutcomeKind.installed or trial is TrialState.waiting):
+    said = last.kind in HEALTHY and last.reason.endswith("was found healthy")  # and nothing beyond that
+    if last.reason and not said and last.kind is not OutcomeKind.installed:  # that it waits is told above
         found.append((_lead(""), (last.reason, "text" if last.good else "bad")))
     if last.next_step and not last.good:
         found.append((_lead(""), (f"next: {last.next_step}", "muted")))
@@ -183,7 +194,7 @@ def slot_lines(slot: Slot, status: UpdateStatus, *, keys: bool = False) -> list[
         word = "pending: the next start tries it"
     elif slot.state is SlotState.former and keys and slot.name != status.booted:
         word = "former: b goes back to it"
-    version = slot.version or ("nothing" if slot.state is SlotState.empty else "version not known")
+    version = slot.version or ("empty" if slot.state is SlotState.empty else "version not known")
     dates = [f"{what} {f.since(when)} ago" for what, when in (
         ("installed", slot.installed), ("healthy", slot.committed), ("read again", slot.verified),
     ) if when]  # fmt: skip
@@ -191,8 +202,8 @@ def slot_lines(slot: Slot, status: UpdateStatus, *, keys: bool = False) -> list[
     if slot.problem:
         found.append(((slot.problem, "bad"),))
     size = [] if slot.size is None else [f.size(slot.size)]
-    about = ", ".join([*size, *dates])
-    return [*found, ((about or "as the image was flashed", "muted"),)]
+    bare = "the next update goes into it" if slot.state is SlotState.empty else "as the image was flashed"
+    return [*found, ((", ".join([*size, *dates]) or bare, "muted"),)]
 
 
 def slots(status: UpdateStatus | None) -> list[Line]:

@@ -48,7 +48,7 @@ def head(status: BackupStatus | None, service: ServiceStatus | None) -> list[Lin
         wait = f"{', '.join(status.pending.parts)} of {status.pending.device_id} from {status.pending.source}"
         lines.append((("waits       ", "warn"), (f"{wait}: applied at the next start", "warn")))
     lines += [_former(each) for each in status.former]
-    return [*lines, _plan(status)]
+    return [*lines, _plan(status)] if status.targets else lines
 
 
 def _target(each: TargetStatus) -> Line:
@@ -69,8 +69,8 @@ def _former(each: Former) -> Line:
 
 
 def _plan(status: BackupStatus) -> Line:
-    if not status.schedule or not status.targets:
-        return ((f"{'next':<{LEAD}}", "muted"), ("only by hand", "muted") if not status.schedule else (f.NONE, "muted"))
+    if not status.schedule:
+        return ((f"{'next':<{LEAD}}", "muted"), ("only by hand", "muted"))
     left = f.NONE if status.next_run is None else f"in {f.duration(max(0.0, status.next_run - time.time()))}"
     return ((f"{'next':<{LEAD}}", "muted"), (left, "text"), (f" ({status.schedule})", "muted"))
 

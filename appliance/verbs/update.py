@@ -28,7 +28,7 @@ def nest(group: click.Group) -> None:
         return
 
     def run(**given: Any) -> Any:
-        if given.get("what") and Path(given["what"]).expanduser().exists():
+        if given.get("what") and Path(given["what"]).expanduser().is_file():
             given["what"] = str(Path(given["what"]).expanduser().absolute())
         return inner(**given)
 

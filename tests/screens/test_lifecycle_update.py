@@ -72,7 +72,10 @@ async def test_slots_the_gate_and_what_is_newer_are_seen(bench: Bench, size: tup
     await seen.shows("kafka: no broker answers")
     await seen.shows("and 2 services more")
     put(bench, statuses.WAITS)
-    await seen.shows("1.3.0 in slot A: the next start tries it; s restarts")
+    await seen.shows("1.3.0 in slot A: the next start tries it; s restarts, b takes it back")
+    put(bench, replace(statuses.WAITS, newest=statuses.NEWER, check_problem="the disk is away"))
+    await seen.shows("the last look failed: the disk is away")
+    assert "i installs it" not in seen.display  # it is
     assert unsafe(seen.display.replace("\n", "")) == set()
     await seen.end()
 
@@ -109,8 +112,9 @@ def stand_in(bench: Bench, asked: list[tuple[str, dict[str, Any]]], *, answer: A
 async def test_keys_ask_and_then_do(bench: Bench) -> None:
     asked: list[tuple[str, dict[str, Any]]] = []
     make = stand_in(bench, asked, answer=Checked("1.3.0 is newer than 1.2.0, which runs here.", statuses.NEWER))
-    for name, params in (("update.install", Installing), ("update.rollback", NoParams), ("update.reboot", NoParams)):
+    for name, params in (("update.install", Installing), ("update.reboot", NoParams)):
         make(name, params)
+    stand_in(bench, asked, answer={"done": "slot A (1.1.0) is tried at the next start", "restart": ""})("update.rollback")
     make("update.check", dangerous=False)
     make("update.verify", dangerous=False)
     put(bench, statuses.RUNS)
@@ -122,7 +126,7 @@ async def test_keys_ask_and_then_do(bench: Bench) -> None:
     await seen.press("i", "Really update.install?")
     await seen.press("y", "the next start tries it")
     await seen.press("b", "Really update.rollback?")
-    await seen.press("y", "the former slot")
+    await seen.press("y", "slot A (1.1.0) is tried at the next start")
     await seen.press("s", "Really update.reboot?")
     await seen.press("y", "this machine starts again")
     await seen.press("p", "both slots are read again")

@@ -25,7 +25,7 @@ def files(identity: Identity) -> dict[str, tuple[str, int]]:
 
 
 def _file(name: str) -> str:
-    """Where what is said of an interface lies: the first file that fits counts, and so one interface's goes before its kind's."""
+    """Where it lies: of those that fit, the first counts, and so one interface's goes before its kind's."""
     return f"etc/systemd/network/{11 if name in KINDS else 10}-prime-spark-{name}.network"
 
 

@@ -152,5 +152,13 @@ def test_a_file_system_that_does_not_grow_is_used_as_it_is(rig: Rig) -> None:
     assert rig.start().fault is None
 
 
+def test_two_disks_with_the_image_are_told(rig: Rig) -> None:
+    rig.start()
+    assert not (rig.run / "notice.d/disks.txt").exists()
+    rig.answer("blkid", '[ "$1" = -p ] && echo ext4 || printf "/dev/mmcblk0p6\\n/dev/nvme0n1p6\\n"')
+    assert rig.start().fault is None
+    assert "take one out" in (rig.run / "notice.d/disks.txt").read_text()
+
+
 def test_the_appliances_folder_is_its_own(rig: Rig) -> None:
     assert "install -d -m 0700 -o prime-spark -g prime-spark /data/prime-spark" in rig.start().calls

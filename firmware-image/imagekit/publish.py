@@ -70,16 +70,18 @@ def compress(image: Path) -> Path:
 
 
 def sign(out: Path, key: ReleaseKey) -> None:
-    """Write SHA256SUMS of all released files in a directory, and its signature. Raises BuildError."""
-    lines = []
+    """Write SHA256SUMS of all released files in a directory, and its signature; say which they are. Raises BuildError."""
+    lines, names = [], []
     for file in sorted(out.iterdir()):
         if file.name.startswith("prime-spark") and file.name.endswith(RELEASED):
             with file.open("rb") as opened:
                 lines.append(f"{hashlib.file_digest(opened, 'sha256').hexdigest()}  {file.name}\n")
+            names.append(file.name)
     partial, signature = out / f"{SUMS}.partial", out / f"{SIGNATURE}.partial"
     partial.write_text("".join(lines))
     run("minisign", "-S", "-s", key.secret, "-m", partial, "-x", signature, "-t", "Prime Spark release")
     partial.replace(out / SUMS)
     signature.replace(out / SIGNATURE)
+    say(f"{out / SUMS} vouches for {', '.join(names)}")  # files of earlier builds too: somebody else's key may have made them
     if not key.own:
         say(WARNING.format(place=key.secret.parent))

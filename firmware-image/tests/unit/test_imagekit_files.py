@@ -159,7 +159,7 @@ def test_half_a_pair_of_keys_is_refused(tmp_path: Path) -> None:
         publish.release_key(tmp_path, None, tmp_path / "pub")
 
 
-def test_the_list_of_checksums_is_signed(tmp_path: Path) -> None:
+def test_the_list_of_checksums_is_signed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs_program("minisign")
     out = tree(tmp_path / "out")
     out.mkdir()
@@ -167,6 +167,7 @@ def test_the_list_of_checksums_is_signed(tmp_path: Path) -> None:
     (out / "root.squashfs").write_text("not released")
     key = publish.release_key(tmp_path / "cache", None, None)
     publish.sign(out, key)
+    assert "vouches for prime-spark-1-amd64.raucb\n" in capsys.readouterr().err
     assert (out / publish.SUMS).read_text() == f"{hashlib.sha256(b'bundle').hexdigest()}  prime-spark-1-amd64.raucb\n"
     check = ["minisign", "-V", "-q", "-p", key.public, "-m", out / publish.SUMS, "-x", out / publish.SIGNATURE]
     subprocess.run(check, check=True)

@@ -91,10 +91,12 @@ async def test_a_cancelled_order_is_followed_to_what_became_of_it(machine: Machi
         job = await desk.install("ada", str(bundles["good"]))
         await machine.reached("set-state B bad")
         assert (await desk._jobs.cancel(job.job_id)).state is JobState.cancelled
+        await wait_for(lambda: desk.status.doing == "RAUC still writes slot B")
         held.unlink()
         await wait_for(lambda: desk.status.last is not None, 20)
         assert desk.status.last is not None
-        assert (desk.status.last.kind, desk.status.pending) == (OutcomeKind.installed, "B")
+        assert (desk.status.last.kind, desk.status.doing) == (OutcomeKind.installed, "")
+        await wait_for(lambda: desk.status.pending == "B")
 
 
 async def test_an_order_can_be_given_after_the_list_of_jobs_forgot_the_last_one(machine: Machine, bundles: Bundles) -> None:

@@ -106,10 +106,14 @@ class Desk:
             return await self._judge(facts)
         if self.busy:
             return IDLE
-        writing = ground.book.notes.pending is not None and ground.book.notes.pending.phase == "writing"
+        pending = ground.book.notes.pending
+        writing = pending is not None and pending.phase == "writing"
         if not await self._settle():
+            self.show(doing=f"RAUC still writes slot {pending.slot if pending is not None else ''}", progress=None)
             return self._again
-        self._rauc = None if writing else self._rauc
+        if writing and not self.busy:
+            self._rauc = None
+            self.show(doing="", progress=None)
         left = ground.settings.health_seconds - (ground.clock.monotonic() - self._began)
         if self._committed or left > 0:
             return IDLE if self._committed else left

@@ -21,6 +21,7 @@ from appliance.errors import ApplianceError, UpdateError
 
 Report = Callable[[float | None, str], None]
 OLDER = "install it nevertheless with --allow-older; what it cannot read of newer data it leaves as it is."
+UNSEEN = "check the path; the appliance sees neither /home nor /tmp: put it on a stick below /media, or below /mnt."
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ async def examine(ground: Ground, order: Order, facts: Facts, report: Report) ->
     """Look whether a bundle may be installed. Raises UpdateError; RefusedError where it is the bundle's fault."""
     free(ground, facts)
     if not await asyncio.to_thread(order.bundle.is_file):
-        raise RefusedError(f"{order.bundle} is not there, or is no file.", "check the path.")
+        raise RefusedError(f"{order.bundle} is not there, or is no file.", UNSEEN)
     report(None, "checking the signature")
     status = await ground.rauc.status()  # also tells whether RAUC is at work for somebody else
     bundle = await ground.rauc.info(order.bundle)

@@ -100,8 +100,9 @@ class Store:
         self._reading = reading
         self._reader = ThreadPoolExecutor(1, "store-read")
         self._jobs = queue.SimpleQueue()  # a writer of before that hangs keeps its own
-        self._writer = threading.Thread(target=self._write_loop, args=(connection, self._jobs), name="store-write", daemon=True)
-        self._writer.start()
+        writer = threading.Thread(target=self._write_loop, args=(connection, self._jobs), name="store-write", daemon=True)
+        writer.start()
+        self._writer = writer  # only now: whoever closes meanwhile waits for its end
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the writer's transaction; returns when it is on disk.

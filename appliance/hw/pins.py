@@ -13,7 +13,7 @@ from typing import Any
 import gpiod
 from gpiod.line import Bias, Direction, Value
 from gpiozero import Device
-from gpiozero.exc import BadPinFactory, PinFixedPull, PinInvalidFunction, PinInvalidPull, PinSetInput
+from gpiozero.exc import BadPinFactory, PinFixedPull, PinInvalidFunction, PinInvalidPull, PinSetInput, PinUnknownPi
 from gpiozero.pins.local import LocalPiFactory, LocalPiPin
 
 HEADERS = frozenset({"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"})
@@ -21,6 +21,8 @@ HEADERS = frozenset({"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"})
 DEVICES, CHIPS = Path("/dev"), "gpiochip*"
 PULLS = {"up": Bias.PULL_UP, "down": Bias.PULL_DOWN, "floating": Bias.DISABLED}
 OWNER = "prime-spark"
+FORTY_PINS = 0xD04170
+"""Revision code of a Raspberry Pi 5; gpiozero asks for one to know which pins there are, and all since 2014 have the same."""
 
 
 def take_header() -> None:
@@ -57,6 +59,13 @@ class HeaderFactory(LocalPiFactory):  # type: ignore[misc]
         super().__init__()
         self.chip: gpiod.Chip | None = header()
         self.pin_class = HeaderPin
+
+    def _get_revision(self) -> int:
+        """Of the board, as its firmware says; where the kernel's device tree has no place for that, any board with 40 pins."""
+        try:
+            return int(super()._get_revision())
+        except PinUnknownPi:
+            return FORTY_PINS
 
     def close(self) -> None:
         """Give all of them back; more than once is fine."""

@@ -10,7 +10,7 @@ import gpiod
 import gpiozero
 import pytest
 from gpiod.line import Bias, Direction, Value
-from gpiozero.exc import BadPinFactory
+from gpiozero.exc import BadPinFactory, PinUnknownPi
 from gpiozero.pins.local import LocalPiFactory
 
 from appliance.errors import AbsentError
@@ -64,12 +64,17 @@ class Chip:
         assert not self.held, "pins are given back first"
 
 
+def unknown(_: LocalPiFactory) -> int:
+    """A kernel whose device tree does not tell the board's revision."""
+    raise PinUnknownPi("unable to locate Pi revision")
+
+
 @pytest.fixture
 def chip(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chip]:
     """The header of a Raspberry Pi 5."""
     found = Chip()
     monkeypatch.setattr(pins, "header", lambda: found)
-    monkeypatch.setattr(LocalPiFactory, "_get_revision", lambda _: 0xD04170)
+    monkeypatch.setattr(LocalPiFactory, "_get_revision", unknown)
     monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
     monkeypatch.setattr(gpiozero.Device, "pin_factory", None)
     yield found

@@ -70,6 +70,7 @@ class Desk:
         if self.ground.rauc.missing():
             raise AbsentError("rauc is not installed, so no update can be installed", "flash our image, which has it.")
         await asyncio.to_thread(self.ground.book.load)
+        self.ground.book.mind(self.ground.settings.source)
         await self.refresh()
 
     async def run(self) -> None:
@@ -171,6 +172,8 @@ class Desk:
         tried = ground.clock.wall()
         try:
             found = await ground.shop.look(facts.arch, facts.version)
+        except AbsentError:  # that there is none was never a problem of the one that there will be
+            raise
         except ApplianceError as error:
             await ground.keep(tried=tried, check_problem=error.message, check_step=error.next_step)
             self.show(check_problem=error.message, check_step=error.next_step)
@@ -334,7 +337,8 @@ class Desk:
         if status.trial.state is TrialState.running:
             run = status.trial
             held = f", held by {', '.join(each.service for each in run.holds[:3])}" if run.holds else ""
-            told = f"{run.version} is on trial: well for {run.steady or 0:.0f} of {run.needed or 0:.0f} s{held}"
+            steady = f": well for {run.steady or 0:.0f} of {run.needed:.0f} s" if run.needed else ""
+            told = f"{run.version} is on trial{steady}{held}"
             return HealthReport(Health.degraded, told, "wait: it is kept or left by itself.", said[2])
         if status.booted is not None and status.booted != status.committed:
             told = f"slot {status.committed} did not start, slot {status.booted} stands in"

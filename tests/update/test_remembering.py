@@ -12,7 +12,7 @@ from appliance.core.lifecycle.update import proving
 from appliance.core.lifecycle.update.faults import BusyError
 from appliance.core.lifecycle.update.model import OutcomeKind, Release, SlotState, TrialState
 from appliance.core.model import Health, JobState
-from appliance.errors import StoreError, UpdateError
+from appliance.errors import AbsentError, StoreError, UpdateError
 from tests.support import wait_for
 from tests.update.raucrig import Bundles, Machine, service
 from tests.update.test_desk import installed, kept, starts
@@ -24,7 +24,7 @@ async def test_what_runs_is_not_offered_as_newer(machine: Machine, bundles: Bund
     async with machine.desk(source="/releases") as desk:
         await machine.up()
         await desk.ground.keep(newest=OFFERED, checked=machine.clock.wall())
-        await desk.refresh()
+    async with machine.desk(source="/releases") as desk:
         assert desk.status.newest == OFFERED
         await installed(machine, desk, bundles["good"])
     await starts(machine, "B")
@@ -35,6 +35,22 @@ async def test_what_runs_is_not_offered_as_newer(machine: Machine, bundles: Bund
     await starts(machine, "B")
     async with machine.desk(source="/releases") as desk:
         assert desk.status.newest is None
+
+
+async def test_what_another_source_had_is_not_told_of_this_one(machine: Machine) -> None:
+    await machine.up()
+    async with machine.desk() as desk:
+        with pytest.raises(AbsentError):
+            await desk.check()
+        assert desk.status.check_problem == ""
+    async with machine.desk(source="/nowhere/at/all") as desk:
+        with pytest.raises(UpdateError):
+            await desk.check()
+        await desk.ground.keep(newest=OFFERED)
+    async with machine.desk(source="/releases") as desk:
+        assert (desk.status.newest, desk.status.check_problem, desk.status.checked) == (None, "", None)
+    async with machine.desk(source="/nowhere/at/all") as desk:
+        assert desk.status.newest == OFFERED  # nothing of it was written yet
 
 
 async def test_a_slot_that_is_written_anew_has_no_dates_of_its_former_contents(machine: Machine, bundles: Bundles) -> None:

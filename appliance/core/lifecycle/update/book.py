@@ -58,6 +58,8 @@ class Notes(msgspec.Struct, frozen=True):
     left: str = ""
     """Version that somebody went back from last."""
     slots: dict[str, SlotNote] = {}
+    source: str = ""
+    """Where the following was found."""
     newest: Release | None = None
     checked: float | None = None
     tried: float | None = None
@@ -86,6 +88,13 @@ class Book:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("%s cannot be read, so what is known of earlier updates is lost: %s", self._path, error)
             self.notes = Notes()
+
+    def mind(self, source: str) -> None:
+        """Forget what another source had; nothing is written."""
+        if self.notes.source != source:
+            self.notes = replace(
+                self.notes, source=source, newest=None, checked=None, tried=None, check_problem="", check_step=""
+            )
 
     def change(self, **changes: Any) -> None:
         """Change some and keep them, durably. Raises StoreError; then nothing was changed."""

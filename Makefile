@@ -48,7 +48,7 @@ deb:  ## Build the Debian package for Raspberry Pi OS and Debian 13 (ARCH=amd64)
 
 test-image-full:  ## Test the image on emulated machines, both processors, with cuts of the power: an hour and more
 	@scripts/setup.sh run test image
-	@$(SUDO) env CI=$(CI) $(PY) -m pytest -n 0 -m image_full -o timeout=10800 firmware-image/tests $(ONLY)
+	@$(SUDO) env CI=$(CI) PYTHONDONTWRITEBYTECODE=1 $(PY) -m pytest -p no:cacheprovider -n 0 -m image_full -o timeout=10800 firmware-image/tests $(ONLY)
 
 lint:  ## Check style, types and import rules
 	@scripts/setup.sh run test

@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 
+from appliance.core.lifecycle.update import rauc
 from appliance.core.lifecycle.update.faults import BusyError, RefusedError, ServiceAwayError
 from appliance.core.lifecycle.update.rauc import Rauc
 from appliance.errors import AbsentError, UpdateError
@@ -106,3 +107,17 @@ async def test_a_machine_without_rauc_says_so() -> None:
     assert without.missing()
     with pytest.raises(AbsentError, match="not installed"):
         await without.status()
+
+
+STATUS = (
+    b'{"compatible": "x", "booted": "A", "boot_primary": null, "slots": [{"rootfs.0": {"class": "rootfs", "device": "/dev/x", '
+)
+STATUS += b'"state": "booted", "slot_status": {"installed": {"timestamp": "yesterday"}}}}]}'
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b"{}", b'{"compatible": "\xff"}', STATUS])
+def test_an_answer_that_makes_no_sense_is_told(said: bytes) -> None:
+    with pytest.raises(UpdateError, match="cannot be read"):
+        rauc.read_status(said)
+    with pytest.raises(UpdateError, match="cannot be read"):
+        rauc.read_bundle(said)

@@ -24,6 +24,8 @@ READING = 600.0
 """Seconds for the look at a bundle, whose signature may cover all of it."""
 PROGRESS = re.compile(rb"^\s*(\d{1,3})% (.+)$")
 PASSED = ("PATH", "HOME", "DBUS_SYSTEM_BUS_ADDRESS", "DBUS_STARTER_BUS_TYPE")
+LINE = 1 << 20
+"""Bytes of a line: its JSON is one."""
 TOLD = 20
 """Last lines that are kept."""
 Mark = Literal["good", "bad", "active"]
@@ -139,7 +141,9 @@ class Rauc:
         environ = {**{name: self._environ[name] for name in PASSED if name in self._environ}, "LC_ALL": "C.UTF-8"}
         pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         try:
-            child = await asyncio.create_subprocess_exec(program, *words, stdin=none, stdout=pipe, stderr=pipe, env=environ)
+            child = await asyncio.create_subprocess_exec(
+                program, *words, stdin=none, stdout=pipe, stderr=pipe, env=environ, limit=LINE
+            )
         except OSError as error:
             raise UpdateError(f"rauc cannot be run: {error.strerror}.", "see the log of the appliance.") from error
         try:
@@ -192,7 +196,7 @@ def read_status(said: bytes) -> RaucStatus:
         flat = {name: facts for each in found["slots"] for name, facts in each.items()}
         slots = tuple(_slot(name, facts, flat) for name, facts in sorted(flat.items()))
         return RaucStatus(found["compatible"], found["booted"] or "", found["boot_primary"], slots)
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpdateError(
             f"The answer of `rauc status` cannot be read: {error!r}.", "see rauc --version: 1.8 to 1.13."
         ) from error
@@ -221,7 +225,7 @@ def read_bundle(said: bytes) -> Bundle:
         found = msgspec.json.decode(said[max(said.find(b"{"), 0) :])
         images = [facts for each in found["images"] for facts in each.values()]
         return Bundle(found["compatible"], found.get("version") or "", sum(int(each["size"]) for each in images))
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpdateError(
             f"The answer of `rauc info` cannot be read: {error!r}.", "see rauc --version: 1.8 to 1.13."
         ) from error

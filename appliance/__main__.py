@@ -26,9 +26,9 @@ def main() -> None:
         cli.main()
         return
     if mode == "attach":
-        from appliance import launch
+        from appliance import attaching
 
-        raise SystemExit(launch.attach_only(os.environ))
+        raise SystemExit(attaching.attach_only(os.environ))
     share_arena()
     gc.disable()  # until the first paint: modules that load are no garbage
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is wanted, and looking for them reads every package

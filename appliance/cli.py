@@ -142,9 +142,9 @@ def _start_command(name: str) -> click.Command:
 
 
 def _start(mode: str) -> None:
-    from appliance import launch
+    from appliance import attaching, launch
 
-    modes = {"run": launch.console, "headless": launch.headless, "attach": launch.attach_only}
+    modes = {"run": launch.console, "headless": launch.headless, "attach": attaching.attach_only}
     raise SystemExit(modes[mode](os.environ))
 
 

@@ -12,16 +12,16 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance import config, ending, paths
+from appliance.attaching import hand_over, say
 from appliance.core import logs
 from appliance.core.lifecycle.backup import restoring
 from appliance.core.model import Actor
-from appliance.errors import AbsentError, ApplianceError, BackupError, ConfigError, NotRunningError
+from appliance.errors import AbsentError, ApplianceError, BackupError, ConfigError
 from appliance.errortext import error_text
 from appliance.lock import Lock
 from appliance.notify import Notifier
@@ -46,8 +46,6 @@ OWN_SCREEN = re.compile(r"/dev/(tty\d+|console)")
 """Terminals that the kernel makes of screen and keyboard (console(4))."""
 CONSOLE_UNIT = "PRIME_SPARK_OWN_SCREEN"
 """Set in the environment where a console is kept on the machine's own screen: its keyboard is that console's."""
-LISTENING = 0.5
-"""Seconds between two looks whether an appliance that starts takes terminals already."""
 FIRST_PAINT = 5.0
 """Seconds that services wait at most for the console's first paint."""
 
@@ -57,12 +55,7 @@ def console(environ: Mapping[str, str]) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         say("error: the console needs a terminal.\nnext: use `prime-spark headless`, or run it in a terminal.")
         return 2
-    return _locked(environ, _run_console, on_held=_hand_over, stderr=False)
-
-
-def say(text: str) -> None:
-    """Tell whoever started this."""
-    print(text, file=sys.stderr)  # noqa: T201
+    return _locked(environ, _run_console, on_held=hand_over, stderr=False)
 
 
 def keep_modules() -> None:
@@ -73,41 +66,6 @@ def keep_modules() -> None:
 def headless(environ: Mapping[str, str]) -> int:
     """Run the appliance without a screen; returns the exit code."""
     return _locked(environ, _run_headless, on_held=_say_held, stderr=True)
-
-
-def attach_only(environ: Mapping[str, str]) -> int:
-    """Hand this terminal to the appliance that runs, and never start one; returns the exit code."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        say("error: the console needs a terminal.\nnext: use `prime-spark status`, or run it in a terminal.")
-        return 2
-    where = paths.find(environ)
-    return _hand_over(where, Lock(where.lock), environ)
-
-
-def _hand_over(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
-    """Attach, as soon as the appliance that runs takes terminals; one that starts on a slow machine does not yet."""
-    from appliance.session.handover import attach
-
-    told = False
-    try:
-        while True:
-            try:
-                return attach(socket_address(where.console_socket), environ)
-            except (FileNotFoundError, ConnectionRefusedError):
-                if not lock.held():
-                    break
-            if not told:
-                say(f"The appliance (process {lock.holder() or 'unknown'}) takes no terminal yet. Waiting; Ctrl-C ends that.")
-            told = True
-            time.sleep(LISTENING)
-    except KeyboardInterrupt:
-        say("error: it took no terminal.\nnext: see `prime-spark status`, or stop it: prime-spark appliance stop")
-        return 130
-    except OSError as error:
-        say(f"error: this terminal cannot be handed over: {error.strerror}.\nnext: be the user that the appliance runs as.")
-        return 1
-    say("error: no appliance runs here.\nnext: start it with `prime-spark` or `prime-spark headless`.")
-    return NotRunningError.exit_code
 
 
 Mode = Callable[[Settings, Paths, logs.LogRing, Mapping[str, str]], Coroutine[Any, Any, int]]

@@ -35,25 +35,28 @@ async def test_a_source_that_hangs_is_told_and_takes_one_thread(tmp_path: Path, 
     pipe = tmp_path / "SHA256SUMS"
     os.mkfifo(pipe)  # as a mount whose server is gone: whoever opens it hangs
     monkeypatch.setattr(shop, "LOOK", 0.2)
-    found = Shop(UpdateSettings(source=str(tmp_path)), tmp_path / "into")
+    found, before = Shop(UpdateSettings(source=str(tmp_path)), tmp_path / "into"), set(threading.enumerate())
     try:
         for _ in range(3):
             with pytest.raises(UpdateError, match=r"did not answer within 0.2 s") as told:
                 await found.look("arm64", "1.0.0")
             assert "hangs" in told.value.next_step
-        assert sum(each.name.startswith("update look") for each in threading.enumerate()) == 1
+        ours = set(threading.enumerate()) - before
+        assert len(ours) == 1
     finally:
         let_go(pipe)
+        found.close()
+    await wait_for(lambda: not any(each.is_alive() for each in ours))
 
 
 async def test_a_fetch_that_hangs_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "prime-spark-2.0.0-arm64.raucb"
     os.mkfifo(pipe)
     monkeypatch.setattr(shop, "ENDING", 0.1)
-    found = Shop(UpdateSettings(source=str(tmp_path)), tmp_path / "into")
+    found, before = Shop(UpdateSettings(source=str(tmp_path)), tmp_path / "into"), set(threading.enumerate())
     work = asyncio.create_task(found.fetch(Release("2.0.0", "arm64", str(pipe), sha256="0" * 64), lambda *_: None))
     try:
-        await wait_for(lambda: any(each.name.startswith("update fetch") for each in threading.enumerate()))
+        await wait_for(lambda: set(threading.enumerate()) - before)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work

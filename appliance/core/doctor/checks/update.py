@@ -70,10 +70,13 @@ async def _source(context: DoctorContext, facts: Facts, runs: str) -> CheckResul
         return CHECK.failed(f"{runs}; minisign is not installed, so no list of releases can be proved", MINISIGN)
     if not settings.source:
         return CHECK.ok(f"{runs}; no source is configured: bundles are installed by hand")
+    shop = Shop(settings, context.home / "updates")
     try:
-        found = await Shop(settings, context.home / "updates").look(facts.arch, facts.version)
+        found = await shop.look(facts.arch, facts.version)
     except ApplianceError as error:
         return CHECK.failed(f"{runs}; {error.message.rstrip('.')}", error.next_step)
+    finally:
+        shop.close()
     return CHECK.ok(f"{runs}; {settings.source} answers: {found.said}")
 
 

@@ -104,6 +104,11 @@ class Shop:
             work.cancel()
             raise
 
+    def close(self) -> None:
+        """End its threads; one that hangs stays, and keeps nothing from ending."""
+        self._looks.close()
+        self._fetches.close()
+
     async def clear(self) -> None:
         """Remove what was fetched: it lies in a slot now, and takes room here."""
         from appliance.core.lifecycle.update import download

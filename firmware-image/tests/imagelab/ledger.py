@@ -18,7 +18,8 @@ number = 0
 while True:
     number += 1
     time.sleep(0.1)
-    task = client.invoke("task.submit", {"type": "none-does-this", "payload": {"number": number}})
+    payload = {"do": "set", "namespace": "ledger", "key": "n", "value": number}
+    task = client.invoke("task.submit", {"type": "memory_management", "payload": payload})
     print(task["task_id"], flush=True)
 """
 MISSING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +35,16 @@ class Taken:
 
     def found(self, guest: Guest) -> None:
         """Everything must be back, and the key must be gone from the card."""
-        assert guest.json(f"task show {self.task}")["task"]["task_id"] == self.task
+        assert guest.json(f"task show {self.task}")["task"]["state"] == "completed"
         assert self.key not in guest.root("cat /boot/firmware/prime-spark.toml")
         assert guest.root("hostname").strip() == "edge-new"
 
 
 def take(guest: Guest) -> Taken:
     """A task, and the backup that has it."""
-    task = guest.json("task submit none-does-this '{}'")["task_id"]
+    payload = json.dumps({"do": "set", "namespace": "card", "key": "former", "value": "yes"})
+    task = guest.json(f"task submit memory_management '{payload}'")["task_id"]
+    guest.wait("it is done", lambda: guest.json(f"task show {task}")["task"]["state"] == "completed", 120)
     key = guest.json("backup key --yes")["key"]
     path = Path("/data/prime-spark") / FILE
     guest.spark(f"backup export {path} --wait --yes", limit=900)

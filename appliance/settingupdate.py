@@ -34,6 +34,19 @@ def check_source(text: str) -> str:
     return text.rstrip("/")
 
 
+def check_proxy(text: str) -> str:
+    """An address of http or https without a login, or nothing. Raises SettingError."""
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+    except ValueError:
+        fits = False
+    if text and not fits:
+        step = 'write one such as "http://proxy.example.net:3128"; a login belongs into https_proxy of the environment.'
+        raise forms.SettingError("this is no address of a proxy without a login", step)
+    return text
+
+
 class UpdateSettings(Group):
     """Updates of the whole image, each one on trial until it was found healthy."""
 
@@ -41,7 +54,7 @@ class UpdateSettings(Group):
     """Directory or URL with SHA256SUMS and its signature; empty: bundles are installed by hand only."""
     key: Annotated[Path, AfterValidator(forms.absolute)] = RELEASE_KEY
     """File with the public key (minisign) that the list of a source must be signed with."""
-    proxy: str = ""
+    proxy: Annotated[str, AfterValidator(check_proxy)] = ""
     """Address of a proxy on the way to the source; empty: as the environment says."""
     certificates: Annotated[str, Field(pattern=r"^(/.{0,400})?$")] = ""
     """File with certificates that a source of https is trusted by, besides the system's; empty: the system's alone."""
@@ -69,4 +82,7 @@ class UpdateSettings(Group):
         if 60 * self.trial_minutes < 2 * self.health_seconds:
             told = f"a trial of {self.trial_minutes:g} min leaves no time to start and be well for {self.health_seconds:g} s"
             raise forms.SettingError(told, "make trial_minutes at least twice as long as health_seconds.")
+        begin, _, end = self.window.partition("-")
+        if begin == end:
+            raise forms.SettingError(f"a window of {self.window} never opens", 'write two times, such as "02:00-05:00".')
         return self

@@ -79,7 +79,13 @@ def test_of_equal_versions_the_one_that_is_named_is_picked() -> None:
     assert releases.pick(both, "1.0.0.0").place == "/a"
 
 
-def test_a_trial_that_no_system_could_pass_is_no_setting() -> None:
+def test_what_could_never_work_is_no_setting() -> None:
     with pytest.raises(ValidationError, match="leaves no time"):
         UpdateSettings(health_seconds=300, trial_minutes=1)
+    with pytest.raises(ValidationError, match="never opens"):
+        UpdateSettings(window="03:00-03:00")
+    for proxy in ("http://ada:secret@proxy:3128", "socks5://proxy:1080", "proxy:3128", "http://[x"):
+        with pytest.raises(ValidationError, match="no address of a proxy"):
+            UpdateSettings(proxy=proxy)
+    assert UpdateSettings(proxy="http://proxy.example.net:3128").proxy
     assert UpdateSettings(health_seconds=300, trial_minutes=10).health_seconds == 300

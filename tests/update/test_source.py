@@ -201,3 +201,10 @@ def test_a_proxy_is_used(maker: rig.Maker, server: rig.Server) -> None:
     behind = source.Access(maker.key, proxy=server.address)
     told(lambda: source.read("http://releases.example.net/stable", behind))
     assert server.manners.asked[0][1] == "http://releases.example.net/stable/SHA256SUMS"
+
+
+def test_a_proxy_that_cannot_be_used_is_told_without_its_login(maker: rig.Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://ada:secret@127.0.0.1:1")
+    error = told(lambda: source.read("http://updates.example.net/x", maker.access))
+    assert "no address of http or https" in error.message
+    assert "secret" not in f"{error} {error.next_step}"

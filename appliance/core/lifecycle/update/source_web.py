@@ -29,7 +29,7 @@ STEPS = {
     401: "the server wants a login, which updates do not have: use another source.",
     403: "the server lets nobody read it: ask its owner.",
     404: "see whether update.source is right: SHA256SUMS must lie directly below it.",
-    407: "the proxy wants a login: see update.proxy.",
+    407: "the proxy wants a login: give it in https_proxy of the appliance's environment.",
 }
 LATER = "see the network (prime-spark doctor), and check again; what has come is kept."
 
@@ -123,8 +123,11 @@ class Web:
                 timeout=limits, verify=self._trust(), proxy=self._access.proxy or None, follow_redirects=True,
                 max_redirects=HOPS, event_hooks={"request": [self._stay_safe]},
             )  # fmt: skip
-        except (ValueError, httpx.InvalidURL) as error:
-            raise UpdateError(f"The proxy of the updates is no address: {error}.", "correct update.proxy.") from error
+        except (ValueError, ImportError, httpx.InvalidURL) as error:  # what it says would tell the proxy's login
+            told = "The proxy of the updates is no address of http or https."
+            raise UpdateError(
+                told, "correct update.proxy, or https_proxy and all_proxy of the appliance's environment."
+            ) from error
 
     def _trust(self) -> ssl.SSLContext:
         trust = ssl.create_default_context()

@@ -86,7 +86,7 @@ def test_a_tunnel_of_the_kernel_carries_a_peer(guest: Guest) -> None:
 @pytest.mark.image_full
 def test_a_release_is_found_over_http(guest: Guest, builder: Builder, newer: Built, web: tuple[Path, int]) -> None:
     builder.release(web[0] / "releases", newer.bundle)
-    guest.spark("update check --wait")
+    guest.spark("update check")
     assert guest.update()["newest"]["version"] == NEWER
 
 

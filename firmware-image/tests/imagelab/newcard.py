@@ -45,8 +45,8 @@ def take(guest: Guest) -> Taken:
     payload = json.dumps({"do": "set", "namespace": "card", "key": "former", "value": "yes"})
     task = guest.json(f"task submit memory_management '{payload}'")["task_id"]
     guest.wait("it is done", lambda: guest.json(f"task show {task}")["task"]["state"] == "completed", 120)
-    key = guest.json("backup key --yes")["key"]
+    key = guest.json("backup key")["key"]
     path = Path("/data/prime-spark") / FILE
-    guest.spark(f"backup export {path} --wait --yes", limit=900)
+    guest.spark(f"backup export {path} --wait", limit=900)
     content = base64.b64decode(guest.root(f"base64 {path}; rm {path}", limit=300))
     return Taken(task, key, content)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from appliance import paths
+from appliance.away import next_step
 from appliance.errors import NotRunningError
 from appliance.lock import Lock
 from appliance.paths import Paths, socket_address
@@ -51,5 +52,5 @@ def hand_over(where: Paths, lock: Lock, environ: Mapping[str, str]) -> int:
     except OSError as error:
         say(f"error: this terminal cannot be handed over: {error.strerror}.\nnext: be the user that the appliance runs as.")
         return 1
-    say("error: no appliance runs here.\nnext: start it with `prime-spark` or `prime-spark headless`.")
+    say(f"error: no appliance runs here.\nnext: {next_step(where.run)}")
     return NotRunningError.exit_code

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from appliance import errors
+from appliance.away import none_runs
 from appliance.core.actions import ActionInfo
 from appliance.core.model import Role
 from appliance.errors import ActionTimeoutError, ApplianceError, NotRunningError
@@ -95,9 +96,7 @@ class SocketClient:
         try:
             answer = self._client().request(method, path, timeout=timeout, **given)
         except httpx.ConnectError as error:
-            raise NotRunningError(
-                "No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`."
-            ) from error
+            raise none_runs(self._path.parent) from error
         except httpx.TimeoutException as error:
             raise ActionTimeoutError(
                 f"The appliance runs, and did not answer within {timeout:g} s.", "see its log; where it hangs, start it again."
@@ -116,7 +115,7 @@ class SocketClient:
         import httpx
 
         if not self._path.is_socket():
-            raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.")
+            raise none_runs(self._path.parent)
         if self._http is None:
             transport = httpx.HTTPTransport(uds=socket_address(self._path))
             self._http = httpx.Client(transport=transport, base_url="http://appliance")

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import click
 
+from appliance.away import none_runs
 from appliance.core.actions import ActionInfo
-from appliance.errors import InvalidArgumentsError, NotRunningError
+from appliance.errors import InvalidArgumentsError
 from appliance.paths import socket_address
 from appliance.verbs import fleet_files, fleet_run
 from appliance.verbs.client import Client
@@ -33,7 +34,7 @@ def shell(context: Context, node: str) -> int:
     try:
         return attach(socket_address(context.paths.console_socket), context.environ, node)
     except OSError as error:
-        raise NotRunningError("No appliance runs here.", "start it with `prime-spark` or `prime-spark headless`.") from error
+        raise none_runs(context.paths.run) from error
 
 
 OWN = {"shell": shell, "put": fleet_files.put, "get": fleet_files.get, "sync": fleet_files.sync}

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from appliance.errors import InvalidArgumentsError, NotRunningError
+from appliance.away import none_runs
+from appliance.errors import InvalidArgumentsError
 from appliance.verbs.context import Context
 from appliance.verbs.nouns import commands
 
@@ -57,10 +58,9 @@ class Away(Group):
 
     def _absent(self, name: str) -> click.Command:
         def run(**_: Any) -> None:
-            raise NotRunningError(
-                f"No appliance runs here, and {self.name} {name} asks it.",
-                "start it with `prime-spark` or `prime-spark headless`.",
-            )
+            context = click.get_current_context().find_object(Context)
+            assert context is not None, "the command line gives it to all commands"
+            raise none_runs(context.paths.run, f"No appliance runs here, and {self.name} {name} asks it.")
 
         told = commands(str(self.name)).get(name)
         if told is None:

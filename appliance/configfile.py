@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -145,9 +146,9 @@ def _unplaced(error: ConfigError, path: Path, key: str) -> ConfigError:
 
 
 def _write_checked(paths: Paths, key: str, text: str, environ: Mapping[str, str]) -> None:
-    paths.config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     trial = paths.config.with_name(f".{paths.config.name}.{os.getpid()}.check")
     try:
+        paths.config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(trial, text.encode())
         config.load(Paths(trial, paths.boot_config, paths.data, paths.run, paths.logs), environ)
         trial.replace(paths.config)
@@ -157,7 +158,8 @@ def _write_checked(paths: Paths, key: str, text: str, environ: Mapping[str, str]
     except OSError as error:
         raise ConfigError(f"{paths.config} cannot be written: {error.strerror}.", "make it writable for this user.") from error
     finally:
-        trial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not be made, it need not be removed
+            trial.unlink(missing_ok=True)
 
 
 def _literal(value: str) -> str:

@@ -256,6 +256,12 @@ async def test_an_exported_file_restores_and_opens_with_its_key_alone(used: Path
     assert rig.users(tmp_path / "fresh") == rig.users(used)
 
 
+async def test_a_file_where_nothing_can_be_written_is_told(used: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupError, match="cannot be written"):
+        await rig.keeper(used, None).export(tmp_path / "file/one.backup.age")
+
+
 async def test_a_passphrase_opens_what_it_closed(used: Path, tmp_path: Path) -> None:
     one = rig.keeper(used, None, models=False, streams=False)
     found = await one.export(tmp_path / "two.backup.age", "a long phrase")  # its proof opens it with the phrase

@@ -74,6 +74,13 @@ def test_a_change_keeps_comments_and_refuses_whole(where: Paths) -> None:
     assert [path.name for path in where.config.parent.iterdir()] == ["config.toml"]
 
 
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written") as caught:
+        configfile.change(paths.find({"PRIME_SPARK_HOME": str(tmp_path / "file/home")}), "ssh.port", "2222", {})
+    assert caught.value.next_step
+
+
 def test_variables_that_nothing_reads_are_told() -> None:
     unread = {"MLFLOW_PORT": "5000", "AIRFLOW_PORT": "8081"}
     assert config.unread_variables(unread) == ["AIRFLOW_PORT", "MLFLOW_PORT"]

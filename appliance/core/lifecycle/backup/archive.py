@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tarfile
@@ -57,10 +58,10 @@ def pack(tree: Path, target: Path, work: Path, *, key: bytes, phrase: str, check
         DiskFullError: It does not fit.
         BackupError: It cannot be written, or not in this way.
     """
-    if target.exists():
-        raise ConflictError(f"{target} is there already.", "give another name, or remove it.")
     part, plain = target.with_name(f".{target.name}.part"), fresh(work) / "plain.tar.zst"
     try:
+        if target.exists():
+            raise ConflictError(f"{target} is there already.", "give another name, or remove it.")
         _compress(tree, plain, check)
         check()
         _encrypt(plain, part, key, phrase)
@@ -74,7 +75,8 @@ def pack(tree: Path, target: Path, work: Path, *, key: bytes, phrase: str, check
         told = f"{target} cannot be written: {error.strerror}."
         raise BackupError(told, "choose a directory that this user may write.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not be made, it cannot be removed, and need not
+            part.unlink(missing_ok=True)
         plain.unlink(missing_ok=True)
     return target.stat().st_size, digest
 

@@ -26,7 +26,7 @@ LEAD = 12
 HOLDS = 4
 """Services that hold a trial, by name."""
 BAR = 30
-NEXT = "install our image on this machine: docs/update.md"
+NEXT = "updates of a package: sudo apt install ./prime-spark_VERSION_ARCH.deb; of a card: flash our image (docs/install.md)"
 OUTCOMES = {
     OutcomeKind.installed: "{version} was installed, over {former}",
     OutcomeKind.committed: "{version} was found healthy and kept",

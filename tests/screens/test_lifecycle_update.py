@@ -43,7 +43,7 @@ async def system(seen: Seen, then: str) -> None:
 async def test_off_our_image_it_says_so_and_shows_no_slots(bench: Bench) -> None:
     seen = bench.open(CONSOLE)
     await seen.press("gz", "not started from our image")
-    await seen.shows("docs/update.md")
+    await seen.shows("apt install")
     await seen.press("\t", "c Check")
     assert "Slot" not in seen.display
     await seen.press("c", "not started from our image")

@@ -54,7 +54,7 @@ def lines(status: UpdateStatus, **changes: Any) -> str:
                   "and 2 services more", "1 min 2 s left"]),
         ("fell", ["1.3.0 was left again for 1.2.0, 3 d ago", "slot A was not kept: kafka: no broker answers",
                   "next: take another.", "slot A      1.3.0; not to be booted; kafka: no broker answers"]),
-        ("elsewhere", ["1.2.0; this machine was not started from our image", "docs/update.md"]),
+        ("elsewhere", ["1.2.0; this machine was not started from our image", "apt install"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

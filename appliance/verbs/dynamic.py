@@ -39,7 +39,7 @@ from appliance.verbs import (
 )
 from appliance.verbs.client import Client
 from appliance.verbs.context import Context
-from appliance.verbs.forms import Command, Group, secret, secret_options
+from appliance.verbs.forms import Command, Group, Switch, secret, secret_options
 from appliance.verbs.nouns import about
 
 
@@ -154,8 +154,10 @@ def parameter(name: str, schema: dict[str, Any], required: bool, positional: boo
     default = schema.get("default")
     note = "" if default in (None, "", []) else f" Default: {default}."
     told = f"{schema.get('description', '')}.{note}"
-    if form is click.BOOL and not listed:  # alone it means yes; a value may follow
-        return click.Option([flag, name], type=form, is_flag=False, flag_value="yes", required=required, help=told)
+    if form is click.BOOL and not listed:
+        note = "" if default is False else note  # alone it means yes: that it is not so without is understood
+        told = f"{schema.get('description', '')}.{note}"
+        return Switch(flag, name, required=required, help=told, metavar="" if default is False else "[yes|no]")
     return click.Option([flag, name], type=form, multiple=listed, required=required, help=told)
 
 

@@ -13,13 +13,42 @@ from appliance.errors import InvalidArgumentsError
 from appliance.verbs.context import Context
 from appliance.verbs.nouns import commands
 
+WORDS = frozenset(click.types.BoolParamType.bool_states)
+"""What a switch takes for an answer."""
 FURTHER = "Which options and arguments it takes is told while an appliance runs: start it with `prime-spark`."
 LENIENT = {"ignore_unknown_options": True}
 """Of a command whose options are not known here."""
 
 
+class Switch(click.Option):
+    """Yes or no: alone it means yes, and only a word for one of both after it is taken as its value.
+
+    Args:
+        flag: With its dashes.
+        name: Of the parameter.
+        settings: Further ones of click.Option.
+    """
+
+    def __init__(self, flag: str, name: str, **settings: Any) -> None:
+        super().__init__([flag, name], type=click.BOOL, is_flag=False, flag_value="yes", **settings)
+
+    def alone(self, following: str | None) -> bool:
+        """Whether it has no value, where that word comes next."""
+        return following is None or following.strip().lower() not in WORDS
+
+
 class Command(click.Command):
     """A verb."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, but a switch leaves alone what follows it and is no answer to it."""
+        switches = {flag: each for each in self.params if isinstance(each, Switch) for flag in each.opts}
+        end = args.index("--") if "--" in args else len(args)
+        for place in range(end):
+            switch = switches.get(args[place])
+            if switch is not None and switch.alone(args[place + 1] if place + 1 < end else None):
+                args[place] = f"{args[place]}=yes"
+        return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """As click's, but it writes to the reader of this command line, who may be far away."""

@@ -19,8 +19,9 @@ import pytest
 
 from appliance import launch
 from appliance.core.lifecycle.backup import archive, contents, proof, restoring, staging
-from appliance.core.lifecycle.backup.faults import LockedError, TargetAwayError, WrongKeyError, explain
+from appliance.core.lifecycle.backup.faults import LockedError, NoLockError, TargetAwayError, WrongKeyError, explain
 from appliance.core.lifecycle.backup.model import MANIFEST, Manifest
+from appliance.core.lifecycle.backup.restic import Complaints
 from appliance.core.lifecycle.backup.targets import look
 from appliance.core.secrets import Secrets
 from appliance.core.store import Store
@@ -334,6 +335,19 @@ def test_what_restic_says_becomes_an_error_with_a_next_step(what: str, said: str
     assert type(found) is kind
     assert told in found.message
     assert found.next_step
+
+
+def test_the_cause_stands_before_the_calls_that_led_to_it() -> None:
+    frames = "github.com/restic/restic/internal/x.(*Local).Save{0}\n\tgithub.com/restic/x/local.go:{0}"
+    calls = "\n".join(frames.format(number) for number in range(40))
+    heard = Complaints()
+    for line in f"write /mnt/usb/locks/7-tmp: no space left on device\n{calls}\nunable to create lock in backend".splitlines():
+        heard.add(line.strip())
+    assert len(str(heard).splitlines()) == 2
+    found = explain("snapshots", "/mnt/usb", str(heard))
+    assert isinstance(found, NoLockError), "whoever only reads tries again without a lock"
+    assert isinstance(found.why, DiskFullError)
+    assert "no space left" in found.message
 
 
 async def test_what_cannot_even_be_copied_is_a_failure_of_every_target(used: Path, tmp_path: Path) -> None:

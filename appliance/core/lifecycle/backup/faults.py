@@ -43,6 +43,16 @@ REFUSED = (
 )  # fmt: skip
 
 
+class NoLockError(ApplianceError):
+    """The repository takes no lock: its disk is full, or may not be written. Whoever only reads needs none."""
+
+    code = "no_lock"
+
+    def __init__(self, why: ApplianceError) -> None:
+        super().__init__(why.message, why.next_step)
+        self.why = why
+
+
 def explain(what: str, location: str, said: str) -> ApplianceError:
     """What restic complains of, as one of our errors.
 
@@ -51,8 +61,16 @@ def explain(what: str, location: str, said: str) -> ApplianceError:
         location: The repository.
         said: Its standard error.
     """
+    found = _explain(what, location, said)
+    if "unable to create lock" in said.lower() and not isinstance(found, LockedError | NoRepositoryError):
+        return NoLockError(found)
+    return found
+
+
+def _explain(what: str, location: str, said: str) -> ApplianceError:
     low = said.lower()
-    last = printable(next((line for line in reversed(said.splitlines()) if line.strip()), "it did not say why"))[:200]
+    lines = [line for line in said.splitlines() if line.strip()] or ["it did not say why"]
+    last = printable(lines[0] if "unable to create lock" in lines[-1] else lines[-1])[:200]  # the cause comes first there
     if "wrong password or no key found" in low:
         told = f"The repository {location} opens with another key than this one."
         return WrongKeyError(told, "give the key it was made with (--key-file), or use another place for this machine.")

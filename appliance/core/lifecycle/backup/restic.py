@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from appliance.core.lifecycle.backup import locks
-from appliance.core.lifecycle.backup.faults import LockedError, TargetAwayError, explain
+from appliance.core.lifecycle.backup.faults import LockedError, NoLockError, TargetAwayError, explain
 from appliance.errors import AbsentError
 
 PROGRAM = "restic"
@@ -31,8 +32,12 @@ GRACE = 5.0
 """Seconds that it has to take its locks away when it is to stop."""
 LINE = 4 << 20
 """Longest line of an answer, bytes: a listing is one line."""
-TOLD = 20
-"""Last lines of its complaints that are kept."""
+TOLD = 10
+"""First and last lines of its complaints that are kept."""
+READING = frozenset({"snapshots", "restore", "check"})
+"""Commands that change nothing in the repository."""
+FRAME = re.compile(r"\S+/\S+\.go:\d+|[\w./-]+\.[\w.()*]+")
+"""A line of a list of calls, as Go programs add it to an error."""
 PASSED = ("PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -115,8 +120,17 @@ class Restic:
         self, words: list[str], limit: float, take: Callable[[bytes], None] | None = None, cwd: Path | None = None
     ) -> bytes:
         """Run it to its end; what it says on its standard output. A lock whose process is gone, such as ours of a life before,
-        is removed; those of others that are at work stay, and then it is refused.
+        is removed; those of others that are at work stay, and then it is refused. What only reads needs no lock where none can
+        be made: on a full disk, or one that may not be written.
         """
+        try:
+            return await self._patiently(words, limit, take, cwd)
+        except NoLockError as error:
+            if words[0] not in READING:
+                raise error.why from error
+            return await self._once([*words, "--no-lock"], limit, take, cwd)
+
+    async def _patiently(self, words: list[str], limit: float, take: Callable[[bytes], None] | None, cwd: Path | None) -> bytes:
         for pause in PAUSES:
             try:
                 return await self._once(words, limit, take, cwd)
@@ -158,10 +172,10 @@ class Restic:
         if child.stdout is None or child.stderr is None:
             raise ValueError("a child without pipes")
         said: list[bytes] = []
-        complaints: deque[str] = deque(maxlen=TOLD)
+        complaints = Complaints()
         try:
             async with asyncio.timeout(limit), asyncio.TaskGroup() as group:
-                group.create_task(_lines(child.stderr, lambda line: complaints.append(line.decode(errors="replace"))))
+                group.create_task(_lines(child.stderr, lambda line: complaints.add(line.decode(errors="replace"))))
                 group.create_task(_lines(child.stdout, take or said.append))
                 group.create_task(child.wait())
         except TimeoutError:
@@ -170,7 +184,7 @@ class Restic:
         finally:
             await _end(child)
         if child.returncode:
-            raise explain(what, self._repository.location, "\n".join(complaints))
+            raise explain(what, self._repository.location, str(complaints))
         return b"\n".join(said)
 
     def _before(self) -> list[str]:
@@ -193,6 +207,26 @@ class Restic:
             "RESTIC_REPOSITORY": self._repository.location, "RESTIC_PASSWORD_FILE": f"/dev/fd/{descriptor}",
             "RESTIC_CACHE_DIR": str(self._repository.work / "cache"), "TMPDIR": str(self._repository.work / "tmp"),
         }  # fmt: skip
+
+
+class Complaints:
+    """What a child says of its trouble: the first lines and the last ones, without the calls that restic's language lists."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._last: deque[str] = deque(maxlen=TOLD)
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        if FRAME.fullmatch(line):
+            return
+        if len(self._first) < TOLD:
+            self._first.append(line)
+        else:
+            self._last.append(line)
+
+    def __str__(self) -> str:
+        return "\n".join([*self._first, *self._last])
 
 
 async def _lines(stream: asyncio.StreamReader, take: Callable[[bytes], None]) -> None:

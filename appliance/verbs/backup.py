@@ -106,7 +106,7 @@ def _restore(context: Context, source: str, given: dict[str, Any]) -> Any:
     )  # fmt: skip
     keeper, other = Keeper(ground), fresh or given["other_device"]
     keeper.prepare()
-    key = _word(given["key_file"]) or (secrets.get(archive.NAME) or b"").strip()
+    key = archive.key_in(_word(given["key_file"])) or (secrets.get(archive.NAME) or b"").strip()
     phrase, only = _word(given["passphrase_file"]).decode(), tuple(given["only"])
     if not key and not phrase:
         raise NotFoundError("There is no recovery key on this machine.", "give it: --key-file FILE, or --passphrase-file FILE.")

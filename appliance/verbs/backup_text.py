@@ -46,8 +46,8 @@ def _list(value: list[Mapping[str, Any]], _: int) -> list[Any]:
 
 def _key(value: Mapping[str, Any], _: int) -> list[Any]:
     found = msgspec.convert(value, RecoveryKey)
-    told = "Write it down and keep it away from this machine: without it no backup opens."
-    return [Text(found.key), Text(told)]
+    told = "# Write it down and keep it away from this machine: without it no backup opens."  # as age's files have comments
+    return [Text(told), Text(found.key)]
 
 
 FORMS: Mapping[str, render.Form] = MappingProxyType({

@@ -42,6 +42,12 @@ def recipient(key: bytes) -> str:
         return ""
 
 
+def key_in(text: bytes) -> bytes:
+    """What a file with a key has beside comments, as `prime-spark backup key` and age-keygen write them."""
+    lines = [line.strip() for line in text.splitlines()]
+    return b"\n".join(line for line in lines if line and not line.startswith(b"#"))
+
+
 def pack(tree: Path, target: Path, work: Path, *, key: bytes, phrase: str, check: Check) -> tuple[int, str]:
     """Write a directory into one encrypted file, whole or not at all: (bytes, SHA-256).
 

@@ -16,6 +16,7 @@ from appliance.core.fleet import inventory_edit
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.inventory_entry import configured
 from appliance.core.fleet.inventory_file import read as read_inventory
+from appliance.core.lifecycle.backup.archive import key_in
 from appliance.core.lifecycle.backup.contents import Places
 from appliance.core.lifecycle.firstboot import erase, reading, words
 from appliance.core.lifecycle.firstboot.form import FirstBoot, NodeTable, schema
@@ -191,11 +192,9 @@ def source(path: Path, text: str, found: FirstBoot) -> Source:
     key = wish.key.strip().encode()
     if wish.key_file:
         line = line_of(text, ("restore", "key_file"))
-        key = reading.read(path.parent / wish.key_file).strip()
-        lines = [each.strip() for each in key.splitlines() if each.strip() and not each.startswith(b"#")]
-        if len(lines) != 1 or (wish.file and words.AGE.fullmatch(lines[0].decode("latin-1")) is None):
+        key = key_in(reading.read(path.parent / wish.key_file))
+        if len(key.splitlines()) != 1 or (wish.file and words.AGE.fullmatch(key.decode("latin-1")) is None):
             raise FileError(path, line, f"restore.key_file: {wish.key_file} holds no recovery key", words.RECOVERY)
-        key = lines[0]
     repository = None if wish.file else place
     return Source(place if wish.file else None, repository, wish.snapshot, key, wish.passphrase)
 

@@ -13,7 +13,7 @@ from appliance.errors import AbsentError, UpdateError
 
 OURS = "prime-spark"
 """IMAGE_ID of our images (os-release(5))."""
-STEP = "flash the image of Prime Spark (docs/install.md), or update the package: sudo apt install ./prime-spark_VERSION_ARCH.deb"
+STEP = "flash our image (docs/install.md), or renew the package: sudo apt install ./prime-spark_VERSION_ARCH.deb"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class Taken:
 
     def found(self, guest: Guest) -> None:
         """Everything must be back, and the key must be gone from the card."""
-        assert guest.json(f"task show {self.task}")["task"]["state"] == "completed"
+        state = guest.wait("the task is there", lambda: guest.json(f"task show {self.task}")["task"]["state"], 300)
+        assert state == "completed"
         assert self.key not in guest.root("cat /boot/firmware/prime-spark.toml")
         assert guest.root("hostname").strip() == "edge-new"
 

@@ -186,6 +186,14 @@ pebble() {
     printf '%s' "$version" >.pebble/.stamp
 }
 
+give_back() {
+    # By sudo in somebody's checkout: what was made here stays theirs.
+    local made=() name
+    if [[ $EUID -ne 0 || "$(stat -c %u .)" == 0 ]]; then return 0; fi
+    for name in .venv .models .kafka .pebble prime_spark.egg-info; do if [[ -e "$name" ]]; then made+=("$name"); fi; done
+    if [[ ${#made[@]} -gt 0 ]]; then find "${made[@]}" -user 0 -exec chown -h --reference=. {} +; fi
+}
+
 for part in "$@"; do
     case "$part" in
     run)
@@ -211,3 +219,4 @@ for part in "$@"; do
         ;;
     esac
 done
+give_back

@@ -76,6 +76,7 @@ def build(given: argparse.Namespace) -> None:
         if given.command != "deb":
             _image(wanted, given, system.root(wanted, ground, package))
         publish.sign(wanted.out, key)
+        publish.hand_over(wanted.out, CHECKOUT, os.environ)
 
 
 def _package(wanted: Plan, given: argparse.Namespace, key: publish.ReleaseKey) -> Path:

@@ -66,8 +66,8 @@ def unpack(root: Path, log: Path) -> None:
 
 
 def put(root: Path, debs: list[Path], log: Path, *options: str) -> None:
-    """Unpack packages into a root by this machine's own dpkg. Raises BuildError."""
-    words = ["dpkg", f"--root={root}", FORCED, "--no-triggers", *options, "--unpack"]
+    """Unpack packages into a root by this machine's own dpkg, whose own log tells nothing of it. Raises BuildError."""
+    words = ["dpkg", f"--root={root}", "--log=/dev/null", FORCED, "--no-triggers", *options, "--unpack"]
     run(*words, *debs, env={"DEBIAN_FRONTEND": "noninteractive"}, log=log)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +15,10 @@ from imagekit.shell import need, run, say, step
 
 SUMS = "SHA256SUMS"
 SIGNATURE = f"{SUMS}.minisig"
+PUBLIC = "release.pub"
+"""The public key, beside what it vouches for."""
+LOCKED, OPEN = b"Sc", b"\0\0"
+"""How minisign says in a secret key that a password protects it (scrypt), or none does."""
 RELEASED = (".raucb", ".img.xz", ".deb", ".cdx.json")
 """How names of files end that people are given."""
 
@@ -35,11 +43,11 @@ def release_key(cache: Path, secret: Path | None, public: Path | None) -> Releas
 
     Args:
         cache: Where the development key lies, in `keys`.
-        secret: The operator's secret key; without a password, or minisign asks for it.
+        secret: The operator's secret key; without a password, for nobody is asked at the end of a build.
         public: Its public key, which machines get.
 
     Raises:
-        BuildError: Only one of both is given, or a file is missing.
+        BuildError: Only one of both is given, a file is missing, or a password protects the key.
     """
     if (secret is None) != (public is None):
         raise BuildError(
@@ -48,7 +56,8 @@ def release_key(cache: Path, secret: Path | None, public: Path | None) -> Releas
     if secret is not None and public is not None:
         for file in (secret, public):
             if not file.is_file():
-                raise BuildError(f"{file} is not there.", "make a pair of keys: minisign -G -s SECRET -p PUBLIC")
+                raise BuildError(f"{file} is not there.", "make a pair of keys: minisign -G -W -s SECRET -p PUBLIC")
+        _demand_open(secret)
         return ReleaseKey(secret, public, own=True)
     place = cache / "keys"
     made = ReleaseKey(place / "development.minisign.key", place / "development.minisign.pub", own=False)
@@ -57,6 +66,19 @@ def release_key(cache: Path, secret: Path | None, public: Path | None) -> Releas
         run("minisign", "-G", "-W", "-f", "-s", made.secret, "-p", made.public)
         made.secret.chmod(0o600)
     return made
+
+
+def _demand_open(secret: Path) -> None:
+    """Whether minisign can sign with it and ask nobody. Raises BuildError."""
+    try:
+        kind = base64.b64decode(secret.read_text().splitlines()[1], validate=True)[2:4]
+    except (OSError, ValueError, IndexError):
+        kind = b""
+    if kind not in {LOCKED, OPEN}:
+        raise BuildError(f"{secret} is no secret key of minisign.", "name the file that `minisign -G -W -s` made.")
+    if kind == LOCKED:
+        step_now = "take it off a copy of the key: minisign -C -W -s COPY (the password is asked), then MINISIGN_KEY=COPY"
+        raise BuildError(f"A password protects {secret}, and the build could not ask for it.", step_now)
 
 
 def compress(image: Path) -> Path:
@@ -69,8 +91,18 @@ def compress(image: Path) -> Path:
     return target
 
 
+def hand_over(out: Path, checkout: Path, environ: Mapping[str, str]) -> None:
+    """Give what was built to whoever called the builder with sudo (sudo(8)); the cache stays root's. Raises OSError."""
+    user, group = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
+    if os.geteuid() != 0 or not (user.isdigit() and group.isdigit()):
+        return
+    above = [each for each in out.parents if each.is_relative_to(checkout) and each != checkout]
+    for each in (*above, out, *out.iterdir()):
+        os.chown(each, int(user), int(group), follow_symlinks=False)
+
+
 def sign(out: Path, key: ReleaseKey) -> None:
-    """Write SHA256SUMS of all released files in a directory, and its signature; say which they are. Raises BuildError."""
+    """Write SHA256SUMS of all released files in a directory, its signature and the public key. Raises BuildError."""
     lines, names = [], []
     for file in sorted(out.iterdir()):
         if file.name.startswith("prime-spark") and file.name.endswith(RELEASED):
@@ -82,6 +114,9 @@ def sign(out: Path, key: ReleaseKey) -> None:
     run("minisign", "-S", "-s", key.secret, "-m", partial, "-x", signature, "-t", "Prime Spark release")
     partial.replace(out / SUMS)
     signature.replace(out / SIGNATURE)
-    say(f"{out / SUMS} vouches for {', '.join(names)}")  # files of earlier builds too: somebody else's key may have made them
+    if not (out / PUBLIC).exists() or not (out / PUBLIC).samefile(key.public):
+        shutil.copyfile(key.public, out / PUBLIC)
+    # files of earlier builds too: somebody else's key may have made them
+    say(f"{out / SUMS} vouches for {', '.join(names)}; {PUBLIC} checks it")
     if not key.own:
         say(WARNING.format(place=key.secret.parent))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -159,6 +161,32 @@ def test_half_a_pair_of_keys_is_refused(tmp_path: Path) -> None:
         publish.release_key(tmp_path, None, tmp_path / "pub")
 
 
+def test_a_key_that_asks_for_a_password_is_refused_before_the_build(tmp_path: Path) -> None:
+    needs_program("minisign")
+    secret, public = tmp_path / "release.key", tmp_path / "release.pub"
+    subprocess.run(["minisign", "-G", "-W", "-s", secret, "-p", public], check=True, capture_output=True)
+    assert publish.release_key(tmp_path, secret, public).own
+    mark, coded = secret.read_text().splitlines()
+    raw = base64.b64decode(coded)
+    secret.write_text(f"{mark}\n{base64.b64encode(raw[:2] + b'Sc' + raw[4:]).decode()}\n")  # as `minisign -G` makes it
+    with pytest.raises(BuildError, match="A password protects") as error:
+        publish.release_key(tmp_path, secret, public)
+    assert "minisign -C -W" in error.value.next_step
+    with pytest.raises(BuildError, match="no secret key of minisign"):
+        publish.release_key(tmp_path, public.rename(secret), secret)
+
+
+def test_what_sudo_built_is_given_back(tmp_path: Path) -> None:
+    out = tree(tmp_path / "build/image")
+    out.mkdir(parents=True)
+    (out / "x.deb").write_text("x")
+    mine = {"SUDO_UID": str(os.getuid()), "SUDO_GID": str(os.getgid())}
+    publish.hand_over(out, tmp_path, {})
+    publish.hand_over(out, tmp_path, mine | ({"SUDO_UID": "12345"} if os.getuid() == 0 else {}))
+    owners = [each.stat().st_uid for each in (tmp_path, tmp_path / "build", out, out / "x.deb")]
+    assert owners == [os.getuid(), *([12345 if os.getuid() == 0 else os.getuid()] * 3)]
+
+
 def test_the_list_of_checksums_is_signed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs_program("minisign")
     out = tree(tmp_path / "out")
@@ -167,9 +195,11 @@ def test_the_list_of_checksums_is_signed(tmp_path: Path, capsys: pytest.CaptureF
     (out / "root.squashfs").write_text("not released")
     key = publish.release_key(tmp_path / "cache", None, None)
     publish.sign(out, key)
-    assert "vouches for prime-spark-1-amd64.raucb\n" in capsys.readouterr().err
+    assert "vouches for prime-spark-1-amd64.raucb; release.pub checks it\n" in capsys.readouterr().err
     assert (out / publish.SUMS).read_text() == f"{hashlib.sha256(b'bundle').hexdigest()}  prime-spark-1-amd64.raucb\n"
     check = ["minisign", "-V", "-q", "-p", key.public, "-m", out / publish.SUMS, "-x", out / publish.SIGNATURE]
     subprocess.run(check, check=True)
+    assert (out / publish.PUBLIC).read_text() == key.public.read_text()
+    publish.sign(out, publish.ReleaseKey(key.secret, out / publish.PUBLIC, own=True))  # the key that lies there already
     (out / publish.SUMS).write_text("other\n")
     assert subprocess.run(check, check=False, capture_output=True).returncode != 0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from appliance.core.catalog.backup import backup_actions
 from appliance.core.catalog.firstboot import reset_actions
 from appliance.core.lifecycle.backup.service import BackupService
-from appliance.core.model import Severity
+from appliance.core.model import Actor, Role, Severity
 
 if TYPE_CHECKING:
     from appliance.core.actions import Action
     from appliance.core.lifecycle.backup.keeper import Keeper
+    from appliance.core.lifecycle.backup.model import Restored
     from appliance.runtime import Appliance
 
 
@@ -40,7 +41,11 @@ def build(
 
         return next(rule.threshold for rule in effective(spine.settings.alerts.rules) if rule.name == "backup")
 
-    return BackupService(make, spine.settings.backup, spine.jobs, spine.state, spine.clock, tell, most_days)
+    async def note(done: Restored, facts: dict[str, Any], sentence: str) -> None:
+        actor = Actor(done.by or "backup", Role.admin, "internal")
+        await spine.audit.record(actor, "backup.restored", facts, "event", sentence)
+
+    return BackupService(make, spine.settings.backup, spine.jobs, spine.state, spine.clock, tell, most_days, note)
 
 
 def actions(spine: Appliance, service: BackupService) -> list[Action]:

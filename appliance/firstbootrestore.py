@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from appliance.core.lifecycle.firstboot.validate import Source
     from appliance.paths import Paths
 
+CARD = "prime-spark.toml (first start)"
+
 
 def restore(where: Paths, source: Source) -> tuple[str, ...]:
     """Unpack, prove and put in place; the parts that came.
@@ -44,7 +46,7 @@ async def _stage(keeper: Keeper, source: Source) -> None:
     from appliance.core.lifecycle.backup.restic import Repository, Restic
 
     if source.file is not None:
-        await keeper.stage_file(source.file, source.key, source.passphrase, (), other=True)
+        await keeper.stage_file(source.file, source.key, source.passphrase, (), other=True, by=CARD)
         return
     found = Repository(str(source.repository), source.key, {}, keeper.home)
-    await keeper.stage_repository(Restic(found, os.environ), source.snapshot, source.snapshot, (), other=True)
+    await keeper.stage_repository(Restic(found, os.environ), source.snapshot, source.snapshot, (), other=True, by=CARD)

@@ -24,8 +24,10 @@ from appliance.screens.values import wrap
 from appliance.screens.widgets.grid import Grid
 from appliance.screens.widgets.lines import Line, LineView
 
-MOST_HEAD = 10
-"""Lines about targets."""
+MOST_HEAD, LEAST_HEAD = 10, 6
+"""Lines about targets: most, and most on a screen that has few."""
+BELOW = 16
+"""Lines of a screen that are for the rest of it."""
 BRIEF = 3
 """Lines about the system where the backups are open."""
 GAPS, TALL = 10, 30
@@ -76,7 +78,7 @@ class Lifecycle(Panelled):
         yield Grid(
             view.SNAPSHOTS, "Backups", id="snapshots", empty="no backup is known yet: r makes one, l looks at the targets"
         )
-        yield LineView(self.titles["gaps"], id="gaps")
+        yield LineView(self.titles["gaps"], id="gaps", counts=True)
 
     def offered(self) -> tuple[tuple[str, str], ...]:
         """The keys of the panel that is open; of both where both are seen."""
@@ -123,7 +125,7 @@ class Lifecycle(Panelled):
     def _show_system(self) -> None:
         brief = not self.has_class(ALL) and self.panel != "system"
         told = self._fit(system.lines(self.update, self.service("update"), keys=True, brief=brief, glyphs=self.spark.glyphs))
-        self._put("#system", told[:BRIEF] if brief else told)
+        self._put("#system", _cut(told, BRIEF) if brief else told)
         self.query_one("#slots").display = not brief and bool(self.update and self.update.booted and self.update.slots)
         if self.update is None or brief:
             return
@@ -139,7 +141,8 @@ class Lifecycle(Panelled):
 
     def _show_backups(self) -> None:
         status = self.status
-        self._put("#head", self._fit(text.head(status, self.service("backup")))[:MOST_HEAD])
+        most = MOST_HEAD if self.has_class(ALL) else max(LEAST_HEAD, min(MOST_HEAD, self.size.height - BELOW))
+        self._put("#head", text.fitted(status, self.service("backup"), self.size.width - 2, most))
         grid = self.query_one("#snapshots", Grid)
         grid.set_empty(
             "no backup is known yet: r makes one, l looks at the targets"
@@ -149,8 +152,10 @@ class Lifecycle(Panelled):
         grid.set_rows(view.rows(status))
         gaps = self.query_one("#gaps", LineView)
         gaps.display = self.has_class(ALL) or self.panel == "gaps" or self.size.height >= TALL
-        gaps.styles.height = "1fr" if self.panel == "gaps" and not self.has_class(ALL) else GAPS
-        gaps.set_lines(self._fit(text.gap_lines(status.gaps if status is not None else ())))
+        missing = self._fit(text.gap_lines(status.gaps if status is not None else ()))
+        beside = max(GAPS, min(len(missing) + 2, self.size.height // 4))
+        gaps.styles.height = "1fr" if self.panel == "gaps" and not self.has_class(ALL) else beside
+        gaps.set_lines(missing)
 
     def _put(self, name: str, lines: list[Line]) -> None:
         """Lines into a box that is as high as they are."""
@@ -168,3 +173,11 @@ class Lifecycle(Panelled):
     def on_grid_chosen(self, _: Grid.Chosen) -> None:
         """All of one backup."""
         self.acts.do("open")
+
+
+def _cut(lines: list[Line], most: int) -> list[Line]:
+    """So many lines; the last one says where there are more."""
+    if len(lines) <= most:
+        return lines
+    *kept, last = lines[:most]
+    return [*kept, (*last, (" … (Tab: System)", "muted"))]

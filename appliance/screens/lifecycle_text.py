@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from appliance.core.lifecycle.backup.model import BackupStatus, Former, Gap, Snapshot, TargetStatus
+from appliance.core.lifecycle.backup.model import BackupStatus, Former, Gap, Restored, Snapshot, TargetStatus
 from appliance.core.model import Health, ServiceStatus
 from appliance.screens import format as f
-from appliance.screens.values import moment
+from appliance.screens.values import moment, wrap
 
 if TYPE_CHECKING:
     from appliance.screens.widgets.lines import Line, Piece
@@ -31,10 +31,48 @@ def snapshots(status: BackupStatus | None) -> list[Snapshot]:
 
 
 def head(status: BackupStatus | None, service: ServiceStatus | None) -> list[Line]:
-    """What is done now, each target, a restore that waits, what was put aside."""
+    """A restore that waits, one that was applied, what is done now; each target; what was put aside, and when it goes on."""
     if status is None:
         return [(("backups are not looked at yet", "muted"),)]
+    return [*_first(status, service), *(_target(each) for each in status.targets), *_last(status)]
+
+
+def fitted(status: BackupStatus | None, service: ServiceStatus | None, width: int, most: int) -> list[Line]:
+    """The same in so many lines of so many cells: where it does not fit, a line a target, and how many are left out.
+
+    Args:
+        status: Of the backups, as it is now.
+        service: Says why nothing is backed up.
+        width: Cells for text.
+        most: Lines.
+    """
+    whole = _wrapped(head(status, service), width)
+    if len(whole) <= most or status is None:
+        return whole
+    first, last = _wrapped(_first(status, service), width), _wrapped(_last(status), width)
+    room = max(1, most - len(first) - len(last))
+    targets = sorted(status.targets, key=lambda each: not each.problem)  # those that fail first
+    if len(targets) > room:
+        left = len(targets) - room + 1
+        more: Line = (
+            (f"{'':<{LEAD}}", "muted"),
+            (f"and {f.counted(left, 'more target')}: prime-spark backup targets", "muted"),
+        )
+        return [*first, *(_target(each) for each in targets[: room - 1]), more, *last]
+    return [*first, *(_target(each) for each in targets), *last]
+
+
+def _wrapped(lines: list[Line], width: int) -> list[Line]:
+    return [part for line in lines for part in wrap(line, max(1, width))]
+
+
+def _first(status: BackupStatus, service: ServiceStatus | None) -> list[Line]:
     lines: list[Line] = []
+    if status.pending is not None:
+        wait = f"{', '.join(status.pending.parts)} of {status.pending.device_id} from {status.pending.source}"
+        lines.append((("waits       ", "warn"), (f"applied at the next start: {wait}", "warn")))
+    if status.restored is not None:
+        lines.append(_restored(status.restored))
     if status.doing:
         share = "" if status.progress is None else f" {status.progress:.0%}"
         lines.append(((f"{'now':<{LEAD}}", "muted"), (f"{status.doing}{share}", "accent")))
@@ -43,12 +81,24 @@ def head(status: BackupStatus | None, service: ServiceStatus | None) -> list[Lin
         lines.append(((f"next: {NEXT}", "muted"),))
     elif service is not None and service.health is Health.absent:
         lines.append(((f"{service.reason}; next: {service.next_step}", "warn"),))
-    lines += [_target(each) for each in status.targets]
-    if status.pending is not None:
-        wait = f"{', '.join(status.pending.parts)} of {status.pending.device_id} from {status.pending.source}"
-        lines.append((("waits       ", "warn"), (f"{wait}: applied at the next start", "warn")))
-    lines += [_former(each) for each in status.former]
-    return [*lines, _plan(status)] if status.targets else lines
+    return lines
+
+
+def _restored(done: Restored) -> Line:
+    asked = f", asked by {done.by}" if done.by else ""
+    rows = "" if done.audit_rows is None else f"; {f.counted(done.audit_rows, 'row')} of the former audit put aside"
+    if done.audit_newer:
+        rows += f", {done.audit_newer} newer than the backup"
+    told = f"{', '.join(done.parts)} of {done.device_id} from {done.source}, {f.since(done.applied)} ago{asked}{rows}"
+    return (("restored    ", "warn"), (f"{told}; known: prime-spark backup restore-acknowledge", "text"))
+
+
+def _last(status: BackupStatus) -> list[Line]:
+    found = [_former(each) for each in status.former[-1:]]
+    if more := status.former[:-1]:
+        told = f"{f.counted(len(more), 'older one')}, {f.size(sum(each.size for each in more))}"
+        found.append((("            ", "muted"), (f"and {told}: prime-spark backup status --json", "muted")))
+    return [*found, _plan(status)] if status.targets else found
 
 
 def _target(each: TargetStatus) -> Line:
@@ -69,10 +119,20 @@ def _former(each: Former) -> Line:
 
 
 def _plan(status: BackupStatus) -> Line:
+    lead: Piece = (f"{'next':<{LEAD}}", "muted")
+    again = f"what failed is tried again {_until(status.retry)}; " if status.retry is not None else ""
     if not status.schedule:
-        return ((f"{'next':<{LEAD}}", "muted"), ("only by hand", "muted"))
-    left = f.NONE if status.next_run is None else f"in {f.duration(max(0.0, status.next_run - time.time()))}"
-    return ((f"{'next':<{LEAD}}", "muted"), (left, "text"), (f" ({status.schedule})", "muted"))
+        return lead, (f"{again}only by hand", "text" if again else "muted")
+    return lead, (f"{again}next {_until(status.next_run)}" if again else _until(status.next_run), "text"), (
+        f" ({status.schedule})", "muted",
+    )  # fmt: skip
+
+
+def _until(moment: float | None) -> str:
+    if moment is None:
+        return f.NONE
+    left = moment - time.time()
+    return f"in {f.duration(left)}" if left >= 1 else "as soon as nothing else is under way"
 
 
 def gap_lines(gaps: tuple[Gap, ...]) -> list[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,17 +108,18 @@ def _restore(context: Context, source: str, given: dict[str, Any]) -> Any:
     keeper, other = Keeper(ground), fresh or given["other_device"]
     keeper.prepare()
     key = archive.key_in(_word(given["key_file"])) or (secrets.get(archive.NAME) or b"").strip()
+    by = f"{getpass.getuser()} (command line)"
     phrase, only = _word(given["passphrase_file"]).decode(), tuple(given["only"])
     if not key and not phrase:
         raise NotFoundError("There is no recovery key on this machine.", "give it: --key-file FILE, or --passphrase-file FILE.")
     if Path(source).is_file():
-        asyncio.run(keeper.stage_file(Path(source).absolute(), key, phrase, only, other=other))
+        asyncio.run(keeper.stage_file(Path(source).absolute(), key, phrase, only, other=other, by=by))
     else:
-        asyncio.run(_from_repository(keeper, source, key, given, other=other))
+        asyncio.run(_from_repository(keeper, source, key, given, other=other, by=by))
     return restoring.apply(context.paths)
 
 
-async def _from_repository(keeper: Keeper, source: str, key: bytes, given: dict[str, Any], *, other: bool) -> None:
+async def _from_repository(keeper: Keeper, source: str, key: bytes, given: dict[str, Any], *, other: bool, by: str) -> None:
     from appliance.core.lifecycle.backup import targets
     from appliance.core.lifecycle.backup.restic import Repository, Restic
 
@@ -129,7 +131,7 @@ async def _from_repository(keeper: Keeper, source: str, key: bytes, given: dict[
         await targets.reach(target, ground.nas)
         found = targets.repository(target, key, ground.secrets.text, keeper.home, 0)
     only = tuple(given["only"])
-    await keeper.stage_repository(Restic(found, ground.environ), source, source, only, other=other)
+    await keeper.stage_repository(Restic(found, ground.environ), source, source, only, other=other, by=by)
 
 
 def _target(names: list[str], wanted: str) -> str:

@@ -54,7 +54,7 @@ def old(used: Path, tmp_path: Path) -> Path:
     Secrets(where.secrets, {}).put("later.key", b"later")
     with closing(sqlite3.connect(where.database)) as connection, connection:
         connection.execute("DELETE FROM users WHERE name = 'bob'")
-    restoring.arm(where.data, manifest, PARTS, "usb:1234")
+    restoring.arm(where.data, manifest, PARTS, "usb:1234", "ada (ssh)")
     return used
 
 
@@ -121,6 +121,43 @@ def test_the_start_applies_it_before_anything_is_opened(old: Path, monkeypatch: 
     held = Lock(rig.places(old).lock)
     assert held.take()
     held.release()
+
+
+def test_what_was_restored_is_known_until_somebody_acknowledges_it(old: Path) -> None:
+    where = rig.places(old)
+    with closing(sqlite3.connect(where.database)) as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM audit").fetchone()
+    assert restoring.applied(where.data) is None
+    restoring.apply(where)
+    done = restoring.applied(where.data)
+    assert done is not None
+    assert (done.source, done.by, done.aside) == ("usb:1234", "ada (ssh)", restoring.former(where.data)[0].name)
+    assert (done.audit_rows, done.audit_newer) == (rows, rows), "all of them are newer than a backup of 1970"
+    restoring.told(where.data)
+    assert restoring.applied(where.data) is None
+    assert restoring.last(where.data) == done
+    assert restoring.acknowledge(where.data)
+    assert not restoring.acknowledge(where.data)
+    assert restoring.last(where.data) is None
+
+
+def test_what_was_dropped_needs_no_acknowledging(old: Path) -> None:
+    where = rig.places(old)
+    restoring.apply(where)
+    restoring.told(where.data)
+    restoring.drop_former(where.data, restoring.former(where.data)[0].name)
+    assert restoring.last(where.data) is None
+
+
+def test_an_audit_that_was_put_aside_damaged_is_told_as_unknown(old: Path, caplog: pytest.LogCaptureFixture) -> None:
+    where = rig.places(old)
+    for each in where.database.parent.glob(where.database.name + "*"):
+        each.write_bytes(b"no database at all" * 1000)
+    restoring.apply(where)
+    done = restoring.applied(where.data)
+    assert done is not None
+    assert (done.audit_rows, done.audit_newer) == (None, None)
+    assert "the audit log that was put aside cannot be read" in caplog.text
 
 
 def test_part_of_it_leaves_the_rest_alone(used: Path, tmp_path: Path) -> None:

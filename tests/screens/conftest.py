@@ -115,8 +115,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(home: Path, further: str = "") -> AsyncIterator[Bench]:
-    """A running appliance that was set up; `further` are settings of its own."""
+async def running(home: Path, further: str = "", *, fresh: bool = True) -> AsyncIterator[Bench]:
+    """A running appliance that was set up; `further` are settings of its own; where it is not fresh it was set up before."""
     (home / "config.toml").write_text(f"[telemetry]\ninterval_seconds = 0.5\nflush_seconds = 1\n{further}")
     where = paths.find()
     where.make()
@@ -125,7 +125,8 @@ async def running(home: Path, further: str = "") -> AsyncIterator[Bench]:
     assert appliance.supervisor is not None
     await appliance.supervisor.settled()
     bench = Bench(appliance)
-    await bench.invoke("setup.complete", admin="ada", password="correct horse")
+    if fresh:
+        await bench.invoke("setup.complete", admin="ada", password="correct horse")
     try:
         yield bench
     finally:

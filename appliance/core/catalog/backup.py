@@ -174,15 +174,15 @@ def _restoring(service: BackupService) -> list[Action]:
         from appliance.core.lifecycle.backup import archive
 
         keeper = await service.prepared()
-        only, other = params.only, params.other_device
+        only, other, by = params.only, params.other_device, f"{call.actor.name} ({call.actor.via})"
         if params.source.startswith("/"):
             if call.actor.via not in HERE:
                 raise InvalidArgumentsError("A file may be named only at this machine.", "restore a snapshot, or do it there.")
             key = await asyncio.to_thread(archive.recovery_key, keeper.ground.secrets)
             phrase = params.passphrase.get_secret_value()
-            work: Work = functools.partial(keeper.stage_file, Path(params.source), key, phrase, only, other=other)
+            work: Work = functools.partial(keeper.stage_file, Path(params.source), key, phrase, only, other=other, by=by)
         else:
-            work = functools.partial(keeper.stage_snapshot, params.source, params.target, only, other=other)
+            work = functools.partial(keeper.stage_snapshot, params.source, params.target, only, other=other, by=by)
         return await _job(service, call, work, wait=params.wait)
 
     async def cancel(_: Invocation, __: NoParams) -> dict[str, bool]:
@@ -196,11 +196,24 @@ def _restoring(service: BackupService) -> list[Action]:
         await service.refresh()
         return {"cancelled": done}
 
+    async def acknowledge(_: Invocation, __: NoParams) -> dict[str, bool]:
+        from appliance.core.lifecycle.backup import restoring
+
+        keeper = await service.prepared()
+        try:
+            done = await asyncio.to_thread(restoring.acknowledge, keeper.ground.places.data)
+        except OSError as error:
+            raise BackupError(f"It cannot be noted: {error.strerror}.", "see the data partition.") from error
+        await service.refresh()
+        return {"acknowledged": done}
+
     told = "{source} replaces what is here at the next start. What is here now is kept aside until it is dropped."
     return [
         Action("backup.restore", "Fetch a backup, prove it, and apply it at the next start", restore, Restoring, Role.admin,
                dangerous=True, confirm_text=told, timeout=LONG, positional=("source",)),
         Action("backup.restore-cancel", "Take back a restore that waits for the next start", cancel, role=Role.admin),
+        Action("backup.restore-acknowledge", "Take the line about a restore that was applied off the page", acknowledge,
+               role=Role.admin),
     ]  # fmt: skip
 
 

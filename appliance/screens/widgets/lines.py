@@ -40,16 +40,18 @@ class LineView(Widget):
     Args:
         title: Shown in the upper border; None for no box.
         role: Of the empty space.
-        wrap_last: The last piece of a line that is too long is cut with an ellipsis.
+        counts: The lower border says how many lines there is no room for.
     """
 
     def __init__(
-        self, title: str | None = None, *, role: Role = "text", id: str | None = None, classes: str | None = None
-    ) -> None:
+        self, title: str | None = None, *, role: Role = "text", id: str | None = None, classes: str | None = None,
+        counts: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(id=id, classes=classes)
         self.box_title = title
         self.box_note = ""
         self._role = role
+        self._counts = counts
         self._lines: tuple[Line, ...] = ()
         self.first = 0
         """Index of the line at the top."""
@@ -88,6 +90,8 @@ class LineView(Widget):
             index = self.first + row
             if _at(before, index) != _at(self._lines, index):
                 self.repaint(top + row)
+        if self._counts and len(before) != len(self._lines):
+            self.repaint(self.size.height - 1)
 
     def set_note(self, note: str) -> None:
         """Show another text at the right of the title, such as the age."""
@@ -115,7 +119,7 @@ class LineView(Widget):
         if y == 0:
             return self._strip(self._top(width), width)
         if y == self.size.height - 1:
-            return self._strip((("└" + "─" * max(0, width - 2) + "┘", "border"),), width)
+            return self._strip(self._bottom(width), width)
         inner = self._strip(self.line_at(self.first + y - 1), max(0, width - 2))
         edge = Segment("│", style_of(self.look, "border"))
         return Strip([edge, *inner, edge], max(2, width))
@@ -131,6 +135,14 @@ class LineView(Widget):
         if room < 0:
             note, room = "", max(0, width - 4 - cell_len(title))
         return (("┌─", "border"), (title, "title"), ("─" * room, "border"), (note, "muted"), ("─┐", "border"))
+
+    def _bottom(self, width: int) -> Line:
+        below = len(self._lines) - self.first - self.inner_height
+        note = f" {below} more {'line' if below == 1 else 'lines'} " if self._counts and below > 0 else ""
+        room = width - 4 - cell_len(note)
+        if not note or room < 0:
+            return (("└" + "─" * max(0, width - 2) + "┘", "border"),)
+        return (("└─" + "─" * room, "border"), (note, "warn"), ("─┘", "border"))
 
     def _strip(self, line: Line, width: int) -> Strip:
         segments: list[Segment] = []

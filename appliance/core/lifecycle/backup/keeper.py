@@ -7,16 +7,15 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
-from appliance.core.lifecycle.backup import archive, proof, restoring, staging, targets
+from appliance.core.lifecycle.backup import archive, listing, proof, restoring, staging, targets
 from appliance.core.lifecycle.backup.alone import Alone, blocking
 from appliance.core.lifecycle.backup.book import Book, merged
-from appliance.core.lifecycle.backup.contents import PARTS, Places, closed, gaps, pieces, wanted
+from appliance.core.lifecycle.backup.contents import Places, closed, gaps, pieces, wanted
 from appliance.core.lifecycle.backup.faults import NoRepositoryError
 from appliance.core.lifecycle.backup.model import Exported, Manifest, Pending, Proof, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.restic import Restic
@@ -28,10 +27,6 @@ from appliance.settingbackup import BackupSettings, BackupTarget
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-SHORT = 8
-"""Signs of a snapshot's id, as restic tells it of a new one; it takes them too."""
-PART = "part:"
-"""What the tags begin with that say what is in a snapshot."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +169,7 @@ class Keeper:
         """Into the repository: (snapshot, when that began)."""
         began = self.ground.clock.monotonic()
         restic = await self._open(name)
-        tags = tuple(f"{PART}{part}" for part in manifest.parts)
+        tags = tuple(f"{listing.PART}{part}" for part in manifest.parts)
         make = functools.partial(
             restic.backup, self.home / "tree", manifest.device_id, tags, self._seconds,
             lambda share: self.ground.report(f"to {name}", share),
@@ -198,7 +193,7 @@ class Keeper:
         keep = (settings.keep_daily, settings.keep_weekly, settings.keep_monthly)
         self.ground.report(f"letting old ones go at {name}", None)
         await restic.forget(self.ground.device_id, keep, self._seconds)
-        listed = self._listed(name, await restic.snapshots())
+        listed = listing.read(name, await restic.snapshots())
         clock = self.ground.clock
         took, now = clock.monotonic() - began, clock.wall()
         self.book.change(name, lambda was: replace(
@@ -255,15 +250,9 @@ class Keeper:
 
     async def _list(self, name: str) -> TargetStatus:
         restic = await self._open(name)
-        listed = self._listed(name, await restic.snapshots())
+        listed = listing.read(name, await restic.snapshots())
         self.book.change(name, lambda was: replace(was, snapshots=merged(was.snapshots, listed)))
         return self.book.targets[name]
-
-    def _listed(self, name: str, rows: list[dict[str, Any]]) -> tuple[Snapshot, ...]:
-        return tuple(
-            Snapshot(str(row["id"])[:SHORT], moment(str(row["time"])), name, str(row.get("hostname", "")), parts_of(row))
-            for row in rows
-        )
 
     async def find(self, wish: str, name: str = "") -> tuple[str, str]:
         """(target, id) of a snapshot by the beginning of its id, or "latest". Raises NotFoundError, ApplianceError."""
@@ -332,12 +321,15 @@ class Keeper:
         await blocking(lambda check: archive.unpack(file, into, work, key=key, phrase=phrase, check=check))
         return await blocking(lambda check: proof.prove(into, pieces(self.ground.places), made, check))
 
-    async def stage_snapshot(self, wish: str, name: str, only: tuple[str, ...], *, other: bool) -> Pending:
+    async def stage_snapshot(self, wish: str, name: str, only: tuple[str, ...], *, other: bool, by: str = "") -> Pending:
         """Fetch a snapshot, prove it, and have it applied at the next start. Raises ApplianceError."""
         target, snapshot = await self.find(wish, name)
-        return await self._arm(f"{target}:{snapshot[:8]}", lambda into: self._fetch(target, snapshot, into), only, other=other)
+        fetch = functools.partial(self._fetch, target, snapshot)
+        return await self._arm(f"{target}:{snapshot[:8]}", fetch, only, other=other, by=by)
 
-    async def stage_repository(self, restic: Restic, wish: str, told: str, only: tuple[str, ...], *, other: bool) -> Pending:
+    async def stage_repository(
+        self, restic: Restic, wish: str, told: str, only: tuple[str, ...], *, other: bool, by: str = ""
+    ) -> Pending:
         """The same from a repository that no settings name. Raises ApplianceError."""
 
         async def fetch(into: Path) -> Manifest:
@@ -345,15 +337,19 @@ class Keeper:
             await restic.restore(wish, into, self._seconds)
             return await blocking(lambda check: proof.prove(into, pieces(self.ground.places), None, check))
 
-        return await self._arm(told, fetch, only, other=other)
+        return await self._arm(told, fetch, only, other=other, by=by)
 
-    async def stage_file(self, file: Path, key: bytes, phrase: str, only: tuple[str, ...], *, other: bool) -> Pending:
+    async def stage_file(
+        self, file: Path, key: bytes, phrase: str, only: tuple[str, ...], *, other: bool, by: str = ""
+    ) -> Pending:
         """The same from an exported file. Raises ApplianceError."""
         work = restoring.root_of(self.ground.places.data) / "work"
-        return await self._arm(file.name, lambda into: self._unpack(file, into, work, key, phrase, None), only, other=other)
+        return await self._arm(
+            file.name, lambda into: self._unpack(file, into, work, key, phrase, None), only, other=other, by=by
+        )
 
     async def _arm(
-        self, source: str, fetch: Callable[[Path], Awaitable[Manifest]], only: tuple[str, ...], *, other: bool
+        self, source: str, fetch: Callable[[Path], Awaitable[Manifest]], only: tuple[str, ...], *, other: bool, by: str
     ) -> Pending:
         data = self.ground.places.data
         async with self._alone.on("restore"):
@@ -364,7 +360,7 @@ class Keeper:
                 if manifest.device_id != self.ground.device_id and not other:
                     told = f"The backup is of {manifest.device_id}; this machine is {self.ground.device_id}."
                     raise ConflictError(told, "to make this machine that one, say --other-device.")
-                return await asyncio.to_thread(restoring.arm, data, manifest, parts, source)
+                return await asyncio.to_thread(restoring.arm, data, manifest, parts, source, by)
             except OSError as error:
                 raise BackupError(f"The restore cannot be prepared: {error.strerror}.", "see the data partition.") from error
             finally:
@@ -381,17 +377,3 @@ class Keeper:
     @property
     def _seconds(self) -> float:
         return self.ground.settings.limit_hours * 3600
-
-
-def moment(text: str) -> float:
-    """RFC 3339 with nine digits of a second, as restic has it, on the wall clock."""
-    head, dot, rest = text.partition(".")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    zone = rest[len(digits) :] if dot else ""
-    return datetime.fromisoformat(f"{head}{dot}{digits[:6]:0<6}{zone}" if dot else text).timestamp()
-
-
-def parts_of(row: dict[str, Any]) -> tuple[str, ...]:
-    """What a snapshot's tags say that is in it, in our order."""
-    named = {str(tag).removeprefix(PART) for tag in row.get("tags") or ()}
-    return tuple(part for part in PARTS if part in named)

@@ -100,6 +100,21 @@ class Pending(msgspec.Struct, frozen=True):
     made: float
     version: str
     parts: tuple[str, ...]
+    by: str = ""
+    """Who asked for it; empty where that was not noted."""
+
+
+class Restored(Pending, frozen=True):
+    """A restore that was applied, until somebody has acknowledged it."""
+
+    applied: float = 0.0
+    """When, by the clock of then."""
+    aside: str = ""
+    """What stood here before lies there, among the data; empty where nothing did."""
+    audit_rows: int | None = None
+    """Rows of the former audit log, which lie there too; None where the audit log was not restored, or cannot be read."""
+    audit_newer: int | None = None
+    """How many of them tell of what was done after the backup was made."""
 
 
 class Former(msgspec.Struct, frozen=True):
@@ -120,10 +135,15 @@ class BackupStatus(msgspec.Struct, frozen=True):
     """0…1; None where unknown."""
     schedule: str = ""
     next_run: float | None = None
+    """As the schedule says, or soon where that was missed."""
+    retry: float | None = None
+    """When what failed is tried again; None where nothing did, or the schedule is sooner."""
     parts: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     pending: Pending | None = None
     former: tuple[Former, ...] = ()
+    restored: Restored | None = None
+    """What the newest restore replaced; None once somebody has acknowledged it."""
     runs: int = 0
     """Since the start."""
     failed: int = 0

@@ -12,19 +12,22 @@ import filecmp
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from appliance.core.lifecycle.backup.contents import Piece, Places, pieces
-from appliance.core.lifecycle.backup.model import MANIFEST, Former, Manifest, Pending
+from appliance.core.lifecycle.backup.model import MANIFEST, Former, Manifest, Pending, Restored
 from appliance.errors import BackupError, InvalidArgumentsError
 
 log = logging.getLogger(__name__)
 
-PLAN, APPLIED = "plan.json", "applied.json"
+PLAN, APPLIED, LAST = "plan.json", "applied.json", "restored.json"
+"""What is to be done; what was done and nobody was told of; what was told and nobody acknowledged."""
 BEFORE = "before-restore-"
 BESIDE = {"sqlite": ("-wal", "-shm"), "duckdb": (".wal",)}
 """What a database has beside its file."""
@@ -77,7 +80,7 @@ def choose(manifest: Manifest, only: tuple[str, ...], closed: Collection[str] = 
     return tuple(part for part in manifest.parts if part not in closed and (not only or part in only))
 
 
-def arm(data: Path, manifest: Manifest, parts: tuple[str, ...], source: str) -> Pending:
+def arm(data: Path, manifest: Manifest, parts: tuple[str, ...], source: str, by: str = "") -> Pending:
     """Have what lies in `incoming`, proved, applied at the next start; blocks until it is on disk.
 
     Raises:
@@ -88,7 +91,7 @@ def arm(data: Path, manifest: Manifest, parts: tuple[str, ...], source: str) -> 
     if (root / "ready").exists():
         step = "start the appliance, which applies it; or take it back: prime-spark backup restore-cancel"
         raise BackupError("A restore waits for the next start already.", step)
-    told = Pending(source, manifest.device_id, manifest.made, manifest.version, parts)
+    told = Pending(source, manifest.device_id, manifest.made, manifest.version, parts, by)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     (tree / PLAN).write_bytes(msgspec.json.encode(Plan(told, stamp)))
     for folder, _, names in os.walk(tree):
@@ -139,7 +142,7 @@ def apply(places: Places) -> Pending:
         for folder in {places.data, aside, places.config.parent}:
             if folder.exists():
                 _flush(folder)
-        (root / APPLIED).write_bytes(msgspec.json.encode(plan.pending))
+        (root / APPLIED).write_bytes(msgspec.json.encode(_outcome(places, plan.pending, aside)))
         _flush(root / APPLIED)
         (root / "ready").rename(root / "done")
         _flush(root)
@@ -149,6 +152,22 @@ def apply(places: Places) -> Pending:
         raise BackupError(f"The restore could not be applied: {error}.", step) from error
     log.info("restored %s of %s from %s", ", ".join(plan.pending.parts), plan.pending.device_id, plan.pending.source)
     return plan.pending
+
+
+def _outcome(places: Places, done: Pending, aside: Path) -> Restored:
+    rows = newer = None
+    database = next(each for each in pieces(places) if each.home == places.database)
+    if (former := aside / database.name).is_file():
+        try:
+            with closing(sqlite3.connect(f"file:{former}?mode=ro", uri=True)) as connection:
+                (rows,) = connection.execute("SELECT count(*) FROM audit").fetchone()
+                (newer,) = connection.execute("SELECT count(*) FROM audit WHERE time > ?", (done.made,)).fetchone()
+        except sqlite3.Error as error:  # it may be why somebody restores
+            log.warning("the audit log that was put aside cannot be read: %s", error)
+    name = aside.name if aside.is_dir() else ""
+    return Restored(
+        **msgspec.structs.asdict(done), applied=time.time(), aside=name, audit_rows=rows, audit_newer=newer,
+    )  # fmt: skip
 
 
 def _apply(piece: Piece, manifest: Manifest, ready: Path, aside: Path) -> None:
@@ -213,14 +232,30 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def applied(data: Path) -> Pending | None:
-    """What the newest start restored, told once. Raises OSError, msgspec.MsgspecError."""
+def applied(data: Path) -> Restored | None:
+    """What the newest start restored, until it was `told`. Raises OSError, msgspec.MsgspecError."""
     path = root_of(data) / APPLIED
-    if not path.is_file():
-        return None
-    found = msgspec.json.decode(path.read_bytes(), type=Pending)
-    path.unlink()
-    return found
+    return msgspec.json.decode(path.read_bytes(), type=Restored) if path.is_file() else None
+
+
+def told(data: Path) -> None:
+    """The audit has it, and who listens: it is not told again. Raises OSError."""
+    (root_of(data) / APPLIED).replace(root_of(data) / LAST)
+
+
+def last(data: Path) -> Restored | None:
+    """What was restored, until somebody has acknowledged it. Raises OSError, msgspec.MsgspecError, UnicodeDecodeError."""
+    path = root_of(data) / LAST
+    return msgspec.json.decode(path.read_bytes(), type=Restored) if path.is_file() else None
+
+
+def acknowledge(data: Path) -> bool:
+    """Somebody knows of it; False where there was nothing to know. Raises OSError."""
+    try:
+        (root_of(data) / LAST).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def former(data: Path) -> tuple[Former, ...]:
@@ -235,3 +270,10 @@ def drop_former(data: Path, name: str) -> None:
         known = ", ".join(each.name for each in former(data)) or "nothing"
         raise InvalidArgumentsError(f"Nothing is kept as {name[:60]!r}.", f"kept are: {known}.")
     shutil.rmtree(data / name)
+    try:
+        done = last(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("what the last restore replaced is not known: %s", error)
+        return
+    if done is not None and done.aside == name:
+        acknowledge(data)

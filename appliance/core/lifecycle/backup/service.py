@@ -6,8 +6,9 @@ import asyncio
 import functools
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,7 @@ from appliance.core.backoff import backoff
 from appliance.core.figures import counted
 from appliance.core.jobs import JobHandle, Jobs
 from appliance.core.lifecycle.backup.contents import gaps, wanted
-from appliance.core.lifecycle.backup.model import BackupStatus, TargetStatus
+from appliance.core.lifecycle.backup.model import BackupStatus, Restored, TargetStatus
 from appliance.core.model import Health, HealthReport, JobState, JobStatus, Severity
 from appliance.core.ports import Clock
 from appliance.core.state import LiveState, Section
@@ -39,6 +40,8 @@ AGAIN, LONGEST = 600.0, 21600.0
 HOW = 'write a target into the configuration, such as [backup.targets.nas] with path = "/mnt/nas/backup/control-pc".'
 INSTALL = "sudo apt-get install restic, then `prime-spark service restart backup`."
 Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
+Note = Callable[[Restored, dict[str, Any], str], Awaitable[None]]
+"""(what was restored, its facts, the same as a sentence)."""
 
 
 class BackupService:
@@ -52,6 +55,7 @@ class BackupService:
         clock: For the schedule.
         tell: Told what came of them.
         most_days: Days after which the alert tells of a proof that is too old.
+        note: Writes a restore that was applied into the audit; none: nowhere.
     """
 
     name = "backup"
@@ -67,6 +71,7 @@ class BackupService:
         clock: Clock,
         tell: Tell,
         most_days: Callable[[], float] = lambda: 3.0,
+        note: Note | None = None,
     ) -> None:
         self._make = make
         self._settings = settings
@@ -75,6 +80,7 @@ class BackupService:
         self._clock = clock
         self._tell = tell
         self._most_days = most_days
+        self._note = note
         self._handle: JobHandle | None = None
         self._ready: asyncio.Task[None] | None = None
         self._tried: dict[str, float] = {}
@@ -106,10 +112,24 @@ class BackupService:
             done = await asyncio.to_thread(restoring.applied, data)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BackupError(f"{keeper.home} cannot be used: {error}.", "see the data partition.") from error
-        await self.refresh()
         if done is not None:
-            facts = {"source": done.source, "device_id": done.device_id, "made": done.made, "parts": list(done.parts)}
-            await self._tell("backup.restored", Severity.warning, facts)
+            await self._restored(done, data)
+        await self.refresh()
+
+    async def _restored(self, done: Restored, data: Path) -> None:
+        """Where people look: the audit, the log, and who listens. Raises StoreError, OSError."""
+        from appliance.core.lifecycle.backup import restoring
+
+        facts = {
+            "source": done.source, "device_id": done.device_id, "made": done.made, "parts": list(done.parts), "by": done.by,
+            "aside": done.aside, "audit_rows_aside": done.audit_rows, "audit_rows_newer": done.audit_newer,
+        }  # fmt: skip
+        sentence = restored_text(done)
+        if self._note is not None:
+            await self._note(done, facts, sentence)
+        log.warning("%s", sentence)
+        await self._tell("backup.restored", Severity.warning, facts)
+        await asyncio.to_thread(restoring.told, data)
 
     async def start(self) -> None:
         """Raises AbsentError without a target, or without restic."""
@@ -121,7 +141,7 @@ class BackupService:
 
     async def run(self) -> None:
         """Make backups when they are due."""
-        self.show(next_run=min(self.moments().values(), default=None))
+        self._show_plan(self._clock.wall() + SETTLE)
         await asyncio.sleep(SETTLE)
         while True:
             due, soonest = self._due()
@@ -130,7 +150,7 @@ class BackupService:
                 await self._scheduled(name)
             if soonest is None or due:
                 soonest = min(self.moments().values(), default=None)
-            self.show(next_run=soonest)
+            self._show_plan()
             left = LOOK if soonest is None else soonest - self._clock.wall()
             await asyncio.sleep(min(LOOK, max(1.0, left)))
 
@@ -149,23 +169,37 @@ class BackupService:
 
     def moments(self) -> dict[str, float]:
         """When each target is due: as the schedule says, sooner where the last one failed."""
+        both = {name: (planned, again) for name, planned, again in self._planned()}
+        return {name: min(each for each in pair if each is not None) for name, pair in both.items() if pair != (None, None)}
+
+    def _planned(self) -> Iterator[tuple[str, float | None, float | None]]:
+        """(target, when the schedule has it, when what failed is tried again if that is sooner)."""
         if not self._settings.schedule:
-            return {}
+            return
         from appliance.core.tasks.cron import next_after
 
-        found = {}
         for name, each in self.keeper.book.targets.items():
             last = max(each.last_try or each.first_seen, self._tried.get(name, 0.0))
             if last > self._clock.wall() + DAY:  # noted while the clock was wrong: it would be due in years
-                found[name] = self._clock.wall()
+                yield name, self._clock.wall(), None
                 continue
-            moment = next_after(self._settings.schedule, self._settings.zone, last)
-            if each.failures:
-                soon = last + backoff(each.failures, AGAIN, LONGEST)
-                moment = soon if moment is None else min(moment, soon)
-            if moment is not None:
-                found[name] = moment
-        return found
+            planned = next_after(self._settings.schedule, self._settings.zone, last)
+            soon = last + backoff(each.failures, AGAIN, LONGEST) if each.failures else None
+            yield name, planned, soon if soon is not None and (planned is None or soon < planned) else None
+
+    def _show_plan(self, not_before: float = 0.0) -> None:
+        """Show when it goes on.
+
+        Args:
+            not_before: What is due already begins then.
+        """
+        rows = list(self._planned())
+        planned = min((each for _, each, _ in rows if each is not None), default=None)
+        again = min((each for _, _, each in rows if each is not None), default=None)
+        self.show(
+            next_run=None if planned is None else max(planned, not_before),
+            retry=None if again is None else max(again, not_before),
+        )
 
     async def submit_run(self, owner: str, target: str = "") -> JobStatus:
         """Make a backup as a job. Raises ApplianceError."""
@@ -220,9 +254,9 @@ class BackupService:
 
         data = self.keeper.ground.places.data
         try:
-            former = await asyncio.to_thread(restoring.former, data)
-            self.show(pending=await asyncio.to_thread(restoring.pending, data), former=former)
-        except (ApplianceError, OSError) as error:
+            former, last = await asyncio.to_thread(restoring.former, data), await asyncio.to_thread(restoring.last, data)
+            self.show(pending=await asyncio.to_thread(restoring.pending, data), former=former, restored=last)
+        except (ApplianceError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("what restores left cannot be read: %s", error)
             self.show()
 
@@ -263,6 +297,17 @@ class BackupService:
 
         due = [moment for moment in islice(following(self._settings.schedule, self._settings.zone, last), 50) if moment > last]
         return len(due) > 1 and now > max(due[1], last + 2 * (due[1] - due[0]))
+
+
+def restored_text(done: Restored) -> str:
+    """What a restore replaced, as a sentence for the audit and the log."""
+    asked = f", asked by {done.by}" if done.by else ""
+    where = f"; what was here lies in {done.aside}" if done.aside else ""
+    rows = ""
+    if done.audit_rows is not None:
+        newer = "" if done.audit_newer is None else f", {done.audit_newer} of them newer than the backup"
+        rows = f", with {counted(done.audit_rows, 'row')} of the former audit{newer}"
+    return f"restored {', '.join(done.parts)} of {done.device_id} from {done.source}{asked}{where}{rows}"
 
 
 def told(each: TargetStatus) -> dict[str, Any]:

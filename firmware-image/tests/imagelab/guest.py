@@ -88,8 +88,8 @@ class Guest:
         """Plug in a stick with bundles, and tell the directory at which the guest has it."""
         self.machine.plug(image)
         self.wait("the stick is there", lambda: self.root(f"ls /dev/disk/by-label/{STICK}"), 120)
-        self.root(f"mountpoint -q /media || mount -o ro /dev/disk/by-label/{STICK} /media")
-        return "/media"
+        self.root(f"mkdir -p /mnt/stick; mountpoint -q /mnt/stick || mount -o ro /dev/disk/by-label/{STICK} /mnt/stick")
+        return "/mnt/stick"
 
     def restart(self, line: str = "update reboot --yes") -> None:
         """Have a verb start the machine again; the link may end before the verb does."""

@@ -65,6 +65,8 @@ class ApplianceError(Exception):
 
     code = "error"
     exit_code = 1
+    others: tuple[ApplianceError, ...] = ()
+    """What else is wrong in the same file."""
 
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message)

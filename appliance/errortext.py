@@ -7,6 +7,8 @@ from appliance.errors import ApplianceError
 
 
 def error_text(error: ApplianceError) -> str:
-    """What happened, and the next step, on two lines."""
-    text = f"error: {error.message}" + (f"\nnext: {error.next_step}" if error.next_step else "")
-    return printable(text, keep="\n")
+    """What happened, and the next step, on two lines; and so for what else is wrong in the same file."""
+    told = [
+        f"error: {each.message}" + (f"\nnext: {each.next_step}" if each.next_step else "") for each in (error, *error.others)
+    ]
+    return printable("\n".join(told), keep="\n")

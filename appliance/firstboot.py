@@ -133,6 +133,8 @@ def told(outcome: Outcome) -> list[str]:
         lines.append("nothing of it was applied")
     if outcome.next_step:
         lines.append(f"next: {outcome.next_step}")
+    for each in outcome.others:
+        lines += [f"{outcome.file}{f':{each.line}' if each.line else ''}: {each.message}", f"next: {each.next_step}"]
     return [*lines, *(f"note: {each}" for each in outcome.warnings)]
 
 

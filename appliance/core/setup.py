@@ -67,7 +67,8 @@ class SetupService:
         found = self._outcome
         if found is None or not found.wrong:
             return "", ""
-        return f"{found.file}{f':{found.line}' if found.line else ''}: {found.message}", found.next_step
+        more = f" {len(found.others)} more: prime-spark first-boot status." if found.others else ""
+        return f"{found.file}{f':{found.line}' if found.line else ''}: {found.message}{more}", found.next_step
 
     async def health(self) -> HealthReport:
         """Degraded before there is an administrator: the SSH server listens, and has nobody to let in who could change much."""

@@ -52,9 +52,11 @@ class Context:
 
 
 def error_json(error: ApplianceError) -> str:
-    """The error as the API has it."""
-    body = {"error": {"code": error.code, "message": error.message, "next_step": error.next_step}}
-    return msgspec.json.encode(body).decode()
+    """The error as the API has it; `others` is what else is wrong in the same file."""
+    told: dict[str, Any] = {"code": error.code, "message": error.message, "next_step": error.next_step}
+    if error.others:
+        told["others"] = [{"code": each.code, "message": each.message, "next_step": each.next_step} for each in error.others]
+    return msgspec.json.encode({"error": told}).decode()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

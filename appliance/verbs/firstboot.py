@@ -42,11 +42,12 @@ def check(context: Context, file: Path, as_json: bool) -> None:
     What only the machine knows, such as its keyboards' layouts and accounts, is checked there.
     """
     from appliance.core.lifecycle.firstboot import erase, reading, validate
+    from appliance.core.lifecycle.firstboot.notes import notes as warned
     from appliance.firstboot import FirstBootParts
 
     raw = reading.read(file)
     found = validate.check(file, raw, FirstBootParts())
-    notes = erase.remarks(reading.decode(file, raw))
+    notes = (*warned(found), *erase.remarks(reading.decode(file, raw)))
     if as_json:
         context.json({
             "valid": True, "file": str(file), "applied": found.applied is not None, "tables": found.tables, "notes": notes,

@@ -41,7 +41,7 @@ shell = true
 name = "bob"
 password = 'battery "staple"'
 
-[network.eth0]
+[network.end0]
 address = "192.0.2.10/24"
 gateway = "192.0.2.1"
 dns = ["192.0.2.53"]

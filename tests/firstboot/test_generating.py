@@ -179,9 +179,9 @@ def test_what_is_said_of_an_interface_takes_nothing_else_from_it() -> None:
 @pytest.mark.parametrize("name", ["machine-id", "identity.json"])
 def test_a_damaged_file_costs_itself_only(used: rig.Box, name: str) -> None:
     (used.data / "system" / name).write_bytes(b"\xff\xfe" * 16)
-    (used.root / "etc/systemd/network/10-prime-spark-eth0.network").unlink()
+    (used.root / "etc/systemd/network/10-prime-spark-end0.network").unlink()
     used.apply()
-    there = (used.root / "etc/systemd/network/10-prime-spark-eth0.network").exists()
+    there = (used.root / "etc/systemd/network/10-prime-spark-end0.network").exists()
     assert there is (name == "machine-id")
     assert len(used.etc("machine-id").strip()) == 32
     if name == "machine-id":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance import cli, paths
+from appliance.core.doctor.checks.first_boot import judge
 from appliance.core.lifecycle.firstboot import erase, reading
 from appliance.firstboot import FirstBootParts, told
 from appliance.firstboot import apply as start
@@ -20,6 +21,8 @@ from tests.firstboot.test_applying import ARGON, CRYPT, QUICK, files
 
 USER = '[[users]]\nname = "ada"\n'
 WIFI = '[[wifi]]\nssid = "x"\ncountry = "CH"\n'
+SHELL = f"{USER}shell = true\n"
+DSA = "ssh-dss AAAAB3NzaC1kc3MAAACBAP== x"
 WRONG = {
     "no TOML": ('[system]\nhostname = spark\n', 2, "this is no TOML", "mend this line"),
     "a key twice": ('[system]\nhostname = "a"\nhostname = "b"\n', 3, "this is no TOML", "each key only once"),
@@ -40,26 +43,26 @@ WRONG = {
     "short password": (f'{USER}password = "short"\n', 3, "shorter than 8", "longer"),
     "struck out": (f'{USER}password = "********"\n', 3, "it was struck out", "write it again"),
     "role": (f'{USER}role = "root"\npassword = "12345678"\n', 3, "users[1].role", "viewer"),
-    "password and hash": (f'{USER}password = "12345678"\npassword_hash = "{ARGON}"\n', 1, "a password and a hash", "one of"),
-    "hash for a shell that is not there": (f'{USER}password_hash = "{CRYPT}"\n', 1, "does not have", "shell = true"),
+    "password and hash": (f'{USER}password = "12345678"\npassword_hash = "{ARGON}"\n', 4, "a password and a hash", "one of"),
+    "hash for a shell that is not there": (f'{USER}password_hash = "{CRYPT}"\n', 3, "does not have", "shell = true"),
     "no hash": (f'{USER}password_hash = "$1$abc$def"\n', 3, "this is no hash", "mkpasswd"),
     "dear hash": (f'{USER}password_hash = "{ARGON.replace("65536", "9999999")}"\n', 3, "takes too much", "m=262144"),
     "key": (f'{USER}ssh_keys = ["ssh-ed25519 AAAA"]\n', 3, "number 1 is no public key", ".pub"),
     "two lines in one key": (f'{USER}ssh_keys = ["{rig.KEY}\\nssh-rsa x"]\n', 3, "number 1 is no public key", ".pub"),
-    "a user twice": (f'{USER}password = "12345678"\n{USER}password = "12345678"\n', 1, "ada is there twice", "take one"),
+    "a user twice": (f'{USER}password = "12345678"\n{USER}password = "12345678"\n', 5, "ada is there twice", "take one"),
     "prefix": ('[network.eth0]\naddress = "192.0.2.10"\n', 2, "no address of an interface", "192.0.2.10/24"),
     "network's own address": ('[network.eth0]\naddress = "192.0.2.0/24"\n', 2, "the whole network", "192.0.2.10/24"),
     "gateway elsewhere": (
-        '[network.eth0]\naddress = "192.0.2.10/24"\ngateway = "198.51.100.1"\n', 1, "not in the network 192.0.2.0/24", "mend",
+        '[network.eth0]\naddress = "192.0.2.10/24"\ngateway = "198.51.100.1"\n', 3, "not in the network 192.0.2.0/24", "mend",
     ),
-    "gateway alone": ('[network.eth0]\ngateway = "192.0.2.1"\n', 1, "has no address beside it", "give an address"),
-    "no address at all": ('[network.eth0]\ndhcp = false\n', 1, "there is no address", "give address"),
+    "gateway alone": ('[network.eth0]\ngateway = "192.0.2.1"\n', 2, "has no address beside it", "give an address"),
+    "no address at all": ('[network.eth0]\ndhcp = false\n', 2, "there is no address", "give address"),
     "interface": ('[network."a/b"]\ndhcp = true\n', 1, "no network interface", "end0"),
-    "Wi-Fi password": (f'{WIFI}password = "short"\n', 1, "8 to 63", "as the router shows it"),
-    "Wi-Fi umlaut": (f'{WIFI}password = "pässwörter"\n', 1, "English keyboard", "wpa_passphrase"),
+    "Wi-Fi password": (f'{WIFI}password = "short"\n', 4, "8 to 63", "as the router shows it"),
+    "Wi-Fi umlaut": (f'{WIFI}password = "pässwörter"\n', 4, "English keyboard", "wpa_passphrase"),
     "Wi-Fi without a password": (WIFI, 1, "the password is missing", 'security = "open"'),
     "Wi-Fi without a country": ('[[wifi]]\nssid = "x"\npassword = "12345678"\n', 1, "country: it is missing", "country ="),
-    "derived key for WPA3": (f'{WIFI}security = "wpa3"\npassword = "{"a" * 64}"\n', 1, "no derived keys", "itself"),
+    "derived key for WPA3": (f'{WIFI}security = "wpa3"\npassword = "{"a" * 64}"\n', 5, "no derived keys", "itself"),
     "country": ('[[wifi]]\nssid = "x"\ncountry = "Swiss"\npassword = "12345678"\n', 3, "is no country", "CH"),
     "node": ('[[nodes]]\nname = "a"\nhost = "/etc"\n', 3, "no address of a machine", "nas.lan"),
     "node's key": ('[[nodes]]\nname = "a"\nhost = "a.lan"\nprot = 22\n', 4, "nodes[1].prot", "did you mean port?"),
@@ -71,6 +74,34 @@ WRONG = {
     "setting": ('[settings.ssh]\nhots = "0.0.0.0"\n', 2, "unknown key ssh.hots", "did you mean ssh.host?"),
     "setting's value": ('[settings.ssh]\nenabled = true\nport = 99999\n', 3, "ssh.port", "from 0 to 65535"),
     "setting's text": ('[settings.api]\nnames = ["a b"]\n', 2, "api.names", "host name"),
+    "keys of an interface without its name": (
+        '[network]\naddress = "192.0.2.10/24"\n', 2, "network.address belongs to an interface", "write [network.wired]",
+    ),
+    "interface called like a key": ('[network.address]\ndhcp = true\n', 1, "'address' is no network", "wired or wifi"),
+    "kind in capitals": ('[network.WiFi]\ndhcp = true\n', 1, "'WiFi' is no network interface", "write wifi, in small"),
+    "interface without a number": ('[network.wlan]\ndhcp = true\n', 1, "'wlan' is no network", "wired or wifi"),
+    "radio of a kind": (f'{WIFI}password = "12345678"\ninterface = "wifi"\n', 5, "'wifi' is no network interface", "wlan0"),
+    "one address twice": (
+        '[network.end0]\naddress = "192.0.2.10/24"\n[network.end1]\naddress = "192.0.2.10/16"\n', 4, "the address of end0 too",
+        "an address of its own",
+    ),
+    "one bracket for a Wi-Fi": ('#\n[wifi]\nssid = "x"\n', 2, "[wifi] is one table of several", "[[wifi]], with two brackets."),
+    "one bracket for users": ('[users]\nname = "ada"\n', 1, "[users] is one table", "[[users]], with two brackets."),
+    "one bracket and a name": (
+        '#\n[users.ada]\nrole = "admin"\n', 2, "[users.ada] is one table", '[[users]], with two brackets, and name = "ada"',
+    ),
+    "two brackets for one": ('[[system]]\nhostname = "a"\n', 1, "[[system]] is there once only", "write [system]"),
+    "DSA": (f'{USER}ssh_keys = ["{DSA}"]\n', 3, "of the kind ssh-dss, with which nobody gets in", "ed25519"),
+    "key that is cut off": (f'{USER}ssh_keys = ["{rig.KEY[:60]}"]\n', 3, "number 1 is no whole public key", "all of it"),
+    "bcrypt that is cut off": (f'{SHELL}password_hash = "$2b$12$abcdefghijklmnopqrstuv"\n', 4, "this is no hash", "mkpasswd"),
+    "SHA-512 that is cut off": (f'{SHELL}password_hash = "$6$salt$abcdefghijklmnopqrstuv"\n', 4, "this is no hash", "mkpasswd"),
+    "password among the settings": (
+        '[settings.kafka]\npassword = "x"\n', 2, "kafka.password is no setting", 'go below [secrets]: kafka.password = "…"',
+    ),
+    "node's key that is needed": ('[[nodes]]\nname = "a"\nhst = "a.lan"\n', 3, "nodes[1].hst: there is no", "mean host?"),
+    "United Kingdom": ('[[wifi]]\nssid = "x"\ncountry = "UK"\npassword = "12345678"\n', 3, "'UK' is no country", "write GB."),
+    "quotes of a word processor": ('[system]\nhostname = “spark”\n', 2, "this is no TOML", "“ and ” are other signs"),
+    "second Wi-Fi's password": (f'{WIFI}password = "12345678"\n{WIFI}password = "short"\n', 8, "8 to 63", "router"),
     "own secret": ('[secrets]\n"audit.key" = "x"\n', 2, "audit.key is made on the device", "take it away"),
     "secret's name": ('[secrets]\n"../x" = "x"\n', 2, "is no name of a secret", "kafka.password"),
     "secret that is no text": ('[secrets]\nkafka.password = 7\n', 2, "secrets.kafka.password", "a text in quotes"),
@@ -103,9 +134,11 @@ def test_what_is_wrong_is_told_with_its_line(box: rig.Box, case: str) -> None:
         (QUICK.encode("utf-16"), None, "written in UTF-16", "Encoding: UTF-8"),
         (QUICK.removeprefix("\ufeff").encode("utf-16-be"), None, "written in UTF-16", "Encoding: UTF-8"),
         (b'[system]\n# caf\xe9\nhostname = "a"\n', 2, "this line is no UTF-8", "save the file as UTF-8"),
+        (b"\0" * 512, None, "nothing was written into it", "eject the card"),
+        (b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" * 20, None, "this is no text", "the right file"),
         (b"#" * ((1 << 20) + 1), None, "more than 1 MiB", "the right file"),
     ],
-    ids=["UTF-16 of Notepad", "UTF-16 without a mark", "Latin-1", "far too large"],
+    ids=["UTF-16 of Notepad", "UTF-16 without a mark", "Latin-1", "zeros after a power cut", "a program", "far too large"],
 )
 def test_what_editors_write_is_told_apart(box: rig.Box, raw: bytes, line: int | None, what: str, step: str) -> None:
     box.write(raw)
@@ -113,6 +146,49 @@ def test_what_editors_write_is_told_apart(box: rig.Box, raw: bytes, line: int | 
     assert (outcome.state, outcome.line) == ("broken", line), outcome
     assert what in outcome.message
     assert step in outcome.next_step
+
+
+MANY = """
+[system]
+hostname = "a b"
+timezon = "UTC"
+
+[[users]]
+name = "ada"
+password = "short"
+
+[settings.ssh]
+port = 99999
+"""
+
+
+def test_all_that_is_wrong_is_told_at_once(box: rig.Box, tmp_path: Path) -> None:
+    box.write(MANY)
+    places = [f"{box.file}:{number}" for number in (3, 4, 8, 11)]
+    code, text = line(tmp_path, "first-boot", "check", str(box.file))
+    assert code == 2
+    assert [each.split(": ")[1] for each in text.splitlines()[::2]] == places, text
+    assert [each.partition(" ")[0] for each in text.splitlines()] == ["error:", "next:"] * 4
+    _, text = line(tmp_path, "first-boot", "check", str(box.file), "--json")
+    error = json.loads(text)["error"]
+    assert f"{box.file}:3" in error["message"]
+    assert [each["message"].split(": ")[0] for each in error["others"]] == places[1:]
+    outcome = box.apply()
+    assert (outcome.line, [each.line for each in outcome.others]) == (3, [4, 8, 11])
+    assert f"{box.file}:11: " in "\n".join(told(outcome))
+    assert (box.run / "notice.d/first-boot.txt").read_text().count("Next: ") == 4
+    assert "and 3 more" in judge(outcome).reason
+
+
+def test_what_may_not_be_meant_is_noted(box: rig.Box, tmp_path: Path) -> None:
+    box.write(
+        f'{USER}password = "12345678"\n[network.eth0]\ndhcp = true\n[secrets]\nkafka.pasword = "x"\nredis.password = "y"\n'
+    )
+    code, text = line(tmp_path, "first-boot", "check", str(box.file), "--json")
+    notes = json.loads(text)["notes"]
+    assert code == 0
+    assert ["administrator" in notes[0], "end0" in notes[1], "did you mean kafka.password?" in notes[2]] == [True] * 3
+    assert len(notes) == 3
 
 
 def test_what_only_the_machine_knows_is_checked_there(box: rig.Box) -> None:

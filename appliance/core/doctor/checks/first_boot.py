@@ -22,7 +22,8 @@ def judge(outcome: Outcome | None) -> CheckResult:
         return CHECK.absent("this machine was not started from our image", HOW)
     place = f"{outcome.file}:{outcome.line}" if outcome.line else outcome.file
     if outcome.wrong:
-        left = "; nothing of it was applied" if outcome.state == "broken" else ""
+        more = f" (and {len(outcome.others)} more: prime-spark first-boot status)" if outcome.others else ""
+        left = f"{more}; nothing of it was applied" if outcome.state == "broken" else ""
         return CHECK.failed(f"{place}: {outcome.message.rstrip('.')}{left}", outcome.next_step)
     if outcome.warnings:
         return CHECK.warning(

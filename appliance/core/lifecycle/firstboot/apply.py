@@ -15,7 +15,18 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance.core.lifecycle.firstboot import card, reading, records
-from appliance.core.lifecycle.firstboot.model import FAULT, NAME, OUTCOME, PREPARED, Job, Outcome, Record, home_of, record_file
+from appliance.core.lifecycle.firstboot.model import (
+    FAULT,
+    NAME,
+    OUTCOME,
+    PREPARED,
+    Job,
+    Outcome,
+    Record,
+    Wrong,
+    home_of,
+    record_file,
+)
 from appliance.core.lifecycle.firstboot.reading import FileError
 from appliance.errors import ApplianceError
 
@@ -51,14 +62,18 @@ def tell(run: Path, outcome: Outcome) -> None:
     notice = run / NOTICE
     if outcome.wrong:
         notice.parent.mkdir(exist_ok=True)
-        place = f"{outcome.file}:{outcome.line}" if outcome.line else outcome.file
-        notice.write_text(f"{place}: {outcome.message}\nNext: {outcome.next_step}\n", encoding="utf-8")
+        wrong = (Wrong(outcome.line, outcome.message, outcome.next_step), *outcome.others)
+        notice.write_text("".join(_noticed(outcome.file, each) for each in wrong), encoding="utf-8")
     else:
         notice.unlink(missing_ok=True)
     part = run / f".{OUTCOME}.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1))
     part.chmod(0o644)
     part.replace(run / OUTCOME)
+
+
+def _noticed(file: str, wrong: Wrong) -> str:
+    return f"{file}{f':{wrong.line}' if wrong.line else ''}: {wrong.message}\nNext: {wrong.next_step}\n"
 
 
 def _apply(job: Job) -> Outcome:
@@ -94,7 +109,7 @@ def _new(job: Job, path: Path, settled: tuple[str, ...]) -> Outcome:
             return Outcome("none", str(path), message="It says nothing.", warnings=_strays(job.boot))
         stage.arm(job.data, prepare(job, path, raw, found))
     except FileError as error:
-        return Outcome("broken", str(path), error.line, _sentence(error.what), error.next_step, warnings=_strays(job.boot))
+        return _broken(path, error, _strays(job.boot))
     except ApplianceError as error:
         return Outcome("broken", str(path), None, error.message, error.next_step, warnings=_strays(job.boot))
     except OSError as error:
@@ -134,6 +149,13 @@ def _unread(path: Path, raw: bytes, record: Record | None) -> tuple[str, ...]:
     if not erase.holds_secrets(raw):
         return ()
     return (f"{path.name} has new passwords and the table [applied]: take that table away, or the passwords out",)
+
+
+def _broken(path: Path, error: FileError, warnings: tuple[str, ...]) -> Outcome:
+    others = tuple(
+        Wrong(each.line, _sentence(each.what), each.next_step) for each in error.others if isinstance(each, FileError)
+    )
+    return Outcome("broken", str(path), error.line, _sentence(error.what), error.next_step, warnings=warnings, others=others)
 
 
 def _sentence(what: str) -> str:

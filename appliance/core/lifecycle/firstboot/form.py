@@ -62,13 +62,19 @@ class UserTable(Group):
     def _can_log_in(self) -> UserTable:
         kinds = [words.kind_of_hash(each) for each in self.password_hash]
         if len(set(kinds)) < len(kinds):
-            raise SettingError(f"{self.name} has two hashes of one kind", "give one for the appliance, and one for the shell.")
+            raise words.PlacedError(
+                ("password_hash",),
+                f"{self.name} has two hashes of one kind",
+                "give one for the appliance, and one for the shell.",
+            )
         if self.password and self.password_hash:
-            raise SettingError(f"{self.name} has a password and a hash", "give one of the two.")
+            told = f"{self.name} has a password and a hash"
+            raise words.PlacedError(("password_hash",), told, "give one of the two.")
         if not (self.password or self.password_hash or self.ssh_keys):
             raise SettingError(f"{self.name} could not log in", "give password, password_hash or ssh_keys.")
         if "crypt" in kinds and not self.shell:
-            raise SettingError(
+            raise words.PlacedError(
+                ("password_hash",),
                 f"the hash of {self.name} is one for the shell, which {self.name} does not have",
                 "set shell = true, or give a password.",
             )
@@ -108,7 +114,7 @@ class WifiTable(Group):
     """Whether the network does not tell its name."""
     security: Literal["wpa2", "wpa3", "open"] = "wpa2"
     """wpa2 fits networks that speak both; for wpa3 the password itself has to be kept on the device."""
-    interface: Annotated[str, AfterValidator(words.interface)] = "wlan0"
+    interface: Annotated[str, AfterValidator(words.radio)] = "wlan0"
     """Network interface."""
 
     @model_validator(mode="after")
@@ -182,11 +188,14 @@ class FirstBoot(Group):
 
     @model_validator(mode="after")
     def _each_once(self) -> FirstBoot:
-        words.once([each.name for each in self.users], "user")
-        words.once([each.name for each in self.nodes], "machine")
-        words.once([f"{each.ssid} ({each.interface})" for each in self.wifi], "Wi-Fi network")
-        if len({each.country for each in self.wifi}) > 1:
-            raise SettingError("the Wi-Fi networks are in several countries", "give the one where the machine stands.")
+        words.once([each.name for each in self.users], "user", "users")
+        words.once([each.name for each in self.nodes], "machine", "nodes")
+        words.once([f"{each.ssid} ({each.interface})" for each in self.wifi], "Wi-Fi network", "wifi", "ssid")
+        words.addresses_once({name: each.address for name, each in self.network.items()})
+        for index, each in enumerate(self.wifi):
+            if each.country != self.wifi[0].country:
+                told = "the Wi-Fi networks are in several countries"
+                raise words.PlacedError(("wifi", index, "country"), told, "give the one where the machine stands.")
         return self
 
     @property

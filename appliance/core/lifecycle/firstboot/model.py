@@ -24,6 +24,14 @@ IMAGE = "prime-spark"
 State = Literal["none", "applied", "kept", "broken", "waiting", "failed"]
 
 
+class Wrong(msgspec.Struct, frozen=True):
+    """One thing that is wrong in the file."""
+
+    line: int | None
+    message: str
+    next_step: str
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What came of the first-boot file at this start.
 
@@ -42,6 +50,8 @@ class Outcome(msgspec.Struct, frozen=True):
     parts: tuple[str, ...] = ()
     """Tables that were applied."""
     warnings: tuple[str, ...] = ()
+    others: tuple[Wrong, ...] = ()
+    """What else is wrong in it."""
 
     @property
     def wrong(self) -> bool:

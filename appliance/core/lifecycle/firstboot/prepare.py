@@ -25,6 +25,7 @@ from appliance.core.lifecycle.firstboot.model import (
     home_of,
     identity_file,
 )
+from appliance.core.lifecycle.firstboot.notes import notes
 from appliance.core.lifecycle.firstboot.reading import FileError, line_of
 from appliance.core.lifecycle.firstboot.words import kind_of_hash
 from appliance.core.secrets import write_private
@@ -178,5 +179,5 @@ def _record(job: Job, found: FirstBoot, raw: bytes, identity: Identity, restored
     warnings = tuple(f"{name} may hold the same passwords: remove it" for name in reading.strays(job.boot))
     return Record(
         erase.mark(raw), len(raw), job.clock, identity.hostname, job.version, (*found.tables, *restored), False, files,
-        (*erase.remarks(text), *warnings),
+        (*notes(found), *erase.remarks(text), *warnings),
     )  # fmt: skip

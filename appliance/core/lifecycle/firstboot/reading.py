@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 STRAYS = re.compile(r"(?i)^[._~#]*prime-spark.*toml.*|.*prime-spark.*\.(bak|swp|swo|tmp|old|orig|save)$")
 KNOWN = frozenset({"prime-spark.toml", "prime-spark.toml.example", "prime-spark-settings.toml"})
 TEXT = ".txt"
+QUOTES = re.compile("[“”„‟‘’‚‛«»‹›″＂]")
+"""What word processors make of quotes."""
 
 
 class FileError(ConfigError):
@@ -45,9 +48,21 @@ def read(path: Path) -> bytes:
     return raw
 
 
+def together(faults: Sequence[FileError]) -> FileError:
+    """All that is wrong, as the first error with the others, in the order of the lines."""
+    first, *others = sorted(faults, key=lambda each: each.line or 0)
+    first.others = tuple(others)
+    return first
+
+
 def decode(path: Path, raw: bytes) -> str:
     """Its text, without the mark that some editors put first. Raises FileError, naming the line."""
-    if raw[:2] in WIDE or b"\0" in raw[:200]:
+    if raw and not raw.strip(b"\0"):
+        step = "write it anew, and eject the card before it is taken out."
+        raise FileError(path, None, "nothing was written into it: the card was taken out, or the power went, too early", step)
+    if b"\0" in raw and not _wide(raw):
+        raise FileError(path, None, "this is no text", "is this the right file? write it anew.")
+    if b"\0" in raw or raw[:2] in WIDE:
         step = 'save it as UTF-8: in Notepad, "Save as", then Encoding: UTF-8 (not "Unicode").'
         raise FileError(path, None, "it is written in UTF-16", step)
     try:
@@ -55,6 +70,13 @@ def decode(path: Path, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         line = raw.removeprefix(BOM)[: error.start].count(b"\n") + 1
         raise FileError(path, line, "this line is no UTF-8", "save the file as UTF-8.") from None
+
+
+def _wide(raw: bytes) -> bool:
+    """Whether it is UTF-16: by its mark, or because every second byte of plain letters is zero there."""
+    head = raw[:200]
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    return raw[:2] in WIDE or (min(even, odd) == 0 and max(even, odd) > len(head) // 4)
 
 
 def parse(path: Path, text: str) -> dict[str, Any]:
@@ -65,6 +87,8 @@ def parse(path: Path, text: str) -> dict[str, Any]:
         told = re.match(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error), re.DOTALL)
         line = int(told[2]) if told and told[2] else text.count("\n") + 1
         step = 'mend this line: KEY = VALUE below its [TABLE], texts in quotes ("…"), each key only once.'
+        if found := QUOTES.findall("".join(text.splitlines()[line - 1 : line])):
+            step = f'{" and ".join(dict.fromkeys(found))} are other signs than the straight quotes that belong here: write "…".'
         raise FileError(path, line, f"this is no TOML: {told[1] if told else error}", step) from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise FileError(path, None, f"this is more than can be read: {error}", "write it simpler.") from None

@@ -1,17 +1,16 @@
-"""Whether all of a first-boot file can be applied; the first thing that is wrong, with its line and what to write instead."""
+"""Whether all of a first-boot file can be applied; each thing that is wrong, with its line and what to write instead."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from pydantic import ValidationError
 
-from appliance.configfix import fix
 from appliance.core.fleet import inventory_edit
 from appliance.core.fleet.inventory import FleetInventory
 from appliance.core.fleet.inventory_entry import configured
@@ -19,17 +18,12 @@ from appliance.core.fleet.inventory_file import read as read_inventory
 from appliance.core.lifecycle.backup.archive import key_in
 from appliance.core.lifecycle.backup.contents import Places
 from appliance.core.lifecycle.firstboot import erase, reading, words
-from appliance.core.lifecycle.firstboot.form import FirstBoot, NodeTable, schema
+from appliance.core.lifecycle.firstboot.faults import told
+from appliance.core.lifecycle.firstboot.form import FirstBoot, NodeTable
 from appliance.core.lifecycle.firstboot.reading import FileError, line_of
+from appliance.core.secrets import VARIABLES
 from appliance.errors import ConfigError
-from appliance.settingforms import SettingError
 from appliance.settings import Settings
-
-FAULTS = {
-    "extra_forbidden": "there is no such key",
-    "missing": "it is missing",
-    "string_pattern_mismatch": "it has another form",
-}
 
 
 class Parts(Protocol):
@@ -68,7 +62,7 @@ def check(path: Path, raw: bytes, parts: Parts, root: Path | None = None) -> Fir
         root: Of the machine that it is for; None on another computer, which does not know that one's keyboards and accounts.
 
     Raises:
-        FileError: Something is wrong; nothing may be applied.
+        FileError: Something is wrong; nothing may be applied. It is the first, and has the others.
     """
     text = reading.decode(path, raw)
     document = reading.parse(path, text)
@@ -76,19 +70,16 @@ def check(path: Path, raw: bytes, parts: Parts, root: Path | None = None) -> Fir
         document = {"applied": document["applied"]}
     if isinstance(given := document.get("secrets"), dict):
         document["secrets"] = flat(given)
-    found = _formed(path, text, document)
-    if found.applied is not None:
+    faults: list[FileError] = []
+    found = _formed(path, text, document, faults)
+    if found is not None and found.applied is not None:
         return found
-    erase.check(path, text)
-    try:
-        settings = parts.check_settings(found.settings, path, text)
-    except ConfigError as error:
-        raise placed(path, error) from None
-    inventory(path, text, found.nodes, settings)
-    if found.restore is not None:
-        source(path, text, found)
-    if root is not None:
-        fits(path, text, found, root)
+    settings = _settings(path, text, document.get("settings", {}), parts, faults)
+    if found is not None and settings is not None:
+        erase.check(path, text)
+        faults += _whole(path, text, found, settings, root)
+    if faults or found is None:
+        raise reading.together(faults)
     return found
 
 
@@ -103,44 +94,46 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _formed(path: Path, text: str, document: Mapping[str, Any]) -> FirstBoot:
+def _formed(path: Path, text: str, document: Mapping[str, Any], faults: list[FileError]) -> FirstBoot | None:
     try:
         return FirstBoot.model_validate_json(msgspec.json.encode(document, enc_hook=str), strict=True)
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        raise _told(path, text, next((each for each in faults if isinstance(_reason(each), SettingError)), faults[0])) from None
+        faults += told(path, text, error)
+        return None
 
 
-def _reason(fault: Any) -> Any:
-    return fault.get("ctx", {}).get("error")
+def _settings(path: Path, text: str, given: Any, parts: Parts, faults: list[FileError]) -> Settings | None:
+    """The settings of [settings]; None where they are wrong."""
+    if not isinstance(given, Mapping):  # its form is told already
+        return None
+    try:
+        return parts.check_settings(given, path, text)
+    except ConfigError as error:
+        faults += [_as_secret(placed(path, each)) for each in (error, *error.others) if isinstance(each, ConfigError)]
+        return None
 
 
-def _told(path: Path, text: str, fault: Any) -> FileError:
-    key = tuple(each for each in fault["loc"] if each != "[key]")
-    line = _line(text, key)
-    shown = _shown(key)
-    if isinstance(reason := _reason(fault), SettingError):
-        return FileError(path, line, f"{shown}: {reason}" if shown else str(reason), reason.next_step)
-    names = tuple(str(each) for each in key)
-    if fault["type"] == "missing":
-        step = f"write {names[-1]} = … there; docs/first-boot.md says what it takes."
-    else:
-        step = fix(names, quoted=True, root=dict(schema()))
-    return FileError(path, line, f"{shown}: {FAULTS.get(fault['type'], fault['msg'])}", step)
+def _as_secret(error: FileError) -> FileError:
+    """A password among the settings is told where it belongs."""
+    known = re.match(r"unknown key (\S+)$", error.what)
+    if known is None or known[1] not in VARIABLES:
+        return error
+    step = f'passwords go below [secrets]: {known[1]} = "…"'
+    return FileError(error.path, error.line, f"{known[1]} is no setting", step)
 
 
-def _line(text: str, key: tuple[Any, ...]) -> int:
-    """Where it is written; a secret's name may stand there without quotes, as tables within tables."""
-    plain = ("secrets", *str(key[1]).split(".")) if key[:1] == ("secrets",) and len(key) > 1 else key
-    return max(line_of(text, key), line_of(text, plain))
-
-
-def _shown(key: tuple[Any, ...]) -> str:
-    """A key as people count: users[2].name."""
-    found = ""
-    for each in key:
-        found += f"[{each + 1}]" if isinstance(each, int) else f".{each}" if found else each
-    return found
+def _whole(path: Path, text: str, found: FirstBoot, settings: Settings, root: Path | None) -> Iterator[FileError]:
+    """What is wrong although each value has its form."""
+    checks: list[Callable[[], object]] = [lambda: inventory(path, text, found.nodes, settings)]
+    if found.restore is not None:
+        checks.append(lambda: source(path, text, found))
+    for each in checks:
+        try:
+            each()
+        except FileError as error:
+            yield error
+    if root is not None:
+        yield from fits(path, text, found, root)
 
 
 def placed(path: Path, error: ConfigError) -> FileError:
@@ -199,34 +192,33 @@ def source(path: Path, text: str, found: FirstBoot) -> Source:
     return Source(place if wish.file else None, repository, wish.snapshot, key, wish.passphrase)
 
 
-def fits(path: Path, text: str, found: FirstBoot, root: Path) -> None:
-    """Whether this machine has what the file names. Raises FileError."""
+def fits(path: Path, text: str, found: FirstBoot, root: Path) -> Iterator[FileError]:
+    """What the file names and this machine does not have."""
     system = found.system
     zones = root / "usr/share/zoneinfo"
     if system.timezone and zones.is_dir() and not (zones / system.timezone).is_file():
-        raise FileError(
-            path, line_of(text, ("system", "timezone")), f"there is no time zone {system.timezone} here", "use UTC."
-        )
-    _fits_locale(path, text, system.locale, root)
+        line = line_of(text, ("system", "timezone"))
+        yield FileError(path, line, f"there is no time zone {system.timezone} here", "use UTC.")
+    yield from _fits_locale(path, text, system.locale, root)
     layouts = _layouts(root)
     if system.keymap and layouts and system.keymap not in layouts:
         step = "write one such as us, gb, de, ch or fr."
-        raise FileError(path, line_of(text, ("system", "keymap")), f"there is no keyboard's layout {system.keymap!r}", step)
+        yield FileError(path, line_of(text, ("system", "keymap")), f"there is no keyboard's layout {system.keymap!r}", step)
     taken = accounts(root)
     for index, user in enumerate(found.users):
         if user.shell and taken.get(user.name, 1000) < 1000:
             line = line_of(text, ("users", index, "name"))
-            raise FileError(path, line, f"{user.name} is an account of the system", "choose another name.")
+            yield FileError(path, line, f"{user.name} is an account of the system", "choose another name.")
 
 
-def _fits_locale(path: Path, text: str, wanted: str, root: Path) -> None:
+def _fits_locale(path: Path, text: str, wanted: str, root: Path) -> Iterator[FileError]:
     folder = root / "usr/lib/locale"
     if not wanted or wanted in {"C", "POSIX", "C.UTF-8", "C.utf8"} or not folder.is_dir():
         return
     there = sorted(each.name for each in folder.iterdir() if each.is_dir())
     if wanted.replace("UTF-8", "utf8") not in {each.replace("UTF-8", "utf8") for each in there}:
         step = f"write one of {', '.join(there) or 'C.UTF-8'}."
-        raise FileError(path, line_of(text, ("system", "locale")), f"the locale {wanted} is not in this image", step)
+        yield FileError(path, line_of(text, ("system", "locale")), f"the locale {wanted} is not in this image", step)
 
 
 def _layouts(root: Path) -> set[str]:

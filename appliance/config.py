@@ -42,6 +42,7 @@ NOT_YET = frozenset(
 
 FAULTS = {"extra_forbidden": "unknown key", "string_pattern_mismatch": "Input should have the form that the next step names"}
 """Faults whose own text helps nobody."""
+NAMES = "give one of letters, digits and the signs . _ - that begins with a letter or a digit, such as nas-1."
 RULES = ("alerts", "rules")
 """The one table whose keys are names, not settings."""
 
@@ -248,6 +249,8 @@ def _validated(document: Mapping[str, Any], origins: dict[tuple[str, ...], str])
         reason = fault.get("ctx", {}).get("error")
         if isinstance(reason, SettingError):
             raise ConfigError(f"{where}: {'.'.join(key)}: {reason}.", reason.next_step) from None
+        if key[-1:] == ("[key]",):  # of a table whose keys are names
+            raise ConfigError(f"{where}: {'.'.join(key[:-2])}: {fault['input']!r} is no name.", NAMES) from None
         given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
         quoted = not where.startswith("environment")
         what = FAULTS.get(fault["type"], fault["msg"])

@@ -81,8 +81,10 @@ class BackupSettings(Group):
     """When: minute, hour, day, month, weekday as cron has them; empty for by hand only."""
     zone: Annotated[str, AfterValidator(forms.time_zone)] = "UTC"
     """Time zone of the schedule."""
+    keep_all_days: Annotated[int, Field(ge=0, le=400)] = 3
+    """Days before the newest backup of which every one is kept, such as those by hand and before an update."""
     keep_daily: Annotated[int, Field(ge=1, le=400)] = 7
-    """Days of which the last backup is kept."""
+    """Days of which the last backup is kept, beyond those."""
     keep_weekly: Annotated[int, Field(ge=0, le=400)] = 4
     """Weeks of which the last backup is kept."""
     keep_monthly: Annotated[int, Field(ge=0, le=400)] = 6

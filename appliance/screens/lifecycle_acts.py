@@ -9,10 +9,15 @@ from appliance.core.state import Section
 from appliance.screens import lifecycle_text as view
 from appliance.screens.flows import Flows
 from appliance.screens.inference_acts import ask_for
+from appliance.screens.lifecycle_system import elsewhere
 from appliance.screens.widgets.lines import Line
 
 if TYPE_CHECKING:
     from appliance.screens.lifecycle import Lifecycle
+
+
+OF_IMAGE = frozenset({"install", "back", "restart", "prove"})
+"""What there is only where this machine was started from our image."""
 
 
 class Acts:
@@ -35,6 +40,9 @@ class Acts:
             "run": self._run, "export": self._export, "key": self._key, "look": self._look, "check": self._check,
             "install": self._install, "back": self._back, "restart": self._restart, "prove": self._prove,
         }  # fmt: skip
+        if what in OF_IMAGE and (off := elsewhere(self._page.update, self._page.service("update"))):
+            self._page.say(off, "warn")
+            return
         if what in free:
             self._flows.start(free[what](), what)
             return

@@ -76,10 +76,22 @@ def _lead(word: str) -> Piece:
     return f"{word:<{LEAD}}", "muted"
 
 
-def _elsewhere(status: UpdateStatus, service: ServiceStatus | None) -> list[Line]:
+def _away(service: ServiceStatus | None) -> tuple[str, str]:
     absent = service is not None and service.health is Health.absent
     reason = service.reason if service is not None and absent else "this machine was not started from our image"
-    step = service.next_step if service is not None and absent and service.next_step else NEXT
+    return reason, service.next_step if service is not None and absent and service.next_step else NEXT
+
+
+def elsewhere(status: UpdateStatus | None, service: ServiceStatus | None) -> str:
+    """Why nothing can be done about the image here, as a sentence; empty where it can, or that is not known yet."""
+    if status is None or status.booted is not None:
+        return ""
+    reason, step = _away(service)
+    return f"{reason[:1].upper()}{reason[1:].rstrip('.')}. Next: {step}"
+
+
+def _elsewhere(status: UpdateStatus, service: ServiceStatus | None) -> list[Line]:
+    reason, step = _away(service)
     return [(_lead("runs"), (f"{status.version or f.NONE}; {reason}", "warn")), (_lead("next"), (step, "muted"))]
 
 

@@ -145,9 +145,12 @@ def detail(each: Snapshot) -> list[Line]:
     proof = "it was not restored and compared yet: v does" if each.proof is None else (
         f"{'restored and compared' if each.proof.good else 'DAMAGED'}, {moment(each.proof.time)}: {each.proof.message}"
     )  # fmt: skip
+    new = f"{f.size(each.stored)} written, of {f.size(each.added)} before they were compressed"
+    if each.stored is None:
+        new = f.NONE if each.added is None else f"{f.size(each.added)} before they were compressed"
     facts = {
         "id": each.id, "at": each.target, "made": moment(each.time), "of": each.device_id, "proof": proof,
-        "size": f.size(each.size), "new": f.size(each.added), "contains": ", ".join(each.parts) or f.NONE,
+        "size": f.size(each.size), "new": new, "contains": ", ".join(each.parts) or f.NONE,
     }  # fmt: skip
     lines: list[Line] = [((f"{name:<{LEAD}}", "muted"), (told, "text")) for name, told in facts.items()]
     return [*lines, (), (("Not contained", "title"),), *gap_lines(each.gaps)] if each.gaps else lines

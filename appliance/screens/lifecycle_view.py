@@ -22,5 +22,5 @@ def _cells(each: Snapshot) -> tuple[Cell, ...]:
     word, role = proved(each)
     return (
         each.id, f.since(each.time), each.target, (word, role),
-        f.size(each.size), f.size(each.added), (each.device_id, "muted"), (" ".join(each.parts) or f.NONE, "muted"),
+        f.size(each.size), f.size(each.stored), (each.device_id, "muted"), (" ".join(each.parts) or f.NONE, "muted"),
     )  # fmt: skip

@@ -103,8 +103,7 @@ def _looks(service: BackupService) -> list[Action]:
     async def key(_: Invocation, __: NoParams) -> RecoveryKey:
         from appliance.core.lifecycle.backup import archive
 
-        keeper = await service.prepared()
-        found = await asyncio.to_thread(archive.recovery_key, keeper.ground.secrets)
+        found = await (await service.prepared()).key()
         return RecoveryKey(found.decode(errors="replace"), archive.recipient(found))
 
     return [
@@ -171,15 +170,13 @@ def _making(service: BackupService, exports: Path, device: str) -> list[Action]:
 
 def _restoring(service: BackupService) -> list[Action]:
     async def restore(call: Invocation, params: Restoring) -> JobStatus:
-        from appliance.core.lifecycle.backup import archive
-
         keeper = await service.prepared()
         only, other, by = params.only, params.other_device, f"{call.actor.name} ({call.actor.via})"
         if params.source.startswith("/"):
             if call.actor.via not in HERE:
                 raise InvalidArgumentsError("A file may be named only at this machine.", "restore a snapshot, or do it there.")
-            key = await asyncio.to_thread(archive.recovery_key, keeper.ground.secrets)
             phrase = params.passphrase.get_secret_value()
+            key = b"" if phrase else await keeper.key()
             work: Work = functools.partial(keeper.stage_file, Path(params.source), key, phrase, only, other=other, by=by)
         else:
             work = functools.partial(keeper.stage_snapshot, params.source, params.target, only, other=other, by=by)
@@ -243,7 +240,8 @@ def _removing(service: BackupService) -> list[Action]:
         Action("backup.forget", "Remove one backup for good", forget, OneSnapshot, Role.admin, dangerous=True,
                confirm_text="The backup {snapshot} is removed for good.", timeout=LONG, positional=("snapshot",)),
         Action("backup.prune", "Let go backups that are older than the settings keep", prune, role=Role.admin, dangerous=True,
-               confirm_text="Backups past backup.keep_daily, keep_weekly and keep_monthly are removed for good.", timeout=LONG),
+               confirm_text="Backups past backup.keep_all_days, keep_daily, keep_weekly and keep_monthly are removed for good.",
+               timeout=LONG),
         Action("backup.former-drop", "Remove what a restore put aside", drop, OneFormer, Role.admin, dangerous=True,
                confirm_text="What was here before the restore ({name}) is removed for good.", positional=("name",)),
     ]  # fmt: skip

@@ -62,6 +62,6 @@ def merged(known: tuple[Snapshot, ...], listed: tuple[Snapshot, ...]) -> tuple[S
         old = before.get(each.id)
         if old is None:
             return each
-        return msgspec.structs.replace(each, size=old.size, added=old.added, proof=old.proof, gaps=old.gaps)
+        return msgspec.structs.replace(each, size=old.size, added=old.added, proof=old.proof, gaps=old.gaps, stored=old.stored)
 
     return tuple(sorted((one(each) for each in listed), key=lambda each: -each.time)[:SHOWN])

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from appliance.core.printable import printable
-from appliance.errors import ApplianceError, BackupError, DamagedError, DiskFullError
+from appliance.errors import AbsentError, ApplianceError, BackupError, DamagedError, DiskFullError
 
 
 class TargetAwayError(BackupError):
     """The target is not mounted, does not answer, or is not what it was."""
 
     code = "target_away"
+
+
+HOW = 'write a target into the configuration, such as [backup.targets.nas] with path = "/mnt/nas/backup/control-pc".'
+
+
+WRONG_KEY = "give the key it was made with (--key-file; put back: docs/backup.md), or use another place for this machine."
+
+
+def no_target() -> AbsentError:
+    """Nothing is configured."""
+    return AbsentError("No target for backups is configured.", HOW)
 
 
 class NoRepositoryError(TargetAwayError):
@@ -73,14 +84,15 @@ def _explain(what: str, location: str, said: str) -> ApplianceError:
     last = printable(lines[0] if "unable to create lock" in lines[-1] else lines[-1])[:200]  # the cause comes first there
     if "wrong password or no key found" in low:
         told = f"The repository {location} opens with another key than this one."
-        return WrongKeyError(told, "give the key it was made with (--key-file), or use another place for this machine.")
+        return WrongKeyError(told, WRONG_KEY)
     if any(each in low for each in FULL) and what == "restore":
         return DiskFullError(f"No room for what comes from {location}: {last}", "free space on the data partition.")
     if any(each in low for each in FULL):
         step = "free space there, or keep less: backup.keep_daily and the others."
         return DiskFullError(f"No room at {location}: {last}", step)
-    if what != "restore" and any(each in low for each in NONE):
-        return NoRepositoryError(f"There is no repository at {location}.", "make a backup there first: prime-spark backup run")
+    if any(each in low for each in NONE):
+        step = "give the directory that has it." if what == "restore" else "make a backup there first: prime-spark backup run"
+        return NoRepositoryError(f"There is no repository at {location}.", step)
     return _other(what, location, low, last)
 
 

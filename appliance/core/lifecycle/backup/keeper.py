@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from appliance.core.lifecycle.backup import archive, listing, proof, restoring, staging, targets
+from appliance.core.lifecycle.backup import archive, listing, proof, recovery, restoring, staging, targets
 from appliance.core.lifecycle.backup.alone import Alone, blocking
 from appliance.core.lifecycle.backup.book import Book, merged
 from appliance.core.lifecycle.backup.contents import Places, closed, gaps, pieces, wanted
-from appliance.core.lifecycle.backup.faults import NoRepositoryError
+from appliance.core.lifecycle.backup.faults import NoRepositoryError, no_target
 from appliance.core.lifecycle.backup.model import Exported, Manifest, Pending, Proof, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.restic import Restic
 from appliance.core.ports import Clock
@@ -90,6 +90,7 @@ class Keeper:
         }  # fmt: skip
         if self.book.targets != known:  # since when a target is known counts, also where nothing was ever kept there
             self.book.save()
+        recovery.mark(self.ground.secrets, self.book, self.ground.places.secrets)
 
     def named(self, name: str) -> BackupTarget:
         """A target's settings. Raises NotFoundError."""
@@ -98,6 +99,10 @@ class Keeper:
             known = ", ".join(self.ground.settings.targets) or "none; write one such as [backup.targets.nas]"
             raise NotFoundError(f"No target of backups is called {name[:60]!r}.", f"known are: {known}.")
         return found
+
+    async def key(self) -> bytes:
+        """The recovery key, made at the first use. Raises BackupError where it is gone, and there are backups made with it."""
+        return await asyncio.to_thread(recovery.key, self.ground.secrets, self.book, self.ground.places.secrets)
 
     async def run(self, name: str = "") -> list[TargetStatus]:
         """Back up to one target, or all; each backup is proved. The targets as they are then.
@@ -154,7 +159,7 @@ class Keeper:
     async def _stage(self, doing: str) -> Manifest:
         ground, parts = self.ground, wanted(self.ground.settings, self.ground.places)
         self.ground.report(doing, None)
-        await asyncio.to_thread(archive.recovery_key, ground.secrets)  # made before the secrets are copied
+        await self.key()  # made before the secrets are copied
         chosen = [piece for piece in pieces(ground.places) if piece.part in parts]
         about = staging.About(ground.version, ground.device_id, ground.clock.wall(), parts, gaps(parts, self.outside()))
         return await blocking(lambda check: staging.stage(self.home / "tree", chosen, about, ground.duckdb, check))
@@ -175,24 +180,24 @@ class Keeper:
             lambda share: self.ground.report(f"to {name}", share),
         )  # fmt: skip
         try:
-            snapshot, added = await make()
+            kept = await make()
         except NoRepositoryError:
             await restic.make()
-            snapshot, added = await make()
+            kept = await make()
         fresh = Snapshot(
-            snapshot, manifest.made, name, manifest.device_id, manifest.parts, manifest.size, added, None, manifest.gaps
-        )
+            kept.snapshot, manifest.made, name, manifest.device_id, manifest.parts, manifest.size, kept.added, None,
+            manifest.gaps, kept.stored,
+        )  # fmt: skip
         self.book.change(name, lambda was: replace(was, snapshots=(fresh, *was.snapshots)))
-        return snapshot, began
+        return kept.snapshot, began
 
     async def _finish(self, name: str, manifest: Manifest, kept: tuple[str, float]) -> None:
         """Prove it, then let old ones go: never before the newest one was proved."""
         snapshot, began = kept
         await self._prove(name, snapshot, manifest)
-        settings, restic = self.ground.settings, await self._open(name)
-        keep = (settings.keep_daily, settings.keep_weekly, settings.keep_monthly)
+        restic = await self._open(name)
         self.ground.report(f"letting old ones go at {name}", None)
-        await restic.forget(self.ground.device_id, keep, self._seconds)
+        await restic.forget(self.ground.device_id, self._kept, self._seconds)
         listed = listing.read(name, await restic.snapshots())
         clock = self.ground.clock
         took, now = clock.monotonic() - began, clock.wall()
@@ -234,7 +239,9 @@ class Keeper:
         return await blocking(lambda check: proof.prove(into, pieces(self.ground.places), made, check))
 
     async def list_all(self) -> list[Snapshot]:
-        """What the repositories have, newest first. Raises ApplianceError where none of them answers."""
+        """What the repositories have, newest first. Raises ApplianceError where there are none, or none of them answers."""
+        if not self.ground.settings.targets:
+            raise no_target()
         errors = []
         async with self._alone.on("list"):
             for name in self.ground.settings.targets:
@@ -293,11 +300,10 @@ class Keeper:
     async def prune(self) -> int:
         """Let go what is older than the settings keep, at all targets; how many went. Raises ApplianceError."""
         settings, gone = self.ground.settings, 0
-        keep = (settings.keep_daily, settings.keep_weekly, settings.keep_monthly)
         async with self._alone.on("prune"):
             for name in settings.targets:
                 before = len((await self._list(name)).snapshots)
-                await (await self._open(name)).forget(self.ground.device_id, keep, self._seconds)
+                await (await self._open(name)).forget(self.ground.device_id, self._kept, self._seconds)
                 gone += before - len((await self._list(name)).snapshots)
         return gone
 
@@ -305,7 +311,7 @@ class Keeper:
         """Write what there is now into one encrypted file, and prove that. Raises ApplianceError."""
         async with self._alone.on("export"):
             manifest = await self._stage("copying")
-            key = await asyncio.to_thread(archive.recovery_key, self.ground.secrets)
+            key = await self.key()
             tree, pack = self.home / "tree", self.home / "pack"
             try:
                 size, digest = await blocking(lambda check: archive.pack(tree, file, pack, key=key, phrase=phrase, check=check))
@@ -369,10 +375,15 @@ class Keeper:
     async def _open(self, name: str) -> Restic:
         target = self.named(name)
         await targets.reach(target, self.ground.nas)
-        key = await asyncio.to_thread(archive.recovery_key, self.ground.secrets)
+        key = await self.key()
         upload = self.ground.settings.bandwidth_kib
         found = targets.repository(target, key, self.ground.secrets.text, self.home, upload)
         return Restic(found, self.ground.environ)
+
+    @property
+    def _kept(self) -> tuple[int, int, int, int]:
+        wanted = self.ground.settings
+        return wanted.keep_all_days, wanted.keep_daily, wanted.keep_weekly, wanted.keep_monthly
 
     @property
     def _seconds(self) -> float:

@@ -65,10 +65,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     size: int | None = None
     """Bytes of what is in it; None where this machine did not look yet."""
     added: int | None = None
-    """Bytes that were new in the repository."""
+    """Bytes that were new in the repository, before they were compressed."""
     proof: Proof | None = None
     """None where it was not proved yet."""
     gaps: tuple[Gap, ...] = ()
+    stored: int | None = None
+    """Bytes that were written into the repository; None where restic did not tell it (before 0.17)."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,20 @@ READING = frozenset({"snapshots", "restore", "check"})
 FRAME = re.compile(r"\S+/\S+\.go:\d+|[\w./-]+\.[\w.()*]+")
 """A line of a list of calls, as Go programs add it to an error."""
 PASSED = ("PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class Made(NamedTuple):
+    """A new snapshot.
+
+    Attributes:
+        snapshot: Its id.
+        added: Bytes that were new.
+        stored: Bytes that they take in the repository; None where this restic does not tell it.
+    """
+
+    snapshot: str
+    added: int
+    stored: int | None
 
 
 @dataclass(frozen=True)
@@ -76,10 +90,8 @@ class Restic:
         """Make the repository."""
         await self._run(["init"], HOUSEKEEPING)
 
-    async def backup(
-        self, tree: Path, host: str, tags: tuple[str, ...], limit: float, report: Callable[[float], None]
-    ) -> tuple[str, int]:
-        """Keep a directory: (id of the snapshot, bytes that were new). Raises NoRepositoryError too."""
+    async def backup(self, tree: Path, host: str, tags: tuple[str, ...], limit: float, report: Callable[[float], None]) -> Made:
+        """Keep a directory. Raises NoRepositoryError too."""
         summary: dict[str, Any] = {}
 
         def take(line: bytes) -> None:
@@ -91,7 +103,8 @@ class Restic:
 
         marks = [part for tag in (TAG, *tags) for part in ("--tag", tag)]
         await self._run(["backup", "--json", "--host", host, *marks, "."], limit, take=take, cwd=tree)
-        return str(summary["snapshot_id"]), int(summary["data_added"])
+        packed = summary.get("data_added_packed")
+        return Made(str(summary["snapshot_id"]), int(summary["data_added"]), None if packed is None else int(packed))
 
     async def snapshots(self) -> list[dict[str, Any]]:
         """All of ours, oldest first."""
@@ -106,10 +119,11 @@ class Restic:
         """Check the repository's structure, and read this share of its data."""
         await self._run(["check", f"--read-data-subset={percent:g}%"], limit)
 
-    async def forget(self, host: str, keep: tuple[int, int, int], limit: float) -> None:
-        """Forget snapshots past what is kept (days, weeks, months) and free their room."""
-        days, weeks, months = (str(each) for each in keep)
-        kept = ["--keep-last", "1", "--keep-daily", days, "--keep-weekly", weeks, "--keep-monthly", months]
+    async def forget(self, host: str, keep: tuple[int, int, int, int], limit: float) -> None:
+        """Forget snapshots past what is kept (all of so many days; days, weeks, months) and free their room."""
+        every, days, weeks, months = (str(each) for each in keep)
+        whole = ["--keep-within", f"{every}d"] if keep[0] else []
+        kept = ["--keep-last", "1", *whole, "--keep-daily", days, "--keep-weekly", weeks, "--keep-monthly", months]
         await self._run(["forget", "--host", host, "--tag", TAG, "--group-by", "host", *kept, "--prune"], limit)
 
     async def drop(self, snapshot: str, limit: float) -> None:

@@ -18,6 +18,7 @@ from appliance.core.backoff import backoff
 from appliance.core.figures import counted
 from appliance.core.jobs import JobHandle, Jobs
 from appliance.core.lifecycle.backup.contents import gaps, wanted
+from appliance.core.lifecycle.backup.faults import HOW, no_target
 from appliance.core.lifecycle.backup.model import BackupStatus, Restored, TargetStatus
 from appliance.core.model import Health, HealthReport, JobState, JobStatus, Severity
 from appliance.core.ports import Clock
@@ -37,7 +38,6 @@ LOOK = 60.0
 """Most seconds between two looks at the wall clock, which may jump."""
 AGAIN, LONGEST = 600.0, 21600.0
 """Seconds until a backup that failed is tried again: the first time, and ever."""
-HOW = 'write a target into the configuration, such as [backup.targets.nas] with path = "/mnt/nas/backup/control-pc".'
 INSTALL = "sudo apt-get install restic, then `prime-spark service restart backup`."
 Tell = Callable[[str, Severity, dict[str, Any]], Awaitable[None]]
 Note = Callable[[Restored, dict[str, Any], str], Awaitable[None]]
@@ -205,7 +205,7 @@ class BackupService:
         """Make a backup as a job. Raises ApplianceError."""
         keeper = await self.prepared()
         if not self._settings.targets:
-            raise AbsentError("No target for backups is configured.", HOW)
+            raise no_target()
         if target:
             keeper.named(target)
         return await self.submit("backup", owner, lambda: self._counted(keeper.run(target)))
@@ -315,5 +315,6 @@ def told(each: TargetStatus) -> dict[str, Any]:
     newest = each.snapshots[0] if each.snapshots else None
     return {
         "target": each.name, "snapshot": newest.id if newest else None, "size": newest.size if newest else None,
-        "added": newest.added if newest else None, "seconds": each.seconds, "proved": each.last_good,
+        "added": newest.added if newest else None, "stored": newest.stored if newest else None,
+        "seconds": each.seconds, "proved": each.last_good,
     }  # fmt: skip

@@ -42,8 +42,10 @@ def look(target: BackupTarget, nas: Path) -> None:
             raise TargetAwayError(f"The NAS is not mounted at {nas}.", step)
     elif mount and not os.path.ismount(mount):
         raise TargetAwayError(f"Nothing is mounted at {mount}.", f"plug the disk in and mount it: sudo mount {mount}")
-    elif not mount and not path.is_dir():
+    elif not mount and not path.exists():
         raise TargetAwayError(f"The directory {path} is not there.", f"mount its disk, or make it: mkdir -p {path}")
+    if path.exists() and not path.is_dir():
+        raise TargetAwayError(f"{path} is no directory.", "give a directory: backup.targets.NAME.path")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise TargetAwayError(f"{path} cannot be written.", "mount it writable, for this user.")

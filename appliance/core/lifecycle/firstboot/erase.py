@@ -42,6 +42,10 @@ def _secrets(document: Any) -> Iterator[tuple[Any, Any]]:
         for table in tables if isinstance(tables, list) else ():
             if isinstance(table, dict):
                 yield from _texts(table, keys)
+    mounts = document.get("mounts")
+    for table in mounts.values() if isinstance(mounts, dict) else ():
+        if isinstance(table, dict):
+            yield from _texts(table, ("password",))
     for name, wanted in (("secrets", None), ("restore", RESTORE)):
         if isinstance(table := document.get(name), dict):
             yield from _texts(table, wanted)

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from appliance.core.lifecycle.firstboot import words
+from appliance.core.lifecycle.firstboot import mountwords, words
 from appliance.settingfleet import NAME, NodeAccess
 from appliance.settingforms import SettingError
 from appliance.settinggroups import Group
@@ -123,6 +123,39 @@ class WifiTable(Group):
         return self
 
 
+class MountTable(Group):
+    """A share of a NAS, or a disk, that is there whenever it is used."""
+
+    kind: Literal["nfs", "smb", "disk"]
+    """What it is."""
+    source: Annotated[str, Field(alias="from", max_length=300)]
+    """nas.example.net:/export, //nas.example.net/share, LABEL=BACKUPS or UUID=…"""
+    to: Annotated[str, AfterValidator(mountwords.place)] = ""
+    """Directory below /mnt or /media; /mnt/NAME where nothing is said."""
+    user: Annotated[str, AfterValidator(mountwords.user)] = ""
+    """Of a share of smb."""
+    password: Annotated[str, AfterValidator(mountwords.password)] = ""
+    """Of that user; struck out of the file once it is applied."""
+    read_only: bool = False
+    """Nothing is written there."""
+
+    @field_validator("source")
+    @classmethod
+    def _fits(cls, text: str, known: ValidationInfo) -> str:
+        if "kind" in known.data:  # else that is told
+            mountwords.origin(known.data["kind"], text)
+        return text
+
+    @model_validator(mode="after")
+    def _login(self) -> MountTable:
+        mountwords.login(self.kind, self.user, self.password)
+        return self
+
+    def place(self, name: str) -> str:
+        """Where it is mounted."""
+        return self.to or f"/mnt/{name}"
+
+
 class NodeTable(NodeAccess):
     """A machine for the inventory; keys as in docs/fleet.md, and its name."""
 
@@ -177,6 +210,7 @@ class FirstBoot(Group):
     users: Annotated[tuple[UserTable, ...], Field(max_length=64)] = ()
     network: dict[Annotated[str, AfterValidator(words.interface)], NetworkTable] = Field({})
     wifi: Annotated[tuple[WifiTable, ...], Field(max_length=32)] = ()
+    mounts: dict[Annotated[str, AfterValidator(mountwords.name)], MountTable] = Field({}, max_length=32)
     nodes: Annotated[tuple[NodeTable, ...], Field(max_length=2000)] = ()
     settings: dict[str, Any] = Field({})
     secrets: dict[
@@ -188,6 +222,7 @@ class FirstBoot(Group):
 
     @model_validator(mode="after")
     def _each_once(self) -> FirstBoot:
+        mountwords.apart({name: each.place(name) for name, each in self.mounts.items()})
         words.once([each.name for each in self.users], "user", "users")
         words.once([each.name for each in self.nodes], "machine", "nodes")
         words.once([f"{each.ssid} ({each.interface})" for each in self.wifi], "Wi-Fi network", "wifi", "ssid")

@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
-from appliance.core.lifecycle.firstboot import card, logins, network, records
+from appliance.core.lifecycle.firstboot import card, logins, mounts, network, records
 from appliance.core.lifecycle.firstboot.model import Identity, home_of
 from appliance.errors import ApplianceError, StoreError
 
@@ -32,7 +33,7 @@ def generate(data: Path, root: Path) -> None:
     except StoreError as error:
         log.error("the machine starts without its identity: %s", error)
         identity = Identity()
-    for work in (_machine_id, _names, _language, _entrances, _network, _owners):
+    for work in (_machine_id, _names, _language, _entrances, _network, _mounts, _owners):
         try:
             work(data, root, identity)
         except (ApplianceError, OSError, ValueError) as error:  # a file that is damaged may be no text
@@ -164,6 +165,25 @@ def _network(_: Path, root: Path, identity: Identity) -> None:
         put(root / path, text, mode)
     for path in wanted:  # systemd-networkd is another user
         (root / path).parent.chmod(0o755)
+
+
+def _mounts(_: Path, root: Path, identity: Identity) -> None:
+    wanted = mounts.files(identity.mounts, card.owner(root))
+    for pattern in mounts.PATTERNS:
+        for each in root.glob(pattern):
+            if each.is_file() and not each.is_symlink() and each.read_text(encoding="utf-8").startswith(mounts.HEAD):
+                _unwanted(each, root, wanted)
+    for each in (root / mounts.FOLDER).glob("*"):
+        _unwanted(each, root, wanted)
+    for path, (text, mode) in wanted.items():
+        put(root / path, text, mode)
+    if (root / mounts.FOLDER).exists():
+        (root / mounts.FOLDER).chmod(0o700)
+
+
+def _unwanted(path: Path, root: Path, wanted: Mapping[str, object]) -> None:
+    if str(path.relative_to(root)) not in wanted:
+        path.unlink()
 
 
 def _owners(data: Path, root: Path, _: Identity) -> None:

@@ -100,6 +100,22 @@ class Radio(msgspec.Struct, frozen=True):
     hidden: bool = False
 
 
+class Mount(msgspec.Struct, frozen=True):
+    """A share of a NAS, or a disk."""
+
+    name: str
+    kind: str
+    """`nfs`, `smb` or `disk`."""
+    source: str
+    """As mount(8) takes it: HOST:/EXPORT, //HOST/SHARE, LABEL=…, UUID=…"""
+    place: str
+    """A directory below /mnt or /media."""
+    user: str = ""
+    password: str = ""
+    """Of a share: its server takes nothing else, and so it cannot be kept as a hash."""
+    read_only: bool = False
+
+
 class Identity(msgspec.Struct, frozen=True):
     """What is written into /etc at every start; lies in the data partition."""
 
@@ -111,6 +127,7 @@ class Identity(msgspec.Struct, frozen=True):
     logins: tuple[Login, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     radios: tuple[Radio, ...] = ()
+    mounts: tuple[Mount, ...] = ()
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from appliance.core.lifecycle.firstboot.model import (
     Interface,
     Job,
     Login,
+    Mount,
     Person,
     Plan,
     Radio,
@@ -132,6 +133,11 @@ def _identity(found: FirstBoot, was: Identity, taken: Mapping[str, int]) -> Iden
                 name, (not each.address) if each.dhcp is None else each.dhcp, each.address, each.gateway, each.dns, each.search
             )
             for name, each in found.network.items()
+        )
+    if found.mounts:
+        changes["mounts"] = tuple(
+            Mount(name, each.kind, each.source, each.place(name), each.user, each.password, each.read_only)
+            for name, each in found.mounts.items()
         )
     if found.wifi:
         changes["radios"] = tuple(_radio(each) for each in found.wifi)

@@ -69,7 +69,10 @@ def judge(place: str, *, mounted: bool, marked: bool, read_only: bool, free: int
 
 def mount_fix(place: str) -> str:
     """How to mount a NAS."""
-    return f"put the share into /etc/fstab (options: soft,nofail), then: sudo mount {place} && touch {place}/{MARKER}"
+    return (
+        f"put the share into /etc/fstab (options: soft,nofail), then: sudo mount {place} && touch {place}/{MARKER}; "
+        "on our image: [mounts.nas] in prime-spark.toml (docs/first-boot.md)"
+    )
 
 
 def mount_points(mountinfo: str) -> set[str]:

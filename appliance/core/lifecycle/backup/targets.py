@@ -8,6 +8,7 @@ from pathlib import Path
 
 from appliance.core.lifecycle.backup.faults import TargetAwayError
 from appliance.core.lifecycle.backup.restic import Repository
+from appliance.core.lifecycle.inmemory import STEP, fleeting
 from appliance.core.memory.threads import DaemonPool
 from appliance.errors import AbsentError
 from appliance.settingbackup import BackupTarget
@@ -24,18 +25,21 @@ def place(target: BackupTarget) -> str:
     return target.path if target.kind == "folder" else f"s3://{target.endpoint}/{target.bucket}/{target.prefix}"
 
 
-def look(target: BackupTarget, nas: Path) -> None:
+def look(target: BackupTarget, nas: Path, root: Path = Path("/")) -> None:
     """Touch a folder as a backup would; blocks, for ever where a NAS hangs.
 
     Args:
         target: A folder.
         nas: Mount point of the NAS, with its marker file.
+        root: Of the system.
 
     Raises:
         TargetAwayError: It is not there; nothing is written to what is only an empty directory.
         OSError: It cannot be read or made.
     """
     path, mount = Path(target.path), target.mount
+    if told := fleeting(path, root):
+        raise TargetAwayError(f"{told}.", STEP)
     if path == nas or nas in path.parents:
         if not (nas / MARKER).exists():
             step = f"mount it; the file {nas / MARKER} on it proves that it is the NAS."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appliance.core.lifecycle.backup.faults import WrongKeyError
 from appliance.core.lifecycle.backup.staging import BLOCK, Check, fresh
+from appliance.core.lifecycle.inmemory import STEP, fleeting
 from appliance.core.secrets import Secrets
 from appliance.errors import BackupError, ConflictError, DamagedError, DiskFullError
 
@@ -66,6 +67,8 @@ def pack(tree: Path, target: Path, work: Path, *, key: bytes, phrase: str, check
     """
     part, plain = target.with_name(f".{target.name}.part"), fresh(work) / "plain.tar.zst"
     try:
+        if told := fleeting(target):
+            raise BackupError(f"{told}.", STEP)
         if target.exists():
             raise ConflictError(f"{target} is there already.", "give another name, or remove it.")
         _compress(tree, plain, check)

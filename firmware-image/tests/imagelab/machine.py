@@ -55,6 +55,10 @@ class Wishes:
     extra: list[str] = field(default_factory=list)
 
 
+USB = ("-device", "qemu-xhci,id=usb")
+"""A machine with USB (`Wishes.extra`)."""
+
+
 class Machine:
     """One machine with its disk. `with Machine(disk) as machine:` starts it and cuts its power at the end.
 
@@ -142,13 +146,24 @@ class Machine:
         self.monitor.command("screendump", filename=str(file), format="png")
         return file
 
-    def plug(self, stick: Path) -> None:
-        """Plug in a stick with a file system, given as a raw image; the guest may read it."""
+    def plug(self, stick: Path, *, usb: bool = False) -> str:
+        """Plug in a disk with a file system, given as a raw image; its name for `pull`.
+
+        Args:
+            stick: The image.
+            usb: On USB, where the guest may write it (wishes: `USB`); else on another bus, where it may only be read.
+        """
         name = f"stick{len(self._sticks)}"
         self._sticks.append(stick)
-        file = {"driver": "file", "filename": str(stick), "read-only": True}
-        self.monitor.command("blockdev-add", **{"driver": "raw", "node-name": name, "read-only": True, "file": file})
-        self.monitor.command("device_add", driver="scsi-hd", drive=name, id=name, bus="slots.0")
+        file = {"driver": "file", "filename": str(stick), "read-only": not usb}
+        self.monitor.command("blockdev-add", **{"driver": "raw", "node-name": name, "read-only": not usb, "file": file})
+        driver, bus = ("usb-storage", "usb.0") if usb else ("scsi-hd", "slots.0")
+        self.monitor.command("device_add", driver=driver, drive=name, id=name, bus=bus)
+        return name
+
+    def pull(self, name: str) -> None:
+        """Pull out what was plugged in; nobody in the guest is asked."""
+        self.monitor.command("device_del", id=name)
 
     def resets(self) -> int:
         """How often the machine began anew since it was switched on."""

@@ -26,9 +26,13 @@ STATUS_CODES = {
     "tier_unavailable": 503, "tier_absent": 503, "tier_full": 507, "not_running": 503, "port_taken": 409, "unreachable": 502,
     "not_allowed": 502, "shell": 502, "command_failed": 502, "deploy": 502, "body": 400, "too_large": 413, "slow": 408,
     "headers": 400, "encoding": 415, "busy": 503, "delivery": 502,
+    "backup": 424, "damaged_backup": 424, "target_away": 424, "wrong_key": 424, "no_lock": 424, "update": 424,
     "acme": 502, "stream": 503, "device": 503, "device-stalled": 503, "tunnel": 502, "memory": 503,
 }  # fmt: skip
-"""HTTP status by error code (RFC 9110); any other error is a 500."""
+"""HTTP status by error code (RFC 9110, RFC 4918); any other error is a 500.
+
+What a backup, a bundle or their disk is not good for is no fault of the API: 424, which the alert on its errors does not count.
+"""
 BUSY = frozenset({"busy", "queue-full"})
 """Errors of a moment: whoever comes again may do better."""
 GONE = 499

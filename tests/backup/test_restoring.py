@@ -25,7 +25,7 @@ from appliance.core.lifecycle.backup.restic import Complaints
 from appliance.core.lifecycle.backup.targets import look
 from appliance.core.secrets import Secrets
 from appliance.core.store import Store
-from appliance.errors import BackupError, DamagedError, DiskFullError, InvalidArgumentsError
+from appliance.errors import BackupError, DamagedBackupError, DamagedError, DiskFullError, InvalidArgumentsError
 from appliance.lock import Lock
 from appliance.settingbackup import BackupSettings, BackupTarget
 from tests.backup import rig
@@ -357,9 +357,9 @@ def test_nothing_is_written_where_the_disk_is_away(tmp_path: Path, path: str, mo
             "No room for what comes from",
         ),
         ("check", "Load(<data/1>): connection refused\nFatal: repository contains errors", TargetAwayError, "does not answer"),
-        ("check", "Fatal: repository contains errors", DamagedError, "is damaged"),
-        ("restore", "ciphertext verification failed\nFatal: There were 3 errors", DamagedError, "is damaged"),
-        ("restore", "Load(<data/1>): unexpected EOF\nFatal: There were 1 errors", DamagedError, "is damaged"),
+        ("check", "Fatal: repository contains errors", DamagedBackupError, "is damaged"),
+        ("restore", "ciphertext verification failed\nFatal: There were 3 errors", DamagedBackupError, "is damaged"),
+        ("restore", "Load(<data/1>): unexpected EOF\nFatal: There were 1 errors", DamagedBackupError, "is damaged"),
         ("forget", "unable to create lock in backend: repository is already locked by PID 7", LockedError, "at work"),
         ("backup", "Fatal: Access Denied.", TargetAwayError, "does not answer"),
         ("backup", "Fatal: something new", BackupError, "restic backup failed at place: Fatal: something new"),

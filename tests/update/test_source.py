@@ -73,13 +73,16 @@ def test_what_is_newer_is_said(maker: rig.Maker, release: Path, arch: str, runni
     assert offer.said == said
 
 
+NONE = "There is no bundle of a version in the signed list: they are called prime-spark-VERSION-ARCH.raucb."
+
+
 def test_nothing_for_this_machine_is_said(maker: rig.Maker, tmp_path: Path) -> None:
     maker.home = tmp_path
     for names, said in (
         ((bundle("2.0.0", "amd64"),), "Nothing there is for this machine (arm64); it has bundles for amd64."),
-        (("notes.txt",), "There is no bundle in the signed list."),
-        ((bundle("2.0.0rc1"),), "Only versions before a release are there; name one to install it."),
-        ((bundle("not-a-version"),), "Only versions before a release are there; name one to install it."),
+        (("notes.txt",), NONE),
+        ((bundle("2.0.0rc1"),), "Only versions before a release are there (2.0.0rc1); name one to install it."),
+        ((bundle("not-a-version"),), NONE),
     ):
         root = maker.release(*names, size=SMALL)
         offer = releases.look(str(root), maker.access, "arm64", "1.0.0")
@@ -144,6 +147,7 @@ def test_a_place_that_is_none_is_told(maker: rig.Maker, place: str) -> None:
 
 def test_a_directory_that_went_is_told(maker: rig.Maker, release: Path, tmp_path: Path) -> None:
     assert "is not there" in told(lambda: source.read(str(tmp_path / "usb"), maker.access)).message
+    assert "is a file" in told(lambda: source.read(str(release / SUMS), maker.access)).message
     (release / SIGNATURE).unlink()
     assert f"There is no {SIGNATURE}" in told(lambda: source.read(str(release), maker.access)).message
     (release / SUMS).unlink()

@@ -12,7 +12,7 @@ from appliance.core.lifecycle.backup.faults import WrongKeyError
 from appliance.core.lifecycle.backup.staging import BLOCK, Check, fresh
 from appliance.core.lifecycle.inmemory import STEP, fleeting
 from appliance.core.secrets import Secrets
-from appliance.errors import BackupError, ConflictError, DamagedError, DiskFullError
+from appliance.errors import BackupError, ConflictError, DamagedBackupError, DamagedError, DiskFullError
 
 SUFFIX = ".backup.age"
 NAME = "backup.password"
@@ -155,7 +155,7 @@ def _decrypt(source: Path, plain: Path, key: bytes, phrase: str) -> None:
 
     with source.open("rb") as file:
         if not file.read(64).startswith(b"age-encryption.org/"):
-            raise DamagedError(f"{source.name} is no file of age.", "give a file that `prime-spark backup export` made.")
+            raise DamagedBackupError(f"{source.name} is no file of age.", "give a file that `prime-spark backup export` made.")
         file.seek(0)
         try:
             if phrase:
@@ -171,7 +171,7 @@ def _decrypt(source: Path, plain: Path, key: bytes, phrase: str) -> None:
             raise _refused(source, str(error)) from error
         except OSError as error:
             if error.errno is None:  # age's own, not the disk's: a piece of it does not authenticate
-                raise DamagedError(f"{source.name} is damaged or cut off: {error}.", "use another copy of it.") from error
+                raise DamagedBackupError(f"{source.name} is damaged or cut off: {error}.", "use another copy of it.") from error
             raise
 
 
@@ -179,7 +179,7 @@ def _refused(source: Path, said: str) -> BackupError | DamagedError:
     low = said.lower()
     if any(each in low for each in ("no matching keys", "decryption failed", "passphrase", "excessive")):
         return WrongKeyError(f"{source.name} does not open: {said}", "give the key or the passphrase that it was made with.")
-    return DamagedError(f"{source.name} is damaged or cut off: {said}", "use another copy of it.")
+    return DamagedBackupError(f"{source.name} is damaged or cut off: {said}", "use another copy of it.")
 
 
 def _extract(plain: Path, tree: Path, check: Check) -> None:
@@ -194,7 +194,7 @@ def _extract(plain: Path, tree: Path, check: Check) -> None:
             for entry in tar:
                 check()
                 if not (entry.isreg() or entry.isdir()):
-                    raise DamagedError(f"{entry.name[:80]!r} in it is neither file nor directory.", "use another backup.")
+                    raise DamagedBackupError(f"{entry.name[:80]!r} in it is neither file nor directory.", "use another backup.")
                 tar.extract(entry, tree, set_attrs=False, filter="data")
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-        raise DamagedError(f"It cannot be unpacked: {error}.", "use another copy of it.") from error
+        raise DamagedBackupError(f"It cannot be unpacked: {error}.", "use another copy of it.") from error

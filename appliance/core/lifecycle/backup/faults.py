@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.core.printable import printable
-from appliance.errors import AbsentError, ApplianceError, BackupError, DamagedError, DiskFullError
+from appliance.errors import AbsentError, ApplianceError, BackupError, DamagedBackupError, DiskFullError
 
 
 class TargetAwayError(BackupError):
@@ -105,7 +105,8 @@ def _other(what: str, location: str, low: str, last: str) -> ApplianceError:
     if any(each in low for each in GONE):
         return away
     if any(each in low for each in BROKEN):
-        return DamagedError(f"The repository {location} is damaged: {last}", "make a new one on another disk; keep this one.")
+        step = "make a new one on another disk; keep this one."
+        return DamagedBackupError(f"The repository {location} is damaged: {last}", step)
     if any(each in low for each in REFUSED):
         return away
     return BackupError(f"restic {what} failed at {location}: {last}", "see the log of the appliance, and the target's disk.")

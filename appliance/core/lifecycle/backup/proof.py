@@ -11,7 +11,7 @@ from appliance.core.lifecycle.backup.contents import Piece
 from appliance.core.lifecycle.backup.model import FORMAT, MANIFEST, Manifest
 from appliance.core.lifecycle.backup.staging import Check, fact, opened
 from appliance.core.migrations import bars, scripts
-from appliance.errors import BackupError, DamagedError
+from appliance.errors import BackupError, DamagedBackupError
 
 SHOWN = 3
 """Troubles that are told."""
@@ -27,9 +27,11 @@ def read_manifest(tree: Path) -> Manifest:
             raise BackupError(told, "update the appliance, then restore.")
         return msgspec.json.decode(raw, type=Manifest)
     except FileNotFoundError:
-        raise DamagedError(f"There is no {MANIFEST} in it.", "it is no backup of an appliance, or a damaged one.") from None
+        raise DamagedBackupError(
+            f"There is no {MANIFEST} in it.", "it is no backup of an appliance, or a damaged one."
+        ) from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedError(f"Its {MANIFEST} cannot be read: {error}.", "use another backup.") from error
+        raise DamagedBackupError(f"Its {MANIFEST} cannot be read: {error}.", "use another backup.") from error
 
 
 def prove(tree: Path, pieces: tuple[Piece, ...], made: Manifest | None, check: Check) -> Manifest:
@@ -59,7 +61,7 @@ def prove(tree: Path, pieces: tuple[Piece, ...], made: Manifest | None, check: C
     if troubles:
         more = f", and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""
         told = f"The backup is damaged: {'; '.join(troubles[:SHOWN])}{more}."
-        raise DamagedError(told, "use another snapshot; make a new backup on another disk.")
+        raise DamagedBackupError(told, "use another snapshot; make a new backup on another disk.")
     return manifest
 
 
@@ -84,7 +86,7 @@ def _barred(path: Path, migrations: str) -> list[int]:
         with opened(path) as connection:
             return bars(connection, migrations)
     except sqlite3.Error as error:
-        raise DamagedError(f"{path.name} is no database of ours: {error}.", "use another backup.") from error
+        raise DamagedBackupError(f"{path.name} is no database of ours: {error}.", "use another backup.") from error
 
 
 def whole(path: Path) -> str:

@@ -116,6 +116,7 @@ def _said(sums: dict[str, str], best: Release | None, newest: Release | None, ar
     others = sorted({match[2] for name in sums if (match := NAME.fullmatch(name)) and match[2] != arch})
     if others:
         return f"Nothing there is for this machine ({arch}); it has bundles for {', '.join(others)}."
-    return "There is no bundle in the signed list." if not any(map(NAME.fullmatch, sums)) else (
-        "Only versions before a release are there; name one to install it."
-    )  # fmt: skip
+    early = [match[1] for name in sums if (match := NAME.fullmatch(name)) and _early(match[1])]
+    if early:
+        return f"Only versions before a release are there ({', '.join(sorted(early))}); name one to install it."
+    return "There is no bundle of a version in the signed list: they are called prime-spark-VERSION-ARCH.raucb."

@@ -129,6 +129,8 @@ class Directory:
             raise self._told(name, error) from error
 
     def _told(self, name: str, error: OSError) -> UpdateError:
+        if self._root.is_file():
+            return UpdateError(f"{self._root} is a file.", f"write the directory in which {SUMS} lies into update.source.")
         if not self._root.is_dir():
             return UpdateError(f"{self._root} is not there.", "plug the disk in, or mount the NAS, and check again.")
         if isinstance(error, FileNotFoundError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from appliance.screens.lifecycle import Lifecycle
 
 
-OF_IMAGE = frozenset({"install", "back", "restart", "prove"})
+OF_IMAGE = frozenset({"check", "install", "back", "restart", "prove"})
 """What there is only where this machine was started from our image."""
 
 

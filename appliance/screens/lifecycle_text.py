@@ -90,7 +90,7 @@ def _restored(done: Restored) -> Line:
     if done.audit_newer:
         rows += f", {done.audit_newer} newer than the backup"
     told = f"{', '.join(done.parts)} of {done.device_id} from {done.source}, {f.since(done.applied)} ago{asked}{rows}"
-    return (("restored    ", "warn"), (f"{told}; known: prime-spark backup restore-acknowledge", "text"))
+    return (("restored    ", "warn"), (f"{told}; take this line off: prime-spark backup restore-acknowledge", "text"))
 
 
 def _last(status: BackupStatus) -> list[Line]:

@@ -100,7 +100,7 @@ READ: Mapping[str, Any] = MappingProxyType({
     "made": moment, "proved": lambda at: at if isinstance(at, bool) else moment(at), "added": f.size, "stored": f.size,
     "seconds": f.span,
 })  # fmt: skip
-WORDS: Mapping[str, str] = MappingProxyType({"added": "new", "stored": "written", "seconds": "took"})
+WORDS: Mapping[str, str] = MappingProxyType({"stored": "written", "seconds": "took"})
 HIDDEN = frozenset({"gaps"})
 """They are the same for each backup: `backup status` tells them."""
 

@@ -50,6 +50,31 @@ async def test_off_our_image_it_says_so_and_shows_no_slots(bench: Bench) -> None
     await seen.end()
 
 
+@pytest.mark.parametrize("key", ["c", "i", "b", "s", "p"])
+async def test_off_our_image_its_keys_say_so_and_ask_nothing(bench: Bench, key: str) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    make = stand_in(bench, asked)
+    for name in ("update.check", "update.install", "update.rollback", "update.reboot", "update.verify"):
+        make(name)
+    seen = bench.open(CONSOLE)
+    await system(seen, "c Check")
+    await seen.press(key, "This machine was not started from our image. Next: flash our image")
+    assert "Really" not in seen.display
+    assert asked == []
+    await seen.end()
+
+
+async def test_a_panel_says_how_many_lines_it_has_no_room_for(bench: Bench) -> None:
+    seen = bench.open(CONSOLE, (80, 36))
+    await seen.press("gz", "In no backup")
+    await seen.shows("more lines ─┘")
+    wide = bench.open(CONSOLE, (160, 48))
+    await wide.press("gz", "agents' packages, caches: they are made again")
+    assert "more line" not in wide.display
+    await seen.end()
+    await wide.end()
+
+
 @pytest.mark.parametrize("size", SIZES, ids=["console", "wide"])
 async def test_slots_the_gate_and_what_is_newer_are_seen(bench: Bench, size: tuple[int, int]) -> None:
     put(bench, statuses.RUNS)

@@ -128,8 +128,8 @@ class Keeper:
             raise
         bad = [self.book.targets[each] for each in chosen if self.book.targets[each].problem]
         if bad:
-            told = "; ".join(f"{each.name}: {each.problem}" for each in bad)
-            raise BackupError(f"{len(chosen) - len(bad)} of {len(chosen)} targets have it. {told}", bad[0].next_step)
+            told = "; ".join(f"{each.name}: {each.problem.rstrip('.')}" for each in bad)
+            raise BackupError(f"{len(chosen) - len(bad)} of {len(chosen)} targets have it. {told}.", bad[0].next_step)
         return [self.book.targets[each] for each in chosen]
 
     async def _to_all(self, chosen: list[str]) -> None:

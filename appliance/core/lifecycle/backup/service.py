@@ -84,6 +84,7 @@ class BackupService:
         self._handle: JobHandle | None = None
         self._ready: asyncio.Task[None] | None = None
         self._tried: dict[str, float] = {}
+        self._begins = 0.0
         self._status = BackupStatus(schedule=settings.schedule)
 
     @functools.cached_property
@@ -141,7 +142,8 @@ class BackupService:
 
     async def run(self) -> None:
         """Make backups when they are due."""
-        self._show_plan(self._clock.wall() + SETTLE)
+        self._begins = self._clock.wall() + SETTLE
+        self._show_plan()
         await asyncio.sleep(SETTLE)
         while True:
             due, soonest = self._due()
@@ -187,18 +189,14 @@ class BackupService:
             soon = last + backoff(each.failures, AGAIN, LONGEST) if each.failures else None
             yield name, planned, soon if soon is not None and (planned is None or soon < planned) else None
 
-    def _show_plan(self, not_before: float = 0.0) -> None:
-        """Show when it goes on.
-
-        Args:
-            not_before: What is due already begins then.
-        """
+    def _show_plan(self) -> None:
+        """Show when it goes on; what is due at the start begins when that has settled."""
         rows = list(self._planned())
         planned = min((each for _, each, _ in rows if each is not None), default=None)
         again = min((each for _, _, each in rows if each is not None), default=None)
         self.show(
-            next_run=None if planned is None else max(planned, not_before),
-            retry=None if again is None else max(again, not_before),
+            next_run=None if planned is None else max(planned, self._begins),
+            retry=None if again is None else max(again, self._begins),
         )
 
     async def submit_run(self, owner: str, target: str = "") -> JobStatus:
@@ -232,6 +230,7 @@ class BackupService:
             finally:
                 self._handle = None
                 await self.refresh()
+                self._show_plan()
 
         return await self._jobs.submit(name, owner, job)
 

@@ -9,7 +9,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -83,7 +83,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def check_keys(document: Mapping[str, Any], path: Path, text: str, below: tuple[str, ...] = ()) -> None:
-    """Refuse the first unknown key, naming its line and the nearest known one. Raises ConfigError.
+    """Refuse unknown keys, naming the line of each and the nearest known one. Raises ConfigError.
 
     Args:
         document: Settings.
@@ -91,22 +91,49 @@ def check_keys(document: Mapping[str, Any], path: Path, text: str, below: tuple[
         text: What stands in it.
         below: The table in which they stand there.
     """
+    if faults := list(_unknown(document, path, text, below)):
+        raise _together(faults)
+
+
+def _unknown(document: Mapping[str, Any], path: Path, text: str, below: tuple[str, ...]) -> Iterator[ConfigError]:
     known = set(all_keys())
     for key in _leaves(document, ()):
         if _is_rule(key) or (key in known and key != RULES):
             continue
         where, name = f"{path}:{line_of(text, (*below, *key))}", ".".join(key)
         if any(key == full[: len(key)] for full in known):
-            raise ConfigError(f"{where}: {name} is a table, not a value.", f"write its keys below [{name}].")
-        raise ConfigError(f"{where}: unknown key {name}.", _nearest(key, known))
+            yield ConfigError(f"{where}: {name} is a table, not a value.", f"write its keys below [{name}].")
+        else:
+            yield ConfigError(f"{where}: unknown key {name}.", _nearest(key, known))
+
+
+def _together(faults: Sequence[ConfigError]) -> ConfigError:
+    """All that is wrong, as the first error with the others."""
+    first, *others = faults
+    first.others = tuple(others)
+    return first
 
 
 def check_part(document: Mapping[str, Any], path: Path, text: str, below: tuple[str, ...]) -> Settings:
     """Settings that stand in a table of another file, checked like the configuration. Arguments and errors of `check_keys`."""
-    check_keys(document, path, text, below)
+    unknown = list(_unknown(document, path, text, below))
     origins: dict[tuple[str, ...], str] = {}
     _merge({}, document, origins, path, text, below)
-    return _validated(document, {key[len(below) :]: where for key, where in origins.items()})
+    try:
+        found = _validated(document, {key[len(below) :]: where for key, where in origins.items()})
+    except ConfigError as error:
+        if not unknown:
+            raise
+        told = {each.message.split(": ")[0] for each in unknown}  # their places: they are no settings' forms either
+        raise _together([*unknown, *(each for each in _each(error) if each.message.split(": ")[0] not in told)]) from None
+    if unknown:
+        raise _together(unknown)
+    return found
+
+
+def _each(error: ConfigError) -> list[ConfigError]:
+    """An error and its others, each alone."""
+    return [each for each in (error, *error.others) if isinstance(each, ConfigError)]
 
 
 def _nearest(key: tuple[str, ...], known: set[tuple[str, ...]]) -> str:
@@ -243,18 +270,20 @@ def _validated(document: Mapping[str, Any], origins: dict[tuple[str, ...], str])
     try:
         return Settings.model_validate_json(msgspec.json.encode(document, enc_hook=str), strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = tuple(str(part) for part in fault["loc"])
-        where = next((origins[key[:size]] for size in range(len(key), 0, -1) if key[:size] in origins), "settings")
-        reason = fault.get("ctx", {}).get("error")
-        if isinstance(reason, SettingError):
-            raise ConfigError(f"{where}: {'.'.join(key)}: {reason}.", reason.next_step) from None
-        if key[-1:] == ("[key]",):  # of a table whose keys are names
-            raise ConfigError(f"{where}: {'.'.join(key[:-2])}: {fault['input']!r} is no name.", NAMES) from None
-        given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
-        quoted = not where.startswith("environment")
-        what = FAULTS.get(fault["type"], fault["msg"])
-        raise ConfigError(f"{where}: {'.'.join(key)}: {what}{given}.", fix(key, quoted=quoted)) from None
+        raise _together([_fault(each, origins) for each in error.errors(include_url=False)]) from None
+
+
+def _fault(fault: Any, origins: Mapping[tuple[str, ...], str]) -> ConfigError:
+    """What pydantic found, with its place and what to write."""
+    key = tuple(str(part) for part in fault["loc"])
+    where = next((origins[key[:size]] for size in range(len(key), 0, -1) if key[:size] in origins), "settings")
+    reason = fault.get("ctx", {}).get("error")
+    if isinstance(reason, SettingError):
+        return ConfigError(f"{where}: {'.'.join(key)}: {reason}.", reason.next_step)
+    given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
+    quoted = not where.startswith("environment")
+    what = FAULTS.get(fault["type"], fault["msg"])
+    return ConfigError(f"{where}: {'.'.join(key)}: {what}{given}.", fix(key, quoted=quoted))
 
 
 def line_of(text: str, key: tuple[str, ...]) -> int:

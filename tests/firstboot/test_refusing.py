@@ -159,25 +159,26 @@ password = "short"
 
 [settings.ssh]
 port = 99999
+hots = "x"
 """
 
 
 def test_all_that_is_wrong_is_told_at_once(box: rig.Box, tmp_path: Path) -> None:
     box.write(MANY)
-    places = [f"{box.file}:{number}" for number in (3, 4, 8, 11)]
+    places = [f"{box.file}:{number}" for number in (3, 4, 8, 11, 12)]
     code, text = line(tmp_path, "first-boot", "check", str(box.file))
     assert code == 2
     assert [each.split(": ")[1] for each in text.splitlines()[::2]] == places, text
-    assert [each.partition(" ")[0] for each in text.splitlines()] == ["error:", "next:"] * 4
+    assert [each.partition(" ")[0] for each in text.splitlines()] == ["error:", "next:"] * 5
     _, text = line(tmp_path, "first-boot", "check", str(box.file), "--json")
     error = json.loads(text)["error"]
     assert f"{box.file}:3" in error["message"]
     assert [each["message"].split(": ")[0] for each in error["others"]] == places[1:]
     outcome = box.apply()
-    assert (outcome.line, [each.line for each in outcome.others]) == (3, [4, 8, 11])
+    assert (outcome.line, [each.line for each in outcome.others]) == (3, [4, 8, 11, 12])
     assert f"{box.file}:11: " in "\n".join(told(outcome))
-    assert (box.run / "notice.d/first-boot.txt").read_text().count("Next: ") == 4
-    assert "and 3 more" in judge(outcome).reason
+    assert (box.run / "notice.d/first-boot.txt").read_text().count("Next: ") == 5
+    assert "and 4 more" in judge(outcome).reason
 
 
 def test_what_may_not_be_meant_is_noted(box: rig.Box, tmp_path: Path) -> None:

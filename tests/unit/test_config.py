@@ -38,6 +38,15 @@ def test_a_wrong_file_is_told_to_the_line(where: Paths, text: str, told: str) ->
     assert caught.value.next_step
 
 
+def test_all_that_is_wrong_in_a_file_is_told_at_once(where: Paths) -> None:
+    for text, lines in (("[ssh]\nhots = 1\nprt = 1", (2, 3)), ("[ssh]\nport = 99999\nenabled = 7", (2, 3))):
+        where.config.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            config.load(where, {})
+        told = (caught.value, *caught.value.others)
+        assert sorted(each.message.split(": ")[0] for each in told) == [f"{where.config}:{line}" for line in lines]
+
+
 def test_sources_win_in_order(where: Paths, tmp_path: Path) -> None:
     boot = tmp_path / "boot.toml"
     both = Paths(where.config, boot, where.data, where.run, where.logs)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.core.lifecycle.backup import archive
 from appliance.core.lifecycle.backup.faults import TargetAwayError
 from appliance.core.lifecycle.backup.targets import look
 from appliance.core.lifecycle.inmemory import fleeting
+from appliance.core.lifecycle.update.source import Directory
+from appliance.errors import BackupError, UpdateError
 from appliance.settingbackup import BackupTarget
 
 MOUNTS = """\
@@ -55,4 +58,20 @@ def test_a_target_in_memory_is_refused_and_not_made(image: Path) -> None:
         look(BackupTarget(path="/media/no-such-disk/backup"), Path("/mnt/nas"), image)
     assert "in memory" in caught.value.message
     assert "[mounts.NAME]" in caught.value.next_step
+    assert not Path("/media/no-such-disk").exists()
+
+
+def test_releases_that_are_not_there_are_told_as_a_disk_that_is_not(image: Path) -> None:
+    with pytest.raises(UpdateError) as caught:
+        Directory(Path("/media/no-such-disk/releases"), image).read("SHA256SUMS", 1000)
+    assert caught.value.message == "No disk is mounted at /media/no-such-disk/releases."
+    assert "plug the disk in" in caught.value.next_step
+
+
+def test_a_file_for_a_place_in_memory_is_not_written(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "fleeting", lambda path: fleeting(path, image))
+    with pytest.raises(BackupError, match="in memory"):
+        archive.pack(
+            image, Path("/media/no-such-disk/x.age"), image / "work", key=b"", phrase="long enough", check=lambda: None
+        )
     assert not Path("/media/no-such-disk").exists()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from appliance.core.lifecycle.inmemory import STEP, fleeting
 from appliance.errors import UpdateError
 
 SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.minisig"
@@ -90,10 +91,11 @@ class Directory:
 
     Args:
         root: It.
+        system: Root of the system.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, system: Path = Path("/")) -> None:
+        self._root, self._system = root, system
 
     def read(self, name: str, most: int) -> bytes:
         """See Source."""
@@ -129,9 +131,11 @@ class Directory:
             raise self._told(name, error) from error
 
     def _told(self, name: str, error: OSError) -> UpdateError:
-        if self._root.is_file():
+        if lost := fleeting(self._root, self._system):
+            return UpdateError(f"{lost.partition(':')[0]}.", f"{STEP}; then check again.")
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and self._root.is_file():
             return UpdateError(f"{self._root} is a file.", f"write the directory in which {SUMS} lies into update.source.")
-        if not self._root.is_dir():
+        if isinstance(error, FileNotFoundError) and not self._root.is_dir():
             return UpdateError(f"{self._root} is not there.", "plug the disk in, or mount the NAS, and check again.")
         if isinstance(error, FileNotFoundError):
             return UpdateError(

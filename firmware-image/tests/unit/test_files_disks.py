@@ -15,6 +15,8 @@ import filetree
 import pytest
 from filetree import FILES
 
+from appliance.core.lifecycle.firstboot.model import Mount
+from appliance.core.lifecycle.firstboot.mounts import files
 from tests.support import needs_program
 
 DISK = FILES / "root/usr/lib/prime-spark/disk"
@@ -194,6 +196,25 @@ def test_a_nas_hinders_no_start_and_places_are_there_before_the_appliance() -> N
     assert "\nBefore=prime-spark.service\n" in filetree.unit("prime-spark-mounts.service")
     assert "\nReadWritePaths=-/mnt -/media " in filetree.unit("prime-spark.service")
     assert "\nBindsTo=dev-%i.device\n" in filetree.unit("prime-spark-disk@.service")
+
+
+def test_each_share_is_watched_also_behind_one_that_fails(tmp_path: Path) -> None:
+    units, programs = tmp_path / "etc/systemd/system", tmp_path / "programs"
+    units.mkdir(parents=True)
+    programs.mkdir()
+    shares = [Mount("a", "nfs", "nas:/a", "/mnt/a"), Mount("b", "smb", "//nas/b", "/mnt/my-b")]
+    for path, (text, _) in files(shares, None).items():
+        (tmp_path / path).write_text(text)
+    (units / "boot.automount").write_text("[Automount]\n")
+    systemctl = programs / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/said\ncase "$*" in *mnt-a*) exit 1 ;; esac\n')
+    systemctl.chmod(0o755)
+    given = {"PATH": f"{programs}:{os.environ['PATH']}", "PRIME_SPARK_ROOT": str(tmp_path)}
+    done = subprocess.run([FILES / "root/usr/lib/prime-spark/mounts"], env=given, check=False)
+    said = (tmp_path / "said").read_text().splitlines()
+    again = ["--no-block start -- mnt-a.automount", "daemon-reload", "--no-block start -- mnt-a.automount"]
+    assert said == [*again, "--no-block start -- mnt-my\\x2db.automount"]
+    assert done.returncode == 1
 
 
 def test_what_only_older_nfs_needs_does_not_listen() -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from appliance import cli, paths
 from appliance.core.doctor.checks.first_boot import judge
-from appliance.core.lifecycle.firstboot import erase, reading
+from appliance.core.lifecycle.firstboot import erase, reading, words
 from appliance.firstboot import FirstBootParts, told
 from appliance.firstboot import apply as start
 from appliance.lock import Lock
+from appliance.settingforms import SettingError
 from appliance.verbs.client import SocketClient
 from appliance.verbs.context import Context
 from tests.firstboot import rig
 from tests.firstboot.test_applying import ARGON, CRYPT, QUICK, files
+from tests.support import needs_program
 
 USER = '[[users]]\nname = "ada"\n'
 WIFI = '[[wifi]]\nssid = "x"\ncountry = "CH"\n'
@@ -332,3 +335,23 @@ def test_passwords_that_are_not_read_do_not_stay_unsaid(used: rig.Box) -> None:
     assert outcome.warnings == (
         "prime-spark.toml has new passwords and the table [applied]: take that table away, or the passwords out",
     )
+
+
+@pytest.mark.parametrize("method", ["yescrypt", "gost-yescrypt", "sha512crypt", "sha256crypt", "bcrypt"])
+def test_every_hash_of_mkpasswd_is_taken_whole_and_not_cut_off(method: str) -> None:
+    made = subprocess.run(
+        [needs_program("mkpasswd"), "-m", method, "-s"], input="correct horse", capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert words.kind_of_hash(made) == "crypt"
+    with pytest.raises(SettingError, match="no hash"):
+        words.kind_of_hash(made[:-1])
+
+
+@pytest.mark.parametrize("kind", [("ed25519",), ("rsa", "-b", "2048"), ("ecdsa", "-b", "521")], ids=lambda kind: kind[0])
+def test_every_kind_of_key_that_ssh_keygen_makes_is_taken(tmp_path: Path, kind: tuple[str, ...]) -> None:
+    file = tmp_path / "key"
+    subprocess.run([needs_program("ssh-keygen"), "-q", "-N", "", "-f", file, "-t", *kind], check=True)
+    public = file.with_suffix(".pub").read_text().strip()
+    assert words.keys((public,)) == (public,)
+    with pytest.raises(SettingError, match="no whole public key"):
+        words.keys((" ".join((public.split()[0], public.split()[1][:48])),))

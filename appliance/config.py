@@ -280,6 +280,8 @@ def _fault(fault: Any, origins: Mapping[tuple[str, ...], str]) -> ConfigError:
     reason = fault.get("ctx", {}).get("error")
     if isinstance(reason, SettingError):
         return ConfigError(f"{where}: {'.'.join(key)}: {reason}.", reason.next_step)
+    if key[-1:] == ("[key]",):  # of a table whose keys are names
+        return ConfigError(f"{where}: {'.'.join(key[:-2])}: {fault['input']!r} is no name.", NAMES)
     given = "" if fault["type"] == "extra_forbidden" else f", not {fault['input']!r}"
     quoted = not where.startswith("environment")
     what = FAULTS.get(fault["type"], fault["msg"])

@@ -64,7 +64,11 @@ def restore(context: Context, /, source: str, yes: bool, as_json: bool, **given:
     """
     from appliance.lock import Lock
 
-    context.paths.make()
+    try:
+        context.paths.make()
+    except OSError as error:
+        step = "run it as the appliance's user, or make it writable."
+        raise BackupError(f"{error.filename}: {error.strerror}.", step) from error
     lock = Lock(context.paths.lock)
     if not lock.take():
         raise BackupError("An appliance runs here, and does not answer.", "stop it: prime-spark appliance stop")
@@ -128,7 +132,7 @@ async def _from_repository(keeper: Keeper, source: str, key: bytes, given: dict[
         found = Repository(given["repository"], key, {}, keeper.home)
     else:
         target = keeper.named(_target(list(ground.settings.targets), given["target"]))
-        await targets.reach(target, ground.nas)
+        await targets.reach(target, ground.nas, ground.places.data)
         found = targets.repository(target, key, ground.secrets.text, keeper.home, 0)
     only = tuple(given["only"])
     await keeper.stage_repository(Restic(found, ground.environ), source, source, only, other=other, by=by)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from appliance.core.clock import SystemClock
 from appliance.core.lifecycle.backup import restoring
 from appliance.core.lifecycle.backup.book import merged
 from appliance.core.lifecycle.backup.faults import TargetAwayError, explain
+from appliance.core.lifecycle.backup.keeper import Keeper
 from appliance.core.lifecycle.backup.model import BackupStatus, Former, Pending, Restored, Snapshot, TargetStatus
 from appliance.core.lifecycle.backup.restic import Repository, Restic
 from appliance.core.lifecycle.backup.service import BackupService
 from appliance.core.lifecycle.backup.targets import look
 from appliance.core.model import JobState, JobStatus
 from appliance.core.state import LiveState, Section
-from appliance.errors import AbsentError, BackupError, ConfigError
+from appliance.errors import AbsentError, BackupError, ConfigError, ConflictError, InvalidArgumentsError
 from appliance.screens import lifecycle_text as view
 from appliance.screens.lifecycle_view import rows
 from appliance.settingbackup import BackupTarget
@@ -133,6 +135,40 @@ async def test_what_is_overdue_at_the_start_is_told_when_it_begins(used: Path, t
     going.cancel()
     assert shown.retry == clock.wall() + 120, "not at a moment that has passed"
     assert shown.next_run == clock.wall() + 120
+
+
+async def test_old_ones_go_also_where_another_target_is_away(kept: Kept) -> None:
+    keeper = kept.keeper()
+    await keeper.run()
+    gone = BackupTarget(path=str(kept.home / "gone"))
+    targets = {"away": gone, **keeper.ground.settings.targets}
+    settings = keeper.ground.settings.model_copy(update={"targets": targets, "keep_all_days": 0})
+    both = Keeper(replaced(keeper.ground, settings=settings))
+    both.prepare()
+    with pytest.raises(BackupError, match=r"^1 went; not everywhere\. away: The directory .* is not there\. "):
+        await both.prune()
+
+
+async def test_a_target_among_the_data_is_none(used: Path) -> None:
+    inside = rig.places(used).data / "inside"
+    inside.mkdir()
+    keeper = rig.keeper(used, BackupTarget(path=str(inside)))
+    with pytest.raises(BackupError, match="lies among the data that it is to keep"):
+        await keeper.run()
+    assert list(inside.iterdir()) == []
+
+
+async def test_only_one_thing_is_done_at_a_time_and_it_is_named(kept: Kept) -> None:
+    keeper = kept.keeper()
+    async with keeper._alone.on("verify"):
+        with pytest.raises(ConflictError, match=r"^The proof of a backup is under way\. "):
+            await keeper.run()
+
+
+async def test_a_passphrase_that_is_soon_guessed_is_refused(home: Path, tmp_path: Path) -> None:
+    async with running(home) as bench:
+        with pytest.raises(InvalidArgumentsError, match="The passphrase has 5 characters"):
+            await bench.invoke("backup.export", file=str(tmp_path / "all.backup.age"), passphrase="short")
 
 
 async def test_without_a_target_a_list_says_so(tmp_path: Path) -> None:

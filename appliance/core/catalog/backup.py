@@ -23,6 +23,8 @@ LONG = 6 * 3600.0 + 60
 """Seconds that somebody may wait for the end of a job."""
 LOOK = 900.0
 """Seconds for a look into the repositories."""
+SHORTEST = 12
+"""Characters of a passphrase: whoever has the file can try at leisure."""
 HERE = frozenset({"console", "socket"})
 """Fronts of whoever is at this machine, who may name a file of theirs."""
 Part = Literal["settings", "secrets", "state", "streams", "models", "model_files", "memory", "analytics", "files", "system"]
@@ -155,6 +157,9 @@ def _making(service: BackupService, exports: Path, device: str) -> list[Action]:
         if not params.file:
             await asyncio.to_thread(exports.mkdir, 0o700, parents=True, exist_ok=True)
         phrase = params.passphrase.get_secret_value()
+        if phrase and len(phrase) < SHORTEST:
+            told = f"The passphrase has {len(phrase)} characters; the file holds every key of this machine."
+            raise InvalidArgumentsError(told, f"give {SHORTEST} at least, or none: the recovery key opens it then.")
         return await _job(service, call, lambda: keeper.export(file, phrase), wait=params.wait)
 
     return [

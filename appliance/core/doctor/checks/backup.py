@@ -32,11 +32,15 @@ async def run(context: DoctorContext) -> CheckResult:
         return CHECK.failed(f"{version[0]} is too old; 0.14 or newer is needed", "upgrade to Debian 12 or newer, then: " + FIX)
     if not context.backups:
         return CHECK.absent(f"{version[0]}; no target for backups is configured", HOW)
+    bad: dict[str, TargetAwayError] = {}
     for name, target in context.backups.items():
         try:
-            await targets.reach(target, context.nas_path)
+            await targets.reach(target, context.nas_path, context.home)
         except TargetAwayError as error:
-            return CHECK.failed(f"{name}: {error.message.rstrip('.')}", error.next_step)
+            bad[name] = error
+    if bad:
+        told = "; ".join(f"{name}: {error.message.rstrip('.')}" for name, error in bad.items())
+        return CHECK.failed(told, next(iter(bad.values())).next_step)
     return judge(
         version[0], await asyncio.to_thread(_known, context.home / "backup/book.json"), list(context.backups), time.time()
     )

@@ -14,6 +14,14 @@ from appliance.errors import BackupError, ConflictError
 T = TypeVar("T")
 
 
+WORDS = {
+    "backup": "A backup", "list": "A look into the repositories", "verify": "The proof of a backup",
+    "forget": "The removal of a backup", "prune": "The removal of old backups", "export": "The export of a backup",
+    "restore": "A restore",
+}  # fmt: skip
+"""What can be under way."""
+
+
 class Alone:
     """Says what is under way, and lets nothing else begin meanwhile.
 
@@ -31,7 +39,7 @@ class Alone:
     async def on(self, what: str) -> AsyncIterator[None]:
         """Raises ConflictError while something else is under way, BackupError where it takes too long."""
         if self.busy:
-            raise ConflictError(f"A {self.busy} of backups is under way.", "wait for its end: prime-spark backup status")
+            raise ConflictError(f"{WORDS[self.busy]} is under way.", "wait for its end: prime-spark backup status")
         self.busy = what
         self._report(what, None)
         try:

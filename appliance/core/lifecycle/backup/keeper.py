@@ -298,13 +298,19 @@ class Keeper:
         return snapshot
 
     async def prune(self) -> int:
-        """Let go what is older than the settings keep, at all targets; how many went. Raises ApplianceError."""
-        settings, gone = self.ground.settings, 0
+        """Let go what is older than the settings keep, at all targets; how many went. BackupError where one refuses."""
+        gone, bad = 0, {}
         async with self._alone.on("prune"):
-            for name in settings.targets:
-                before = len((await self._list(name)).snapshots)
-                await (await self._open(name)).forget(self.ground.device_id, self._kept, self._seconds)
-                gone += before - len((await self._list(name)).snapshots)
+            for name in self.ground.settings.targets:
+                try:
+                    before = len((await self._list(name)).snapshots)
+                    await (await self._open(name)).forget(self.ground.device_id, self._kept, self._seconds)
+                    gone += before - len((await self._list(name)).snapshots)
+                except ApplianceError as error:  # the others need not wait for it
+                    bad[name] = error
+        if bad:
+            told = "; ".join(f"{name}: {error.message.rstrip('.')}" for name, error in bad.items())
+            raise BackupError(f"{gone} went; not everywhere. {told}.", next(iter(bad.values())).next_step)
         return gone
 
     async def export(self, file: Path, phrase: str = "") -> Exported:
@@ -374,7 +380,7 @@ class Keeper:
 
     async def _open(self, name: str) -> Restic:
         target = self.named(name)
-        await targets.reach(target, self.ground.nas)
+        await targets.reach(target, self.ground.nas, self.ground.places.data)
         key = await self.key()
         upload = self.ground.settings.bandwidth_kib
         found = targets.repository(target, key, self.ground.secrets.text, self.home, upload)

@@ -55,10 +55,13 @@ def look(target: BackupTarget, nas: Path, root: Path = Path("/")) -> None:
         raise TargetAwayError(f"{path} cannot be written.", "mount it writable, for this user.")
 
 
-async def reach(target: BackupTarget, nas: Path) -> None:
-    """Raises TargetAwayError where a folder is not there or does not answer; S3 is asked by restic itself."""
+async def reach(target: BackupTarget, nas: Path, data: Path) -> None:
+    """Raises TargetAwayError where a folder is not there, does not answer, or lies in `data`; S3 is asked by restic itself."""
     if target.kind != "folder":
         return
+    if (path := Path(target.path)) == data or data in path.parents:
+        told = f"{path} lies among the data that it is to keep, and would be lost with them."
+        raise TargetAwayError(told, "give a directory on another disk.")
     try:
         await POOL.run(lambda: look(target, nas), ANSWER)
     except TimeoutError:

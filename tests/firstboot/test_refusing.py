@@ -70,6 +70,9 @@ WRONG = {
     "node": ('[[nodes]]\nname = "a"\nhost = "/etc"\n', 3, "no address of a machine", "nas.lan"),
     "node's key": ('[[nodes]]\nname = "a"\nhost = "a.lan"\nprot = 22\n', 4, "nodes[1].prot", "did you mean port?"),
     "jump": ('[[nodes]]\nname = "a"\nhost = "a.lan"\njump = "b"\n', 1, "reached through b, which is no machine", "add b"),
+    "jump of the second": (
+        '[[nodes]]\nname = "c"\nhost = "c.lan"\n[[nodes]]\nname = "a"\nhost = "a.lan"\njump = "b"\n', 4, "reached", "add b",
+    ),
     "node of the settings": (
         '[[nodes]]\nname = "a"\nhost = "a.lan"\n[settings.fleet.nodes.a]\nhost = "b.lan"\n', 1, "a is in the configuration too",
         "take one of the two away",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -145,7 +145,7 @@ def placed(path: Path, error: ConfigError) -> FileError:
     return FileError(path, int(known[1]) if known else None, what.rstrip("."), error.next_step)
 
 
-def inventory(path: Path, text: str, nodes: Iterable[NodeTable], settings: Settings, before: Path | None = None) -> str:
+def inventory(path: Path, text: str, nodes: Sequence[NodeTable], settings: Settings, before: Path | None = None) -> str:
     """The inventory's file with these machines in it.
 
     Args:
@@ -168,7 +168,8 @@ def inventory(path: Path, text: str, nodes: Iterable[NodeTable], settings: Setti
         known.load()
         if known.fault is not None:
             what = re.sub(rf"^{re.escape(str(trial))}:\d+: ", "", known.fault.message).rstrip(".")
-            raise FileError(path, line_of(text, ("nodes", 0)), f"nodes: {what}", known.fault.next_step)
+            index = next((index for index, node in enumerate(nodes) if what.startswith(f"{node.name} ")), 0)
+            raise FileError(path, line_of(text, ("nodes", index)), f"nodes: {what}", known.fault.next_step)
     return found
 
 

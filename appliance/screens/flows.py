@@ -199,7 +199,8 @@ class Flows:
     async def help(self) -> None:
         """What the keys of this page, and of all pages, do."""
         page = self._app.page
-        own = [key_line(key, text) for key, text in (page.offered() if page is not None else ())]
+        offered = page.offered() if page is not None else ()
+        own = [key_line(key, text) for key, text in offered]
         pages = [key_line(f"{key_name(key):<3} g {LETTERS[page]}", f"{title}: {ABOUT[page]}") for key, page, title in TABS]
         common = [
             key_line(key, text)
@@ -214,8 +215,9 @@ class Flows:
         ]
         moves = [
             key_line("arrows", "Move in a table; PgUp, PgDn, Home, End too"),
-            key_line("Enter", "Open what the cursor is on"),
         ]
+        if "Enter" not in {key for key, _ in offered}:  # a page's own word for it tells more
+            moves.append(key_line("Enter", "Open what the cursor is on"))
         lines: list[Line] = [
             (("This page", "title"),),
             *own,

@@ -64,6 +64,15 @@ async def test_off_our_image_its_keys_say_so_and_ask_nothing(bench: Bench, key: 
     await seen.end()
 
 
+async def test_the_help_has_each_key_once(bench: Bench) -> None:
+    seen = bench.open(CONSOLE, (100, 60))
+    await seen.press("gz", "Backups")
+    await seen.press("?", "This page")
+    lines = seen.display.splitlines()
+    assert len([line for line in lines if "Enter " in line and ("All" in line or "cursor is on" in line)]) == 1
+    await seen.end()
+
+
 async def test_a_panel_says_how_many_lines_it_has_no_room_for(bench: Bench) -> None:
     seen = bench.open(CONSOLE, (80, 36))
     await seen.press("gz", "In no backup")

@@ -130,6 +130,23 @@ def test_a_file_system_without_owners_belongs_to_the_appliance(bench: Bench) -> 
     assert not (bench.notes / "chown").exists()
 
 
+@pytest.mark.parametrize(("ends", "kind"), [("0", "ntfs3"), ("1", "ntfs")])
+def test_ntfs_is_mounted_by_the_driver_that_the_kernel_has(bench: Bench, ends: str, kind: str) -> None:
+    bench.disk("sdb1", "8:17", parent="sdb").touch()
+    stand_in(bench, "blkid", "printf 'ID_FS_TYPE=ntfs\\nID_FS_LABEL_ENC=WIN\\n'")
+    stand_in(bench, "modinfo", f"exit {ends}")
+    assert bench.run("mount", "sdb1").returncode == 0
+    assert (bench.notes / "mount").read_text().splitlines()[:2] == ["-t", kind]
+    assert {"uid=880", "nosuid"} <= bench.options()
+
+
+def stand_in(bench: Bench, name: str, text: str) -> None:
+    """Put a program before the real one."""
+    program = bench.base / "programs" / name
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
 def test_two_disks_of_one_label_get_two_places(bench: Bench) -> None:
     ext4(bench.disk("sdb1", "8:17", parent="sdb"), "BACKUPS")
     ext4(bench.disk("sdc1", "8:33", parent="sdc"), "BACKUPS")
@@ -149,9 +166,7 @@ def test_the_disk_of_the_system_is_left_alone(bench: Bench) -> None:
 def test_a_partition_of_a_card_with_our_image_is_left_alone(bench: Bench, name: str) -> None:
     ext4(bench.disk("sdb1", "8:17", parent="sdb"), "BACKUPS")
     about = f"ID_FS_TYPE=ext4\\nID_FS_LABEL_ENC=BACKUPS\\nID_PART_ENTRY_NAME={name}\\n"
-    stand_in = bench.base / "programs/blkid"
-    stand_in.write_text(f"#!/bin/sh\nprintf '{about}'\n")
-    stand_in.chmod(0o755)
+    stand_in(bench, "blkid", f"printf '{about}'")
     assert "card with our image" in bench.run("mount", "sdb1").stdout
     assert bench.mounted() == []
     excluded = re.search(r'ENV\{ID_PART_ENTRY_NAME\}=="([^"]+)", GOTO', RULE)

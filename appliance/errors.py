@@ -5,7 +5,6 @@ ApplianceError
 ├── StoreError                  the disk, the database, or what lies in it
 │   ├── DiskFullError
 │   ├── DamagedError            the file is no database, or a damaged one
-│   │   └── DamagedBackupError  a backup is none, or damaged
 │   ├── DatabaseError           the analytics database is not there, refuses, or takes too long
 │   └── AuditChainError         the audit log was altered
 ├── ActionError                 an action was not carried out
@@ -393,12 +392,6 @@ class BackupError(ApplianceError):
     """A backup was not made, was not proved, or cannot be restored."""
 
     code = "backup"
-
-
-class DamagedBackupError(DamagedError):
-    """What was given to restore or to prove is no backup, or a damaged one; the appliance's own store is not concerned."""
-
-    code = "damaged_backup"
 
 
 class UpdateError(ApplianceError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.api.problems import status_of
-from appliance.core.lifecycle.backup.faults import TargetAwayError, WrongKeyError
-from appliance.errors import ApplianceError, BackupError, DamagedBackupError, DamagedError, UpdateError
+from appliance.core.lifecycle.backup.faults import DamagedBackupError, TargetAwayError, WrongKeyError
+from appliance.errors import ApplianceError, BackupError, DamagedError, UpdateError
 
 
 @pytest.mark.parametrize("kind", [BackupError, DamagedBackupError, TargetAwayError, WrongKeyError, UpdateError])

@@ -19,13 +19,20 @@ import pytest
 
 from appliance import launch
 from appliance.core.lifecycle.backup import archive, contents, proof, restoring, staging
-from appliance.core.lifecycle.backup.faults import LockedError, NoLockError, TargetAwayError, WrongKeyError, explain
+from appliance.core.lifecycle.backup.faults import (
+    DamagedBackupError,
+    LockedError,
+    NoLockError,
+    TargetAwayError,
+    WrongKeyError,
+    explain,
+)
 from appliance.core.lifecycle.backup.model import MANIFEST, Manifest
 from appliance.core.lifecycle.backup.restic import Complaints
 from appliance.core.lifecycle.backup.targets import look
 from appliance.core.secrets import Secrets
 from appliance.core.store import Store
-from appliance.errors import BackupError, DamagedBackupError, DamagedError, DiskFullError, InvalidArgumentsError
+from appliance.errors import BackupError, DamagedError, DiskFullError, InvalidArgumentsError
 from appliance.lock import Lock
 from appliance.settingbackup import BackupSettings, BackupTarget
 from tests.backup import rig

@@ -8,11 +8,11 @@ import os
 import tarfile
 from pathlib import Path
 
-from appliance.core.lifecycle.backup.faults import WrongKeyError
+from appliance.core.lifecycle.backup.faults import DamagedBackupError, WrongKeyError
 from appliance.core.lifecycle.backup.staging import BLOCK, Check, fresh
 from appliance.core.lifecycle.inmemory import STEP, fleeting
 from appliance.core.secrets import Secrets
-from appliance.errors import BackupError, ConflictError, DamagedBackupError, DamagedError, DiskFullError
+from appliance.errors import BackupError, ConflictError, DamagedError, DiskFullError
 
 SUFFIX = ".backup.age"
 NAME = "backup.password"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from appliance.core.printable import printable
-from appliance.errors import AbsentError, ApplianceError, BackupError, DamagedBackupError, DiskFullError
+from appliance.errors import AbsentError, ApplianceError, BackupError, DamagedError, DiskFullError
 
 
 class TargetAwayError(BackupError):
     """The target is not mounted, does not answer, or is not what it was."""
 
     code = "target_away"
+
+
+class DamagedBackupError(DamagedError):
+    """What was given to restore or to prove is no backup, or a damaged one; the appliance's own store is not concerned."""
+
+    code = "damaged_backup"
 
 
 HOW = 'write a target into the configuration, such as [backup.targets.nas] with path = "/mnt/nas/backup/control-pc".'

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from appliance.core.lifecycle.backup.contents import Piece
+from appliance.core.lifecycle.backup.faults import DamagedBackupError
 from appliance.core.lifecycle.backup.model import FORMAT, MANIFEST, Manifest
 from appliance.core.lifecycle.backup.staging import Check, fact, opened
 from appliance.core.migrations import bars, scripts
-from appliance.errors import BackupError, DamagedBackupError
+from appliance.errors import BackupError
 
 SHOWN = 3
 """Troubles that are told."""

@@ -28,7 +28,12 @@ from appliance.session.ui import UiThread
 from tests.session.rig import Rig
 from tests.support import wait_for
 
-CLIENT = "import os, sys; from appliance.session.handover import attach; sys.exit(attach(sys.argv[1], os.environ))"
+CLIENT = """
+import os, signal, sys
+from appliance.session.handover import attach
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it (nohup)
+sys.exit(attach(sys.argv[1], os.environ))
+"""
 
 
 class Pty:

@@ -64,12 +64,19 @@ def _verify(value: Mapping[str, Any], _: int) -> list[Any]:
     return [_text(system.proof_lines(tuple(msgspec.convert(value["result"], list[SlotProof]))))]
 
 
+def _begun(value: Mapping[str, Any], width: int) -> list[Any]:
+    """An order: what came of it, or how to see that where it goes on."""
+    found = [render.record(dict(value), width)]
+    step = Text("It goes on; see how far it is: prime-spark update status (or give --wait).")
+    return found if value.get("ended") else [*found, step]
+
+
 def _done(value: Mapping[str, Any], _: int) -> list[Any]:
     told = [str(value[name]) for name in ("done", "restart") if value.get(name)]
     return [Text(printable("\n".join(told), keep="\n"))]
 
 
 FORMS: Mapping[str, render.Form] = MappingProxyType({
-    "update.status": _status, "update.check": _check, "update.verify": _verify, "update.rollback": _done,
-    "update.reboot": _done,
+    "update.status": _status, "update.check": _check, "update.verify": _verify, "update.install": _begun,
+    "update.rollback": _done,    "update.reboot": _done,
 })  # fmt: skip

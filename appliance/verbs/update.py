@@ -78,5 +78,5 @@ def _done(value: Mapping[str, Any], _: int) -> list[Any]:
 
 FORMS: Mapping[str, render.Form] = MappingProxyType({
     "update.status": _status, "update.check": _check, "update.verify": _verify, "update.install": _begun,
-    "update.rollback": _done,    "update.reboot": _done,
+    "update.rollback": _done, "update.reboot": _done,
 })  # fmt: skip
